@@ -1,0 +1,136 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/clock.h"
+#include "io/task.h"
+
+/// Files, as a ring (io/ring_file_system.h) or the crash simulation (tests/support) gives them.
+///
+/// Nothing above io/ reaches a file in any other way. Every failure throws std::system_error whose
+/// text names verb, file and byte range. Calls belong to the executor's thread; several may be
+/// under way on one file.
+namespace io {
+
+class File {
+ public:
+  virtual ~File() = default;
+
+  virtual const std::string& path() const = 0;
+
+  /// Offsets, lengths and addresses that are multiples of this reach the disk without a copy
+  /// (O_DIRECT); all others are allowed too, and go through the page cache. 1 when the file
+  /// system has no direct access.
+  virtual uint32_t direct_alignment() const = 0;
+
+  /// Fills `into` from `offset`; what lies past the end of the file reads as zeroes.
+  virtual Task<void> read(uint64_t offset, std::span<std::byte> into) = 0;
+
+  /// Writes all of `from`; never a short write.
+  virtual Task<void> write(uint64_t offset, std::span<const std::byte> from) = 0;
+
+  /// Writes the pieces one behind the other, starting at `offset`. At most 1,024 pieces.
+  virtual Task<void> write_gathered(uint64_t offset, std::span<const iovec> pieces) = 0;
+
+  /// fdatasync: contents and size are durable. A failure is final: what was written before may be
+  /// lost, and a later success says nothing about it.
+  virtual Task<void> sync_data() = 0;
+
+  /// fsync: the same with all attributes.
+  virtual Task<void> sync() = 0;
+
+  virtual Task<uint64_t> size() = 0;
+  virtual Task<void> truncate(uint64_t size) = 0;
+
+  /// Reserves space; the file grows to cover the range, which reads as zeroes where nothing was.
+  /// False when the file system cannot do that (EOPNOTSUPP); the caller goes on without.
+  virtual Task<bool> allocate(uint64_t offset, uint64_t length) = 0;
+
+  /// Gives the range's space back; it reads as zeroes. False as for allocate().
+  virtual Task<bool> punch_hole(uint64_t offset, uint64_t length) = 0;
+
+  /// Bytes of disk space the file takes.
+  virtual Task<uint64_t> allocated_bytes() = 0;
+
+  /// Takes (or gives back) a shared open-file-description lock on the single byte at `at`.
+  /// False when another holder conflicts. No wait. Throws ENOTSUP-like errors of the file system.
+  virtual bool lock_byte_shared(uint64_t at) = 0;
+  virtual void unlock_byte(uint64_t at) = 0;
+  /// True when somebody else holds a lock on that byte that conflicts with an exclusive one.
+  virtual bool byte_is_locked_elsewhere(uint64_t at) = 0;
+};
+
+enum class OpenMode : uint8_t {
+  read_only,
+  read_write,
+  create_new,  ///< read-write; EEXIST when the name is taken
+};
+
+enum class FileKind : uint8_t { file, directory, symlink, other };
+
+struct DirectoryEntry {
+  std::string name;
+  FileKind kind = FileKind::other;
+};
+
+struct FileStatus {
+  FileKind kind = FileKind::other;
+  uint64_t size = 0;             ///< bytes
+  uint64_t allocated_bytes = 0;  ///< bytes of disk space
+  uint64_t device = 0, inode = 0;
+};
+
+struct SpaceStatus {
+  uint64_t total_bytes = 0;
+  uint64_t available_bytes = 0;  ///< to this process
+};
+
+/// Names and directories. Paths are absolute.
+class FileSystem {
+ public:
+  virtual ~FileSystem() = default;
+
+  virtual Task<std::unique_ptr<File>> open(std::string path, OpenMode mode) = 0;
+
+  /// Replaces an existing `to` when `replace`, else EEXIST.
+  virtual Task<void> rename(std::string from, std::string to, bool replace) = 0;
+  virtual Task<void> remove(std::string path) = 0;
+  virtual Task<void> remove_directory(std::string path) = 0;
+  /// Makes `path` and the missing directories above it, and makes their names durable.
+  virtual Task<void> make_directories(std::string path) = 0;
+  virtual Task<void> make_symlink(std::string target, std::string link) = 0;
+
+  /// fsync of the directory: names created, renamed and removed in it are durable.
+  virtual Task<void> sync_directory(std::string path) = 0;
+
+  /// In no particular order, without "." and "..".
+  virtual Task<std::vector<DirectoryEntry>> list(std::string path) = 0;
+
+  /// Nothing when the name does not exist. Follows symbolic links unless told not to.
+  virtual Task<std::optional<FileStatus>> status(std::string path, bool follow = true) = 0;
+
+  /// The path without symbolic links and dots.
+  virtual Task<std::string> resolve(std::string path) = 0;
+
+  virtual Task<SpaceStatus> space(std::string path) = 0;
+};
+
+/// The whole file as text; throws EFBIG above `bytes_max`.
+Task<std::string> read_text(FileSystem& files, std::string path, size_t bytes_max = 64 << 20);
+
+/// Puts `text` under `path` so that a crash leaves the old or the new file, never a mixture:
+/// temporary file, fsync, rename, fsync of the directory.
+Task<void> replace_text(FileSystem& files, std::string path, std::string_view text);
+
+/// "/a/b" of "/a/b/c".
+std::string parent_path(std::string_view path);
+
+}  // namespace io

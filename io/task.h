@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cassert>
+#include <coroutine>
+#include <exception>
+#include <optional>
+#include <utility>
+#include <variant>
+
+/// Task<T>: a lazy coroutine, awaited exactly once, that hands its thread straight to its awaiter
+/// when it ends (symmetric transfer, so a long chain of tasks needs no stack).
+///
+/// A task that was started must be awaited to its end: whoever holds it owns the frame, and the
+/// kernel may hold pointers into that frame. TaskScope (io/task_scope.h) is the way to start
+/// several at once. A task belongs to one thread.
+///
+/// g++ 12: bind temporaries to named locals before `co_await`, and never put `co_await` inside a
+/// braced list or a conditional expression; that compiler destroys such temporaries twice.
+namespace io {
+
+template <class T = void>
+class Task;
+
+namespace detail {
+
+class PromiseBase {
+ public:
+  struct Handover {
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> ended) const noexcept {
+      return ended.promise().awaiter_;
+    }
+    void await_resume() const noexcept {}
+  };
+  std::suspend_always initial_suspend() const noexcept { return {}; }
+  Handover final_suspend() const noexcept { return {}; }
+  void set_awaiter(std::coroutine_handle<> awaiter) { awaiter_ = awaiter; }
+
+ private:
+  std::coroutine_handle<> awaiter_ = std::noop_coroutine();
+};
+
+template <class T>
+class Promise : public PromiseBase {
+ public:
+  Task<T> get_return_object() noexcept;
+  void unhandled_exception() noexcept { outcome_.template emplace<2>(std::current_exception()); }
+  template <class U>
+  void return_value(U&& value) {
+    outcome_.template emplace<1>(std::forward<U>(value));
+  }
+  T take() {
+    if (outcome_.index() == 2) std::rethrow_exception(std::get<2>(outcome_));
+    return std::move(std::get<1>(outcome_));
+  }
+
+ private:
+  std::variant<std::monostate, T, std::exception_ptr> outcome_;
+};
+
+template <>
+class Promise<void> : public PromiseBase {
+ public:
+  Task<void> get_return_object() noexcept;
+  void unhandled_exception() noexcept { failure_ = std::current_exception(); }
+  void return_void() const noexcept {}
+  void take() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  std::exception_ptr failure_;
+};
+
+}  // namespace detail
+
+template <class T>
+class [[nodiscard]] Task {
+ public:
+  using promise_type = detail::Promise<T>;
+
+  Task(Task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
+  Task& operator=(Task&& other) noexcept {
+    if (this != &other) {
+      if (frame_) frame_.destroy();
+      frame_ = std::exchange(other.frame_, nullptr);
+    }
+    return *this;
+  }
+  ~Task() {
+    if (frame_) frame_.destroy();
+  }
+
+  auto operator co_await() && noexcept {
+    struct Awaiter {
+      std::coroutine_handle<promise_type> frame;
+      bool await_ready() const noexcept { return false; }
+      std::coroutine_handle<> await_suspend(std::coroutine_handle<> awaiter) const noexcept {
+        frame.promise().set_awaiter(awaiter);
+        return frame;
+      }
+      T await_resume() const { return frame.promise().take(); }
+    };
+    assert(frame_ && "a task is awaited once");
+    return Awaiter{frame_};
+  }
+
+ private:
+  friend promise_type;
+  explicit Task(std::coroutine_handle<promise_type> frame) : frame_(frame) {}
+  std::coroutine_handle<promise_type> frame_;
+};
+
+template <class T>
+Task<T> detail::Promise<T>::get_return_object() noexcept {
+  return Task<T>(std::coroutine_handle<Promise>::from_promise(*this));
+}
+inline Task<void> detail::Promise<void>::get_return_object() noexcept {
+  return Task<void>(std::coroutine_handle<Promise>::from_promise(*this));
+}
+
+}  // namespace io

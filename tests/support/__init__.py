@@ -1,0 +1,1 @@
+"""Everything the end-to-end and interop tests share: the daemon, its peers and its oracles."""

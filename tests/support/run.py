@@ -1,0 +1,69 @@
+"""Runs a test file's cases and prints one line per case, in GoogleTest's form.
+
+scripts/test counts these lines, for C++ and Python alike.
+"""
+
+import time
+import unittest
+
+
+class _Result(unittest.TestResult):
+    """Prints a case when it starts and when its fate is known."""
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.word, self.explanation = "      OK", ""
+        self.started = time.monotonic()
+        print(f"[ RUN      ] {test.id()}", flush=True)
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        if self.explanation:
+            print(self.explanation)
+        spent = int((time.monotonic() - self.started) * 1000)
+        print(f"[{self.word.rjust(9)} ] {test.id()} ({spent} ms)", flush=True)
+
+    def _bad(self, test, error):
+        self.word = " FAILED "
+        title = test.shortDescription() or ""
+        self.explanation += f"{title}\n{self._exc_info_to_string(error, test)}"
+
+    def addFailure(self, test, error):
+        super().addFailure(test, error)
+        self._bad(test, error)
+
+    def addError(self, test, error):
+        super().addError(test, error)
+        self._bad(test, error)
+        if not isinstance(test, unittest.TestCase):  # setUpClass or the module itself failed
+            print(f"[ RUN      ] {test.id()}\n{self.explanation}\n[ FAILED   ] {test.id()} (0 ms)", flush=True)
+
+    def addSubTest(self, test, subtest, error):
+        super().addSubTest(test, subtest, error)
+        if error:
+            self.explanation += f"{subtest.id()}\n"
+            self._bad(test, error)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self.word, self.explanation = " SKIPPED", f"skipped: {reason}"
+
+
+class _Runner:
+    """The part of unittest's runner interface that unittest.main needs."""
+
+    def __init__(self, *_, failfast=False, **__):
+        self.failfast = failfast
+
+    def run(self, suite):
+        result = _Result()
+        result.failfast = self.failfast
+        suite(result)
+        bad = len({test.id() for test, _ in result.failures + result.errors})
+        print(f"{result.testsRun} run, {bad} failed, {len(result.skipped)} skipped", flush=True)
+        return result
+
+
+def main():
+    """For the end of every test file; accepts unittest's own options (-k, -f, names)."""
+    unittest.main(module="__main__", testRunner=_Runner)
