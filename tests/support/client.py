@@ -198,6 +198,8 @@ class Hub:
             return self._post(f"/api/v1/backups/{self.job_id}/complete", body, timeout=600)
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.read().decode()
+        except OSError as trouble:
+            return 0, str(trouble)
 
     def _post(self, path, body, timeout):
         request = urllib.request.Request(

@@ -6,25 +6,27 @@ scripts/test counts these lines, for C++ and Python alike.
 import time
 import unittest
 
+RUN, OK, FAILED, SKIPPED = "[ RUN      ]", "[       OK ]", "[  FAILED  ]", "[  SKIPPED ]"
+
 
 class _Result(unittest.TestResult):
     """Prints a case when it starts and when its fate is known."""
 
     def startTest(self, test):
         super().startTest(test)
-        self.word, self.explanation = "      OK", ""
+        self.mark, self.explanation = OK, ""
         self.started = time.monotonic()
-        print(f"[ RUN      ] {test.id()}", flush=True)
+        print(f"{RUN} {test.id()}", flush=True)
 
     def stopTest(self, test):
         super().stopTest(test)
         if self.explanation:
             print(self.explanation)
         spent = int((time.monotonic() - self.started) * 1000)
-        print(f"[{self.word.rjust(9)} ] {test.id()} ({spent} ms)", flush=True)
+        print(f"{self.mark} {test.id()} ({spent} ms)", flush=True)
 
     def _bad(self, test, error):
-        self.word = " FAILED "
+        self.mark = FAILED
         title = test.shortDescription() or ""
         self.explanation += f"{title}\n{self._exc_info_to_string(error, test)}"
 
@@ -36,7 +38,7 @@ class _Result(unittest.TestResult):
         super().addError(test, error)
         self._bad(test, error)
         if not isinstance(test, unittest.TestCase):  # setUpClass or the module itself failed
-            print(f"[ RUN      ] {test.id()}\n{self.explanation}\n[ FAILED   ] {test.id()} (0 ms)", flush=True)
+            print(f"{RUN} {test.id()}\n{self.explanation}\n{FAILED} {test.id()} (0 ms)", flush=True)
 
     def addSubTest(self, test, subtest, error):
         super().addSubTest(test, subtest, error)
@@ -46,7 +48,7 @@ class _Result(unittest.TestResult):
 
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
-        self.word, self.explanation = " SKIPPED", f"skipped: {reason}"
+        self.mark, self.explanation = SKIPPED, f"skipped: {reason}"
 
 
 class _Runner:

@@ -81,9 +81,15 @@ def make_disk(path, size, seed, data_fraction=0.15):
             _write_random(disk, dice, offset, length)
         wanted = int(size * data_fraction)
         while wanted > 0:
-            length = min(dice.randrange(1, 2049) * SECTOR, size // 8)
-            _write_random(disk, dice, _sector_below(dice, size - length), length)
+            length = min(dice.randrange(1, 2049) * SECTOR, size // 16)
+            _write_random(disk, dice, _inhabited_place(dice, size, length), length)
             wanted -= length
+
+
+def _inhabited_place(dice, size, length):
+    """In the first third of a worker's range: the rest leaves whole chunks for WRITE_ZEROES."""
+    border = worker_range(size)
+    return dice.randrange(3) * border + _sector_below(dice, border // 3 - length)
 
 
 def _awkward_islands(size):
@@ -149,15 +155,22 @@ def changed_areas(old, new):
 
 
 def _windows(old, new, size):
-    """Pieces of at most 4 MiB, on block borders, where at least one file has data."""
+    """Runs of blocks, at most 4 MiB each, where at least one file has data."""
     wanted = set()
     for path in (old, new):
         for start, length in data_extents(path):
-            wanted.update(range(start // COMPARE_BYTES, (start + length - 1) // COMPARE_BYTES + 1))
+            wanted.update(range(start // CBT_BLOCK, (start + length - 1) // CBT_BLOCK + 1))
+    run_start = run_end = None
     for index in sorted(wanted):
-        start = index * COMPARE_BYTES
-        if start < size:
-            yield start, min(start + COMPARE_BYTES, size)
+        start = index * CBT_BLOCK
+        if run_end == start and start - run_start < COMPARE_BYTES:
+            run_end += CBT_BLOCK
+            continue
+        if run_start is not None:
+            yield run_start, min(run_end, size)
+        run_start, run_end = start, start + CBT_BLOCK
+    if run_start is not None and run_start < size:
+        yield run_start, min(run_end, size)
 
 
 def _collect_changes(before, after, start, end, areas):
