@@ -1,0 +1,364 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// The plain values of the engine: what catalogue, jobs, facade and HTTP layer hand to each other.
+///
+/// Invariant: values only. Nothing here does I/O, owns a resource or belongs to a thread.
+/// An empty string means "none", as in the contract, where no other meaning is written beside it.
+/// Spec: contract.md 2.2-2.16, 6, 7.
+namespace engine {
+
+/// UTC with second precision, as every time in the API, the catalogue and the files.
+using Time = std::chrono::sys_seconds;
+
+using Tags = std::map<std::string, std::string>;
+
+// ---------------------------------------------------------------- states, types, their texts
+
+/// Spec: contract.md 6.1.
+enum class JobState : uint8_t { preparing, running, finalizing, completed, failed, cancelled };
+enum class DiskState : uint8_t { pending, transferring, sealing, sealed, completed, failed };
+
+/// What the member `status` of a job or a disk shows; coarser than the state.
+enum class ShownStatus : uint8_t { pending, running, completed, failed, cancelled };
+
+/// `differential` occurs only in rows imported from the old hub.
+enum class BackupType : uint8_t { full, incremental, differential };
+
+/// cifs and smb mean the same; both words are kept as they were registered.
+enum class RepositoryType : uint8_t { local, nfs, cifs, smb };
+
+/// Spec: contract.md 6.4.
+enum class WarningCode : uint8_t {
+  sampled_zeroes,
+  full_not_covered,
+  change_tracking_reset,
+  change_id_unusable,
+  disk_added,
+  disk_shrunk,
+};
+
+/// Who took a telemetry sample.
+enum class SampleSource : uint8_t { client, server };
+
+/// The words of the contract, which are the enumerators' names.
+std::string_view to_text(JobState state);
+std::string_view to_text(DiskState state);
+std::string_view to_text(ShownStatus status);
+std::string_view to_text(BackupType type);
+std::string_view to_text(RepositoryType type);
+std::string_view to_text(WarningCode code);
+std::string_view to_text(SampleSource source);
+
+/// The value whose word is `text`: from_text<JobState>("running"). Nothing for other words.
+template <typename Enum>
+std::optional<Enum> from_text(std::string_view text);
+
+ShownStatus shown_status(JobState state);
+ShownStatus shown_status(DiskState state);
+
+/// Preparing, running or finalizing. A VM has at most one such job.
+bool is_active(JobState state);
+/// Sealed or completed: the disk takes no more writes and has its change id.
+bool is_sealed(DiskState state);
+
+/// Stored but never handed out unless it holds exactly one '/'.
+bool change_id_is_usable(std::string_view change_id);
+/// The part before '/', which names one disk's change tracking since its last reset.
+std::string_view change_id_uuid(std::string_view change_id);
+
+// ---------------------------------------------------------------- VMs (contract.md 2.15)
+
+/// Where a VM's vCenter credentials are. Never the credentials.
+struct CredentialsRef {
+  enum class Kind : uint8_t { none, reference, inline_secret };
+  Kind kind = Kind::none;
+  std::string ref;  ///< name of a configured secret; "" unless Kind::reference
+
+  bool operator==(const CredentialsRef&) const = default;
+};
+/// "none", "reference", "inline".
+std::string_view to_text(CredentialsRef::Kind kind);
+
+/// The secret itself. Never in the catalogue, never in an answer, never in a log.
+struct Credentials {
+  std::string username;
+  std::string password;
+
+  bool operator==(const Credentials&) const = default;
+};
+
+/// What a registration does to the stored credentials.
+struct CredentialsChange {
+  enum class Kind : uint8_t { keep, remove, set_reference, set_inline };
+  Kind kind = Kind::keep;
+  std::string ref;          ///< for set_reference
+  Credentials credentials;  ///< for set_inline
+};
+
+/// One disk of a PUT /vm-contexts.
+struct VmDiskSpec {
+  uint32_t key = 0;  ///< VMware disk key: 2016 of "disk-2016"
+  uint64_t capacity_bytes = 0;
+  std::optional<int64_t> unit_number;
+  std::string label, vmdk_path, datastore;
+};
+
+/// A PUT /vm-contexts/{vm_name}, already validated.
+struct VmSpec {
+  std::string vm_name;  ///< as registered; unique
+  std::string vm_path;  ///< inventory path, "/DC1/vm/pgtest1"
+  std::string vcenter_host;
+  CredentialsChange credentials;
+  std::vector<VmDiskSpec> disks;
+  std::string vmware_vm_id, datacenter, power_state, os_type;
+  bool move = false;  ///< vcenter_host may change
+};
+
+struct VmDisk {
+  int64_t id = 0;  ///< row number
+  std::string context_id;
+  uint32_t key = 0;  ///< VMware disk key
+  uint32_t index =
+      0;  ///< assigned once, never reused; "disk-<index>" on disk, `disk_id` in the API
+  uint64_t capacity_bytes = 0;
+  std::optional<int64_t> unit_number;
+  std::string label, vmdk_path, datastore;
+  std::string change_id;  ///< newest completed and usable one, over all repositories
+  bool removed = false;   ///< missing in the last registration: kept, not backed up
+  Time created_at, updated_at;
+};
+
+/// GiB, rounded up.
+constexpr uint64_t size_gb(uint64_t capacity_bytes) {
+  return (capacity_bytes >> 30) + ((capacity_bytes & ((uint64_t{1} << 30) - 1)) != 0);
+}
+static_assert(size_gb(109521666048) == 102 && size_gb(1) == 1 && size_gb(1 << 30) == 1);
+
+/// "disk-2016" for key 2016, and back; nothing unless ^disk-[0-9]{1,9}$.
+std::string vmware_disk_id(uint32_t key);
+std::optional<uint32_t> vmware_disk_key(std::string_view disk_id);
+
+/// The last part of an inventory path: "pgtest1" of "/DC1/vm/pgtest1".
+std::string_view inventory_name(std::string_view vm_path);
+
+struct Vm {
+  std::string context_id;
+  std::string vm_name;
+  std::string safe_name;  ///< what the names of jobs, exports and images are made of (names.h)
+  std::string vm_path, vcenter_host;
+  CredentialsRef credentials;
+  std::string vmware_vm_id, datacenter, power_state, os_type;
+  std::vector<VmDisk> disks;  ///< ascending index, removed ones included
+  Time created_at, updated_at;
+
+  // Derived from the VM's jobs.
+  std::string current_job_id;                 ///< the active job; "" when idle
+  std::string current_status = "discovered";  ///< "completed" or "failed" by the last ended job
+  uint64_t total_jobs_run = 0, successful_jobs = 0, failed_jobs = 0;
+  std::string last_successful_job_id;
+  std::optional<Time> first_job_at, last_job_at, last_status_change;
+};
+
+// ---------------------------------------------------------------- repositories (2.14)
+
+struct StorageInfo {
+  std::string repository_id;
+  uint64_t total_bytes = 0, used_bytes = 0, available_bytes = 0;
+  uint64_t backup_count = 0;  ///< completed jobs
+  std::optional<Time> last_check_at;
+
+  double used_percent() const {
+    return total_bytes == 0
+               ? 0
+               : 100.0 * static_cast<double>(used_bytes) / static_cast<double>(total_bytes);
+  }
+};
+
+struct Repository {
+  std::string id;
+  std::string name;  ///< unique
+  RepositoryType type = RepositoryType::local;
+  bool enabled = true;
+  std::string config_json = "{}";  ///< one JSON object, without password_secret
+  bool is_immutable = false;
+  int64_t min_retention_days = 0;
+  std::optional<StorageInfo> storage;  ///< as last measured
+  Time created_at, updated_at;
+};
+
+// ---------------------------------------------------------------- jobs (2.2, 2.4-2.9)
+
+/// A POST /backups, already validated for form.
+struct JobSpec {
+  std::string vm_name;
+  BackupType type = BackupType::full;
+  std::string repository_id;
+  std::string policy_id;
+  Tags tags;
+};
+
+struct Warning {
+  WarningCode code = WarningCode::sampled_zeroes;
+  std::optional<uint32_t> disk_index;
+  std::string message;
+
+  bool operator==(const Warning&) const = default;
+};
+
+/// What varve counted while a disk was written. Zeroes until the first record.
+struct DiskCounters {
+  uint64_t bytes_received = 0;  ///< payload of WRITE
+  uint64_t bytes_zeroed = 0;    ///< WRITE_ZEROES and TRIM
+  uint64_t bytes_elided = 0;    ///< equal to the parent and dropped
+  uint64_t bytes_stored = 0;    ///< allocated for guest data in the file
+  uint64_t covered_bytes = 0;   ///< of the disk, touched by any WRITE or WRITE_ZEROES at least once
+  uint64_t sampled_zero_requests = 0;  ///< WRITE_ZEROES of 4 MiB or more (contract.md 6.4)
+  uint64_t sampled_zero_bytes = 0;
+
+  bool operator==(const DiskCounters&) const = default;
+};
+
+/// One disk of a job; one image.
+struct JobDisk {
+  int64_t id = 0;  ///< row number
+  std::string job_id;
+  uint32_t index = 0;  ///< `disk_id` elsewhere
+  uint32_t key = 0;    ///< VMware disk key
+  uint64_t capacity_bytes = 0;
+  std::optional<int64_t> unit_number;
+  std::string vmdk_path, datastore;  ///< as registered when the job began
+  DiskState state = DiskState::pending;
+  BackupType type = BackupType::full;  ///< full: the image stands alone
+  std::string image_id;                ///< file stem
+  std::string image_path;              ///< final absolute path; until publish "<path>.partial"
+  std::string parent_image_id, parent_job_id;
+  /// Usable change id of the parent, which the client is given; constant while the job runs.
+  std::string parent_change_id;
+  std::string handed_out_change_id;  ///< what was really answered; "" until asked
+  std::string change_id;             ///< recorded by `complete`
+  std::string export_name;
+  uint16_t port = 0;  ///< 0 once released
+  DiskCounters counters;
+  bool ever_connected = false;
+  uint64_t file_bytes = 0;       ///< length of the image, once sealed
+  uint64_t allocated_bytes = 0;  ///< disk space of the image, once sealed
+  uint32_t generation = 0;       ///< 1, 2, ...; 0 until published
+  uint32_t position = 0;         ///< in its generation; 0 is the full
+  std::string error_message;
+  Time created_at;
+  std::optional<Time> completed_at;  ///< sealed, or failed
+};
+
+/// The client's last words about a job (2.12). Zeroes and "" mean that it never said.
+struct TelemetryState {
+  std::string current_phase;
+  uint64_t bytes_transferred = 0, total_bytes = 0, transfer_speed_bps = 0, eta_seconds = 0;
+  double progress_percent = 0;
+  std::optional<Time> last_at;
+};
+
+struct Job {
+  std::string id;
+  std::string context_id, vm_name, repository_id, policy_id;
+  std::string vm_path, vcenter_host, vmware_vm_id;  ///< as registered when the job began
+  BackupType type = BackupType::full;               ///< as asked for
+  JobState state = JobState::preparing;
+  Tags tags;
+  std::string nbd_targets;  ///< sent to the node API; "" once the job has ended
+  std::string error_message;
+  Time created_at;
+  std::optional<Time> started_at, completed_at;  ///< completed_at: ended, in whatever way
+  TelemetryState telemetry;
+  std::vector<Warning> warnings;
+  std::vector<JobDisk> disks;  ///< ascending index
+  bool deleting = false;       ///< its rows and files are being removed
+
+  uint64_t bytes_received() const {
+    uint64_t sum = 0;
+    for (const JobDisk& disk : disks) sum += disk.counters.bytes_received;
+    return sum;
+  }
+  uint64_t capacity_bytes() const {
+    uint64_t sum = 0;
+    for (const JobDisk& disk : disks) sum += disk.capacity_bytes;
+    return sum;
+  }
+};
+
+/// GET /backups: every filter that is set must match. Newest first.
+struct JobFilter {
+  std::string vm_name;  ///< registered name or inventory name
+  std::string context_id, repository_id;
+  std::optional<ShownStatus> status;
+  std::optional<BackupType> type;
+  uint64_t limit = 100, offset = 0;
+};
+
+struct JobPage {
+  std::vector<Job> jobs;
+  uint64_t total = 0;  ///< matches before limit and offset
+};
+
+/// GET /backups/stats.
+struct BackupStats {
+  uint64_t backup_count = 0;      ///< completed jobs
+  uint64_t total_size_bytes = 0;  ///< sum of their WRITE payload
+  std::optional<Time> last_backup_at;
+};
+
+// ---------------------------------------------------------------- points and chains (2.6, 7.2)
+
+/// A published image: one disk of one completed job.
+struct Point {
+  std::string image_id, image_path;
+  std::string job_id, context_id, vm_name, repository_id;
+  uint32_t disk_index = 0, disk_key = 0;
+  uint32_t generation = 0, position = 0;
+  BackupType type = BackupType::full;
+  uint64_t capacity_bytes = 0;
+  std::string change_id;
+  std::string parent_image_id, parent_job_id;
+  uint64_t file_bytes = 0, allocated_bytes = 0, bytes_stored = 0;
+  Time created_at;    ///< of the job
+  Time completed_at;  ///< of the job
+};
+
+/// One generation of (VM, repository, disk): a full and the incrementals on it.
+struct Chain {
+  std::string id;  ///< chain-<ctx>-disk<N>-<repository>-g<generation>
+  std::string context_id, vm_name, repository_id;
+  uint32_t disk_index = 0, generation = 0;
+  std::vector<Point> points;  ///< by position; the full first
+  Time created_at, updated_at;
+};
+
+// ---------------------------------------------------------------- telemetry (2.12, 2.13)
+
+/// A POST /telemetry. Only what is not empty or zero overwrites.
+struct TelemetryReport {
+  std::string status;  ///< "running", "completed", "failed": only "failed" changes a job
+  std::string current_phase;
+  uint64_t bytes_transferred = 0, total_bytes = 0, transfer_speed_bps = 0, eta_seconds = 0;
+  double progress_percent = 0;
+  std::optional<std::string> error;  ///< its message; the job fails with it
+};
+
+struct TelemetrySample {
+  uint64_t seconds = 0;  ///< since the job's start
+  uint64_t bytes_per_second = 0;
+  double percent = 0;
+  std::string phase;
+  SampleSource source = SampleSource::server;
+
+  bool operator==(const TelemetrySample&) const = default;
+};
+
+}  // namespace engine
