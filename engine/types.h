@@ -8,15 +8,18 @@
 #include <string_view>
 #include <vector>
 
-/// The plain values of the engine: what catalogue, jobs, facade and HTTP layer hand to each other.
+/// The plain values inside the engine: what catalogue, jobs, publish and recovery hand to each
+/// other. What the facade is asked lies in requests.h, what it answers in views.h.
 ///
 /// Invariant: values only. Nothing here does I/O, owns a resource or belongs to a thread.
 /// An empty string means "none", as in the contract, where no other meaning is written beside it.
 /// Spec: contract.md 2.2-2.16, 6, 7.
 namespace engine {
 
-/// UTC with second precision, as every time in the API, the catalogue and the files.
+/// UTC with second precision, as every time in the API, the catalogue and the files. Converts to
+/// WallTime by itself; the other way takes std::chrono::floor<std::chrono::seconds>.
 using Time = std::chrono::sys_seconds;
+using WallTime = std::chrono::system_clock::time_point;
 
 using Tags = std::map<std::string, std::string>;
 
@@ -95,39 +98,12 @@ struct Credentials {
   bool operator==(const Credentials&) const = default;
 };
 
-/// What a registration does to the stored credentials.
-struct CredentialsChange {
-  enum class Kind : uint8_t { keep, remove, set_reference, set_inline };
-  Kind kind = Kind::keep;
-  std::string ref;          ///< for set_reference
-  Credentials credentials;  ///< for set_inline
-};
-
-/// One disk of a PUT /vm-contexts.
-struct VmDiskSpec {
-  uint32_t key = 0;  ///< VMware disk key: 2016 of "disk-2016"
-  uint64_t capacity_bytes = 0;
-  std::optional<int64_t> unit_number;
-  std::string label, vmdk_path, datastore;
-};
-
-/// A PUT /vm-contexts/{vm_name}, already validated.
-struct VmSpec {
-  std::string vm_name;  ///< as registered; unique
-  std::string vm_path;  ///< inventory path, "/DC1/vm/pgtest1"
-  std::string vcenter_host;
-  CredentialsChange credentials;
-  std::vector<VmDiskSpec> disks;
-  std::string vmware_vm_id, datacenter, power_state, os_type;
-  bool move = false;  ///< vcenter_host may change
-};
-
 struct VmDisk {
   int64_t id = 0;  ///< row number
   std::string context_id;
   uint32_t key = 0;  ///< VMware disk key
-  uint32_t index =
-      0;  ///< assigned once, never reused; "disk-<index>" on disk, `disk_id` in the API
+  /// Assigned once, never reused: "disk-<index>" in the repository, `disk_id` in the API.
+  uint32_t index = 0;
   uint64_t capacity_bytes = 0;
   std::optional<int64_t> unit_number;
   std::string label, vmdk_path, datastore;
@@ -169,17 +145,10 @@ struct Vm {
 
 // ---------------------------------------------------------------- repositories (2.14)
 
-struct StorageInfo {
-  std::string repository_id;
+/// The space of a repository, as last measured.
+struct StorageMeasure {
   uint64_t total_bytes = 0, used_bytes = 0, available_bytes = 0;
-  uint64_t backup_count = 0;  ///< completed jobs
-  std::optional<Time> last_check_at;
-
-  double used_percent() const {
-    return total_bytes == 0
-               ? 0
-               : 100.0 * static_cast<double>(used_bytes) / static_cast<double>(total_bytes);
-  }
+  Time measured_at;
 };
 
 struct Repository {
@@ -190,20 +159,11 @@ struct Repository {
   std::string config_json = "{}";  ///< one JSON object, without password_secret
   bool is_immutable = false;
   int64_t min_retention_days = 0;
-  std::optional<StorageInfo> storage;  ///< as last measured
+  std::optional<StorageMeasure> storage;
   Time created_at, updated_at;
 };
 
 // ---------------------------------------------------------------- jobs (2.2, 2.4-2.9)
-
-/// A POST /backups, already validated for form.
-struct JobSpec {
-  std::string vm_name;
-  BackupType type = BackupType::full;
-  std::string repository_id;
-  std::string policy_id;
-  Tags tags;
-};
 
 struct Warning {
   WarningCode code = WarningCode::sampled_zeroes;
@@ -293,27 +253,6 @@ struct Job {
   }
 };
 
-/// GET /backups: every filter that is set must match. Newest first.
-struct JobFilter {
-  std::string vm_name;  ///< registered name or inventory name
-  std::string context_id, repository_id;
-  std::optional<ShownStatus> status;
-  std::optional<BackupType> type;
-  uint64_t limit = 100, offset = 0;
-};
-
-struct JobPage {
-  std::vector<Job> jobs;
-  uint64_t total = 0;  ///< matches before limit and offset
-};
-
-/// GET /backups/stats.
-struct BackupStats {
-  uint64_t backup_count = 0;      ///< completed jobs
-  uint64_t total_size_bytes = 0;  ///< sum of their WRITE payload
-  std::optional<Time> last_backup_at;
-};
-
 // ---------------------------------------------------------------- points and chains (2.6, 7.2)
 
 /// A published image: one disk of one completed job.
@@ -342,23 +281,15 @@ struct Chain {
 
 // ---------------------------------------------------------------- telemetry (2.12, 2.13)
 
-/// A POST /telemetry. Only what is not empty or zero overwrites.
-struct TelemetryReport {
-  std::string status;  ///< "running", "completed", "failed": only "failed" changes a job
-  std::string current_phase;
-  uint64_t bytes_transferred = 0, total_bytes = 0, transfer_speed_bps = 0, eta_seconds = 0;
-  double progress_percent = 0;
-  std::optional<std::string> error;  ///< its message; the job fails with it
-};
-
-struct TelemetrySample {
+/// A job's progress at one moment.
+struct ProgressSample {
   uint64_t seconds = 0;  ///< since the job's start
   uint64_t bytes_per_second = 0;
   double percent = 0;
   std::string phase;
   SampleSource source = SampleSource::server;
 
-  bool operator==(const TelemetrySample&) const = default;
+  bool operator==(const ProgressSample&) const = default;
 };
 
 }  // namespace engine
