@@ -1,0 +1,44 @@
+#include "qcow/record.h"
+
+#include <algorithm>
+
+#include "io/big_endian.h"
+
+namespace qcow {
+
+namespace {
+
+template <size_t kCount>
+std::array<std::byte, kCount> take_array(io::BigEndianReader& in) {
+  std::array<std::byte, kCount> taken;
+  std::ranges::copy(in.take_bytes(kCount), taken.begin());
+  return taken;
+}
+
+}  // namespace
+
+Record Record::decode(std::span<const std::byte> content) {
+  io::BigEndianReader in(content);
+  Record record;
+  record.version = in.take<uint32_t>();
+  record.flags = in.take<uint32_t>();
+  record.image_uuid = take_array<16>(in);
+  record.parent_uuid = take_array<16>(in);
+  record.manifest_hash = take_array<32>(in);
+  record.parent_manifest_hash = take_array<32>(in);
+  record.publish_time = in.take<uint64_t>();
+  const auto beyond = in.take_bytes(in.left());
+  record.beyond.assign(beyond.begin(), beyond.end());
+  return record;
+}
+
+std::vector<std::byte> Record::encode() const {
+  std::vector<std::byte> content(kBytes + beyond.size());
+  io::BigEndianWriter out(content);
+  out.put(version).put(flags).put_bytes(image_uuid).put_bytes(parent_uuid);
+  out.put_bytes(manifest_hash).put_bytes(parent_manifest_hash).put(publish_time);
+  out.put_bytes(beyond);
+  return content;
+}
+
+}  // namespace qcow
