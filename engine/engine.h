@@ -1,0 +1,118 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/refusal.h"
+#include "engine/requests.h"
+#include "engine/types.h"
+#include "engine/views.h"
+
+namespace engine {
+
+/// The engine as everybody above it sees it: plain values in, plain values out.
+///
+/// Every method may be called on any thread except a ring's, blocks until its answer is there, and
+/// runs beside any other. Two things are thrown: a Refusal, with the exact texts of the contract,
+/// where the text below names one (refusals::… of engine/refusal.h); and any other std::exception
+/// for a failure, which api turns into the 500 of that endpoint with what() as its cause. So an
+/// implementation wraps no failure by itself, except in start_backup and complete, whose texts
+/// depend on the step. Spec: contract.md 2.4-2.16; the numbers beside the methods are its sections.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // ---- backups ----
+
+  /// 2.4. Everything is prepared and the node has accepted when this returns; anything else is
+  /// rolled back first. Throws, in this order: vm_not_found, vm_ambiguous, no_disks,
+  /// vm_disks_unreadable, repository_not_found, repository_disabled, backup_already_running,
+  /// no_previous_backup, credentials_missing, credentials_unresolved, shutting_down, no_space,
+  /// no_ports, backup_context_not_created, backup_job_not_created, disk_not_prepared,
+  /// node_unreachable, node_refused. Answers within 15 s.
+  virtual BackupView start_backup(const StartBackup& request) = 0;
+
+  /// 2.7. Returns once the disk is sealed, and after the last one once the job is published.
+  /// A repeat returns the same again, after waiting for a seal that is under way. Throws
+  /// job_not_found, job_not_running, change_id_conflict, disk_never_connected, complete_failed.
+  virtual CompletedDisk complete(const CompleteDisk& request) = 0;
+
+  /// 2.8. Returns once everything of the job is removed; also when it was cancelled before.
+  /// `reason` may be "". Throws backup_not_found, job_not_running.
+  virtual void cancel(const std::string& backup_id, const std::string& reason) = 0;
+
+  /// 2.9. Throws backup_not_found, backup_is_running, backup_has_dependents, backup_is_immutable,
+  /// backup_is_in_use.
+  virtual DeletedBackup delete_backup(const std::string& backup_id, bool cascade) = 0;
+
+  /// 2.5. Throws backup_not_found.
+  virtual BackupView backup(const std::string& backup_id) = 0;
+  /// 2.5, ascending index. Throws backup_not_found.
+  virtual std::vector<BackupDiskView> backup_disks(const std::string& backup_id) = 0;
+  /// 2.5. Throws vm_not_found for a vm_name that no VM has.
+  virtual BackupList list_backups(const BackupFilter& filter) = 0;
+  /// 2.11. An unknown VM or repository has no backups.
+  virtual BackupStats backup_stats(const std::string& vm_name,
+                                   const std::string& repository_id) = 0;
+  /// 2.6. Throws vm_not_found, also for an unknown context id; vm_ambiguous.
+  virtual ChainView chain(const ChainQuery& query) = 0;
+
+  // ---- change ids and telemetry ----
+
+  /// 2.10 and 5.1. Changes no state except to record what was handed out. An unknown VM, an
+  /// ambiguous one and one without a backup get "".
+  virtual ChangeIdAnswer change_id(const ChangeIdQuery& query) = 0;
+  virtual ChangeIdAnswer change_id_by_path(const ChangeIdByPathQuery& query) = 0;
+
+  /// 2.12. A report of an ended job changes nothing. Throws telemetry_job_not_found.
+  virtual void record_telemetry(const std::string& job_id, const Telemetry& report) = 0;
+  /// 2.13, at most `limit` samples. Throws telemetry_job_not_found.
+  virtual TelemetryHistory telemetry_history(const std::string& job_id, uint64_t limit) = 0;
+
+  // ---- repositories ----
+
+  /// 2.14. Throws repository_config_invalid (a network type's mount point that is none, a
+  /// directory that cannot be made), repository_name_taken, repository_id_taken.
+  virtual RepositoryView create_repository(const NewRepository& request) = 0;
+  virtual std::vector<RepositoryView> repositories(const RepositoryFilter& filter) = 0;
+  /// Throws unknown_repository; the next two as well.
+  virtual RepositoryView repository(const std::string& id) = 0;
+  /// Throws repository_has_backups. Files stay.
+  virtual void delete_repository(const std::string& id) = 0;
+  /// Measured now.
+  virtual StorageInfo repository_storage(const std::string& id) = 0;
+  /// Writes, fsyncs, reads and removes a file there. What goes wrong is an answer, not an error.
+  virtual RepositoryTest test_repository(const NewRepository& request) = 0;
+  /// Throws unknown_repository.
+  virtual RepositoryTest test_repository(const std::string& id) = 0;
+  virtual StorageRefresh refresh_storage() = 0;
+
+  // ---- VM contexts ----
+
+  virtual std::vector<Vm> vms() = 0;
+  /// 2.15; of a well-formed request. Throws vm_context_invalid, vm_backup_running,
+  /// vm_of_other_vcenter.
+  virtual PutVmResult put_vm(const PutVmContext& request) = 0;
+  /// By registered name. Throws vm_context_not_found.
+  virtual VmView vm(const std::string& vm_name) = 0;
+  /// Throws vm_context_id_not_found.
+  virtual VmView vm_by_context_id(const std::string& context_id) = 0;
+  /// Ascending index, without removed ones. By context id or registered name. Throws
+  /// vm_context_not_found.
+  virtual std::vector<VmDisk> vm_disks(const std::string& context_id_or_name) = 0;
+  /// Returns the context id. Throws vm_context_not_found, vm_has_backups.
+  virtual std::string delete_vm(const std::string& vm_name) = 0;
+
+  // ---- state ----
+
+  /// By name.
+  virtual std::vector<ExportView> exports() = 0;
+  virtual PortsStatus ports() = 0;
+  /// Reads flags and never waits for another thread, so that it answers under any load. Throws
+  /// nothing.
+  virtual HealthView health() const noexcept = 0;
+  virtual MetricsSnapshot metrics() = 0;
+};
+
+}  // namespace engine
