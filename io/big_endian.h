@@ -91,7 +91,8 @@ class BigEndianWriter {
 
  private:
   std::byte* claim(size_t count) {
-    if (count > whole_.size() - written_) throw std::out_of_range("message does not fit its buffer");
+    if (count > whole_.size() - written_)
+      throw std::out_of_range("message does not fit its buffer");
     std::byte* const at = whole_.data() + written_;
     written_ += count;
     return at;

@@ -75,18 +75,21 @@ class BufferPool {
 
  private:
   friend class Buffer;
-  // Blocks of 4 KiB … 2 MiB by powers of two, and one page more than that for a phase.
-  static constexpr size_t kSizeClasses = 11;
+  // Blocks of 4 KiB … 2 MiB by powers of two, each with one page more for the phase.
+  static constexpr size_t kSizeClasses = 10;
 
   static uint8_t size_class_for(size_t bytes);
-  static size_t class_bytes(uint8_t size_class) { return kPage << size_class; }
+  static size_t block_bytes(uint8_t size_class) { return (kPage << size_class) + kPage; }
   Buffer make(size_t size, uint64_t phase, uint8_t size_class);
+  std::byte* new_block(uint8_t size_class);
+  void drop_free_blocks(size_t bytes);
   void give_back(std::byte* block, uint8_t size_class);
 
   Semaphore semaphore_;
   uint64_t budget_;
   uint64_t in_use_ = 0;
   uint64_t over_ = 0;  // bytes handed out beyond the semaphore's grant
+  uint64_t held_ = 0;  // bytes of all blocks, in use and free
   std::array<std::vector<std::byte*>, kSizeClasses> free_;
 };
 

@@ -4,6 +4,7 @@
 #include <coroutine>
 #include <cstdint>
 #include <deque>
+#include <utility>
 
 #include "io/executor.h"
 #include "io/task.h"
@@ -22,6 +23,10 @@ class Event {
 
   void set() {
     set_ = true;
+    wake();
+  }
+  /// Lets everybody who waits now go on, without opening the gate for later ones.
+  void wake() {
     for (const auto waiter : std::exchange(waiting_, {})) executor_.resume_soon(waiter);
   }
   void reset() { set_ = false; }

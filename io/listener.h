@@ -1,0 +1,52 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "io/address.h"
+#include "io/owned_fd.h"
+#include "io/ring.h"
+#include "io/socket.h"
+
+namespace io {
+
+/// A listening socket on a ring. Bound when made, so a port is really ours before it is announced.
+/// close() it, and await the accept() under way, before it goes.
+class Listener {
+ public:
+  /// Throws std::system_error (EADDRINUSE, …) naming the address. Port 0 takes any free one.
+  static std::unique_ptr<Listener> tcp(Ring& ring, const HostPort& address);
+
+  /// Mode 0660. A socket file that nobody listens on any more is replaced; a live one throws
+  /// EADDRINUSE.
+  static std::unique_ptr<Listener> unix_socket(Ring& ring, const std::string& path);
+
+  /// Takes over a socket that listens already (socket activation).
+  static std::unique_ptr<Listener> adopt(Ring& ring, OwnedFd fd);
+
+  ~Listener();
+
+  /// The next connection, with TCP_NODELAY and keep-alive set; nothing once the listener is closed.
+  /// Throws std::system_error, for example EMFILE: wait a little and try again.
+  Task<std::unique_ptr<Socket>> accept();
+
+  /// Stops listening; a pending accept() returns nothing. The address is free when the listener has
+  /// been destroyed.
+  void close() noexcept;
+
+  std::string address() const { return text_; }
+  uint16_t port() const { return port_; }
+  bool is_unix() const { return !unix_path_.empty(); }
+
+ private:
+  Listener(Ring& ring, OwnedFd fd, std::string text, uint16_t port, std::string unix_path);
+
+  Ring& ring_;
+  OwnedFd fd_;
+  std::string text_;
+  uint16_t port_;
+  std::string unix_path_;
+  bool closed_ = false;
+};
+
+}  // namespace io

@@ -1,0 +1,76 @@
+#include "io/log.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <ctime>
+#include <string>
+
+namespace io {
+namespace {
+
+std::atomic<LogFormat> log_format = LogFormat::text;
+std::atomic<LogLevel> log_least = LogLevel::info;
+
+constexpr std::array<std::string_view, 4> kLevelNames = {"debug", "info", "warning", "error"};
+
+std::string timestamp() {
+  const auto now = std::chrono::system_clock::now();
+  const auto millis =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
+  const time_t seconds = millis / 1000;
+  tm utc{};
+  gmtime_r(&seconds, &utc);
+  std::array<char, 32> text{};
+  const size_t length = strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &utc);
+  return fmt::format("{}.{:03}Z", std::string_view(text.data(), length), millis % 1000);
+}
+
+std::string json_escaped(std::string_view text) {
+  std::string escaped;
+  escaped.reserve(text.size());
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      escaped += '\\';
+      escaped += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      escaped += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      escaped += c;
+    }
+  }
+  return escaped;
+}
+
+/// An event is one line; a client's text must not be able to forge a second one.
+std::string one_line(std::string_view text) {
+  std::string line(text);
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  }
+  return line;
+}
+
+}  // namespace
+
+void configure_log(LogFormat format, LogLevel least) {
+  log_format = format;
+  log_least = least;
+}
+
+bool log_enabled(LogLevel level) { return level >= log_least.load(std::memory_order_relaxed); }
+
+void log_line(LogLevel level, std::string_view text) {
+  const std::string_view name = kLevelNames.at(static_cast<size_t>(level));
+  const std::string line =
+      log_format.load(std::memory_order_relaxed) == LogFormat::json
+          ? fmt::format("{{\"time\":\"{}\",\"level\":\"{}\",\"message\":\"{}\"}}\n", timestamp(),
+                        name, json_escaped(text))
+          : fmt::format("{} {:<7} {}\n", timestamp(), name, one_line(text));
+  // A log that cannot be written must not stop a backup.
+  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+}  // namespace io

@@ -1,0 +1,190 @@
+#pragma once
+
+#include <liburing.h>
+
+#include <coroutine>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "io/clock.h"
+#include "io/executor.h"
+#include "io/owned_fd.h"
+#include "io/task.h"
+#include "io/task_scope.h"
+
+namespace io {
+
+/// What the kernel's io_uring offers; each tier needs a newer kernel than the next (qcow2.md 16).
+enum class RingTier : uint8_t {
+  a,  ///< 6.1: single issuer, completions are worked off only when the ring asks for them
+  b,  ///< 5.19: cooperative task running
+  c,  ///< 5.15: the plain ring
+};
+const char* to_text(RingTier tier);
+
+struct RingOptions {
+  unsigned entries = 512;
+  RingTier best_tier = RingTier::a;  ///< for tests of the lower tiers on a newer kernel
+};
+
+/// One io_uring, the coroutines that wait for it, and their timers: an Executor and a Clock.
+///
+/// Invariant: a turn collects all completions before it resumes anybody, and everything that the
+/// resumed coroutines submit leaves in one system call. The kernel only ever holds pointers into
+/// coroutine frames that are suspended on the operation.
+///
+/// Made and used on one thread; only post() may be called from others.
+class Ring final : public Executor, public Clock {
+ public:
+  /// Throws std::system_error with a sentence on why this kernel or container has no io_uring.
+  explicit Ring(const RingOptions& options = {});
+  Ring(const Ring&) = delete;
+  ~Ring() override;
+
+  RingTier tier() const { return tier_; }
+
+  /// `const int32_t result = co_await ring.submit([&](io_uring_sqe* sqe) { io_uring_prep_…; })`:
+  /// the completion's result, a negative errno in failure. What `prepare` points the kernel to must
+  /// live in the awaiting frame. Never issued outside io/.
+  template <class Prepare>
+  auto submit(Prepare prepare) {
+    struct Operation : Completion {
+      Operation(Ring& ring, Prepare prepare) : ring(ring), prepare(std::move(prepare)) {}
+      bool await_ready() const noexcept { return false; }
+      void await_suspend(std::coroutine_handle<> awaiter) {
+        waiter = awaiter;
+        io_uring_sqe* const sqe = ring.next_sqe();
+        prepare(sqe);
+        io_uring_sqe_set_data(sqe, static_cast<Completion*>(this));
+        ++ring.in_flight_;
+      }
+      int32_t await_resume() const noexcept { return result; }
+      Ring& ring;
+      Prepare prepare;
+    };
+    return Operation(*this, std::move(prepare));
+  }
+
+  /// Runs `blocking` on this ring's worker thread, for the few system calls that io_uring lacks
+  /// (ftruncate, readdir, statvfs); its result or failure arrives here.
+  template <class F>
+  Task<std::invoke_result_t<F>> run_blocking(F blocking);
+
+  /// Turns until `task` has ended, and returns its result.
+  template <class T>
+  T run(Task<T> task);
+
+  void resume_soon(std::coroutine_handle<> what) override { ready_.push_back(what); }
+  void post(Job job) override;
+  bool here() const override { return std::this_thread::get_id() == thread_; }
+
+  SteadyTime now() const override { return std::chrono::steady_clock::now(); }
+  WallTime wall_time() const override { return std::chrono::system_clock::now(); }
+  std::unique_ptr<Alarm> call_at(SteadyTime due, Job action) override;
+
+ private:
+  struct Completion {
+    std::coroutine_handle<> waiter;
+    int32_t result = 0;
+  };
+  class RingAlarm;
+  class Worker;
+  using Alarms = std::multimap<SteadyTime, RingAlarm*>;
+
+  io_uring_sqe* next_sqe();
+  void turn();
+  void resume_ready();
+  void run_posted();
+  void arm_wakeup();
+  void wait_for_completions();
+  void reap();
+  void fire_alarms();
+  void enqueue_blocking(Job job);
+  void run_until(const bool& done);
+
+  io_uring ring_{};
+  RingTier tier_ = RingTier::a;
+  std::thread::id thread_ = std::this_thread::get_id();
+  uint64_t in_flight_ = 0;
+  std::deque<std::coroutine_handle<>> ready_;
+  Alarms alarms_;
+
+  OwnedFd wakeup_;  // eventfd that post() writes to
+  uint64_t wakeup_count_ = 0;
+  bool wakeup_armed_ = false;
+  Completion wakeup_completion_;
+  std::mutex posted_mutex_;
+  std::vector<Job> posted_;  // guarded by posted_mutex_
+
+  std::unique_ptr<Worker> worker_;
+};
+
+template <class F>
+Task<std::invoke_result_t<F>> Ring::run_blocking(F blocking) {
+  using T = std::invoke_result_t<F>;
+  struct Elsewhere {
+    Ring& ring;
+    F& blocking;
+    std::conditional_t<std::is_void_v<T>, std::monostate, std::optional<T>> result{};
+    std::exception_ptr failure{};
+
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> waiter) {
+      ring.enqueue_blocking([this, waiter] {
+        try {
+          if constexpr (std::is_void_v<T>) {
+            blocking();
+          } else {
+            result.emplace(blocking());
+          }
+        } catch (...) {
+          failure = std::current_exception();
+        }
+        ring.post([waiter] { waiter.resume(); });
+      });
+    }
+    T await_resume() {
+      if (failure) std::rethrow_exception(failure);
+      if constexpr (!std::is_void_v<T>) return std::move(*result);
+    }
+  };
+  Elsewhere elsewhere{*this, blocking};
+  if constexpr (std::is_void_v<T>) {
+    co_await elsewhere;
+  } else {
+    co_return co_await elsewhere;
+  }
+}
+
+template <class T>
+T Ring::run(Task<T> task) {
+  bool done = false;
+  std::conditional_t<std::is_void_v<T>, std::monostate, std::optional<T>> result{};
+  std::exception_ptr failure;
+  const auto drive = [&]() -> Task<void> {
+    try {
+      if constexpr (std::is_void_v<T>) {
+        co_await std::move(task);
+      } else {
+        result.emplace(co_await std::move(task));
+      }
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    done = true;
+  };
+  TaskScope scope;
+  scope.spawn(drive());
+  run_until(done);
+  if (failure) std::rethrow_exception(failure);
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+}  // namespace io

@@ -1,0 +1,196 @@
+#include "io/ring_file_system.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+
+#include "io/failure.h"
+#include "io/ring_file.h"
+
+namespace io {
+namespace {
+
+constexpr mode_t kFilePermissions = 0644;
+constexpr mode_t kDirectoryPermissions = 0755;
+/// Every file system that takes O_DIRECT takes this alignment.
+constexpr uint32_t kSafeDirectAlignment = 4096;
+
+int open_flags(OpenMode mode) {
+  switch (mode) {
+    case OpenMode::read_only:
+      return O_RDONLY | O_CLOEXEC;
+    case OpenMode::read_write:
+      return O_RDWR | O_CLOEXEC;
+    case OpenMode::create_new:
+      return O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+  }
+  return O_RDONLY;
+}
+
+/// Opens the file behind `cached` once more with O_DIRECT, by its descriptor, so that a rename in
+/// between cannot mix two files up. Invalid where the file system refuses O_DIRECT.
+OwnedFd open_direct(int cached, OpenMode mode) {
+  const std::string self = "/proc/self/fd/" + std::to_string(cached);
+  const int access = mode == OpenMode::read_only ? O_RDONLY : O_RDWR;
+  return OwnedFd(::open(self.c_str(), access | O_CLOEXEC | O_DIRECT));
+}
+
+/// What the kernel says O_DIRECT needs (statx, Linux 6.1), or the safe value.
+uint32_t direct_alignment(int fd) {
+#ifdef STATX_DIOALIGN
+  struct statx status {};
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
+      (status.stx_mask & STATX_DIOALIGN) != 0 && status.stx_dio_offset_align != 0) {
+    return std::max(status.stx_dio_offset_align, status.stx_dio_mem_align);
+  }
+#else
+  static_cast<void>(fd);
+#endif
+  return kSafeDirectAlignment;
+}
+
+FileKind kind_of(mode_t mode) {
+  if (S_ISREG(mode)) return FileKind::file;
+  if (S_ISDIR(mode)) return FileKind::directory;
+  if (S_ISLNK(mode)) return FileKind::symlink;
+  return FileKind::other;
+}
+
+std::vector<DirectoryEntry> list_directory(const std::string& path) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
+  if (!directory) throw failure("list", path, errno);
+  std::vector<DirectoryEntry> entries;
+  for (;;) {
+    errno = 0;
+    const dirent* const entry = ::readdir(directory.get());
+    if (entry == nullptr) {
+      if (errno != 0) throw failure("list", path, errno);
+      return entries;
+    }
+    const std::string name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    struct stat status {};
+    if (::fstatat(::dirfd(directory.get()), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno == ENOENT) continue;  // removed meanwhile
+      throw failure("stat", path + "/" + name, errno);
+    }
+    entries.push_back({name, kind_of(status.st_mode)});
+  }
+}
+
+}  // namespace
+
+Task<std::unique_ptr<File>> RingFileSystem::open(std::string path, OpenMode mode) {
+  const int flags = open_flags(mode);
+  const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
+    io_uring_prep_openat(sqe, AT_FDCWD, path.c_str(), flags, kFilePermissions);
+  });
+  if (result < 0) throw failure(mode == OpenMode::create_new ? "create" : "open", path, result);
+  OwnedFd cached(result);
+  OwnedFd direct = open_direct(cached.get(), mode);
+  const uint32_t alignment = direct.valid() ? direct_alignment(direct.get()) : 1;
+  co_return std::make_unique<RingFile>(ring_, std::move(path), std::move(cached), std::move(direct),
+                                       alignment);
+}
+
+Task<void> RingFileSystem::rename(std::string from, std::string to, bool replace) {
+  const unsigned flags = replace ? 0 : RENAME_NOREPLACE;
+  const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
+    io_uring_prep_renameat(sqe, AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags);
+  });
+  if (result < 0) throw failure("rename", from + " to " + to, result);
+}
+
+Task<void> RingFileSystem::unlink(std::string path, int flags) {
+  const int32_t result = co_await ring_.submit(
+      [&](io_uring_sqe* sqe) { io_uring_prep_unlinkat(sqe, AT_FDCWD, path.c_str(), flags); });
+  if (result < 0) throw failure("remove", path, result);
+}
+
+Task<void> RingFileSystem::remove(std::string path) { return unlink(std::move(path), 0); }
+Task<void> RingFileSystem::remove_directory(std::string path) {
+  return unlink(std::move(path), AT_REMOVEDIR);
+}
+
+Task<void> RingFileSystem::make_directories(std::string path) {
+  const auto existing = co_await status(path, true);
+  if (existing) {
+    if (existing->kind != FileKind::directory) throw failure("make directory", path, ENOTDIR);
+    co_return;
+  }
+  std::string above = parent_path(path);
+  co_await make_directories(above);
+  const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
+    io_uring_prep_mkdirat(sqe, AT_FDCWD, path.c_str(), kDirectoryPermissions);
+  });
+  if (result < 0 && result != -EEXIST) throw failure("make directory", path, result);
+  co_await sync_directory(std::move(above));
+}
+
+Task<void> RingFileSystem::make_symlink(std::string target, std::string link) {
+  const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
+    io_uring_prep_symlinkat(sqe, target.c_str(), AT_FDCWD, link.c_str());
+  });
+  if (result < 0) throw failure("make link", link, result);
+}
+
+Task<void> RingFileSystem::sync_directory(std::string path) {
+  const int32_t opened = co_await ring_.submit([&](io_uring_sqe* sqe) {
+    io_uring_prep_openat(sqe, AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  });
+  if (opened < 0) throw failure("open directory", path, opened);
+  const OwnedFd directory(opened);
+  const int32_t result = co_await ring_.submit(
+      [&](io_uring_sqe* sqe) { io_uring_prep_fsync(sqe, directory.get(), 0); });
+  if (result < 0) throw failure("sync directory", path, result);
+}
+
+Task<std::vector<DirectoryEntry>> RingFileSystem::list(std::string path) {
+  const auto call = [&path] { return list_directory(path); };
+  co_return co_await ring_.run_blocking(call);
+}
+
+Task<std::optional<FileStatus>> RingFileSystem::status(std::string path, bool follow) {
+  struct statx found {};
+  const int flags = follow ? 0 : AT_SYMLINK_NOFOLLOW;
+  const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
+    io_uring_prep_statx(sqe, AT_FDCWD, path.c_str(), flags, STATX_BASIC_STATS, &found);
+  });
+  if (result == -ENOENT || result == -ENOTDIR) co_return std::nullopt;
+  if (result < 0) throw failure("stat", path, result);
+  FileStatus status;
+  status.kind = kind_of(found.stx_mode);
+  status.size = found.stx_size;
+  status.allocated_bytes = found.stx_blocks * 512;
+  status.device = (uint64_t{found.stx_dev_major} << 32) | found.stx_dev_minor;
+  status.inode = found.stx_ino;
+  co_return status;
+}
+
+Task<std::string> RingFileSystem::resolve(std::string path) {
+  const auto call = [&path] {
+    const std::unique_ptr<char, void (*)(void*)> resolved(::realpath(path.c_str(), nullptr),
+                                                          std::free);
+    if (!resolved) throw failure("resolve", path, errno);
+    return std::string(resolved.get());
+  };
+  co_return co_await ring_.run_blocking(call);
+}
+
+Task<SpaceStatus> RingFileSystem::space(std::string path) {
+  const auto call = [&path] {
+    struct statvfs found {};
+    if (::statvfs(path.c_str(), &found) != 0) throw failure("measure space of", path, errno);
+    return SpaceStatus{.total_bytes = uint64_t{found.f_blocks} * found.f_frsize,
+                       .available_bytes = uint64_t{found.f_bavail} * found.f_frsize};
+  };
+  co_return co_await ring_.run_blocking(call);
+}
+
+}  // namespace io
