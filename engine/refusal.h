@@ -72,7 +72,6 @@ Refusal node_refused(std::string_view backup_id, int status, std::string_view te
 
 // One backup (2.5 – 2.9).
 Refusal backup_not_found(std::string_view backup_id);
-Refusal chain_vm_missing();
 /// complete: no such job, or no such disk in it.
 Refusal job_not_found(std::string_view backup_id, std::string_view details);
 /// complete of a failed or cancelled job, cancel of an ended one: `details` is state and cause.
@@ -97,8 +96,6 @@ Refusal repository_config_invalid(std::string_view type, std::string_view cause)
 Refusal repository_type_unsupported(std::string_view type);
 Refusal repository_name_taken();
 Refusal repository_id_taken();
-Refusal repository_not_registered(std::string_view cause);
-Refusal storage_unreadable(std::string_view cause);
 Refusal repository_has_backups(std::string_view details);
 
 // VM contexts (2.15).
