@@ -21,12 +21,12 @@ Task<std::string> read_text(FileSystem& files, std::string path, size_t bytes_ma
   co_return text;
 }
 
-Task<void> replace_text(FileSystem& files, std::string path, std::string_view text) {
+Task<void> replace_text(FileSystem& files, std::string path, std::string_view text, OpenMode mode) {
   const std::string temporary = path + ".new";
   const auto left_over = co_await files.status(temporary, false);
   if (left_over) co_await files.remove(temporary);
   {
-    const auto file = co_await files.open(temporary, OpenMode::create_new);
+    const auto file = co_await files.open(temporary, mode);
     co_await file->write(0, std::as_bytes(std::span(text.data(), text.size())));
     co_await file->sync();
   }

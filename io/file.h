@@ -71,7 +71,8 @@ class File {
 enum class OpenMode : uint8_t {
   read_only,
   read_write,
-  create_new,  ///< read-write; EEXIST when the name is taken
+  create_new,      ///< read-write; EEXIST when the name is taken
+  create_private,  ///< the same, for nobody but the owner (mode 0600)
 };
 
 enum class FileKind : uint8_t { file, directory, symlink, other };
@@ -127,8 +128,9 @@ class FileSystem {
 Task<std::string> read_text(FileSystem& files, std::string path, size_t bytes_max = 64 << 20);
 
 /// Puts `text` under `path` so that a crash leaves the old or the new file, never a mixture:
-/// temporary file, fsync, rename, fsync of the directory.
-Task<void> replace_text(FileSystem& files, std::string path, std::string_view text);
+/// temporary file, fsync, rename, fsync of the directory. `mode` is that of the new file.
+Task<void> replace_text(FileSystem& files, std::string path, std::string_view text,
+                        OpenMode mode = OpenMode::create_new);
 
 /// "/a/b" of "/a/b/c".
 std::string parent_path(std::string_view path);

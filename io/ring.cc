@@ -179,11 +179,15 @@ void Ring::enqueue_blocking(Job job) {
 
 void Ring::run_until(const bool& done) {
   assert(here());
-  while (!done) turn();
+  for (;;) {
+    resume_ready();
+    if (done) return;
+    turn();
+    if (done) return;
+  }
 }
 
 void Ring::turn() {
-  resume_ready();
   if (!wakeup_armed_) arm_wakeup();
   wait_for_completions();
   reap();

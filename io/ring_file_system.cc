@@ -17,6 +17,7 @@ namespace io {
 namespace {
 
 constexpr mode_t kFilePermissions = 0644;
+constexpr mode_t kPrivateFilePermissions = 0600;
 constexpr mode_t kDirectoryPermissions = 0755;
 /// Every file system that takes O_DIRECT takes this alignment.
 constexpr uint32_t kSafeDirectAlignment = 4096;
@@ -28,6 +29,7 @@ int open_flags(OpenMode mode) {
     case OpenMode::read_write:
       return O_RDWR | O_CLOEXEC;
     case OpenMode::create_new:
+    case OpenMode::create_private:
       return O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
   }
   return O_RDONLY;
