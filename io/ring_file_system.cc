@@ -90,10 +90,12 @@ std::vector<DirectoryEntry> list_directory(const std::string& path) {
 
 Task<std::unique_ptr<File>> RingFileSystem::open(std::string path, OpenMode mode) {
   const int flags = open_flags(mode);
+  const mode_t permissions =
+      mode == OpenMode::create_private ? kPrivateFilePermissions : kFilePermissions;
   const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
-    io_uring_prep_openat(sqe, AT_FDCWD, path.c_str(), flags, kFilePermissions);
+    io_uring_prep_openat(sqe, AT_FDCWD, path.c_str(), flags, permissions);
   });
-  if (result < 0) throw failure(mode == OpenMode::create_new ? "create" : "open", path, result);
+  if (result < 0) throw failure((flags & O_CREAT) != 0 ? "create" : "open", path, result);
   OwnedFd cached(result);
   OwnedFd direct = open_direct(cached.get(), mode);
   const uint32_t alignment = direct.valid() ? direct_alignment(direct.get()) : 1;
