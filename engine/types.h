@@ -63,6 +63,20 @@ std::string_view to_text(SampleSource source);
 /// The value whose word is `text`: from_text<JobState>("running"). Nothing for other words.
 template <typename Enum>
 std::optional<Enum> from_text(std::string_view text);
+template <>
+std::optional<JobState> from_text(std::string_view text);
+template <>
+std::optional<DiskState> from_text(std::string_view text);
+template <>
+std::optional<ShownStatus> from_text(std::string_view text);
+template <>
+std::optional<BackupType> from_text(std::string_view text);
+template <>
+std::optional<RepositoryType> from_text(std::string_view text);
+template <>
+std::optional<WarningCode> from_text(std::string_view text);
+template <>
+std::optional<SampleSource> from_text(std::string_view text);
 
 ShownStatus shown_status(JobState state);
 ShownStatus shown_status(DiskState state);
@@ -89,6 +103,8 @@ struct CredentialsRef {
 };
 /// "none", "reference", "inline".
 std::string_view to_text(CredentialsRef::Kind kind);
+template <>
+std::optional<CredentialsRef::Kind> from_text(std::string_view text);
 
 /// The secret itself. Never in the catalogue, never in an answer, never in a log.
 struct Credentials {
@@ -157,6 +173,7 @@ struct Repository {
   RepositoryType type = RepositoryType::local;
   bool enabled = true;
   std::string config_json = "{}";  ///< one JSON object, without password_secret
+  std::string directory;           ///< absolute: the config's path or mount_point
   bool is_immutable = false;
   int64_t min_retention_days = 0;
   std::optional<StorageMeasure> storage;

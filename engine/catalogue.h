@@ -1,0 +1,41 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/catalogue_jobs.h"
+#include "engine/catalogue_points.h"
+#include "engine/catalogue_repositories.h"
+#include "engine/catalogue_samples.h"
+#include "engine/catalogue_vms.h"
+#include "engine/db.h"
+
+namespace engine {
+
+/// What varve knows: VMs, repositories, jobs, published points. One SQLite file, no server.
+///
+/// Invariant: each operation is one transaction; what it says is on the disk when it returns,
+/// except progress (counters, telemetry), which a power loss may take back a little. The files of
+/// a repository and their sidecars are the truth; this can be rebuilt from them (rebuild.h).
+/// Secrets are never in it. Spec: contract.md 7, docs/catalogue.md.
+/// Opened and used on one thread; no clock inside: times come from the caller.
+class Catalogue {
+ public:
+  /// Opens or creates the file and brings it to the present schema. Throws DbError.
+  explicit Catalogue(const std::string& path);
+
+  /// Damage found by SQLite's own checks; empty when there is none.
+  std::vector<std::string> integrity_problems();
+
+ private:
+  Db db_;
+
+ public:
+  VmCatalogue vms;
+  RepositoryCatalogue repositories;
+  JobCatalogue jobs;
+  PointCatalogue points;
+  SampleCatalogue samples;
+};
+
+}  // namespace engine

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/db.h"
+#include "engine/requests.h"
+#include "engine/types.h"
+
+namespace engine {
+
+/// The repositories by id. Spec: contract.md 2.14, 7.3. On the catalogue's thread.
+class RepositoryCatalogue {
+ public:
+  explicit RepositoryCatalogue(Db& db) : db_(db) {}
+
+  /// Both times are set to `now`. Throws repository_name_taken, repository_id_taken.
+  Repository insert(Repository repository, Time now);
+  /// New values for a known id, as for the configured repository "1". The same refusals.
+  void update(const Repository& repository, Time now);
+
+  std::optional<Repository> find(std::string_view id);
+  /// By id.
+  std::vector<Repository> list(const RepositoryFilter& filter = {});
+
+  void set_storage(const std::string& id, const StorageMeasure& measure);
+  /// Completed jobs in it.
+  uint64_t backup_count(std::string_view id);
+
+  /// Takes its ended jobs without points along; files stay. Throws unknown_repository,
+  /// repository_has_backups (also while a job runs in it).
+  void erase(const std::string& id);
+
+ private:
+  Db& db_;
+};
+
+}  // namespace engine

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "engine/types.h"
+
+/// The names of jobs, exports, images, VM contexts and chains.
+///
+/// Invariant: every name is made of [A-Za-z0-9._-], at most 64 characters, safe in a URL, a file
+/// name and an NBD target. The existing client takes a disk index from the first "-disk<digits>-"
+/// of a job id, else from the "disk<digits>" at the end of an export name: no job id contains the
+/// first, every export name ends in the second. Spec: contract.md 5.2. Pure.
+namespace engine {
+
+/// `safe(vm_name)`: 1-40 characters; the name itself where it is harmless.
+std::string safe_name(std::string_view vm_name);
+
+/// The same with a longer digest, for a VM whose safe_name another one has already: 12 digits, or
+/// more should that be taken too. `digits` is 12, 18 or 24.
+std::string safe_name_with_digest(std::string_view vm_name, size_t digits);
+
+/// Names of one second differ by `attempt`: none for 1, then -2, -3, ...
+std::string job_name(std::string_view safe, Time created, uint32_t attempt = 1);
+std::string export_name(std::string_view safe, Time created, uint32_t attempt, uint32_t disk_index);
+std::string image_name(std::string_view safe, Time created, uint32_t attempt, uint32_t disk_index);
+
+std::string context_name(std::string_view safe, Time registered);
+/// "ctx-backup-<safe>-<unix>", of a (VM, repository).
+std::string backup_context_name(std::string_view safe, Time created, uint32_t attempt = 1);
+/// The `safe` in a VM context's name; "" when it is none.
+std::string_view safe_name_of_context(std::string_view context_id);
+
+/// "chain-<ctx>-disk<N>-<repository>-g<generation>", the catalogue's.
+std::string chain_name(std::string_view context_id, uint32_t disk_index,
+                       std::string_view repository_id, uint32_t generation);
+/// "<ctx>-disk<N>-chain", the API's and chain.json's.
+std::string shown_chain_name(std::string_view context_id, uint32_t disk_index);
+
+/// "<safe>-disk-<key>.qcow2", the link to the newest point (contract.md 8).
+std::string latest_link_name(std::string_view safe, uint32_t disk_key);
+
+/// "<repository>/<context>/disk-<index>".
+std::string disk_directory(std::string_view repository_directory, std::string_view context_id,
+                           uint32_t disk_index);
+
+}  // namespace engine
