@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "io/file.h"
+
+namespace qcow {
+
+enum class LockRole : uint8_t {
+  writer,  ///< the one who fills an image (LK1)
+  reader,  ///< of a restore point being served, or of a parent (LK2)
+};
+
+/// The open-file-description locks that qemu takes on an image, so that varve and qemu see each
+/// other (LK1–LK3).
+///
+/// Byte 100 + n: "holds permission n"; 200 + n: "does not share permission n". All of them are
+/// shared locks on one byte: what conflicts is found by testing, after one's own bytes are held.
+/// Given back by the destructor; the file outlives the lock.
+class ImageLock {
+ public:
+  ImageLock() = default;
+  /// Throws FormatError (RF21) when somebody's bytes conflict; nothing stays held then.
+  static ImageLock acquire(io::File& file, LockRole role, std::string_view image_name);
+
+  ImageLock(ImageLock&& other) noexcept;
+  ImageLock& operator=(ImageLock&& other) noexcept;
+  ~ImageLock();
+
+  /// From writer to reader, at publish. A reader's bytes are among a writer's, so there is no
+  /// moment without a lock.
+  void become_reader();
+
+  /// False when the file system knows no such locks: a warning is due, not a failure.
+  bool supported() const { return supported_; }
+  bool held() const { return file_ != nullptr; }
+
+ private:
+  void release() noexcept;
+
+  io::File* file_ = nullptr;
+  LockRole role_ = LockRole::reader;
+  bool supported_ = true;
+};
+
+}  // namespace qcow
