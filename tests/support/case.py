@@ -103,6 +103,15 @@ class HubCase(unittest.TestCase):
         self.assertEqual(self.job(job["backup_id"])["status"], "completed")
         return job
 
+    def points(self, count, disks=1, vm_name="vm", first="full"):
+        """`count` jobs: a full (unless told otherwise) and incrementals; returns their ids."""
+        jobs = []
+        for number in range(count):
+            kind = first if number == 0 else "incremental"
+            ids = [f"u{disk}/{len(self.node.calls) + 1}" for disk in range(disks)]
+            jobs.append(self.quick_backup(vm_name, ids, kind, [(number * 65536, b"p" * 65536)])["backup_id"])
+        return jobs
+
     def launch_client(self, vm_name, sources, backup_type="full", options=(), repository_id="1"):
         """Starts a job and the client process for it; returns (job, run)."""
         self.starter.plan_for(sources)

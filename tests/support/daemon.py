@@ -103,6 +103,7 @@ class Daemon:
         """Starts the process without waiting."""
         self.starts += 1
         self.options["ready_file"].unlink(missing_ok=True)
+        self.ready = None
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment
@@ -120,7 +121,18 @@ class Daemon:
 
     def stop(self):
         """SIGTERM; returns the exit status."""
-        return scratch.end_process(self.process, STOP_SECONDS) if self.process else 0
+        if self.ready and self.process.poll() is None:
+            os.kill(self.ready["pid"], signal.SIGTERM)  # not to a tracer in front of it
+        return self.wait(STOP_SECONDS)
+
+    def wait(self, seconds):
+        """The exit status; a process that does not end is killed and fails the test."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(self.ready["pid"] if self.ready else self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            raise AssertionError(f"varve did not end within {seconds} s:\n{self.log[-3000:]}") from None
 
     def kill(self):
         """kill -9, as a crash of the process would be."""
@@ -132,8 +144,12 @@ class Daemon:
         return self.start()
 
     def close(self):
-        if self.process and self.process.poll() is None:
+        if not self.process or self.process.poll() is not None:
+            return
+        if self.ready:
             self.stop()
+        else:
+            scratch.end_process(self.process)
 
     # --- addresses ---
 

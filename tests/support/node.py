@@ -2,10 +2,13 @@
 
 import http.server
 import json
+import re
 import subprocess
 import threading
 import time
 from pathlib import Path
+
+from support import client
 
 START_PATH = "/api/v1/backup/start"
 REQUIRED_FIRST = ("job_id", "vm_name", "vcenter_host", "vcenter_user", "vcenter_password", "vm_path", "nbd_targets")
@@ -143,6 +146,7 @@ class ClientStarter:
         self.api_url = api_url
         self.plan = None
         self.extra = []  # options of client.py for the next run
+        self.through_port = None  # sends every target through this one port instead of its own
         self.runs = []
 
     def plan_for(self, sources):
@@ -163,11 +167,18 @@ class ClientStarter:
         name = f"client-{len(self.runs)}-{body['job_id']}"
         plan = self.directory / f"{name}.plan"
         plan.write_text(json.dumps(self.plan), encoding="utf-8")
-        self.runs.append(ClientRun(self.directory / name, self._command(body, plan)))
+        targets = self._targets(body)
+        command = self._command(body, plan, targets)
+        self.runs.append(ClientRun(self.directory / name, command, client.parse_targets(targets)))
 
-    def _command(self, body, plan):
+    def _targets(self, body):
+        if self.through_port is None:
+            return body["nbd_targets"]
+        return re.sub(r":\d+/", f":{self.through_port}/", body["nbd_targets"])
+
+    def _command(self, body, plan, targets):
         return [
-            "/usr/bin/python3", str(CLIENT), "--job-id", body["job_id"], "--targets", body["nbd_targets"],
+            "/usr/bin/python3", str(CLIENT), "--job-id", body["job_id"], "--targets", targets,
             "--vm-path", body["vm_path"], "--api", self.api_url, "--plan", str(plan),
             "--retry-scale", "0.02", *self.extra,
         ]  # fmt: skip
@@ -184,7 +195,8 @@ class ClientStarter:
 class ClientRun:
     """A running or ended client process and the events it reported."""
 
-    def __init__(self, stem, command):
+    def __init__(self, stem, command, targets):
+        self.targets = targets
         self.report = Path(f"{stem}.events")
         self.log = Path(f"{stem}.log")
         with open(self.log, "wb") as log:

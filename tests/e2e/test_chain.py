@@ -1,0 +1,84 @@
+#!/usr/bin/python3
+"""Chains and generations."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import qemu, run, scratch, sources  # noqa: E402
+from support.case import MIB, HubCase  # noqa: E402
+
+
+class Chains(HubCase):
+    def test_an_empty_chain_is_an_answer_not_an_error(self):
+        """A28 2.6 no points"""
+        self.register("vm", [MIB])
+        chain = self.chain("vm")
+        self.assertEqual((chain["chain_id"], chain["backups"], chain["backup_count"]), ("", [], 0))
+
+    def test_three_points_are_listed_in_order_with_parents_for_each_disk(self):
+        """A28 full + 2, disk 1 too"""
+        self.register("vm", [MIB, 2 * MIB])
+        jobs = self.points(3, disks=2)
+        for disk, size in ((0, MIB), (1, 2 * MIB)):
+            chain = self.chain("vm", disk)
+            self.assertEqual([point["backup_id"] for point in chain["backups"]], jobs)
+            self.assertEqual([point.get("parent_backup_id") or "" for point in chain["backups"]], ["", *jobs[:2]])
+            self.assertEqual((chain["full_backup_id"], chain["latest_backup_id"]), (jobs[0], jobs[2]))
+            self.assertEqual((chain["backup_count"], chain["disk_id"], chain["generation"]), (3, disk, 1))
+            self.assertEqual(chain["chain_id"], f"{chain['vm_context_id']}-disk{disk}-chain")
+            files = [point["file_path"] for point in chain["backups"]]
+            self.assertEqual([Path(path).stem for path in files], [p["image_id"] for p in chain["backups"]])
+            used = [scratch.allocated_bytes(path) for path in files]
+            self.assertEqual([point["allocated_bytes"] for point in chain["backups"]], used)
+            self.assertEqual(chain["allocated_bytes"], sum(used))
+            self.assertEqual(chain["total_size_bytes"], sum(point["total_bytes"] for point in chain["backups"]))
+            self.assertEqual(qemu.info(files[-1])["virtual-size"], size)
+
+    def test_both_urls_and_all_ways_to_name_the_vm_agree(self):
+        """A28 both URL forms"""
+        self.register("vm", [MIB])
+        self.points(2)
+        by_query = self.chain("vm")
+        self.assertEqual(self.hub.get("/backups/vm/chain").body, by_query)
+        self.assertEqual(self.hub.get("/backups/chain", vm_context_id=by_query["vm_context_id"]).body, by_query)
+        self.assertEqual(self.hub.get("/backups/vm/chain", repository_id="1", disk_id=0, generation=1).body, by_query)
+
+    def test_wrong_questions_are_refused(self):
+        """A28 errors of 2.6"""
+        self.assert_problem(self.hub.get("/backups/chain"), 400, "vm_context_id or vm_name is required")
+        self.assert_problem(self.hub.get("/backups/chain", vm_name="nobody"), 404, "VM not found")
+        self.register("vm", [MIB])
+        self.assert_problem(self.hub.get("/backups/chain", vm_name="vm", disk_id="x"), 400, "invalid disk_id")
+
+    def test_ten_points_compare_at_every_one(self):
+        """A38 full + 9"""
+        disks = sources.make_sources(self.dir, [32 * MIB])
+        self.register("vm", [32 * MIB])
+        for number in range(10):
+            self.client_backup("vm", disks, "incremental" if number else "full")
+            disks[0].advance(number)
+        self.assert_points_equal_sources("vm", disks)
+        self.assertEqual(len(qemu.backing_chain(self.images("vm")[-1])), 10)
+
+    def test_a_failed_full_is_no_parent(self):
+        """A8 only a failed full: 400"""
+        self.register("vm", [MIB])
+        job = self.start("vm")
+        self.hub.api("POST", f"/backups/{job['backup_id']}/cancel")
+        self.assert_problem(self.post("vm", "incremental"), 400, "no previous backup found", "no_parent")
+
+
+class Generations(HubCase):
+    def test_each_full_opens_a_generation_and_old_ones_stay_addressable(self):
+        """A29 full, incr, full, incr"""
+        self.register("vm", [MIB])
+        jobs = self.points(2) + self.points(2)
+        newest = self.chain("vm")
+        self.assertEqual((newest["generation"], newest["full_backup_id"]), (2, jobs[2]))
+        self.assertEqual([point["backup_id"] for point in newest["backups"]], jobs[2:])
+        self.assertEqual([point["backup_id"] for point in self.chain("vm", generation=1)["backups"]], jobs[:2])
+
+
+if __name__ == "__main__":
+    run.main()
