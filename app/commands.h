@@ -1,0 +1,13 @@
+#pragma once
+
+#include "app/options.h"
+
+/// The commands of the binary. Each returns the exit status, 0 in good order, and throws
+/// UsageError or what failed.
+namespace app {
+
+int run_serve(const ServeOptions& options);
+int run_create(const CreateOptions& options);
+int run_nbd(const NbdOptions& options);
+
+}  // namespace app

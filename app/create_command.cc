@@ -1,0 +1,59 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "app/commands.h"
+#include "io/ring_thread.h"
+#include "qcow/chain.h"
+#include "qcow/create.h"
+#include "qcow/uuid.h"
+
+namespace app {
+namespace {
+
+/// The name of a parent that lies in the image's own directory.
+std::string bare_name(const CreateOptions& options) {
+  const std::string name = options.backing.substr(options.backing.rfind('/') + 1);
+  const std::string beside = io::parent_path(options.file) + "/" + name;
+  if (options.backing != name && options.backing != beside &&
+      io::parent_path(options.backing) != io::parent_path(options.file)) {
+    throw UsageError(fmt::format("{}: a parent must lie in the directory of its image, {}",
+                                 options.backing, io::parent_path(options.file)));
+  }
+  return name;
+}
+
+io::Task<void> create(io::Runtime runtime, CreateOptions options) {
+  qcow::CreateOptions image;
+  image.virtual_size = options.size_bytes;
+  image.image_uuid = qcow::make_uuid(runtime);
+  if (!options.backing.empty()) {
+    const std::string name = bare_name(options);
+    std::string path = io::parent_path(options.file) + "/" + name;
+    qcow::ChainOptions anywhere;
+    const auto parent = co_await qcow::Chain::open(runtime, std::move(path), anywhere);
+    const auto& record = parent->layer(0).header().record;
+    qcow::NewParent link;
+    link.name = name;
+    if (record) {
+      link.uuid = record->image_uuid;
+      link.manifest_hash = record->manifest_hash;
+    }
+    image.parent = link;
+    if (image.virtual_size == 0) image.virtual_size = parent->size();
+  }
+  co_await qcow::create(runtime, options.file, image);
+  const std::string line = fmt::format("{}: {} bytes{}\n", options.file, image.virtual_size,
+                                       image.parent ? ", backed by " + image.parent->name : "");
+  std::fputs(line.c_str(), stdout);
+}
+
+}  // namespace
+
+int run_create(const CreateOptions& options) {
+  io::RingRuntime parts;
+  parts.ring().run(create(parts.runtime(), options));
+  return 0;
+}
+
+}  // namespace app

@@ -1,0 +1,37 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "app/commands.h"
+#include "app/options.h"
+
+namespace {
+
+constexpr int kFailure = 1;
+constexpr int kUsage = 2;
+
+struct Run {
+  int operator()(const app::ServeOptions& options) const { return app::run_serve(options); }
+  int operator()(const app::CreateOptions& options) const { return app::run_create(options); }
+  int operator()(const app::NbdOptions& options) const { return app::run_nbd(options); }
+  int operator()(const app::PrintText& print) const {
+    std::fputs(print.text.c_str(), stdout);
+    return 0;
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const app::Command command = app::parse_command_line(argc, argv);
+    return std::visit(Run(), command);
+  } catch (const app::UsageError& error) {
+    fmt::print(stderr, "varve: {}\n", error.what());
+    return kUsage;
+  } catch (const std::exception& failure) {
+    fmt::print(stderr, "varve: {}\n", failure.what());
+    return kFailure;
+  }
+}

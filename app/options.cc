@@ -1,0 +1,158 @@
+#include "app/options.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include "app/settings.h"
+
+namespace app {
+namespace {
+
+constexpr const char* kDefaultConfigFile = "/etc/varve/varve.toml";
+
+/// What the command line says of each setting of `varve serve`.
+struct ServeArguments {
+  std::string config_file;
+  std::map<std::string, std::vector<std::string>> values;
+};
+
+void declare_serve(CLI::App& command, ServeArguments& arguments) {
+  command.add_option("--config", arguments.config_file,
+                     fmt::format("TOML file (default {} if it exists)", kDefaultConfigFile));
+  for (const Setting& setting : serve_settings()) {
+    const std::string option = "--" + setting.name;
+    if (setting.is_flag) {
+      command.add_flag_callback(
+          option, [&arguments, &setting] { arguments.values[setting.name] = {"true"}; },
+          setting.help);
+      continue;
+    }
+    command
+        .add_option_function<std::vector<std::string>>(
+            option,
+            [&arguments, &setting](const std::vector<std::string>& values) {
+              arguments.values[setting.name] = values;
+            },
+            setting.help)
+        ->type_name(setting.metavar)
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->multi_option_policy(setting.repeatable ? CLI::MultiOptionPolicy::TakeAll
+                                                 : CLI::MultiOptionPolicy::TakeLast);
+  }
+}
+
+void apply(ServeOptions& options, const std::string& source,
+           const std::map<std::string, std::vector<std::string>>& values) {
+  for (const Setting& setting : serve_settings()) {
+    const auto found = values.find(setting.name);
+    if (found == values.end()) continue;
+    try {
+      setting.apply(options, found->second);
+    } catch (const UsageError& error) {
+      throw UsageError(fmt::format("{}{}: {}", source, setting.name, error.what()));
+    }
+  }
+}
+
+ServeOptions serve_options(const ServeArguments& arguments) {
+  ServeOptions options;
+  std::string config = arguments.config_file;
+  if (config.empty() && ::access(kDefaultConfigFile, F_OK) == 0) config = kDefaultConfigFile;
+  if (!config.empty()) {
+    ConfigFile file = read_config_file(config);
+    apply(options, config + ": ", file.values);
+    options.engine.named_secrets = std::move(file.secrets);
+  }
+  apply(options, "--", arguments.values);
+  engine::EngineOptions& engine = options.engine;
+  if (engine.repository_path.empty()) {
+    engine.repository_path = default_state_directory() + "/repository";
+  }
+  if (engine.catalogue_path.empty()) {
+    engine.catalogue_path = default_state_directory() + "/catalogue.db";
+  }
+  if (options.nbd.empty()) options.nbd = {{"127.0.0.1", 10809}, {"::1", 10809}};
+  return options;
+}
+
+void declare_create(CLI::App& command, CreateOptions& options, std::string& size) {
+  command.add_option("FILE", options.file, "image to make; must not exist")->required();
+  command.add_option("SIZE", size, "virtual size: bytes, or with K, M, G, T");
+  command.add_option("--backing", options.backing, "parent image, in the same directory")
+      ->type_name("PARENT");
+}
+
+void declare_nbd(CLI::App& command, NbdOptions& options, std::string& commit_interval) {
+  command.add_option("FILE", options.file, "QCOW2 image")->required();
+  auto* const socket = command.add_option("-k,--socket", options.socket, "serve on a Unix socket")
+                           ->type_name("PATH");
+  command.add_option("-p,--port", options.port, "TCP port (default 10809); 0 takes a free one")
+      ->type_name("N")
+      ->excludes(socket);
+  command.add_option("-b,--bind", options.bind, "TCP address (default 127.0.0.1)")
+      ->type_name("HOST")
+      ->excludes(socket);
+  command
+      .add_option("-x,--export-name", options.export_name, "name clients ask for (default \"\")")
+      ->type_name("NAME");
+  command.add_flag("-r,--read-only", options.read_only, "refuse every write");
+  command.add_flag("--allow-plain", options.allow_plain, "listen without TLS beyond loopback");
+  command
+      .add_option("--commit-interval", commit_interval,
+                  "longest time between two commits (default 1s)")
+      ->type_name("TIME");
+}
+
+}  // namespace
+
+Command parse_command_line(int argc, const char* const* argv) {
+  CLI::App app(
+      "varve - an NBD server with a QCOW2 writer, for backups that are not lost.\n"
+      "`varve serve` needs no option; see `varve COMMAND --help` for the rest.",
+      "varve");
+  app.set_help_flag("-h,--help", "print this text");
+  bool print_version = false;
+  app.add_flag("-V,--version", print_version, "print version, features and the io_uring tier");
+  app.require_subcommand(0, 1);
+
+  CLI::App& serve = *app.add_subcommand("serve", "run the backup server: HTTP API and NBD");
+  ServeArguments serve_arguments;
+  declare_serve(serve, serve_arguments);
+  CLI::App& create = *app.add_subcommand("create", "make an empty QCOW2 image");
+  CreateOptions create_options;
+  std::string create_size;
+  declare_create(create, create_options, create_size);
+  CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image until SIGTERM");
+  NbdOptions nbd_options;
+  std::string commit_interval = "1s";
+  declare_nbd(nbd, nbd_options, commit_interval);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    // CLI11 leaves the help to the innermost command that was named.
+    const auto named = app.get_subcommands();
+    return PrintText{named.empty() ? app.help() : named.front()->help("varve")};
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(error.what());
+  }
+  if (print_version) return PrintText{version_text()};
+  if (serve.parsed()) return serve_options(serve_arguments);
+  if (create.parsed()) {
+    if (!create_size.empty()) create_options.size_bytes = parse_size(create_size);
+    if (create_size.empty() && create_options.backing.empty()) {
+      throw UsageError("varve create: SIZE is needed unless --backing is given");
+    }
+    return create_options;
+  }
+  if (nbd.parsed()) {
+    nbd_options.commit_interval = parse_duration(commit_interval);
+    return nbd_options;
+  }
+  return PrintText{app.help()};
+}
+
+}  // namespace app

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/options.h"
+#include "io/address.h"
+#include "io/log.h"
+
+/// The command line and the configuration file, as plain values. Spec: contract.md 11.
+namespace app {
+
+/// A command line or configuration that cannot be followed; the process exits with 2.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct LogOptions {
+  io::LogFormat format = io::LogFormat::text;
+  io::LogLevel level = io::LogLevel::info;
+};
+
+/// `varve serve`
+struct ServeOptions {
+  engine::EngineOptions engine;
+  io::HostPort http{"127.0.0.1", 8082};
+  std::string http_socket;
+  std::vector<io::HostPort> nbd;  ///< empty: loopback, both families, port 10809
+  std::string nbd_socket;
+  unsigned threads = 0;  ///< 0: one a core
+  std::string ready_file;
+  std::string api_token;  ///< "": no authentication
+  std::vector<std::string> cors_origins;
+  bool allow_plain = false;  ///< NBD without TLS beyond loopback is meant
+  LogOptions log;
+};
+
+/// `varve create`
+struct CreateOptions {
+  std::string file;
+  uint64_t size_bytes = 0;  ///< 0: that of the backing file
+  std::string backing;      ///< "": none
+};
+
+/// `varve nbd`
+struct NbdOptions {
+  std::string file;
+  std::string socket;  ///< "": TCP
+  std::string bind = "127.0.0.1";
+  uint16_t port = 10809;
+  std::string export_name;  ///< "": the empty name, and any client finds it by default
+  bool read_only = false;
+  bool allow_plain = false;
+  io::Duration commit_interval = std::chrono::seconds(1);
+  LogOptions log;
+};
+
+/// `varve --version`, `--help`: a text for standard output, and nothing to do.
+struct PrintText {
+  std::string text;
+};
+
+using Command = std::variant<ServeOptions, CreateOptions, NbdOptions, PrintText>;
+
+/// Throws UsageError with a sentence.
+Command parse_command_line(int argc, const char* const* argv);
+
+/// "90s", "10m", "1h", "250ms"; "0" is zero. Throws UsageError.
+io::Duration parse_duration(std::string_view text);
+/// "1073741824", "64K", "10G", "1T" (powers of 1024). Throws UsageError.
+uint64_t parse_size(std::string_view text);
+
+/// Where varve keeps what it is not told to keep elsewhere: /var/lib/varve for root, else
+/// $XDG_DATA_HOME/varve or ~/.local/share/varve.
+std::string default_state_directory();
+
+/// Build features and what this kernel's io_uring offers.
+std::string version_text();
+
+}  // namespace app

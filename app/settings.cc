@@ -1,0 +1,191 @@
+#include "app/settings.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "io/failure.h"
+
+namespace app {
+namespace {
+
+using Values = std::vector<std::string>;
+
+io::HostPort address(const std::string& text) {
+  try {
+    return io::parse_host_port(text);
+  } catch (const std::invalid_argument& failure) {
+    throw UsageError(failure.what());
+  }
+}
+
+template <class T>
+T whole_number(const std::string& text, T least, T most) {
+  T number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < least || number > most) {
+    throw UsageError(fmt::format("\"{}\" is not a number from {} to {}", text, least, most));
+  }
+  return number;
+}
+
+std::optional<engine::PortNumbers> port_range(const std::string& text) {
+  if (text == "none") return std::nullopt;
+  const size_t dash = text.find('-');
+  if (dash == std::string::npos) {
+    throw UsageError(fmt::format("\"{}\" is not a range of ports; write FIRST-LAST or none", text));
+  }
+  engine::PortNumbers ports;
+  ports.first = whole_number<uint16_t>(text.substr(0, dash), 1, UINT16_MAX);
+  ports.last = whole_number<uint16_t>(text.substr(dash + 1), ports.first, UINT16_MAX);
+  return ports;
+}
+
+/// The value of `words` whose word is `text`.
+template <class T>
+T one_of(const std::string& text, const std::map<std::string, T>& words) {
+  if (const auto found = words.find(text); found != words.end()) return found->second;
+  std::string choices;
+  for (const auto& [word, value] : words) choices += (choices.empty() ? "" : ", ") + word;
+  throw UsageError(fmt::format("\"{}\" is none of {}", text, choices));
+}
+
+bool yes_or_no(const std::string& text) {
+  return one_of<bool>(text, {{"true", true}, {"false", false}});
+}
+
+Setting text_setting(std::string name, std::string metavar, std::string help,
+                     std::string& (*member)(ServeOptions&)) {
+  return {
+      std::move(name), std::move(metavar), std::move(help),
+      [member](ServeOptions& options, const Values& values) { member(options) = values.back(); }};
+}
+
+Setting duration_setting(std::string name, std::string help,
+                         io::Duration& (*member)(ServeOptions&)) {
+  return {std::move(name), "TIME", std::move(help),
+          [member](ServeOptions& options, const Values& values) {
+            member(options) = parse_duration(values.back());
+          }};
+}
+
+std::vector<Setting> storage_settings() {
+  return {
+      text_setting("repository", "DIR", "directory of repository \"1\"",
+                   [](ServeOptions& o) -> std::string& { return o.engine.repository_path; }),
+      text_setting("catalogue", "FILE", "the catalogue, an SQLite file",
+                   [](ServeOptions& o) -> std::string& { return o.engine.catalogue_path; }),
+      {"failed-images", "WHAT", "images of failed jobs: remove (default) or quarantine",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.failed_images = one_of<engine::FailedImages>(
+             values.back(), {{"remove", engine::FailedImages::remove},
+                             {"quarantine", engine::FailedImages::quarantine}});
+       }},
+      {"space-reserve", "SIZE", "free space below which no job starts (default 1G)",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.space_reserve_bytes = parse_size(values.back());
+       }},
+  };
+}
+
+std::vector<Setting> network_settings() {
+  return {
+      {"http", "HOST:PORT", "HTTP API (default 127.0.0.1:8082)",
+       [](ServeOptions& o, const Values& values) { o.http = address(values.back()); }},
+      text_setting("http-socket", "PATH", "HTTP API on a Unix socket too",
+                   [](ServeOptions& o) -> std::string& { return o.http_socket; }),
+      {"nbd", "HOST:PORT",
+       "NBD with every export by name; may be given several times\n"
+       "(default 127.0.0.1:10809 and [::1]:10809)",
+       [](ServeOptions& o, const Values& values) {
+         o.nbd.clear();
+         for (const std::string& value : values) o.nbd.push_back(address(value));
+       },
+       true},
+      text_setting("nbd-socket", "PATH", "NBD on a Unix socket too",
+                   [](ServeOptions& o) -> std::string& { return o.nbd_socket; }),
+      {"ports", "FIRST-LAST", "one NBD port per disk (default 10100-10200), or none",
+       [](ServeOptions& o, const Values& values) { o.engine.ports = port_range(values.back()); }},
+      {"targets", "MODE", "ports written into nbd_targets: ports (default) or names",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.targets = one_of<engine::TargetsMode>(
+             values.back(),
+             {{"ports", engine::TargetsMode::ports}, {"names", engine::TargetsMode::names}});
+       }},
+      text_setting("advertised-host", "HOST", "host written into nbd_targets (default 127.0.0.1)",
+                   [](ServeOptions& o) -> std::string& { return o.engine.advertised_host; }),
+      {"connections", "N", "NBD connections per export, 16 to 1024 (default 64)",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.connections_per_export = whole_number<uint32_t>(values.back(), 16, 1024);
+       }},
+      {"allow-plain", "", "listen for NBD without TLS beyond loopback",
+       [](ServeOptions& o, const Values& values) { o.allow_plain = yes_or_no(values.back()); },
+       false, true},
+      text_setting("node-url", "URL",
+                   "node API (default http://localhost:9081); \"\" switches the call off",
+                   [](ServeOptions& o) -> std::string& { return o.engine.node_url; }),
+      text_setting("api-token", "TOKEN", "token that HTTP requests must carry",
+                   [](ServeOptions& o) -> std::string& { return o.api_token; }),
+      {"cors-origin", "ORIGIN", "origin that browsers may call from; may be given several times",
+       [](ServeOptions& o, const Values& values) { o.cors_origins = values; }, true},
+  };
+}
+
+std::vector<Setting> life_cycle_settings() {
+  return {
+      duration_setting(
+          "first-connect", "patience for the first NBD connection (default 10m)",
+          [](ServeOptions& o) -> io::Duration& { return o.engine.timeouts.first_connect; }),
+      duration_setting(
+          "disconnect-grace", "patience for a client that is gone (default 60s)",
+          [](ServeOptions& o) -> io::Duration& { return o.engine.timeouts.disconnect_grace; }),
+      duration_setting("stall", "patience without NBD bytes and telemetry (default 15m)",
+                       [](ServeOptions& o) -> io::Duration& { return o.engine.timeouts.stall; }),
+      duration_setting("nbd-idle", "patience without NBD bytes (default 60m)",
+                       [](ServeOptions& o) -> io::Duration& { return o.engine.timeouts.nbd_idle; }),
+      duration_setting(
+          "max-duration", "longest job (default 0: no limit)",
+          [](ServeOptions& o) -> io::Duration& { return o.engine.timeouts.max_duration; }),
+      duration_setting("commit-interval", "longest time between two commits (default 1s)",
+                       [](ServeOptions& o) -> io::Duration& { return o.engine.commit_interval; }),
+  };
+}
+
+std::vector<Setting> process_settings() {
+  return {
+      {"threads", "N", "ring threads (default: the cores)",
+       [](ServeOptions& o, const Values& values) {
+         o.threads = whole_number<unsigned>(values.back(), 1, 256);
+       }},
+      text_setting("ready-file", "PATH", "written once varve serves, with the addresses bound",
+                   [](ServeOptions& o) -> std::string& { return o.ready_file; }),
+      {"log-format", "FORMAT", "text (default) or json",
+       [](ServeOptions& o, const Values& values) {
+         o.log.format = one_of<io::LogFormat>(
+             values.back(), {{"text", io::LogFormat::text}, {"json", io::LogFormat::json}});
+       }},
+      {"log-level", "LEVEL", "debug, info (default), warning or error",
+       [](ServeOptions& o, const Values& values) {
+         o.log.level = one_of<io::LogLevel>(values.back(), {{"debug", io::LogLevel::debug},
+                                                            {"info", io::LogLevel::info},
+                                                            {"warning", io::LogLevel::warning},
+                                                            {"error", io::LogLevel::error}});
+       }},
+  };
+}
+
+}  // namespace
+
+const std::vector<Setting>& serve_settings() {
+  static const std::vector<Setting> all = [] {
+    std::vector<Setting> settings;
+    for (auto part :
+         {storage_settings(), network_settings(), life_cycle_settings(), process_settings()}) {
+      settings.insert(settings.end(), part.begin(), part.end());
+    }
+    return settings;
+  }();
+  return all;
+}
+
+}  // namespace app

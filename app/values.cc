@@ -1,0 +1,81 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+
+#include "app/options.h"
+
+namespace app {
+namespace {
+
+/// A whole number and the unit behind it.
+struct Measure {
+  uint64_t count = 0;
+  std::string_view unit;
+};
+
+Measure parse_measure(std::string_view text, std::string_view example) {
+  Measure measure;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), measure.count);
+  if (error != std::errc()) {
+    throw UsageError(fmt::format("\"{}\" is not understood; write it like {}", text, example));
+  }
+  measure.unit = text.substr(static_cast<size_t>(end - text.data()));
+  return measure;
+}
+
+template <class Unit>
+struct NamedUnit {
+  std::string_view name;
+  Unit unit;
+};
+
+}  // namespace
+
+io::Duration parse_duration(std::string_view text) {
+  using namespace std::chrono;
+  static constexpr std::array<NamedUnit<milliseconds>, 5> kUnits = {{{"ms", milliseconds(1)},
+                                                                     {"s", seconds(1)},
+                                                                     {"m", minutes(1)},
+                                                                     {"h", hours(1)},
+                                                                     {"d", hours(24)}}};
+  const std::string_view example = "90s, 10m or 1h";
+  const Measure measure = parse_measure(text, example);
+  if (measure.count == 0 && measure.unit.empty()) return io::Duration::zero();
+  constexpr uint64_t kYears = 100ull * 365 * 24 * 3600 * 1000;
+  for (const auto& [name, unit] : kUnits) {
+    if (name != measure.unit) continue;
+    if (measure.count > kYears / static_cast<uint64_t>(unit.count())) break;
+    return unit * static_cast<int64_t>(measure.count);
+  }
+  throw UsageError(fmt::format("\"{}\" is not a duration; write it like {}", text, example));
+}
+
+uint64_t parse_size(std::string_view text) {
+  static constexpr std::array<NamedUnit<unsigned>, 7> kShifts = {
+      {{"", 0}, {"B", 0}, {"K", 10}, {"M", 20}, {"G", 30}, {"T", 40}, {"P", 50}}};
+  const std::string_view example = "1073741824, 64M or 10G";
+  const Measure measure = parse_measure(text, example);
+  for (const auto& [name, shift] : kShifts) {
+    if (name != measure.unit) continue;
+    if (measure.count > (UINT64_MAX >> shift)) break;
+    return measure.count << shift;
+  }
+  throw UsageError(fmt::format("\"{}\" is not a size; write it like {}", text, example));
+}
+
+std::string default_state_directory() {
+  if (::geteuid() == 0) return "/var/lib/varve";
+  if (const char* const data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/') {
+    return std::string(data) + "/varve";
+  }
+  if (const char* const home = std::getenv("HOME"); home != nullptr && *home == '/') {
+    return std::string(home) + "/.local/share/varve";
+  }
+  throw UsageError("neither XDG_DATA_HOME nor HOME is set; give --repository and --catalogue");
+}
+
+}  // namespace app

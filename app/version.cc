@@ -1,0 +1,20 @@
+#include <fmt/format.h>
+#include <sqlite3.h>
+
+#include "app/options.h"
+#include "io/ring.h"
+
+namespace app {
+
+std::string version_text() {
+  std::string tier;
+  try {
+    tier = io::to_text(io::Ring().tier());
+  } catch (const std::exception& failure) {
+    tier = fmt::format("not available: {}", failure.what());
+  }
+  return fmt::format("varve {}\nio_uring tier: {}\nliburing {}.{}, SQLite {}\n", VARVE_VERSION,
+                     tier, IO_URING_VERSION_MAJOR, IO_URING_VERSION_MINOR, sqlite3_libversion());
+}
+
+}  // namespace app

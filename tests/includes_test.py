@@ -1,0 +1,62 @@
+#!/usr/bin/python3
+"""The include arrows of ARCHITECTURE.md hold, and io_uring and Boost stay where they belong."""
+import pathlib
+import re
+import sys
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MAY_INCLUDE = {
+    "io": {"io"},
+    "nbd": {"io", "nbd"},
+    "qcow": {"io", "qcow"},
+    "engine": {"io", "nbd", "qcow", "engine"},
+    "api": {"engine", "api"},
+    "app": {"io", "nbd", "qcow", "engine", "api", "app"},
+}
+BOOST_FILES = {"api/http_server.cc", "engine/node_client.cc"}
+INCLUDE = re.compile(r'#include [<"]([^">]+)[>"]')
+
+
+def sources(folder):
+    return sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in {".h", ".cc"})
+
+
+def includes(path):
+    return INCLUDE.findall(path.read_text())
+
+
+class IncludeArrows(unittest.TestCase):
+    def test_each_folder_includes_only_what_the_table_allows(self):
+        """A1 the API sees plain values only; nbd and qcow never meet."""
+        for folder, allowed in MAY_INCLUDE.items():
+            self.assertTrue(sources(folder), f"{folder}/ has no sources")
+            for path in sources(folder):
+                for name in includes(path):
+                    target = name.split("/")[0]
+                    if "/" in name and target in MAY_INCLUDE:
+                        self.assertIn(target, allowed, f"{path.relative_to(ROOT)} includes {name}")
+
+    def test_boost_is_in_its_two_files_only(self):
+        found = set()
+        for folder in MAY_INCLUDE:
+            for path in sources(folder):
+                if any(name.startswith("boost/") for name in includes(path)):
+                    found.add(str(path.relative_to(ROOT)))
+        self.assertEqual(found, BOOST_FILES)
+
+    def test_no_sqe_is_prepared_outside_io(self):
+        for folder in set(MAY_INCLUDE) - {"io"}:
+            for path in sources(folder):
+                self.assertNotRegex(path.read_text(), r"io_uring_(prep|get_sqe)", str(path))
+
+    def test_nothing_above_io_opens_files_or_starts_threads(self):
+        """The lower seam: the crash simulation must see every file operation."""
+        forbidden = re.compile(r"#include <(fcntl\.h|fstream|sys/stat\.h|thread|random)>")
+        for folder in ("nbd", "qcow"):
+            for path in sources(folder):
+                self.assertNotRegex(path.read_text(), forbidden, str(path))
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main(verbosity=2))
