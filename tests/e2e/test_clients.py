@@ -176,7 +176,7 @@ class BothWaysIn(ClientCase):
         own.pwrite(b"by port", 0)
         self.assertEqual(bytes(main.pread(7, 0)), b"by port")
         other = client.Target(0, "127.0.0.1", target.port, self.targets(job)[1].export)
-        with self.assertRaises(Exception):
+        with self.assertRaises(client.nbd.Error):
             client.connect(other)
 
     def test_a_job_started_for_ports_can_be_written_by_name(self):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import run  # noqa: E402
-from support.case import MIB, TIME, HubCase  # noqa: E402
+from support.case import MIB, TIME, HubCase, rounds  # noqa: E402
 from support.daemon import http  # noqa: E402
 
-FUZZED_REQUESTS = 150
+FUZZED_REQUESTS = rounds(150, 5000)
 
 
 class Service(HubCase):

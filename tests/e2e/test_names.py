@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import run  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from support.case import MIB, HubCase, rounds  # noqa: E402
 
 TABLE = {  # contract 5.2, last table
     "pgtest1": "pgtest1",
@@ -21,7 +21,7 @@ TABLE = {  # contract 5.2, last table
     "データベース": "_-24be0b",
     "a" * 80: "a" * 33 + "-0f45e8",
 }
-RANDOM_NAMES = 60
+RANDOM_NAMES = rounds(60, 1000)
 PIECES = ["disk", "-disk", "-", ".", "_", " ", "/", "%2F", "?", "#", ",", ":", "é", "漢", "😀", "7", "a", "Z", "disk9-", "'", '"', "\\"]
 
 

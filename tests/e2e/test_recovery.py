@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import qemu, run, sources  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from support.case import MIB, HubCase, rounds  # noqa: E402
 
 RESTARTED = "server restarted during backup"
-RANDOM_KILLS = 6
+RANDOM_KILLS = rounds(6, 60)
 
 
 class Crash(HubCase):

@@ -9,10 +9,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import nbd  # noqa: E402
 from support import qemu, run, scratch  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from support.case import MIB, HubCase, rounds  # noqa: E402
 
 LAYERS = 4
-OPERATIONS = 120
+OPERATIONS = rounds(120, 2000)
 
 
 class Model:

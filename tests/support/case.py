@@ -1,5 +1,6 @@
 """The base of every test against a running varve; it speaks the operator's verbs."""
 
+import os
 import re
 import unittest
 from pathlib import Path
@@ -12,6 +13,11 @@ MIB = 1 << 20
 GIB = 1 << 30
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 ACTIVE = ("pending", "running")
+
+
+def rounds(usual, long):
+    """How often a test that draws lots does so; scripts/test --long asks for more."""
+    return long if os.environ.get("VARVE_LONG") else usual
 
 
 class HubCase(unittest.TestCase):
