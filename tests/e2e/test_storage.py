@@ -62,6 +62,18 @@ class FullDisk(HubCase):
         self.register("tiny", [MIB])
         self.quick_backup("tiny", ["u/1"], repository_id="small")
 
+    def test_a_repository_without_room_refuses_the_start(self):
+        """A2 row no_space"""
+        self.register("vm", [MIB])
+        free = os.statvfs(self.mount)
+        with open(self.mount / "ballast", "wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, free.f_bavail * free.f_bsize - 256 * 1024)
+        answer = self.post("vm", repository_id="small")
+        problem = self.assert_problem(answer, 507, "insufficient space in repository", "no_space")
+        self.assertRegex(problem["details"], r"\d+ bytes free")
+        self.assertEqual(self.node.calls, [])
+        self.assert_nothing_left()
+
 
 class DamagedParent(HubCase):
     def setUp(self):

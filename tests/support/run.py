@@ -3,10 +3,17 @@
 scripts/test counts these lines, for C++ and Python alike.
 """
 
+import sys
 import time
 import unittest
+from pathlib import Path
 
 RUN, OK, FAILED, SKIPPED = "[ RUN      ]", "[       OK ]", "[  FAILED  ]", "[  SKIPPED ]"
+
+
+def _name(test):
+    """Module.Class.method, where the module is the file that is being run."""
+    return test.id().replace("__main__", Path(sys.argv[0]).stem, 1)
 
 
 class _Result(unittest.TestResult):
@@ -16,14 +23,14 @@ class _Result(unittest.TestResult):
         super().startTest(test)
         self.mark, self.explanation = OK, ""
         self.started = time.monotonic()
-        print(f"{RUN} {test.id()}", flush=True)
+        print(f"{RUN} {_name(test)}", flush=True)
 
     def stopTest(self, test):
         super().stopTest(test)
         if self.explanation:
             print(self.explanation)
         spent = int((time.monotonic() - self.started) * 1000)
-        print(f"{self.mark} {test.id()} ({spent} ms)", flush=True)
+        print(f"{self.mark} {_name(test)} ({spent} ms)", flush=True)
 
     def _bad(self, test, error):
         self.mark = FAILED
@@ -38,7 +45,7 @@ class _Result(unittest.TestResult):
         super().addError(test, error)
         self._bad(test, error)
         if not isinstance(test, unittest.TestCase):  # setUpClass or the module itself failed
-            print(f"{RUN} {test.id()}\n{self.explanation}\n{FAILED} {test.id()} (0 ms)", flush=True)
+            print(f"{RUN} {_name(test)}\n{self.explanation}\n{FAILED} {_name(test)} (0 ms)", flush=True)
 
     def addSubTest(self, test, subtest, error):
         super().addSubTest(test, subtest, error)
