@@ -1,0 +1,228 @@
+#include "nbd/export.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "io/log.h"
+
+namespace nbd {
+namespace {
+
+/// B2: the image's cluster size, within bounds that every client can work with.
+uint32_t advertised_block_size(const io::BlockDevice& device) {
+  return std::clamp<uint32_t>(device.preferred_block_size(), 4096, 2 << 20);
+}
+
+std::vector<std::shared_ptr<MetaContext>> all_contexts(const ExportSpec& spec,
+                                                       io::BlockDevice& device) {
+  std::vector<std::shared_ptr<MetaContext>> contexts = allocation_contexts(device);
+  contexts.insert(contexts.end(), spec.more_contexts.begin(), spec.more_contexts.end());
+  return contexts;
+}
+
+}  // namespace
+
+ConnectionPlace::~ConnectionPlace() {
+  if (!of_) return;
+  io::Executor& home = of_->home().executor;
+  if (home.here()) {
+    of_->place_given_up();
+  } else {
+    home.post([of = std::move(of_)] { of->place_given_up(); });
+  }
+}
+
+Export::WriteUnderWay::~WriteUnderWay() {
+  if (of_ && --of_->writes_under_way_ == 0) of_->changed_.wake();
+}
+
+std::shared_ptr<Export> Export::make(ExportSpec spec, io::BlockDevice& device, io::Runtime home) {
+  return std::shared_ptr<Export>(new Export(std::move(spec), device, home));
+}
+
+Export::Export(ExportSpec spec, io::BlockDevice& device, io::Runtime home)
+    : spec_(std::move(spec)),
+      device_(device),
+      home_(home),
+      size_(device.size()),
+      preferred_block_size_(advertised_block_size(device)),
+      contexts_(all_contexts(spec_, device)),
+      closed_text_(fmt::format("export \"{}\" is closed", spec_.name)),
+      changed_(home.executor) {
+  check_string(spec_.name, "export name");
+  check_string(spec_.description, "export description");
+}
+
+uint16_t Export::transmission_flags(bool structured_replies) const {
+  uint16_t flags = kHasFlags | kSendFlush | kSendFua | kCanMultiConn;
+  flags |= read_only() ? kReadOnly : kSendTrim | kSendWriteZeroes | kSendFastZero;
+  if (structured_replies) flags |= kSendDf;
+  return flags;
+}
+
+std::variant<ConnectionPlace, Refusal> Export::connect() {
+  {
+    const std::lock_guard lock(places_mutex_);
+    if (std::optional<Refusal> refusal = connect_refusal()) return std::move(*refusal);
+    if (places_taken_ >= spec_.connections_max) {
+      return Refusal{WireError::eperm,
+                     fmt::format("export \"{}\" already has {} connections (limit {})", name(),
+                                 places_taken_, spec_.connections_max)};
+    }
+    counters_.connections_now = ++places_taken_;
+    ++counters_.connections_ever;
+  }
+  if (spec_.observer) spec_.observer->connection_opened(*this);
+  return ConnectionPlace(shared_from_this());
+}
+
+std::optional<Refusal> Export::connect_refusal() const {
+  switch (state()) {
+    case ExportState::sealed:
+      return Refusal{WireError::eperm, fmt::format("export \"{}\" is being sealed", name())};
+    case ExportState::closed:
+      return Refusal{WireError::eshutdown, fmt::format("export \"{}\" is closed", name())};
+    case ExportState::open:
+      break;
+  }
+  if (failed_) return Refusal{WireError::eio, fmt::format("export \"{}\" has failed", name())};
+  return std::nullopt;
+}
+
+template <class Done>
+io::Task<bool> Export::wait_until(Done done, io::Duration patience) {
+  const io::SteadyTime deadline = home_.clock.now() + patience;
+  while (!done()) {
+    const io::SteadyTime now = home_.clock.now();
+    if (now >= deadline) co_return false;
+    co_await io::wait_for(home_.executor, home_.clock, changed_, deadline - now);
+  }
+  co_return true;
+}
+
+io::Task<void> Export::seal() {
+  {
+    const std::lock_guard lock(places_mutex_);
+    if (state() == ExportState::open) state_ = ExportState::sealed;
+  }
+  const auto no_write_left = [this] { return writes_under_way_ == 0; };
+  const bool in_time = co_await wait_until(no_write_left, spec_.half_received_grace);
+  if (in_time) co_return;
+  // What is left has stopped half-way on the wire, or waits for the disk. The former is dropped;
+  // what the device has already got is waited for.
+  for (LiveConnection* connection : std::set(connections_)) connection->drop_half_received();
+  while (writes_under_way_ > 0) co_await changed_.wait();
+}
+
+void Export::close(std::optional<std::string> text, std::optional<io::Duration> grace) {
+  {
+    const std::lock_guard lock(places_mutex_);
+    if (state() == ExportState::closed) return;
+    state_ = ExportState::closed;
+  }
+  if (text) closed_text_ = std::move(*text);
+  changed_.wake();
+  background_.spawn(end_connections_at_close(grace.value_or(spec_.close_grace)));
+}
+
+io::Task<void> Export::end_connections_at_close(io::Duration grace) {
+  const std::shared_ptr<Export> self = shared_from_this();
+  const auto all_left = [this] { return connections_.empty(); };
+  if (!co_await wait_until(all_left, grace)) {
+    for (LiveConnection* connection : std::set(connections_)) connection->finish();
+    co_await wait_until(all_left, spec_.linger);
+  }
+  // Those who arrive now, from a handshake that was under way, are too late.
+  while (counters_.connections_now > 0) {
+    for (LiveConnection* connection : std::set(connections_)) connection->abort();
+    co_await changed_.wait();
+  }
+}
+
+io::Task<void> Export::join() {
+  close();
+  co_await background_.join();
+  while (counters_.connections_now > 0) co_await changed_.wait();
+  co_await background_.join();
+}
+
+void Export::fail(std::exception_ptr cause) {
+  if (failure_) return;
+  failure_ = cause;
+  failure_refusal_ = refusal_for(cause);
+  failed_ = true;
+  io::log(io::LogLevel::error, "nbd: export \"{}\" failed: {}", name(), failure_refusal_.text);
+  if (spec_.observer) spec_.observer->storage_failed(*this, cause);
+  if (spec_.kind == ExportKind::ingest) background_.spawn(end_connections_at_failure());
+}
+
+io::Task<void> Export::end_connections_at_failure() {
+  const std::shared_ptr<Export> self = shared_from_this();
+  const auto closed = [this] { return state() == ExportState::closed; };
+  if (co_await wait_until(closed, spec_.failure_grace)) co_return;  // close() sees to the rest
+  for (LiveConnection* connection : std::set(connections_)) connection->finish();
+  const auto all_left = [this] { return connections_.empty(); };
+  if (co_await wait_until(all_left, spec_.linger)) co_return;
+  for (LiveConnection* connection : std::set(connections_)) connection->abort();
+}
+
+std::optional<Refusal> Export::closed_refusal() const {
+  if (state() != ExportState::closed) return std::nullopt;
+  return Refusal{WireError::eshutdown, closed_text_};
+}
+
+std::optional<Refusal> Export::write_refusal() const {
+  if (read_only()) {
+    return Refusal{WireError::eperm, fmt::format("export \"{}\" is read-only", name())};
+  }
+  if (state() == ExportState::sealed) {
+    return Refusal{WireError::eperm, fmt::format("export \"{}\" is sealed", name())};
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> Export::failure_refusal() const {
+  if (!failure_) return std::nullopt;
+  return failure_refusal_;
+}
+
+void Export::enter(LiveConnection& connection) {
+  connections_.insert(&connection);
+  changed_.wake();
+}
+
+void Export::leave(LiveConnection& connection) {
+  connections_.erase(&connection);
+  changed_.wake();
+  if (!read_only() && state() == ExportState::open && !failure_) {
+    background_.spawn(commit_after_disconnect());
+  }
+}
+
+io::Task<void> Export::commit_after_disconnect() {
+  const std::shared_ptr<Export> self = shared_from_this();
+  commit_again_ = true;
+  if (std::exchange(commit_running_, true)) co_return;
+  while (std::exchange(commit_again_, false) && !failure_) {
+    std::exception_ptr failed;
+    try {
+      co_await device_.flush();
+    } catch (...) {
+      failed = std::current_exception();
+    }
+    if (failed) fail(failed);
+  }
+  commit_running_ = false;
+}
+
+void Export::place_given_up() {
+  {
+    const std::lock_guard lock(places_mutex_);
+    counters_.connections_now = --places_taken_;
+  }
+  if (spec_.observer) spec_.observer->connection_closed(*this);
+  changed_.wake();
+}
+
+}  // namespace nbd

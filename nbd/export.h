@@ -1,0 +1,202 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "io/block_device.h"
+#include "io/runtime.h"
+#include "io/sync.h"
+#include "io/task_scope.h"
+#include "nbd/counters.h"
+#include "nbd/meta_context.h"
+#include "nbd/protocol.h"
+#include "nbd/refusal.h"
+
+namespace nbd {
+
+class Export;
+
+enum class ExportKind : uint8_t { ingest, point, temporary };
+
+enum class ExportState : uint8_t {
+  open,    ///< all commands are served
+  sealed,  ///< no more writes, no new connections; READ, FLUSH and BLOCK_STATUS still work (D7)
+  closed,  ///< every command is answered ESHUTDOWN, and connections end soon
+};
+
+/// What the engine wants to know of an export. Calls are short and throw nothing.
+class ExportObserver {
+ public:
+  virtual ~ExportObserver() = default;
+  /// A connection has got its place, just before GO is answered. On the handshake's thread.
+  virtual void connection_opened(Export&) {}
+  /// It has ended, its requests too. On the export's thread.
+  virtual void connection_closed(Export&) {}
+  /// The storage has failed, reported once, with the first cause (X9). On the export's thread.
+  virtual void storage_failed(Export&, std::exception_ptr) {}
+};
+
+/// A connection in transmission, as its export sees it. Called on the export's thread.
+class LiveConnection {
+ public:
+  virtual ~LiveConnection() = default;
+  /// Ends it in good order: what is in flight is answered, then the stream is closed.
+  virtual void finish() = 0;
+  /// Ends it at once.
+  virtual void abort() = 0;
+  /// Gives up the WRITE whose payload has arrived only in part: its rest is not written.
+  virtual void drop_half_received() = 0;
+};
+
+/// One place among an export's connections. Giving it up, on whatever thread, counts down.
+class ConnectionPlace {
+ public:
+  explicit ConnectionPlace(std::shared_ptr<Export> of) : of_(std::move(of)) {}
+  ConnectionPlace(ConnectionPlace&&) noexcept = default;
+  ConnectionPlace& operator=(ConnectionPlace&& other) noexcept {
+    std::swap(of_, other.of_);
+    return *this;
+  }
+  ~ConnectionPlace();
+  Export& exported() const { return *of_; }
+
+ private:
+  std::shared_ptr<Export> of_;
+};
+
+struct ExportSpec {
+  std::string name;
+  std::string description;
+  ExportKind kind = ExportKind::ingest;
+  bool read_only = false;
+  uint32_t connections_max = 64;       ///< X1
+  ExportObserver* observer = nullptr;  ///< outlives the export, or is null
+  /// Beside the two of allocation_contexts().
+  std::vector<std::shared_ptr<MetaContext>> more_contexts;
+  /// Times of the life's end (D7, X9, contract 6.2).
+  io::Duration close_grace = std::chrono::seconds(5);
+  io::Duration failure_grace = std::chrono::seconds(1);
+  io::Duration half_received_grace = std::chrono::seconds(5);
+  /// From the end in good order to the end by force.
+  io::Duration linger = std::chrono::seconds(1);
+};
+
+/// A block device under a name, with everything its connections share.
+///
+/// Invariant: after seal() has returned no write reaches the device; after join() has returned
+/// nobody refers to the device. Spec: rows O11, O12, X1, X9, D3, D7 of the NBD reference.
+///
+/// Belongs to `home`'s thread. From any thread: what is const, the counters, and connect().
+class Export : public std::enable_shared_from_this<Export> {
+ public:
+  static std::shared_ptr<Export> make(ExportSpec spec, io::BlockDevice& device, io::Runtime home);
+  /// After join(), or without ever a connection.
+  ~Export() = default;
+
+  // Never changes.
+  const std::string& name() const { return spec_.name; }
+  const std::string& description() const { return spec_.description; }
+  ExportKind kind() const { return spec_.kind; }
+  bool read_only() const { return spec_.read_only; }
+  uint64_t size() const { return size_; }
+  uint32_t preferred_block_size() const { return preferred_block_size_; }
+  uint16_t transmission_flags(bool structured_replies) const;
+  const std::vector<std::shared_ptr<MetaContext>>& contexts() const { return contexts_; }
+  const io::Runtime& home() const { return home_; }
+  Counters& counters() const { return counters_; }
+  ExportState state() const { return state_.load(std::memory_order_acquire); }
+
+  /// A place for one more connection, or why there is none (O11, O12). Any thread.
+  std::variant<ConnectionPlace, Refusal> connect();
+  /// Why connect() would refuse now, for INFO. Any thread.
+  std::optional<Refusal> connect_refusal() const;
+
+  // The rest: on home's thread.
+
+  io::BlockDevice& device() const { return device_; }
+
+  /// Refuses new writes, waits for those under way, and drops what is received only in part after
+  /// half_received_grace. Returns when no write is left; it makes nothing durable.
+  io::Task<void> seal();
+
+  /// Answers ESHUTDOWN with `text` (null: `export "x" is closed`) from now on, and ends the
+  /// connections after `grace` (null: close_grace). May be called again; the first call counts.
+  void close(std::optional<std::string> text = {}, std::optional<io::Duration> grace = {});
+
+  /// close(), then waits until the last connection and all work in the background have ended.
+  /// Called once, and before the export goes.
+  io::Task<void> join();
+
+  /// Takes note of a storage failure (X9); only the first one counts.
+  void fail(std::exception_ptr cause);
+  std::exception_ptr failure() const { return failure_; }
+
+  // For sessions.
+
+  /// The answer of a command that comes too late, when it does: closed, or failed for a write.
+  std::optional<Refusal> closed_refusal() const;
+  std::optional<Refusal> write_refusal() const;
+  std::optional<Refusal> failure_refusal() const;
+
+  void enter(LiveConnection& connection);
+  void leave(LiveConnection& connection);
+  /// Runs `work` in the background; join() waits for it.
+  void spawn(io::Task<void> work) { background_.spawn(std::move(work)); }
+
+  /// Counts one thing that may still write, for seal(): a WRITE whose payload is arriving, a piece
+  /// of one at the device, a WRITE_ZEROES, a TRIM.
+  class WriteUnderWay {
+   public:
+    explicit WriteUnderWay(Export& of) : of_(&of) { ++of.writes_under_way_; }
+    WriteUnderWay(WriteUnderWay&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+    WriteUnderWay& operator=(WriteUnderWay&&) = delete;
+    ~WriteUnderWay();
+
+   private:
+    Export* of_;
+  };
+
+ private:
+  friend class ConnectionPlace;
+  Export(ExportSpec spec, io::BlockDevice& device, io::Runtime home);
+
+  void place_given_up();
+  io::Task<void> commit_after_disconnect();
+  io::Task<void> end_connections_at_close(io::Duration grace);
+  io::Task<void> end_connections_at_failure();
+  /// Waits until `done()`, or for `patience`.
+  template <class Done>
+  io::Task<bool> wait_until(Done done, io::Duration patience);
+
+  const ExportSpec spec_;
+  io::BlockDevice& device_;
+  const io::Runtime home_;
+  const uint64_t size_;
+  const uint32_t preferred_block_size_;
+  const std::vector<std::shared_ptr<MetaContext>> contexts_;
+  mutable Counters counters_;
+
+  mutable std::mutex places_mutex_;  // orders state changes against connect()
+  std::atomic<ExportState> state_ = ExportState::open;
+  std::atomic<bool> failed_ = false;
+  uint32_t places_taken_ = 0;  // guarded by places_mutex_
+
+  std::string closed_text_;
+  std::exception_ptr failure_;
+  Refusal failure_refusal_;
+  std::set<LiveConnection*> connections_;
+  uint64_t writes_under_way_ = 0;
+  bool commit_running_ = false, commit_again_ = false;
+  io::Event changed_;  // woken when a connection or a write ends
+  io::TaskScope background_;
+};
+
+}  // namespace nbd

@@ -1,0 +1,84 @@
+#include "nbd/export_table.h"
+
+#include <cerrno>
+#include <mutex>
+
+#include "io/failure.h"
+
+namespace nbd {
+
+void ExportTable::add(std::shared_ptr<Export> exported) {
+  const std::unique_lock lock(mutex_);
+  const std::string name = exported->name();
+  if (aliases_.contains(name) || !exports_.try_emplace(name, std::move(exported)).second) {
+    throw io::failure("add export", name, EEXIST);
+  }
+}
+
+void ExportTable::add_alias(std::string alias, std::shared_ptr<Export> exported) {
+  const std::unique_lock lock(mutex_);
+  if (exports_.contains(alias)) throw io::failure("add export alias", alias, EEXIST);
+  aliases_.insert_or_assign(std::move(alias), std::move(exported));
+}
+
+bool ExportTable::remove(const Export& exported) {
+  const std::unique_lock lock(mutex_);
+  std::erase_if(aliases_, [&](const auto& entry) { return entry.second.get() == &exported; });
+  const auto found = exports_.find(exported.name());
+  if (found == exports_.end() || found->second.get() != &exported) return false;
+  exports_.erase(found);
+  return true;
+}
+
+std::shared_ptr<Export> ExportTable::find(std::string_view name) const {
+  const std::shared_lock lock(mutex_);
+  if (const auto found = exports_.find(name); found != exports_.end()) return found->second;
+  if (const auto found = aliases_.find(name); found != aliases_.end()) return found->second;
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<Export>> ExportTable::list() const {
+  const std::shared_lock lock(mutex_);
+  std::vector<std::shared_ptr<Export>> all;
+  all.reserve(exports_.size());
+  for (const auto& [name, exported] : exports_) all.push_back(exported);
+  return all;
+}
+
+Visibility Visibility::all(const ExportTable& table, std::string default_export) {
+  Visibility view;
+  view.table_ = &table;
+  view.default_export_ = std::move(default_export);
+  return view;
+}
+
+Visibility Visibility::only(std::shared_ptr<Export> exported) {
+  Visibility view;
+  view.only_ = std::move(exported);
+  return view;
+}
+
+std::shared_ptr<Export> Visibility::find(std::string_view name) const {
+  std::shared_ptr<Export> found = find_any(name);
+  // A job that is over is as good as removed (O12): its name opens nothing any more.
+  return found && found->state() != ExportState::closed ? found : nullptr;
+}
+
+std::shared_ptr<Export> Visibility::find_any(std::string_view name) const {
+  if (only_) return name.empty() || name == only_->name() ? only_ : nullptr;
+  if (!name.empty()) return table_->find(name);
+  return default_export_.empty() ? nullptr : table_->find(default_export_);
+}
+
+std::vector<std::shared_ptr<Export>> Visibility::list() const {
+  std::vector<std::shared_ptr<Export>> seen;
+  if (only_) {
+    seen.push_back(only_);
+  } else {
+    seen = table_->list();
+  }
+  std::erase_if(seen, [](const auto& exported) { return exported->connect_refusal().has_value(); });
+  return seen;
+}
+
+}  // namespace nbd

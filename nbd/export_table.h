@@ -1,0 +1,62 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nbd/export.h"
+
+namespace nbd {
+
+/// All exports by name. Thread-safe: handshakes look names up while the engine adds and removes.
+class ExportTable {
+ public:
+  /// Throws std::system_error (EEXIST) when the name is taken.
+  void add(std::shared_ptr<Export> exported);
+
+  /// A second name; clients that use it are told the first (INFO_NAME). Replaces an earlier alias.
+  void add_alias(std::string alias, std::shared_ptr<Export> exported);
+
+  /// Takes the export and its aliases out; connections go on. False when it was not there.
+  bool remove(const Export& exported);
+
+  /// Null when nothing has that name.
+  std::shared_ptr<Export> find(std::string_view name) const;
+
+  /// Without aliases, in the order of names.
+  std::vector<std::shared_ptr<Export>> list() const;
+
+ private:
+  using ByName = std::map<std::string, std::shared_ptr<Export>, std::less<>>;
+  mutable std::shared_mutex mutex_;
+  ByName exports_;
+  ByName aliases_;
+};
+
+/// The part of a table that the clients of one listener may see and open.
+///
+/// A main listener serves every export by name. The listener of a port range serves exactly one
+/// export, which also answers to the empty name (O10, L8).
+class Visibility {
+ public:
+  static Visibility all(const ExportTable& table, std::string default_export = {});
+  static Visibility only(std::shared_ptr<Export> exported);
+
+  /// Null when the name does not exist or is not for this listener's clients (O9).
+  std::shared_ptr<Export> find(std::string_view name) const;
+
+  /// What LIST answers: exports that can be opened now (O3).
+  std::vector<std::shared_ptr<Export>> list() const;
+
+ private:
+  std::shared_ptr<Export> find_any(std::string_view name) const;
+
+  const ExportTable* table_ = nullptr;
+  std::string default_export_;
+  std::shared_ptr<Export> only_;
+};
+
+}  // namespace nbd

@@ -1,0 +1,176 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "nbd/handshake.h"
+
+/// The options of the handshake, one function each. Spec: section 2 of the NBD reference.
+namespace nbd {
+namespace {
+
+void check_no_data(const Bytes& data, std::string_view option) {
+  if (!data.empty()) throw ProtocolError(fmt::format("{} takes no data", option));
+}
+
+}  // namespace
+
+Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
+  const Option option = header.option;
+  if (option == Option::export_name) {
+    enter_by_name(reply);  // can return no error: what it throws drops the connection
+    return Next::transmission;
+  }
+  if (option == Option::abort) {
+    append_reply(reply, option, OptionReply::ack, {});
+    return Next::end;
+  }
+  try {
+    if (admission_.draining) {
+      throw ProtocolError("server is shutting down", OptionReply::err_shutdown);
+    }
+    switch (option) {
+      case Option::list:
+        answer_list(reply);
+        break;
+      case Option::info:
+      case Option::go:
+        return answer_info(option, reply);
+      case Option::structured_reply:
+        answer_structured_reply(reply);
+        break;
+      case Option::list_meta_context:
+      case Option::set_meta_context:
+        answer_meta_context(option, reply);
+        break;
+      case Option::starttls:
+        answer_starttls();
+        break;
+      case Option::extended_headers:
+        answer_extended_headers();
+        break;
+      default:
+        throw ProtocolError(fmt::format("option {} is not supported", number_of(option)),
+                            OptionReply::err_unsup);
+    }
+  } catch (const ProtocolError& refusal) {
+    reply.clear();
+    append_text_reply(reply, option, refusal.reply(), refusal.what());
+  }
+  return Next::option;
+}
+
+void Handshake::answer_list(Bytes& reply) {
+  check_no_data(data_, "LIST");
+  for (const auto& exported : visible_.list()) {
+    append_reply(reply, Option::list, OptionReply::server,
+                 encode_server(exported->name(), exported->description()));
+  }
+  append_reply(reply, Option::list, OptionReply::ack, {});
+}
+
+Handshake::Next Handshake::answer_info(Option option, Bytes& reply) {
+  const InfoRequest request = InfoRequest::decode(data_, option == Option::go ? "GO" : "INFO");
+  const std::shared_ptr<Export> exported = find_export(request.export_name);
+  check_admission();
+  if (option == Option::go) {
+    enter(take_place(*exported));
+  } else if (const std::optional<Refusal> refusal = exported->connect_refusal()) {
+    throw ProtocolError(refusal->text, OptionReply::err_policy);
+  }
+  const auto inform = [&](const Bytes& data) {
+    append_reply(reply, option, OptionReply::info, data);
+  };
+  inform(encode_info_export(exported->size(), exported->transmission_flags(structured_replies_)));
+  if (request.wants(Info::name) || request.export_name != exported->name()) {
+    inform(encode_info_text(Info::name, exported->name()));
+  }
+  if (request.wants(Info::description)) {
+    inform(encode_info_text(Info::description, exported->description()));
+  }
+  inform(encode_info_block_size(1, exported->preferred_block_size(), kPayloadBytesAdvertised));
+  append_reply(reply, option, OptionReply::ack, {});
+  return option == Option::go ? Next::transmission : Next::option;
+}
+
+void Handshake::answer_structured_reply(Bytes& reply) {
+  check_no_data(data_, "STRUCTURED_REPLY");
+  structured_replies_ = true;
+  append_reply(reply, Option::structured_reply, OptionReply::ack, {});
+}
+
+void Handshake::answer_meta_context(Option option, Bytes& reply) {
+  const bool set = option == Option::set_meta_context;
+  if (set) {  // O15: the earlier set is gone, also when this one fails
+    contexts_.clear();
+    contexts_export_.clear();
+    if (!structured_replies_) throw ProtocolError("structured replies must be negotiated first");
+  }
+  const MetaContextRequest request = MetaContextRequest::decode(data_);
+  const std::shared_ptr<Export> exported = find_export(request.export_name);
+  const auto& contexts = exported->contexts();
+  const std::vector<size_t> chosen =
+      set ? select_contexts(contexts, request.queries) : list_contexts(contexts, request.queries);
+  for (const size_t index : chosen) {
+    const uint32_t id = set ? static_cast<uint32_t>(index) + 1 : 0;
+    if (set) contexts_.push_back({id, index});
+    append_reply(reply, option, OptionReply::meta_context,
+                 encode_meta_context(id, contexts[index]->name()));
+  }
+  if (set) contexts_export_ = exported->name();
+  append_reply(reply, option, OptionReply::ack, {});
+}
+
+void Handshake::answer_starttls() {
+  check_no_data(data_, "STARTTLS");
+  throw ProtocolError("TLS is disabled on this listener", OptionReply::err_policy);
+}
+
+void Handshake::answer_extended_headers() {
+  check_no_data(data_, "EXTENDED_HEADERS");
+  throw ProtocolError(
+      fmt::format("option {} is not supported", number_of(Option::extended_headers)),
+      OptionReply::err_unsup);
+}
+
+void Handshake::enter_by_name(Bytes& reply) {
+  if (admission_.draining) throw ProtocolError("EXPORT_NAME while the server is shutting down");
+  const std::shared_ptr<Export> exported = find_export(decode_export_name(data_));
+  check_admission();
+  enter(take_place(*exported));
+  reply = encode_export_name_reply(exported->size(),
+                                   exported->transmission_flags(structured_replies_), !no_zeroes_);
+}
+
+std::shared_ptr<Export> Handshake::find_export(const std::string& name) const {
+  std::shared_ptr<Export> exported = visible_.find(name);
+  if (!exported) {
+    throw ProtocolError(fmt::format("export \"{}\" does not exist", name),
+                        OptionReply::err_unknown);
+  }
+  return exported;
+}
+
+void Handshake::check_admission() const {
+  if (admission_.connections >= admission_.connections_max) {
+    throw ProtocolError(
+        fmt::format("server already has {} connections", admission_.connections_max),
+        OptionReply::err_policy);
+  }
+}
+
+ConnectionPlace Handshake::take_place(Export& exported) const {
+  std::variant<ConnectionPlace, Refusal> place = exported.connect();
+  if (const Refusal* refusal = std::get_if<Refusal>(&place)) {
+    throw ProtocolError(refusal->text, OptionReply::err_policy);
+  }
+  return std::move(std::get<ConnectionPlace>(place));
+}
+
+void Handshake::enter(ConnectionPlace place) {
+  // O18: contexts belong to the export that they were selected for.
+  if (place.exported().name() != contexts_export_) contexts_.clear();
+  outcome_.emplace(
+      Negotiated{AdmissionSlot(admission_), std::move(place), structured_replies_, contexts_});
+}
+
+}  // namespace nbd

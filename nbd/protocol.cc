@@ -1,0 +1,213 @@
+#include "nbd/protocol.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+
+#include "io/big_endian.h"
+
+namespace nbd {
+
+using io::BigEndianReader;
+using io::BigEndianWriter;
+
+std::string command_name(Command command) {
+  switch (command) {
+    case Command::read:
+      return "READ";
+    case Command::write:
+      return "WRITE";
+    case Command::disconnect:
+      return "DISC";
+    case Command::flush:
+      return "FLUSH";
+    case Command::trim:
+      return "TRIM";
+    case Command::cache:
+      return "CACHE";
+    case Command::write_zeroes:
+      return "WRITE_ZEROES";
+    case Command::block_status:
+      return "BLOCK_STATUS";
+    case Command::resize:
+      break;  // never offered: named by number, as every unknown one
+  }
+  return fmt::format("command {}", number_of(command));
+}
+
+WireError wire_error(int storage_errno) {
+  switch (storage_errno) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return WireError::enospc;
+    case EROFS:
+    case EPERM:
+    case EACCES:
+      return WireError::eperm;
+    case ENOMEM:
+      return WireError::enomem;
+    case ENOTSUP:
+      return WireError::enotsup;
+    default:
+      return WireError::eio;
+  }
+}
+
+namespace {
+
+/// Bytes of the UTF-8 character at the front of `text`; 0 when it is none. Refuses overlong forms,
+/// surrogates and what lies beyond U+10FFFF.
+size_t utf8_character_bytes(std::string_view text) {
+  const auto at = [&](size_t index) { return static_cast<uint8_t>(text[index]); };
+  const uint8_t first = at(0);
+  if (first < 0x80) return 1;
+  size_t length = 0;
+  uint8_t second_min = 0x80, second_max = 0xbf;
+  if (first >= 0xc2 && first <= 0xdf) length = 2;
+  if (first >= 0xe0 && first <= 0xef) length = 3;
+  if (first >= 0xf0 && first <= 0xf4) length = 4;
+  if (first == 0xe0) second_min = 0xa0;
+  if (first == 0xed) second_max = 0x9f;
+  if (first == 0xf0) second_min = 0x90;
+  if (first == 0xf4) second_max = 0x8f;
+  if (length == 0 || text.size() < length) return 0;
+  if (at(1) < second_min || at(1) > second_max) return 0;
+  for (size_t index = 2; index < length; ++index) {
+    if (at(index) < 0x80 || at(index) > 0xbf) return 0;
+  }
+  return length;
+}
+
+std::string_view cut_text(std::string_view text) {
+  if (text.size() <= kErrorTextBytesMax) return text;
+  size_t end = kErrorTextBytesMax;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
+}  // namespace
+
+void check_string(std::string_view text, std::string_view what) {
+  if (text.size() > kStringBytesMax) {
+    throw ProtocolError(fmt::format("{} is longer than {} bytes", what, kStringBytesMax));
+  }
+  for (size_t index = 0; index < text.size();) {
+    const size_t length = utf8_character_bytes(text.substr(index));
+    if (length == 0) throw ProtocolError(fmt::format("{} is not valid UTF-8", what));
+    if (text[index] == '\0') throw ProtocolError(fmt::format("{} contains NUL", what));
+    index += length;
+  }
+}
+
+std::array<std::byte, Greeting::kWireBytes> Greeting::encode() {
+  std::array<std::byte, kWireBytes> wire;
+  BigEndianWriter(wire)
+      .put(kGreetingMagic)
+      .put(kOptionMagic)
+      .put(static_cast<uint16_t>(kFixedNewstyle | kNoZeroes));
+  return wire;
+}
+
+OptionHeader OptionHeader::decode(std::span<const std::byte, kWireBytes> wire) {
+  BigEndianReader in(wire);
+  if (in.take<uint64_t>() != kOptionMagic) throw ProtocolError("option: wrong magic");
+  return {Option{in.take<uint32_t>()}, in.take<uint32_t>()};
+}
+
+std::array<std::byte, OptionHeader::kWireBytes> OptionHeader::encode() const {
+  std::array<std::byte, kWireBytes> wire;
+  BigEndianWriter(wire).put(kOptionMagic).put(number_of(option)).put(length);
+  return wire;
+}
+
+Request Request::decode(std::span<const std::byte, kWireBytes> wire) {
+  BigEndianReader in(wire);
+  if (in.take<uint32_t>() != kMagic) throw ProtocolError("request: wrong magic");
+  return {in.take<uint16_t>(), Command{in.take<uint16_t>()}, in.take<uint64_t>(),
+          in.take<uint64_t>(), in.take<uint32_t>()};
+}
+
+std::array<std::byte, Request::kWireBytes> Request::encode() const {
+  std::array<std::byte, kWireBytes> wire;
+  BigEndianWriter(wire)
+      .put(kMagic)
+      .put(flags)
+      .put(number_of(command))
+      .put(cookie)
+      .put(offset)
+      .put(static_cast<uint32_t>(length));
+  return wire;
+}
+
+SimpleReply SimpleReply::decode(std::span<const std::byte, kWireBytes> wire) {
+  BigEndianReader in(wire);
+  if (in.take<uint32_t>() != kSimpleReplyMagic) throw ProtocolError("simple reply: wrong magic");
+  return {WireError{in.take<uint32_t>()}, in.take<uint64_t>()};
+}
+
+std::array<std::byte, SimpleReply::kWireBytes> SimpleReply::encode() const {
+  std::array<std::byte, kWireBytes> wire;
+  BigEndianWriter(wire).put(kSimpleReplyMagic).put(number_of(error)).put(cookie);
+  return wire;
+}
+
+ChunkHeader ChunkHeader::decode(std::span<const std::byte, kWireBytes> wire) {
+  BigEndianReader in(wire);
+  if (in.take<uint32_t>() != kChunkMagic) throw ProtocolError("structured reply: wrong magic");
+  const uint16_t flags = in.take<uint16_t>();
+  return {(flags & kDone) != 0, ChunkType{in.take<uint16_t>()}, in.take<uint64_t>(),
+          in.take<uint32_t>()};
+}
+
+std::array<std::byte, ChunkHeader::kWireBytes> ChunkHeader::encode() const {
+  std::array<std::byte, kWireBytes> wire;
+  BigEndianWriter(wire)
+      .put(kChunkMagic)
+      .put(static_cast<uint16_t>(done ? kDone : 0))
+      .put(number_of(type))
+      .put(cookie)
+      .put(length);
+  return wire;
+}
+
+std::array<std::byte, kDataChunkPrefixBytes> encode_data_prefix(uint64_t offset) {
+  std::array<std::byte, kDataChunkPrefixBytes> wire;
+  io::store_be(wire.data(), offset);
+  return wire;
+}
+
+std::array<std::byte, kHoleChunkBytes> encode_hole(uint64_t offset, uint32_t length) {
+  std::array<std::byte, kHoleChunkBytes> wire;
+  BigEndianWriter(wire).put(offset).put(length);
+  return wire;
+}
+
+Bytes encode_error(WireError error, std::string_view text) {
+  text = cut_text(text);
+  Bytes wire(sizeof(uint32_t) + sizeof(uint16_t) + text.size());
+  BigEndianWriter(wire)
+      .put(number_of(error))
+      .put(static_cast<uint16_t>(text.size()))
+      .put_text(text);
+  return wire;
+}
+
+Bytes encode_error_offset(WireError error, std::string_view text, uint64_t offset) {
+  Bytes wire = encode_error(error, text);
+  wire.resize(wire.size() + sizeof offset);
+  io::store_be(wire.data() + wire.size() - sizeof offset, offset);
+  return wire;
+}
+
+Bytes encode_block_status(uint32_t context_id, std::span<const StatusRun> runs) {
+  Bytes wire(sizeof context_id + runs.size() * 2 * sizeof(uint32_t));
+  BigEndianWriter out(wire);
+  out.put(context_id);
+  for (const StatusRun& run : runs) {
+    out.put(static_cast<uint32_t>(run.length)).put(static_cast<uint32_t>(run.flags));
+  }
+  return wire;
+}
+
+}  // namespace nbd

@@ -1,0 +1,40 @@
+#include "nbd/refusal.h"
+
+#include <new>
+#include <system_error>
+
+namespace nbd {
+
+Refusal refusal_for(std::exception_ptr failure) noexcept try {
+  std::rethrow_exception(failure);
+} catch (const std::system_error& error) {
+  return {wire_error(error.code().value()), without_paths(error.what())};
+} catch (const std::bad_alloc&) {
+  return {WireError::enomem, "out of memory"};
+} catch (const std::exception& error) {
+  return {WireError::eio, without_paths(error.what())};
+} catch (...) {
+  return {WireError::eio, "unknown failure"};
+}
+
+std::string without_paths(std::string_view text) {
+  constexpr std::string_view kBeforePath = " \t\"'(";
+  constexpr std::string_view kAfterPath = " \t\"'():,;@";
+  std::string cut;
+  for (size_t index = 0; index < text.size();) {
+    const bool starts_path =
+        text[index] == '/' &&
+        (index == 0 || kBeforePath.find(text[index - 1]) != std::string_view::npos);
+    if (!starts_path) {
+      cut += text[index++];
+      continue;
+    }
+    const size_t end = std::min(text.find_first_of(kAfterPath, index), text.size());
+    const std::string_view path = text.substr(index, end - index);
+    cut += path.substr(path.rfind('/') + 1);
+    index = end;
+  }
+  return cut;
+}
+
+}  // namespace nbd

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include "nbd/protocol.h"
+
+namespace nbd {
+
+/// Why a request is not done, as the client reads it.
+struct Refusal {
+  WireError error = WireError::einval;
+  std::string text;
+};
+
+/// Door 1: the only place where a failure becomes an NBD error number and its text.
+Refusal refusal_for(std::exception_ptr failure) noexcept;
+
+/// The text with every absolute path cut to its last part: clients learn what failed, not where the
+/// server keeps its files (H12).
+std::string without_paths(std::string_view text);
+
+}  // namespace nbd

@@ -1,0 +1,68 @@
+#include "nbd/reply_queue.h"
+
+#include <cstring>
+
+#include "io/log.h"
+
+namespace nbd {
+
+void Message::append(std::span<const std::byte> part) {
+  std::memcpy(head_.data() + head_bytes_, part.data(), part.size());
+  head_bytes_ += part.size();
+}
+
+void Message::gather(std::vector<iovec>& pieces) const {
+  pieces.push_back(io::as_iovec(std::span(head_).first(head_bytes_)));
+  if (!body_.empty()) pieces.push_back(io::as_iovec(body_));
+  for (const io::Buffer& buffer : data_) pieces.push_back(io::as_iovec(buffer.bytes()));
+}
+
+void ReplyQueue::push(Message message) {
+  if (failed_) return;
+  ready_.push_back(std::move(message));
+  changed_.wake();
+}
+
+void ReplyQueue::finish() {
+  finishing_ = true;
+  changed_.wake();
+}
+
+io::Task<void> ReplyQueue::run() {
+  std::deque<Message> batch;
+  std::vector<iovec> pieces;
+  try {
+    for (;;) {
+      while (ready_.empty() && !finishing_) co_await changed_.wait();
+      if (ready_.empty()) break;
+      batch.swap(ready_);
+      for (const Message& message : batch) message.gather(pieces);
+      sending_ = true;
+      co_await send_all(pieces);
+      sending_ = false;
+      pieces.clear();
+      batch.clear();
+    }
+    co_await stream_.finish_sending();
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::debug, "nbd: {}", failure.what());
+    failed_ = true;
+    sending_ = false;
+    ready_.clear();
+    stream_.abort();  // nobody can be answered here any more: reading on would be in vain
+  }
+}
+
+io::Task<void> ReplyQueue::send_all(std::span<const iovec> pieces) {
+  // In parts, so that a slow reader of a large batch is seen to make progress.
+  constexpr size_t kPartBytes = 1 << 20;
+  while (!pieces.empty()) {
+    size_t count = 0, bytes = 0;
+    while (count < pieces.size() && bytes < kPartBytes) bytes += pieces[count++].iov_len;
+    co_await stream_.send(pieces.first(count));
+    sent_ += bytes;
+    pieces = pieces.subspan(count);
+  }
+}
+
+}  // namespace nbd

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "io/buffer.h"
+#include "io/executor.h"
+#include "io/stream.h"
+#include "io/sync.h"
+#include "nbd/counters.h"
+#include "nbd/protocol.h"
+
+namespace nbd {
+
+/// The bytes that a request counts against its connection, from its arrival until its answer has
+/// been sent (X4).
+class InFlight {
+ public:
+  InFlight() = default;
+  InFlight(io::Grant grant, Counters& counters, uint64_t bytes)
+      : grant_(std::move(grant)), counters_(&counters), bytes_(bytes) {
+    counters.in_flight_bytes += bytes;
+  }
+  InFlight(InFlight&& other) noexcept
+      : grant_(std::move(other.grant_)),
+        counters_(std::exchange(other.counters_, nullptr)),
+        bytes_(other.bytes_) {}
+  InFlight& operator=(InFlight&&) = delete;
+  ~InFlight() {
+    if (counters_) counters_->in_flight_bytes -= bytes_;
+  }
+
+ private:
+  io::Grant grant_;
+  Counters* counters_ = nullptr;
+  uint64_t bytes_ = 0;
+};
+
+/// A unit on the wire: a simple reply with its data, or one structured chunk. Nothing else is sent
+/// between its bytes (P10).
+class Message {
+ public:
+  /// Starts with fixed-size parts, one behind the other; at most kHeadBytes.
+  static constexpr size_t kHeadBytes = 40;
+  template <size_t... kSizes>
+  explicit Message(const std::array<std::byte, kSizes>&... parts) {
+    static_assert((kSizes + ... + 0) <= kHeadBytes);
+    (append(parts), ...);
+  }
+  Message& with_body(Bytes body) {
+    body_ = std::move(body);
+    return *this;
+  }
+  Message& with_data(std::vector<io::Buffer> data) {
+    data_ = std::move(data);
+    return *this;
+  }
+  /// Held until the message has been sent.
+  Message& with_in_flight(InFlight in_flight) {
+    in_flight_.push_back(std::move(in_flight));
+    return *this;
+  }
+
+  void gather(std::vector<iovec>& pieces) const;
+
+ private:
+  void append(std::span<const std::byte> part);
+
+  std::array<std::byte, kHeadBytes> head_;
+  size_t head_bytes_ = 0;
+  Bytes body_;
+  std::vector<io::Buffer> data_;
+  std::vector<InFlight> in_flight_;  // none or one
+};
+
+/// The replies of one connection on their way out.
+///
+/// Everything that is ready leaves in one send; one coroutine, run(), does all sending. Once the
+/// stream has failed, replies are dropped. Belongs to the stream's thread.
+class ReplyQueue {
+ public:
+  ReplyQueue(io::Executor& executor, io::Stream& stream) : stream_(stream), changed_(executor) {}
+
+  void push(Message message);
+
+  /// Sends until finish(), then what is left, then says that nothing more comes. Returns early
+  /// when the stream fails; never throws.
+  io::Task<void> run();
+  void finish();
+
+  bool sending() const { return sending_; }
+  bool failed() const { return failed_; }
+  /// Bytes sent so far: a watch over progress compares two readings.
+  uint64_t sent() const { return sent_; }
+
+ private:
+  io::Task<void> send_all(std::span<const iovec> pieces);
+
+  io::Stream& stream_;
+  io::Event changed_;
+  std::deque<Message> ready_;
+  bool finishing_ = false, sending_ = false, failed_ = false;
+  uint64_t sent_ = 0;
+};
+
+}  // namespace nbd

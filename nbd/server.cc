@@ -1,0 +1,199 @@
+#include "nbd/server.h"
+
+#include <algorithm>
+#include <set>
+#include <system_error>
+
+#include "io/call_on.h"
+#include "io/log.h"
+
+namespace nbd {
+
+struct Server::Gate {
+  Gate(std::unique_ptr<io::Listener> listener, Visibility visible)
+      : listener(std::move(listener)), visible(std::move(visible)) {}
+
+  std::unique_ptr<io::Listener> listener;
+  Visibility visible;
+  uint16_t port_of_export = 0;  // 0 for a main listener
+  io::TaskScope accepting;
+  io::TaskScope connections;
+};
+
+struct Server::Client {
+  io::Stream* shaking_hands = nullptr;  // null in transmission
+  std::shared_ptr<Export> served{};
+};
+
+namespace {
+
+/// The transmission phase, on the ring of the export.
+io::Task<void> serve_session(std::unique_ptr<io::Stream> stream, Negotiated negotiated,
+                             Bytes read_ahead, SessionSettings settings) {
+  Session session(std::move(stream), std::move(negotiated), read_ahead, settings);
+  co_await session.serve();
+}
+
+}  // namespace
+
+Server::Server(io::Ring& ring, const ExportTable& exports, ServerSettings settings)
+    : ring_(ring), exports_(exports), settings_(settings) {
+  admission_.connections_max = settings.connections_max;
+}
+
+Server::~Server() = default;
+
+void Server::listen(std::unique_ptr<io::Listener> listener, std::string default_export) {
+  open_gate(std::move(listener), Visibility::all(exports_, std::move(default_export)));
+}
+
+uint16_t Server::open_port(const io::HostPort& address, std::shared_ptr<Export> exported) {
+  std::unique_ptr<io::Listener> listener = io::Listener::tcp(ring_, address);
+  const uint16_t port = listener->port();
+  open_gate(std::move(listener), Visibility::only(std::move(exported))).port_of_export = port;
+  return port;
+}
+
+io::Task<void> Server::close_port(uint16_t port) {
+  const auto found = std::ranges::find_if(
+      gates_, [port](const auto& gate) { return gate->port_of_export == port; });
+  if (found == gates_.end()) co_return;
+  const std::unique_ptr<Gate> gate = std::move(*found);
+  gates_.erase(found);
+  co_await close_gate(*gate);
+}
+
+Server::Gate& Server::open_gate(std::unique_ptr<io::Listener> listener, Visibility visible) {
+  io::log(io::LogLevel::info, "nbd: listening on {}", listener->address());
+  Gate& gate =
+      *gates_.emplace_back(std::make_unique<Gate>(std::move(listener), std::move(visible)));
+  gate.accepting.spawn(accept_clients(gate));
+  return gate;
+}
+
+io::Task<void> Server::close_gate(Gate& gate) {
+  gate.listener->close();
+  co_await gate.accepting.join();
+  gate.listener.reset();
+  co_await gate.connections.join();
+}
+
+io::Task<void> Server::accept_clients(Gate& gate) {
+  for (;;) {
+    std::unique_ptr<io::Socket> socket;
+    std::string trouble;
+    try {
+      socket = co_await gate.listener->accept();
+    } catch (const std::system_error& error) {
+      trouble = error.what();
+    }
+    if (!trouble.empty()) {  // X3: out of file descriptors, say; connections that exist go on
+      io::log(io::LogLevel::warning, "nbd: {}", trouble);
+      co_await io::sleep(ring_, ring_, settings_.accept_pause);
+      continue;
+    }
+    if (!socket) co_return;
+    ++counters_.accepted;
+    if (admit()) gate.connections.spawn(serve_client(gate, std::move(socket)));
+  }
+}
+
+/// Makes room for one more client, at the expense of the slowest handshake (H11); false when the
+/// server is full beyond polite refusal (X2).
+bool Server::admit() {
+  if (clients_.size() >= settings_.connections_max + settings_.connections_excess_max) {
+    ++counters_.turned_away;
+    io::log(io::LogLevel::warning, "nbd: turned a client away, {} are connected", clients_.size());
+    return false;
+  }
+  if (handshakes_ >= settings_.handshakes_max) {
+    const auto oldest = std::ranges::find_if(
+        clients_, [](const Client& client) { return client.shaking_hands != nullptr; });
+    io::log(io::LogLevel::warning, "nbd: dropped {}: {} handshakes are under way",
+            oldest->shaking_hands->peer(), handshakes_);
+    ++counters_.dropped;
+    std::exchange(oldest->shaking_hands, nullptr)->abort();
+    --handshakes_;
+  }
+  return true;
+}
+
+io::Task<void> Server::serve_client(Gate& gate, std::unique_ptr<io::Socket> socket) {
+  const auto client = clients_.insert(clients_.end(), Client{socket.get()});
+  ++handshakes_;
+  Bytes read_ahead;
+  std::optional<Negotiated> negotiated = co_await shake_hands(gate, *client, *socket, read_ahead);
+  if (std::exchange(client->shaking_hands, nullptr)) --handshakes_;
+  if (negotiated) {
+    client->served = negotiated->place.exported().shared_from_this();
+    io::Task<void> transmission =
+        transmit(std::move(socket), std::move(*negotiated), std::move(read_ahead));
+    co_await std::move(transmission);
+  }
+  clients_.erase(client);
+}
+
+io::Task<std::optional<Negotiated>> Server::shake_hands(Gate& gate, Client& client,
+                                                        io::Socket& socket, Bytes& read_ahead) {
+  Handshake handshake(ring_, ring_, socket, gate.visible, admission_, settings_.handshake);
+  std::optional<Negotiated> negotiated;
+  try {
+    negotiated = co_await handshake.run();
+  } catch (const std::exception& reason) {
+    ++counters_.dropped;
+    io::log(io::LogLevel::warning, "nbd: dropped {} in the handshake: {}", socket.peer(),
+            reason.what());
+  }
+  if (!client.shaking_hands) negotiated.reset();  // dropped meanwhile, for a newer client
+  read_ahead.assign(handshake.read_ahead().begin(), handshake.read_ahead().end());
+  co_return std::move(negotiated);
+}
+
+io::Task<void> Server::transmit(std::unique_ptr<io::Socket> socket, Negotiated negotiated,
+                                Bytes read_ahead) {
+  io::Executor& home = negotiated.place.exported().home().executor;
+  if (home.here()) {
+    io::Task<void> session = serve_session(std::move(socket), std::move(negotiated),
+                                           std::move(read_ahead), settings_.session);
+    co_await std::move(session);
+    co_return;
+  }
+  io::Ring& there = dynamic_cast<io::Ring&>(home);
+  const std::string peer = socket->peer();
+  io::OwnedFd fd = socket->release();
+  const auto session = [&] {
+    return serve_session(std::make_unique<io::Socket>(there, std::move(fd), peer),
+                         std::move(negotiated), std::move(read_ahead), settings_.session);
+  };
+  co_await io::call_on(there, ring_, std::cref(session));
+}
+
+io::Task<void> Server::stop() {
+  admission_.draining = true;
+  for (const auto& gate : gates_) gate->listener->close();
+  io::TaskScope draining;
+  draining.spawn(drain());
+  for (const auto& gate : gates_) co_await close_gate(*gate);
+  co_await draining.join();
+  gates_.clear();
+}
+
+io::Task<void> Server::drain() {
+  std::set<std::shared_ptr<Export>> served;
+  for (const auto& exported : exports_.list()) served.insert(exported);
+  for (const Client& client : clients_) {
+    if (client.served) served.insert(client.served);
+  }
+  for (const auto& exported : served) {
+    exported->home().executor.post([exported, grace = settings_.drain_grace] {
+      exported->close("server is shutting down", grace);
+    });
+  }
+  if (handshakes_ == 0) co_return;
+  co_await io::sleep(ring_, ring_, settings_.drain_grace);
+  for (const Client& client : clients_) {
+    if (client.shaking_hands) client.shaking_hands->abort();
+  }
+}
+
+}  // namespace nbd

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "io/address.h"
+#include "io/listener.h"
+#include "io/ring.h"
+#include "io/task_scope.h"
+#include "nbd/export_table.h"
+#include "nbd/handshake.h"
+#include "nbd/session.h"
+
+namespace nbd {
+
+struct ServerSettings {
+  HandshakeSettings handshake;
+  SessionSettings session;
+  uint32_t connections_max = 1024;       ///< X2: in transmission
+  uint32_t connections_excess_max = 64;  ///< X2: accepted above that, to be refused with a text
+  uint32_t handshakes_max = 256;         ///< H11
+  io::Duration accept_pause = std::chrono::milliseconds(100);  ///< X3
+  io::Duration drain_grace = std::chrono::seconds(1);          ///< X10; at most 5 s
+};
+
+struct ServerCounters {
+  std::atomic<uint64_t> accepted = 0;
+  std::atomic<uint64_t> turned_away = 0;  ///< closed at accept (X2)
+  std::atomic<uint64_t> dropped = 0;      ///< in the handshake, for breaking the rules
+};
+
+/// Listens, negotiates, and hands every connection to the ring of the export that it asked for.
+///
+/// Each accepted connection is a coroutine here, from its greeting to its end, wherever its
+/// transmission phase runs; stop() joins them all. Spec: sections 1, 9 (L7–L9) and 10 of the NBD
+/// reference. Belongs to `ring`'s thread.
+class Server {
+ public:
+  /// `exports` outlives the server.
+  Server(io::Ring& ring, const ExportTable& exports, ServerSettings settings = {});
+  /// After stop().
+  ~Server();
+
+  /// Accepts on `listener`, whose clients see every export; `default_export` answers to the empty
+  /// name (O10).
+  void listen(std::unique_ptr<io::Listener> listener, std::string default_export = {});
+
+  /// Opens a listener of `exported` alone, and returns its port: it accepts already (L9). Throws
+  /// std::system_error (EADDRINUSE, …).
+  uint16_t open_port(const io::HostPort& address, std::shared_ptr<Export> exported);
+
+  /// Stops listening on that port at once, and returns when every connection accepted on it has
+  /// ended, so that the port can serve another export (L7).
+  io::Task<void> close_port(uint16_t port);
+
+  /// Drains (X10): closes all listeners, answers ESHUTDOWN and ERR_SHUTDOWN, and after drain_grace
+  /// ends every connection. Returns when all have ended. Closes the exports that are served.
+  io::Task<void> stop();
+
+  const ServerCounters& counters() const { return counters_; }
+  const Admission& admission() const { return admission_; }
+
+ private:
+  struct Gate;    // a listener with the connections accepted on it
+  struct Client;  // a connection
+
+  Gate& open_gate(std::unique_ptr<io::Listener> listener, Visibility visible);
+  io::Task<void> close_gate(Gate& gate);
+  io::Task<void> accept_clients(Gate& gate);
+  bool admit();
+  io::Task<void> serve_client(Gate& gate, std::unique_ptr<io::Socket> socket);
+  io::Task<std::optional<Negotiated>> shake_hands(Gate& gate, Client& client, io::Socket& socket,
+                                                  Bytes& read_ahead);
+  io::Task<void> transmit(std::unique_ptr<io::Socket> socket, Negotiated negotiated,
+                          Bytes read_ahead);
+  io::Task<void> drain();
+
+  io::Ring& ring_;
+  const ExportTable& exports_;
+  const ServerSettings settings_;
+  Admission admission_;
+  ServerCounters counters_;
+  std::list<std::unique_ptr<Gate>> gates_;
+  std::list<Client> clients_;  // in the order of arrival
+  uint32_t handshakes_ = 0;
+};
+
+}  // namespace nbd

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/buffer.h"
+#include "io/stream.h"
+#include "io/task_scope.h"
+#include "nbd/export.h"
+#include "nbd/handshake.h"
+#include "nbd/inbox.h"
+#include "nbd/reply_queue.h"
+#include "nbd/validate.h"
+
+namespace nbd {
+
+struct SessionSettings {
+  uint64_t in_flight_bytes_max = 128 << 20;        ///< X4; at least kPayloadBytesMax
+  io::Duration stall = std::chrono::seconds(120);  ///< X6
+  io::Duration linger = std::chrono::seconds(1);   ///< for a reply to arrive before a drop
+  StatusBounds status_bounds;                      ///< M10
+};
+
+/// The transmission phase of one connection.
+///
+/// One coroutine receives requests, one sends replies (ReplyQueue), and every request is answered
+/// by a coroutine of its own, so that they overtake one another as they can. A WRITE goes to the
+/// device in pieces cut at cluster boundaries, each as soon as it has arrived.
+///
+/// Invariant: every request that was received whole is answered exactly once, unless the stream
+/// has failed; serve() returns only when no piece of it is left at the device. Spec: sections 4 to
+/// 6, 10 and 11 of the NBD reference. Belongs to the thread of the export.
+class Session final : public LiveConnection {
+ public:
+  /// `stream` belongs to the same thread. `read_ahead`: what the handshake received too much.
+  Session(std::unique_ptr<io::Stream> stream, Negotiated negotiated,
+          std::span<const std::byte> read_ahead, const SessionSettings& settings = {});
+  ~Session() override;
+
+  /// Serves until the client or the export ends the connection; never throws.
+  io::Task<void> serve();
+
+  void finish() override;
+  void abort() override;
+  void drop_half_received() override;
+
+ private:
+  /// A request under way: what its answer needs, wherever that is made.
+  struct Ticket {
+    Request request;
+    InFlight in_flight;
+    io::SteadyTime arrived;
+  };
+  struct PendingWrite;
+  struct StructuredRead;
+  enum class End : uint8_t { orderly, after_reply };
+
+  // session.cc: receiving, answering, the end
+  io::Task<void> receive_until_end();
+  io::Task<End> receive_requests();
+  io::Task<InFlight> wait_for_room(const Request& request);
+  io::Task<void> answer(Ticket ticket);
+  io::Task<void> execute(Ticket& ticket);
+  io::Task<void> write_zeroes(const Request& request);
+  io::Task<void> trim(const Request& request);
+  io::Task<void> answer_block_status(Ticket& ticket);
+  void reply_done(Ticket ticket);
+  void reply_refused(Ticket ticket, const Refusal& refusal);
+  void reply_failed(Ticket ticket, std::exception_ptr failure);
+  void count(const Ticket& ticket, WireError result);
+  void note_traffic();
+  void finish_when_answered();
+  void watch_progress();
+
+  // session_write.cc
+  io::Task<bool> receive_write(const Request& request, io::SteadyTime arrived);
+  io::Task<void> receive_pieces(std::shared_ptr<PendingWrite> write);
+  io::Task<void> write_piece(std::shared_ptr<PendingWrite> write, uint64_t offset,
+                             io::Buffer piece);
+  io::Task<void> finish_write(std::shared_ptr<PendingWrite> write);
+  io::Task<io::Buffer> acquire_piece(size_t size, uint64_t offset);
+
+  // session_read.cc
+  io::Task<void> answer_read(Ticket& ticket);
+  io::Task<void> read_structured(Ticket& ticket);
+  io::Task<void> read_data_chunk(StructuredRead& read, uint64_t offset, size_t length);
+  io::Task<void> read_whole(Ticket& ticket);
+  io::Task<void> read_piece(io::Semaphore& window, uint64_t offset, io::Buffer& into);
+  io::Task<bool> all_zero(uint64_t offset, uint64_t length);
+
+  io::BlockDevice& device() const { return export_.device(); }
+
+  Negotiated negotiated_;
+  Export& export_;
+  const io::Runtime runtime_;
+  const SessionSettings settings_;
+  const Negotiation rules_;
+  std::unique_ptr<io::Stream> stream_;
+  Inbox inbox_;
+  io::Semaphore room_;         // bytes in flight (X4)
+  io::Semaphore large_reads_;  // one: READs whose data must be in memory as a whole
+  ReplyQueue replies_;
+  io::TaskScope answers_;
+  io::TaskScope sender_;
+
+  size_t ahead_max_ = Inbox::kBufferBytes;
+  uint32_t pieces_held_ = 0;  // buffers that this connection waits with or works on (X5)
+  uint64_t unanswered_ = 0;   // requests that have been received whole
+  bool finishing_ = false;
+  std::optional<Export::WriteUnderWay> receiving_write_;
+  std::string end_reason_;  // set when the server ends the connection
+  std::unique_ptr<io::Clock::Alarm> watch_;
+  uint64_t watched_received_ = 0, watched_sent_ = 0;
+  uint32_t still_ticks_ = 0;
+};
+
+}  // namespace nbd

@@ -1,0 +1,197 @@
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include "nbd/session.h"
+
+/// READ: with structured replies every piece leaves as soon as it is in memory, holes without any
+/// data; otherwise the reply starts only when all of it is in memory (P5–P9, C1, C4).
+namespace nbd {
+namespace {
+
+constexpr uint64_t kPieceBytes = 1 << 20;
+/// Pieces of one READ that are at the device at a time.
+constexpr uint64_t kPiecesAtOnce = 8;
+constexpr size_t kExtentsAtOnce = 256;
+
+uint64_t piece_end(uint64_t offset, uint64_t end) {
+  return std::min(end, (offset + kPieceBytes) / kPieceBytes * kPieceBytes);
+}
+
+}  // namespace
+
+/// A READ answered in chunks. DONE goes with the chunk that leaves nothing to answer.
+struct Session::StructuredRead {
+  Ticket& ticket;
+  uint64_t left;  // bytes that no chunk has answered yet
+  WireError result = WireError::none;
+  io::Semaphore window;
+
+  /// Queues the chunk that answers `length` bytes; the last one takes the ticket along.
+  void push(Session& session, Message message, uint64_t length) {
+    left -= length;
+    if (left == 0) {
+      session.count(ticket, result);
+      message.with_in_flight(std::move(ticket.in_flight));
+    }
+    session.replies_.push(std::move(message));
+  }
+  ChunkHeader header(ChunkType type, uint64_t answered, size_t payload_bytes) const {
+    return {answered == left, type, ticket.request.cookie, static_cast<uint32_t>(payload_bytes)};
+  }
+};
+
+io::Task<void> Session::answer_read(Ticket& ticket) {
+  const Request& request = ticket.request;
+  const bool in_chunks = negotiated_.structured_replies && !request.has(kFlagDf);
+  if (negotiated_.structured_replies && request.length == 0) {
+    count(ticket, WireError::none);
+    Message message(ChunkHeader{true, ChunkType::none, request.cookie, 0}.encode());
+    message.with_in_flight(std::move(ticket.in_flight));
+    replies_.push(std::move(message));
+    co_return;
+  }
+  if (in_chunks) {
+    co_await read_structured(ticket);
+  } else {
+    co_await read_whole(ticket);
+  }
+  export_.counters().bytes_read += request.length;
+}
+
+io::Task<void> Session::read_structured(Ticket& ticket) {
+  const Request request = ticket.request;
+  const uint64_t end = request.offset + request.length;
+  StructuredRead read{ticket, request.length, WireError::none,
+                      io::Semaphore(runtime_.executor, kPiecesAtOnce)};
+  const auto body = [&](io::TaskScope& pieces) -> io::Task<void> {
+    for (uint64_t offset = request.offset; offset < end;) {
+      const std::vector<io::Extent> extents =
+          co_await device().extents(offset, end - offset, kExtentsAtOnce);
+      for (size_t index = 0; index < extents.size();) {
+        uint64_t length = 0;
+        const bool zero = extents[index].zero;
+        while (index < extents.size() && extents[index].zero == zero) {
+          length += extents[index++].length;
+        }
+        const uint64_t run_end = offset + length;
+        if (zero) {
+          const ChunkHeader header = read.header(ChunkType::offset_hole, length, kHoleChunkBytes);
+          read.push(*this,
+                    Message(header.encode(), encode_hole(offset, static_cast<uint32_t>(length))),
+                    length);
+          offset = run_end;
+        }
+        while (offset < run_end) {
+          const uint64_t next = piece_end(offset, run_end);
+          co_await read.window.acquire(1);
+          pieces.spawn(read_data_chunk(read, offset, static_cast<size_t>(next - offset)));
+          offset = next;
+        }
+      }
+    }
+  };
+  co_await io::run_scoped(std::cref(body));
+}
+
+io::Task<void> Session::read_data_chunk(StructuredRead& read, uint64_t offset, size_t length) {
+  const io::Grant place(read.window, 1);
+  io::Buffer data = co_await acquire_piece(length, offset);
+  ++pieces_held_;
+  std::exception_ptr failure;
+  try {
+    co_await device().read(offset, data.bytes());
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  --pieces_held_;
+  if (failure) {
+    // P9: the rest of the range is still delivered.
+    const Refusal refusal = refusal_for(failure);
+    read.result = refusal.error;
+    Bytes body = encode_error_offset(refusal.error, refusal.text, offset);
+    Message message(read.header(ChunkType::error_offset, length, body.size()).encode());
+    message.with_body(std::move(body));
+    read.push(*this, std::move(message), length);
+    co_return;
+  }
+  const ChunkHeader header =
+      read.header(ChunkType::offset_data, length, kDataChunkPrefixBytes + length);
+  Message message(header.encode(), encode_data_prefix(offset));
+  std::vector<io::Buffer> payload;
+  payload.push_back(std::move(data));
+  message.with_data(std::move(payload));
+  read.push(*this, std::move(message), length);
+}
+
+io::Task<bool> Session::all_zero(uint64_t offset, uint64_t length) {
+  for (const uint64_t end = offset + length; offset < end;) {
+    const std::vector<io::Extent> extents =
+        co_await device().extents(offset, end - offset, kExtentsAtOnce);
+    for (const io::Extent& extent : extents) {
+      if (!extent.zero) co_return false;
+      offset += extent.length;
+    }
+  }
+  co_return true;
+}
+
+/// One reply for the whole range: with simple replies, and with DF (P6, P8).
+io::Task<void> Session::read_whole(Ticket& ticket) {
+  const Request request = ticket.request;
+  const bool simple = !negotiated_.structured_replies;
+  const uint64_t end = request.offset + request.length;
+  if (!simple && co_await all_zero(request.offset, request.length)) {
+    count(ticket, WireError::none);
+    Message message(
+        ChunkHeader{true, ChunkType::offset_hole, request.cookie, kHoleChunkBytes}.encode(),
+        encode_hole(request.offset, static_cast<uint32_t>(request.length)));
+    message.with_in_flight(std::move(ticket.in_flight));
+    replies_.push(std::move(message));
+    co_return;
+  }
+  // A READ of several buffers holds some while it waits for more. One at a time per connection,
+  // over the budget if need be, so that such READs cannot wait for one another for ever.
+  io::Grant large;
+  if (request.length > kPieceBytes) large = co_await io::Grant::acquire(large_reads_, 1);
+  std::vector<io::Buffer> data;
+  for (uint64_t offset = request.offset; offset < end;) {
+    const uint64_t next = piece_end(offset, end);
+    const size_t size = static_cast<size_t>(next - offset);
+    const uint64_t phase = offset % io::BufferPool::kPage;
+    io::Buffer piece = runtime_.buffers.try_acquire(size, phase);
+    if (piece.size() != size) piece = runtime_.buffers.acquire_over_budget(size, phase);
+    data.push_back(std::move(piece));
+    offset = next;
+  }
+  io::Semaphore window(runtime_.executor, kPiecesAtOnce);
+  const auto body = [&](io::TaskScope& pieces) -> io::Task<void> {
+    uint64_t offset = request.offset;
+    for (io::Buffer& piece : data) {
+      co_await window.acquire(1);
+      pieces.spawn(read_piece(window, offset, piece));
+      offset += piece.size();
+    }
+  };
+  co_await io::run_scoped(std::cref(body));
+  count(ticket, WireError::none);
+  if (simple) {
+    Message message(SimpleReply{WireError::none, request.cookie}.encode());
+    message.with_data(std::move(data)).with_in_flight(std::move(ticket.in_flight));
+    replies_.push(std::move(message));
+  } else {
+    const uint32_t payload_bytes = static_cast<uint32_t>(kDataChunkPrefixBytes + request.length);
+    Message message(
+        ChunkHeader{true, ChunkType::offset_data, request.cookie, payload_bytes}.encode(),
+        encode_data_prefix(request.offset));
+    message.with_data(std::move(data)).with_in_flight(std::move(ticket.in_flight));
+    replies_.push(std::move(message));
+  }
+}
+
+io::Task<void> Session::read_piece(io::Semaphore& window, uint64_t offset, io::Buffer& into) {
+  const io::Grant place(window, 1);
+  co_await device().read(offset, into.bytes());
+}
+
+}  // namespace nbd
