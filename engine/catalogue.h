@@ -9,6 +9,7 @@
 #include "engine/catalogue_samples.h"
 #include "engine/catalogue_vms.h"
 #include "engine/db.h"
+#include "engine/rebuild.h"
 
 namespace engine {
 
@@ -26,6 +27,10 @@ class Catalogue {
 
   /// Damage found by SQLite's own checks; empty when there is none.
   std::vector<std::string> integrity_problems();
+
+  /// Takes over what the files of a repository said: VMs, completed jobs, points, chains. What is
+  /// known already stays. One transaction. Returns a sentence per VM or job that was left out.
+  std::vector<std::string> adopt(const RebuildPlan& plan);
 
  private:
   Db db_;

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/db.h"
@@ -97,6 +98,10 @@ class JobCatalogue {
   /// A telemetry report; only what is not empty or zero overwrites.
   void set_telemetry(const std::string& job_id, const Telemetry& report, Time now);
 
+  /// Inserts a completed job that a repository's files describe, with its points. Inside the
+  /// caller's transaction.
+  void adopt(Job job);
+
   // ---- questions ----
 
   std::optional<Job> find(std::string_view job_id);
@@ -111,9 +116,12 @@ class JobCatalogue {
 
   // ---- deletion (contract.md 7.4) ----
 
-  /// The jobs with a point on a point of this one, and those on theirs: newest first, so that they
-  /// can be deleted in this order.
+  /// The jobs with a disk on a point of this one, active ones included, and those on theirs: newest
+  /// first, so that they can be deleted in this order.
   std::vector<std::string> dependents(const std::string& job_id);
+  /// The jobs that deleting this one deletes, in order; itself last. Throws backup_not_found,
+  /// backup_is_running, backup_has_dependents (unless `cascade`), backup_is_immutable.
+  std::vector<std::string> deletion_order(const std::string& job_id, bool cascade, Time now);
   /// Marks ended jobs, durably: from now on they are no parents and in no list.
   void mark_deleting(const std::vector<std::string>& job_ids);
   /// The marked ones, newest first.
@@ -122,12 +130,21 @@ class JobCatalogue {
   void erase(const std::string& job_id, Time now);
 
  private:
-  std::vector<Job> select(std::string_view rest, const std::vector<std::string>& values);
-  void fill_disks(Job& job);
-  JobState state_of(const std::string& job_id);
-  void set_disk_state(const std::string& job_id, uint32_t disk_index,
-                      std::initializer_list<DiskState> from, DiskState to);
+  std::vector<Job> select(std::string_view rest, const std::vector<std::string>& values = {});
+  std::vector<JobDisk> disks_of(const std::string& job_id);
+  /// Throws std::logic_error when there is no such job.
+  Job get(const std::string& job_id);
+  void give_names(Job& job, const std::string& repository_directory);
+  bool is_used(const std::string& name);
+  void insert_rows(Job& job);
+  void insert_disk(JobDisk& disk);
+  void count_start(const Job& job);
+  void append_warnings(const std::string& job_id, const std::vector<Warning>& added);
+  void write_decision(const Job& job, const DiskDecision& decision);
   void publish_disk(const Job& job, const JobDisk& disk, Time now);
+  void count_success(const Job& job, Time now);
+  void check_deletable(const Job& job, Time now);
+  void erase_points(const std::string& job_id, Time now);
 
   Db& db_;
 };

@@ -45,11 +45,16 @@ class VmCatalogue {
   /// vm_context_not_found, vm_has_backups (also while a job runs).
   std::string erase(const std::string& vm_name);
 
+  /// Inserts a VM that a repository's files describe, with its context id and disk indices. False
+  /// when another VM has its name. Inside the caller's transaction.
+  bool adopt(const Vm& vm);
+
  private:
   std::vector<Vm> select(std::string_view where, std::string_view value);
   std::vector<VmDisk> disks_of(const std::string& context_id);
   void fill_history(Vm& vm);
   std::string free_safe_name(std::string_view vm_name);
+  void insert_vm(const Vm& vm);
   void put_disks(const std::string& context_id, const PutVmContext& request, Time now);
 
   Db& db_;

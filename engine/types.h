@@ -253,6 +253,7 @@ struct Job {
   std::string error_message;
   Time created_at;
   std::optional<Time> started_at, completed_at;  ///< completed_at: ended, in whatever way
+  std::optional<Time> decided_at;                ///< finalizing since; becomes completed_at
   TelemetryState telemetry;
   std::vector<Warning> warnings;
   std::vector<JobDisk> disks;  ///< ascending index
