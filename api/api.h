@@ -1,0 +1,42 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "api/call.h"
+#include "api/problem.h"
+#include "api/request.h"
+#include "api/routes.h"
+
+namespace api {
+
+/// The HTTP API without HTTP: a request in, its response out.
+///
+/// Invariant: whatever is sent, and whatever the engine throws, the answer is well formed, and
+/// every error is a problem document. handle() blocks as long as the engine does, and may be
+/// called on any number of threads at once. Spec: contract.md section 2.
+class Api {
+ public:
+  /// `engine` outlives this object.
+  Api(engine::Engine& engine, Settings settings);
+
+  Response handle(const Request& request) const;
+
+  /// The route that handle() would take; nothing for a path or method that there is not.
+  const Route* route_of(const Request& request) const;
+
+  /// An error that the server found before there was a whole request.
+  Response problem_response(const Problem& problem, std::string_view target) const;
+
+ private:
+  Response failed(const Problem& problem, const Request& request) const;
+  std::optional<Problem> refusal_of_token(const Request& request, const Route* route) const;
+  Response run(const Route& route, const Call& call) const;
+  Response answer(const Request& request, const Target& target) const;
+  void add_cors_headers(const Request& request, Response& response) const;
+
+  engine::Engine& engine_;
+  Settings settings_;
+};
+
+}  // namespace api

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace api {
+
+/// Threads for handlers, which block as long as the engine does.
+///
+/// Jobs start in the order of post(); a thread is made only when a job finds none idle, and never
+/// more than `threads_max`. Jobs throw nothing. Thread-safe.
+class HandlerPool {
+ public:
+  explicit HandlerPool(size_t threads_max);
+  HandlerPool(const HandlerPool&) = delete;
+  /// Waits for every job posted.
+  ~HandlerPool();
+
+  void post(std::function<void()> job);
+
+ private:
+  void work();
+
+  const size_t threads_max_;
+  std::mutex mutex_;  // guards all below
+  std::condition_variable arrived_;
+  std::deque<std::function<void()>> jobs_;
+  std::vector<std::thread> threads_;
+  size_t idle_ = 0;
+  bool ending_ = false;
+};
+
+}  // namespace api

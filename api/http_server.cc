@@ -1,0 +1,415 @@
+#include "api/http_server.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/basic_stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+#include "api/handler_pool.h"
+
+namespace api {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using asio::redirect_error;
+using asio::use_awaitable;
+using asio::ip::tcp;
+using asio::local::stream_protocol;
+using beast::error_code;
+
+using Protocol = asio::generic::stream_protocol;  // TCP and Unix sockets alike
+using Stream = beast::basic_stream<Protocol>;
+using Parser = http::request_parser<http::string_body>;
+
+constexpr size_t kReadBytes = 4096;
+constexpr auto kWriteTimeout = std::chrono::seconds(30);
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // while out of file descriptors
+// What a refused sender may still send, so that it reads the refusal before the connection ends.
+constexpr auto kDrainTime = std::chrono::seconds(2);
+constexpr size_t kDrainBytes = 8 << 20;
+
+std::system_error listen_failure(const std::string& where, const error_code& error) {
+  return {std::error_code(error.value(), std::generic_category()), "listen on " + where};
+}
+
+/// "127.0.0.1:8082" or "[::1]:8082" as host and port.
+std::pair<std::string, std::string> split_address(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  std::string host = address.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (colon == address.npos || host.empty() || colon + 1 == address.size()) {
+    throw std::invalid_argument(fmt::format("'{}' is no HOST:PORT to listen on", address));
+  }
+  return {host, address.substr(colon + 1)};
+}
+
+tcp::acceptor listen_on(asio::io_context& loop, const std::string& address) {
+  const auto [host, port] = split_address(address);
+  error_code error;
+  const auto found = tcp::resolver(loop).resolve(host, port, tcp::resolver::passive, error);
+  if (error || found.empty()) {
+    throw std::invalid_argument(fmt::format("listen on {}: {}", address, error.message()));
+  }
+  const tcp::endpoint endpoint = found.begin()->endpoint();
+  tcp::acceptor acceptor(loop);
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error && endpoint.address().is_v6()) {
+    acceptor.set_option(asio::ip::v6_only(true), error);
+  }
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (error) throw listen_failure(address, error);
+  return acceptor;
+}
+
+bool is_socket(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+/// Takes the path over from a server that is gone, never from one that listens.
+stream_protocol::acceptor listen_on_path(asio::io_context& loop, const std::string& path) {
+  if (path.size() >= sizeof(sockaddr_un::sun_path)) {
+    throw std::invalid_argument(fmt::format("'{}' is too long for a Unix socket", path));
+  }
+  error_code error;
+  const stream_protocol::endpoint endpoint(path);
+  stream_protocol::socket(loop).connect(endpoint, error);
+  if (error == asio::error::connection_refused && is_socket(path)) ::unlink(path.c_str());
+  stream_protocol::acceptor acceptor(loop);
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (error) throw listen_failure(path, error);
+  ::chmod(path.c_str(), 0660);
+  return acceptor;
+}
+
+bool is_loopback(const tcp::endpoint& peer) {
+  const auto address = peer.address();
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).is_loopback();
+  }
+  return address.is_loopback();
+}
+
+std::string text_of(const tcp::endpoint& endpoint) {
+  const std::string host = endpoint.address().to_string();
+  const bool v6 = endpoint.address().is_v6();
+  return fmt::format("{}{}{}:{}", v6 ? "[" : "", host, v6 ? "]" : "", endpoint.port());
+}
+
+/// A request that a handler thread works on while the network thread waits for it.
+struct Pending {
+  explicit Pending(asio::io_context& loop) : due(loop) {}
+  asio::steady_timer due;  // of the network thread, like the answer
+  std::optional<Response> answer;
+  std::atomic<bool> abandoned{false};  // not worth starting any more
+};
+
+struct Session {
+  Session(Protocol::socket socket, bool loopback)
+      : stream(std::move(socket)), peer_is_loopback(loopback) {}
+  Stream stream;
+  const bool peer_is_loopback;
+  bool idle = true;                  // between two requests
+  std::shared_ptr<Pending> pending;  // while a handler works
+};
+using SessionPtr = std::shared_ptr<Session>;
+
+Request request_of(const Parser& parser, bool peer_is_loopback) {
+  const auto& message = parser.get();
+  return {std::string(message.method_string()),
+          std::string(message.target()),
+          std::string(message[http::field::authorization]),
+          std::string(message[http::field::origin]),
+          message.body(),
+          peer_is_loopback};
+}
+
+}  // namespace
+
+class HttpServer::Impl {
+ public:
+  Impl(const Api& api, HttpServerOptions options);
+  ~Impl() { stop(); }
+  void stop();
+  const std::vector<std::string>& addresses() const { return addresses_; }
+
+ private:
+  template <class Acceptor>
+  asio::awaitable<void> accept(Acceptor& acceptor);
+  void begin(Protocol::socket socket, bool loopback);
+  asio::awaitable<void> serve(SessionPtr session);
+  /// One request and its answer; false when the connection ends after it.
+  asio::awaitable<bool> serve_one(Session& session, beast::flat_buffer& buffer);
+  asio::awaitable<bool> wait_for_bytes(Session& session, beast::flat_buffer& buffer);
+  asio::awaitable<error_code> receive(Session& session, beast::flat_buffer& buffer, Parser& parser);
+  asio::awaitable<void> refuse(Session& session, const Parser& parser, error_code error);
+  asio::awaitable<Response> answer(Session& session, Request request, const Route* route);
+  asio::awaitable<bool> send(Session& session, Response response, bool keep_alive, bool has_body,
+                             bool unhurried);
+  asio::awaitable<void> drain(Session& session);
+  void begin_stop();
+  void end_if_done();
+
+  const Api& api_;
+  const HttpServerOptions options_;
+  asio::io_context loop_{1};
+  asio::executor_work_guard<asio::io_context::executor_type> at_work_ = make_work_guard(loop_);
+  asio::steady_timer grace_{loop_};
+  std::vector<tcp::acceptor> acceptors_;
+  std::optional<stream_protocol::acceptor> unix_acceptor_;
+  std::vector<std::string> addresses_;
+  std::set<SessionPtr> sessions_;  // of the network thread, like all below
+  bool stopping_ = false;
+  std::optional<HandlerPool> handlers_;
+  std::thread thread_;
+};
+
+HttpServer::Impl::Impl(const Api& api, HttpServerOptions options)
+    : api_(api), options_(std::move(options)) {
+  for (const std::string& address : options_.addresses) {
+    acceptors_.push_back(listen_on(loop_, address));
+    addresses_.push_back(text_of(acceptors_.back().local_endpoint()));
+  }
+  if (!options_.unix_socket.empty()) unix_acceptor_ = listen_on_path(loop_, options_.unix_socket);
+  for (auto& acceptor : acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
+  if (unix_acceptor_) asio::co_spawn(loop_, accept(*unix_acceptor_), asio::detached);
+  handlers_.emplace(options_.handler_threads_max);
+  thread_ = std::thread([this] { loop_.run(); });
+}
+
+void HttpServer::Impl::stop() {
+  if (!thread_.joinable()) return;
+  asio::post(loop_, [this] { begin_stop(); });
+  thread_.join();
+  handlers_.reset();
+  if (unix_acceptor_) ::unlink(options_.unix_socket.c_str());
+}
+
+void HttpServer::Impl::begin_stop() {
+  stopping_ = true;
+  for (auto& acceptor : acceptors_) acceptor.close();
+  if (unix_acceptor_) unix_acceptor_->close();
+  for (const SessionPtr& session : sessions_) {
+    if (session->idle) session->stream.close();
+  }
+  grace_.expires_after(options_.stop_grace);
+  grace_.async_wait([this](error_code error) {
+    if (error) return;
+    for (const SessionPtr& session : sessions_) {
+      session->stream.close();
+      if (session->pending) session->pending->due.cancel();
+    }
+  });
+  end_if_done();
+}
+
+void HttpServer::Impl::end_if_done() {
+  if (!stopping_ || !sessions_.empty()) return;
+  grace_.cancel();
+  at_work_.reset();
+}
+
+template <class Acceptor>
+asio::awaitable<void> HttpServer::Impl::accept(Acceptor& acceptor) {
+  asio::steady_timer pause(loop_);
+  while (!stopping_) {
+    error_code error;
+    typename Acceptor::protocol_type::endpoint peer;
+    auto socket = co_await acceptor.async_accept(peer, redirect_error(use_awaitable, error));
+    if (stopping_ || error == asio::error::operation_aborted) co_return;
+    if (error) {
+      pause.expires_after(kAcceptPause);
+      co_await pause.async_wait(redirect_error(use_awaitable, error));
+      continue;
+    }
+    bool loopback = true;
+    if constexpr (std::is_same_v<Acceptor, tcp::acceptor>) {
+      socket.set_option(tcp::no_delay(true), error);
+      socket.set_option(asio::socket_base::keep_alive(true), error);
+      loopback = is_loopback(peer);
+    }
+    begin(Protocol::socket(std::move(socket)), loopback);
+  }
+}
+
+void HttpServer::Impl::begin(Protocol::socket socket, bool loopback) {
+  if (sessions_.size() >= options_.connections_max) return;  // closes it
+  auto session = std::make_shared<Session>(std::move(socket), loopback);
+  sessions_.insert(session);
+  asio::co_spawn(loop_, serve(session), [this, session](std::exception_ptr) {
+    session->stream.close();
+    sessions_.erase(session);
+    end_if_done();
+  });
+}
+
+asio::awaitable<void> HttpServer::Impl::serve(SessionPtr session) {
+  beast::flat_buffer buffer;
+  session->stream.expires_after(options_.request_timeout);  // a new connection shall not idle
+  for (bool goes_on = true; goes_on && !stopping_;) {
+    goes_on = co_await wait_for_bytes(*session, buffer);
+    if (goes_on) goes_on = co_await serve_one(*session, buffer);
+    session->stream.expires_after(options_.idle_timeout);
+  }
+}
+
+asio::awaitable<bool> HttpServer::Impl::wait_for_bytes(Session& session,
+                                                       beast::flat_buffer& buffer) {
+  if (buffer.size() > 0) co_return true;  // a pipelined request
+  session.idle = true;
+  error_code error;
+  const auto room = buffer.prepare(kReadBytes);
+  const size_t count =
+      co_await session.stream.async_read_some(room, redirect_error(use_awaitable, error));
+  buffer.commit(count);
+  session.idle = false;
+  co_return !error;
+}
+
+asio::awaitable<bool> HttpServer::Impl::serve_one(Session& session, beast::flat_buffer& buffer) {
+  Parser parser;
+  const error_code error = co_await receive(session, buffer, parser);
+  if (error) {
+    co_await refuse(session, parser, error);
+    co_return false;
+  }
+  Request request = request_of(parser, session.peer_is_loopback);
+  const Route* const route = api_.route_of(request);
+  const bool has_body = request.method != "HEAD";
+  const bool unhurried = route && route->unhurried;
+  session.stream.expires_never();
+  Response response = co_await answer(session, std::move(request), route);
+  const bool keep_alive = parser.keep_alive() && !stopping_;
+  co_return co_await send(session, std::move(response), keep_alive, has_body, unhurried);
+}
+
+asio::awaitable<error_code> HttpServer::Impl::receive(Session& session, beast::flat_buffer& buffer,
+                                                      Parser& parser) {
+  parser.body_limit(options_.body_bytes_max);
+  parser.header_limit(options_.header_bytes_max);
+  session.stream.expires_after(options_.request_timeout);
+  error_code error;
+  co_await http::async_read_header(session.stream, buffer, parser,
+                                   redirect_error(use_awaitable, error));
+  if (error) co_return error;
+  if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
+    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    co_await asio::async_write(session.stream, asio::buffer(kContinue),
+                               redirect_error(use_awaitable, error));
+    if (error) co_return error;
+  }
+  co_await http::async_read(session.stream, buffer, parser, redirect_error(use_awaitable, error));
+  co_return error;
+}
+
+// What cannot be parsed is answered, as far as there is anybody to answer to.
+asio::awaitable<void> HttpServer::Impl::refuse(Session& session, const Parser& parser,
+                                               error_code error) {
+  const bool is_syntax = error.category() == make_error_code(http::error::bad_target).category();
+  if (!is_syntax || error == http::error::end_of_stream || error == http::error::partial_message) {
+    co_return;
+  }
+  Problem problem = malformed_request(error.message());
+  if (error == http::error::body_limit) problem = body_too_large();
+  if (error == http::error::header_limit) {
+    problem = {431, "", "request header too large", "", "", ""};
+  }
+  const std::string target(parser.get().target());
+  Response response = api_.problem_response(problem, target.empty() ? "/" : target);
+  co_await send(session, std::move(response), false, true, false);
+  co_await drain(session);
+}
+
+asio::awaitable<Response> HttpServer::Impl::answer(Session& session, Request request,
+                                                   const Route* route) {
+  // A refusal of the router needs no engine either.
+  if (!route || route->instant) co_return api_.handle(request);
+  const auto pending = std::make_shared<Pending>(loop_);
+  session.pending = pending;
+  const std::string target = request.target;
+  handlers_->post([this, pending, request = std::move(request)] {
+    if (pending->abandoned) return;
+    Response response = api_.handle(request);
+    asio::post(loop_, [pending, response = std::move(response)]() mutable {
+      pending->answer = std::move(response);
+      pending->due.cancel();
+    });
+  });
+  if (route->unhurried) {
+    pending->due.expires_at(asio::steady_timer::time_point::max());
+  } else {
+    pending->due.expires_after(options_.answer_timeout);
+  }
+  error_code woken;
+  co_await pending->due.async_wait(redirect_error(use_awaitable, woken));
+  session.pending.reset();
+  if (pending->answer) co_return std::move(*pending->answer);
+  pending->abandoned = true;
+  co_return api_.problem_response(answer_is_late(), target);
+}
+
+asio::awaitable<bool> HttpServer::Impl::send(Session& session, Response response, bool keep_alive,
+                                             bool has_body, bool unhurried) {
+  http::response<http::string_body> message;
+  message.version(11);
+  message.result(static_cast<unsigned>(response.status));
+  message.set(http::field::server, "varve");
+  if (!response.content_type.empty()) {
+    message.set(http::field::content_type, response.content_type);
+  }
+  for (const auto& [name, value] : response.headers) message.set(name, value);
+  if (has_body) message.body() = std::move(response.body);
+  message.keep_alive(keep_alive);
+  message.prepare_payload();
+  if (!unhurried) session.stream.expires_after(kWriteTimeout);
+  error_code error;
+  co_await http::async_write(session.stream, message, redirect_error(use_awaitable, error));
+  if (!keep_alive && !error)
+    session.stream.socket().shutdown(Protocol::socket::shutdown_send, error);
+  co_return keep_alive && !error;
+}
+
+asio::awaitable<void> HttpServer::Impl::drain(Session& session) {
+  std::vector<char> nowhere(64 << 10);
+  session.stream.expires_after(kDrainTime);
+  error_code error;
+  for (size_t drained = 0; drained < kDrainBytes && !error;) {
+    const auto room = asio::buffer(nowhere);
+    drained += co_await session.stream.async_read_some(room, redirect_error(use_awaitable, error));
+  }
+}
+
+HttpServer::HttpServer(const Api& api, HttpServerOptions options)
+    : impl_(std::make_unique<Impl>(api, std::move(options))) {}
+HttpServer::~HttpServer() = default;
+void HttpServer::stop() { impl_->stop(); }
+const std::vector<std::string>& HttpServer::addresses() const { return impl_->addresses(); }
+
+}  // namespace api

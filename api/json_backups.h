@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+#include "api/json.h"
+#include "engine/views.h"
+
+/// Backups, their disks and chains as JSON. Pure. Spec: contract.md 2.2, 2.5, 2.6, 2.13.
+namespace api {
+
+/// `pid` is shown as qemu_nbd_pid.
+Json to_json(const engine::BackupView& backup, int64_t pid);
+/// The same as the answer to POST: status "started", disks "prepared".
+Json started_json(const engine::BackupView& backup, int64_t pid);
+
+Json to_json(const engine::BackupDiskView& disk);
+Json to_json(const engine::ChainView& chain, int64_t pid);
+Json to_json(const engine::TelemetryHistory& history);
+
+}  // namespace api

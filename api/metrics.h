@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "engine/views.h"
+
+namespace api {
+
+/// The Prometheus text format, version 0.0.4. Every family of contract.md 2.16 is there, also
+/// while it has nothing to count. Pure.
+std::string prometheus_text(const engine::MetricsSnapshot& snapshot, std::string_view version);
+
+}  // namespace api

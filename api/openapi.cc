@@ -1,0 +1,121 @@
+#include "api/openapi.h"
+
+#include <algorithm>
+#include <cctype>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "api/schema.h"
+
+namespace api {
+namespace {
+
+Json content(std::string_view media_type, Json schema) {
+  Json described = Json::object();
+  described[std::string(media_type)] = {{"schema", std::move(schema)}};
+  return described;
+}
+
+// "/api/v1/backups/{backup_id}" has backup_id.
+std::vector<std::string> variables_of(std::string_view pattern) {
+  std::vector<std::string> names;
+  for (size_t open; (open = pattern.find('{')) != pattern.npos;) {
+    const size_t close = pattern.find('}', open);
+    names.emplace_back(pattern.substr(open + 1, close - open - 1));
+    pattern.remove_prefix(close + 1);
+  }
+  return names;
+}
+
+Json parameter(std::string_view name, const char* in, std::string_view type,
+               std::string_view about) {
+  const bool in_path = in == std::string_view("path");
+  Json described = {{"name", name},
+                    {"in", in},
+                    {"required", in_path || about.starts_with("required")},
+                    {"schema", json_schema_of(type)}};
+  if (!about.empty()) described["description"] = about;
+  return described;
+}
+
+Json success(const Route& route) {
+  Json answer = {{"description", "Success"}};
+  if (!route.answer.empty()) {
+    answer["content"] = content("application/json", json_schema_of(route.answer));
+  } else if (route.pattern == "/metrics") {
+    answer["content"] = content("text/plain", {{"type", "string"}});
+  } else {
+    answer["content"] = content("application/json", {{"type", "object"}});
+  }
+  return answer;
+}
+
+Json responses(const Route& route) {
+  Json all = Json::object();
+  all[std::to_string(route.status)] = success(route);
+  if (route.method == "PUT") all["200"] = success(route);  // created is 201, replaced is 200
+  if (route.pattern == "/readyz") all["503"] = success(route);
+  all["default"] = {{"description", "Refusal or failure"},
+                    {"content", content("application/problem+json", json_schema_of("Problem"))}};
+  return all;
+}
+
+Json operation(const Route& route) {
+  Json described = {{"summary", route.summary}};
+  Json parameters = Json::array();
+  for (const auto& name : variables_of(route.pattern)) {
+    parameters.push_back(parameter(name, "path", "string", ""));
+  }
+  for (const auto& [name, type, about] : route.query) {
+    parameters.push_back(parameter(name, "query", type, about));
+  }
+  if (!parameters.empty()) described["parameters"] = std::move(parameters);
+  if (!route.body.empty()) {
+    described["requestBody"] = {
+        {"required", !route.body_may_be_left_out},
+        {"content", content("application/json", json_schema_of(route.body))}};
+  }
+  described["responses"] = responses(route);
+  // An empty requirement beside the token: on loopback none is asked for.
+  Json security = Json::array({{{"token", Json::array()}}});
+  if (route.open_on_loopback) security.push_back(Json::object());
+  described["security"] = std::move(security);
+  return described;
+}
+
+std::string in_lower_case(std::string_view text) {
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower;
+}
+
+}  // namespace
+
+Json openapi_document(std::span<const Route> routes, std::string_view version) {
+  Json paths = Json::object();
+  for (const Route& route : routes) {
+    paths[std::string(route.pattern)][in_lower_case(route.method)] = operation(route);
+  }
+  Json schemas = Json::object();
+  for (const Schema& schema : all_schemas()) {
+    schemas[std::string(schema.name)] = json_schema_of(schema);
+  }
+  const Json token = {{"type", "http"},
+                      {"scheme", "bearer"},
+                      {"description", "Needed only when a token is configured."}};
+  return {
+      {"openapi", "3.1.0"},
+      {"info",
+       {{"title", "varve"},
+        {"version", version},
+        {"description",
+         "Backups of VMs over NBD into QCOW2 chains. Sizes are bytes and times UTC "
+         "unless a name says otherwise."},
+        {"license", {{"name", "Apache-2.0"}, {"identifier", "Apache-2.0"}}}}},
+      {"paths", std::move(paths)},
+      {"components", {{"schemas", std::move(schemas)}, {"securitySchemes", {{"token", token}}}}},
+  };
+}
+
+}  // namespace api

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "api/call.h"
+
+/// The table of endpoints. Each subject has its own part; the document /openapi.json is made from
+/// the whole.
+namespace api {
+
+using Handler = Response (*)(const Call&);
+
+struct Parameter {
+  std::string_view name, type, about;
+};
+
+struct Route {
+  std::string_view method, pattern;  ///< "/api/v1/backups/{backup_id}"
+  Handler handler;
+  std::string_view summary;
+  int status = 200;            ///< of success
+  std::string_view answer;     ///< schema; "" for text
+  std::string_view body = "";  ///< schema; "" for none
+  std::vector<Parameter> query = {};
+  /// Text of the 500 for a failure that is no refusal; completed by the cause when it ends in ": ".
+  std::string_view failure = "internal error";
+  std::string_view failure_code = "";  ///< "": made from the text
+  bool open_on_loopback = false;       ///< needs no token there: the existing client sends none
+  bool instant = false;    ///< never waits for the engine; answered on the network thread
+  bool unhurried = false;  ///< may take longer than 15 s
+  bool body_may_be_left_out = false;
+};
+
+const std::vector<Route>& backup_routes();
+const std::vector<Route>& change_id_routes();
+const std::vector<Route>& telemetry_routes();
+const std::vector<Route>& repository_routes();
+const std::vector<Route>& vm_context_routes();
+const std::vector<Route>& nbd_state_routes();
+const std::vector<Route>& service_routes();
+
+/// All of them, in the order of the contract's overview.
+std::span<const Route> all_routes();
+
+}  // namespace api

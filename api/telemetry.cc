@@ -1,0 +1,65 @@
+#include <nlohmann/json.hpp>
+
+#include "api/json_backups.h"
+#include "api/read_member.h"
+#include "api/routes.h"
+
+/// Progress in, history out. Spec: contract.md 2.12, 2.13.
+namespace api {
+namespace {
+
+constexpr uint64_t kSamplesMax = 720;
+
+std::optional<std::string> error_of(const InputJson& body) {
+  const InputJson* error = member(body, "error");
+  if (!error) return std::nullopt;
+  const std::string message = text_member(*error, "message");
+  return message.empty() ? "the client reported an error" : message;
+}
+
+Response record(const Call& call) {
+  const InputJson body = call.body("Telemetry", "Invalid request body");
+  engine::Telemetry report;
+  report.status = text_member(body, "status");
+  report.current_phase = text_member(body, "current_phase");
+  report.bytes_transferred = count_member(body, "bytes_transferred");
+  report.total_bytes = count_member(body, "total_bytes");
+  report.transfer_speed_bps = count_member(body, "transfer_speed_bps");
+  report.eta_seconds = count_member(body, "eta_seconds");
+  report.progress_percent = number_member(body, "progress_percent");
+  report.error = error_of(body);
+  call.engine.record_telemetry(call.variable("job_id"), report);
+  return json_response(200, {{"status", "success"},
+                             {"message", "Telemetry received and processed"},
+                             {"timestamp", call.timestamp()}});
+}
+
+Response history(const Call& call) {
+  const uint64_t limit = call.query_number("limit", kSamplesMax).value_or(kSamplesMax);
+  return json_response(200, to_json(call.engine.telemetry_history(call.variable("job_id"), limit)));
+}
+
+}  // namespace
+
+const std::vector<Route>& telemetry_routes() {
+  static const std::vector<Route> routes = {
+      {.method = "POST",
+       .pattern = "/api/v1/telemetry/{job_type}/{job_id}",
+       .handler = record,
+       .summary = "The client's progress",
+       .answer = "TelemetryReceived",
+       .body = "Telemetry",
+       .failure = "failed to record telemetry",
+       .open_on_loopback = true},
+      {.method = "GET",
+       .pattern = "/api/v1/telemetry/history/{job_id}",
+       .handler = history,
+       .summary = "A backup's speed and progress over time",
+       .answer = "TelemetryHistory",
+       .query = {{"limit", "integer", "samples at most; 720 when left out"}},
+       .failure = "failed to get telemetry history"},
+  };
+  return routes;
+}
+
+}  // namespace api
