@@ -1,6 +1,8 @@
 #pragma once
 
 #include <exception>
+#include <future>
+#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -54,6 +56,34 @@ auto call_on(Executor& there, Executor& home, F f) -> std::invoke_result_t<F> {
   } else {
     co_return co_await visit;
   }
+}
+
+/// The same for a thread that has no executor: blocks it until the task has ended on `there`.
+/// Never call it on a ring's thread.
+template <class F>
+auto call_and_wait(Executor& there, F f) {
+  using T = decltype(std::declval<std::invoke_result_t<F>>().operator co_await().await_resume());
+  // Shared with the job that answers: that job may still be at it when the caller goes on.
+  const auto promise = std::make_shared<std::promise<T>>();
+  auto answer = promise->get_future();
+  TaskScope scope;
+  const auto work = [&]() -> Task<void> {
+    try {
+      if constexpr (std::is_void_v<T>) {
+        co_await f();
+        there.post([promise] { promise->set_value(); });
+      } else {
+        // Shared, because a job is moved and the result may be move-only.
+        const auto result = std::make_shared<std::optional<T>>(co_await f());
+        there.post([promise, result] { promise->set_value(std::move(**result)); });
+      }
+    } catch (...) {
+      there.post(
+          [promise, failure = std::current_exception()] { promise->set_exception(failure); });
+    }
+  };
+  there.post([&] { scope.spawn(work()); });
+  return answer.get();
 }
 
 }  // namespace io

@@ -1,0 +1,172 @@
+#include "app/daemon.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "io/call_on.h"
+#include "io/log.h"
+
+namespace app {
+namespace {
+
+/// Main listener addresses that are used when none is configured; the second one is left out on
+/// machines without IPv6.
+bool is_dispensable(const io::HostPort& address, const std::system_error& failure) {
+  const int error = failure.code().value();
+  return address.host == "::1" && (error == EADDRNOTAVAIL || error == EAFNOSUPPORT);
+}
+
+void require_loopback(const io::HostPort& address) {
+  if (io::SocketAddress::tcp(address.host, address.port).is_loopback()) return;
+  throw UsageError(fmt::format(
+      "--nbd {}: this is not a loopback address, and nothing on it encrypts or authenticates; "
+      "say --allow-plain if that is meant",
+      io::to_text(address)));
+}
+
+engine::NodeUrl node_url(const engine::EngineOptions& options) {
+  if (options.node_url.empty()) return {};  // the engine makes no calls
+  try {
+    return engine::NodeUrl::parse(options.node_url);
+  } catch (const std::invalid_argument& failure) {
+    throw UsageError(fmt::format("--node-url: {}", failure.what()));
+  }
+}
+
+}  // namespace
+
+Daemon::Daemon(ServeOptions options) : options_(std::move(options)) {
+  options_.engine.version = VARVE_VERSION;
+  options_.engine.pid = ::getpid();
+  if (!options_.allow_plain) {
+    for (const io::HostPort& address : options_.nbd) require_loopback(address);
+  }
+}
+
+Daemon::~Daemon() = default;
+
+void Daemon::start() {
+  make_rings();
+  io::call_and_wait(nbd_ring(), [this] { return bind_nbd(); });
+  start_engine();
+  io::call_and_wait(nbd_ring(), [this] { return listen_nbd(); });
+  start_http();
+  write_ready_file();
+}
+
+void Daemon::make_rings() {
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+  const unsigned count = options_.threads == 0 ? cores : options_.threads;
+  control_ = std::make_unique<io::RingThread>("varve-control");
+  for (unsigned number = 0; number < count; ++number) {
+    data_.push_back(std::make_unique<io::RingThread>(fmt::format("varve-data-{}", number)));
+  }
+}
+
+io::Task<void> Daemon::bind_nbd() {
+  for (const io::HostPort& address : options_.nbd) {
+    try {
+      bound_.push_back(io::Listener::tcp(nbd_ring(), address));
+    } catch (const std::system_error& failure) {
+      if (bound_.empty() || !is_dispensable(address, failure)) throw;
+      io::log(io::LogLevel::info, "nbd: {}; going on without it", failure.what());
+    }
+  }
+  options_.engine.nbd_port = bound_.empty() ? 0 : bound_.front()->port();
+  for (const auto& listener : bound_) nbd_addresses_.push_back(listener->address());
+  if (!options_.nbd_socket.empty()) {
+    bound_.push_back(io::Listener::unix_socket(nbd_ring(), options_.nbd_socket));
+  }
+  nbd::ServerSettings settings;
+  nbd_ = std::make_unique<nbd::Server>(nbd_ring(), exports_, settings);
+  co_return;
+}
+
+void Daemon::start_engine() {
+  node_ = engine::make_node_client(control_->ring(), node_url(options_.engine));
+  engine::EngineParts parts{.home = control_->runtime(),
+                            .data = {},
+                            .server_thread = nbd_ring(),
+                            .server = *nbd_,
+                            .exports = exports_,
+                            .node = *node_};
+  for (const auto& thread : data_) parts.data.push_back(thread->runtime());
+  engine_ = std::make_unique<engine::EngineImpl>(std::move(parts), options_.engine);
+  engine_->start();
+}
+
+io::Task<void> Daemon::listen_nbd() {
+  for (auto& listener : bound_) {
+    io::log(io::LogLevel::info, "nbd: listening on {}", listener->address());
+    nbd_->listen(std::move(listener));
+  }
+  bound_.clear();
+  co_return;
+}
+
+void Daemon::start_http() {
+  api::Settings settings;
+  settings.version = options_.engine.version;
+  settings.pid = options_.engine.pid;
+  settings.token = options_.api_token;
+  settings.cors_origins = options_.cors_origins;
+  settings.now = [this] {
+    const io::WallTime now = control_->runtime().clock.wall_time();
+    return std::chrono::floor<std::chrono::seconds>(now);
+  };
+  settings.on_failure = [](std::string_view text) {
+    io::log(io::LogLevel::error, "http: {}", text);
+  };
+  api_ = std::make_unique<api::Api>(*engine_, settings);
+  api::HttpServerOptions http;
+  http.addresses = {io::to_text(options_.http)};
+  http.unix_socket = options_.http_socket;
+  http_ = std::make_unique<api::HttpServer>(*api_, http);
+  for (const std::string& address : http_->addresses()) {
+    io::log(io::LogLevel::info, "http: listening on {}", address);
+  }
+}
+
+std::string Daemon::ready_text() const {
+  const nlohmann::json ready = {{"pid", options_.engine.pid},
+                                {"http", http_->addresses().front()},
+                                {"http_socket", options_.http_socket},
+                                {"nbd", nbd_addresses_},
+                                {"nbd_socket", options_.nbd_socket}};
+  return ready.dump() + "\n";
+}
+
+void Daemon::write_ready_file() {
+  if (options_.ready_file.empty()) return;
+  io::call_and_wait(control_->ring(), [this] {
+    return io::replace_text(control_->runtime().files, options_.ready_file, ready_text());
+  });
+}
+
+void Daemon::stop() {
+  // A start that waits for the node must not hold the others up.
+  if (node_) node_->stop();
+  // The API still answers while the engine ends its jobs: a `complete` that is being published
+  // gets its 200.
+  if (engine_) engine_->stop();
+  if (http_) http_->stop();
+  if (nbd_) {
+    io::call_and_wait(nbd_ring(), [this]() -> io::Task<void> {
+      bound_.clear();
+      co_await nbd_->stop();
+      nbd_.reset();
+    });
+  }
+  http_.reset();
+  api_.reset();
+  engine_.reset();
+  node_.reset();
+  for (const auto& thread : data_) thread->stop();
+  if (control_) control_->stop();
+}
+
+}  // namespace app

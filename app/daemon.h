@@ -1,0 +1,59 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/api.h"
+#include "api/http_server.h"
+#include "app/options.h"
+#include "engine/engine_impl.h"
+#include "engine/node_client.h"
+#include "io/listener.h"
+#include "io/ring_thread.h"
+#include "nbd/export_table.h"
+#include "nbd/server.h"
+
+namespace app {
+
+/// `varve serve`: builds the parts and hands them to each other, and takes them down again in the
+/// opposite order.
+///
+/// start() and stop() are called on the main thread, once each; stop() also after a start() that
+/// threw.
+class Daemon {
+ public:
+  explicit Daemon(ServeOptions options);
+  ~Daemon();
+
+  /// Recovers, then listens, then writes the ready file. Throws with a sentence.
+  void start();
+
+  /// Fails running jobs, lets finalizing ones finish, and ends every connection in good order.
+  void stop();
+
+ private:
+  void make_rings();
+  io::Task<void> bind_nbd();
+  void start_engine();
+  io::Task<void> listen_nbd();
+  void start_http();
+  void write_ready_file();
+  std::string ready_text() const;
+
+  io::Ring& nbd_ring() { return data_.front()->ring(); }
+
+  ServeOptions options_;
+  std::unique_ptr<io::RingThread> control_;
+  std::vector<std::unique_ptr<io::RingThread>> data_;
+  nbd::ExportTable exports_;
+  std::unique_ptr<nbd::Server> nbd_;
+  std::vector<std::unique_ptr<io::Listener>> bound_;  // until the server takes them
+  std::vector<std::string> nbd_addresses_;
+  std::unique_ptr<engine::NodeClient> node_;
+  std::unique_ptr<engine::EngineImpl> engine_;
+  std::unique_ptr<api::Api> api_;
+  std::unique_ptr<api::HttpServer> http_;
+};
+
+}  // namespace app

@@ -1,0 +1,26 @@
+#include "app/commands.h"
+#include "app/daemon.h"
+#include "io/log.h"
+#include "io/signals.h"
+
+namespace app {
+
+int run_serve(const ServeOptions& options) {
+  io::configure_log(options.log.format, options.log.level);
+  io::block_termination_signals();
+  Daemon daemon(options);
+  try {
+    daemon.start();
+  } catch (...) {
+    daemon.stop();
+    throw;
+  }
+  io::log(io::LogLevel::info, "varve {} is ready", VARVE_VERSION);
+  io::wait_for_termination();
+  io::log(io::LogLevel::info, "stopping");
+  daemon.stop();
+  io::log(io::LogLevel::info, "stopped in good order");
+  return 0;
+}
+
+}  // namespace app

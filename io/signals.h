@@ -1,0 +1,12 @@
+#pragma once
+
+namespace io {
+
+/// Keeps SIGTERM, SIGINT and SIGHUP for wait_for_termination(), and ignores SIGPIPE. Before any
+/// other thread starts.
+void block_termination_signals();
+
+/// Blocks the calling thread until one of them comes; returns its number.
+int wait_for_termination();
+
+}  // namespace io
