@@ -1,0 +1,129 @@
+#include "qcow/allocator.h"
+
+#include <cassert>
+
+#include "io/failure.h"
+
+namespace qcow {
+
+Allocator::Allocator(io::File& file, std::string image_name, Geometry geometry,
+                     HostOffset refcount_table, uint64_t refcount_table_clusters,
+                     uint64_t cover_bytes)
+    : file_(file),
+      image_name_(image_name),
+      geometry_(geometry),
+      refcounts_(file, std::move(image_name), geometry, refcount_table, refcount_table_clusters),
+      per_block_(geometry.refcounts_per_block()),
+      cover_clusters_(geometry.clusters_for(cover_bytes)) {}
+
+uint64_t Allocator::wanted_horizon() const {
+  return std::min(end_ + cover_clusters_, clusters_max_);
+}
+
+uint64_t Allocator::reserve_for_blocks() const {
+  return may_grow() ? cover_clusters_ / per_block_ + 2 : 0;
+}
+
+uint64_t Allocator::room() const {
+  const uint64_t reserve = reserve_for_blocks();
+  const uint64_t left = horizon_ > end_ ? horizon_ - end_ : 0;
+  return left > reserve ? left - reserve : 0;
+}
+
+HostOffset Allocator::allocate(uint64_t count) {
+  if (end_ + count > horizon_) {
+    throw io::failure("allocate", file_.path(), geometry_.host_offset(end_).bytes,
+                      count * geometry_.cluster_bytes(), EFBIG);
+  }
+  const HostOffset at = geometry_.host_offset(end_);
+  for (; count > 0; --count) take(end_++);
+  return at;
+}
+
+/// Sets the refcount of a cluster at the end of the file to 1.
+void Allocator::take(uint64_t cluster) {
+  // Behind the end that open() found, every block holds zeroes only.
+  const uint64_t block = geometry_.refcount_table_index(cluster);
+  if (!refcounts_.loaded(block)) refcounts_.make_fresh(block);
+  refcounts_.set(cluster, 1);
+}
+
+io::Task<void> Allocator::give_back(std::vector<uint64_t>& clusters) {
+  std::vector<uint64_t> sorted = std::exchange(clusters, {});
+  std::sort(sorted.begin(), sorted.end());
+  uint64_t last_block = ~uint64_t{0};
+  for (const uint64_t cluster : sorted) {
+    const uint64_t block = geometry_.refcount_table_index(cluster);
+    if (!refcounts_.has_block(block)) continue;
+    if (block != last_block && last_block != ~uint64_t{0}) {
+      co_await refcounts_.write_dirty();  // memory stays bounded however scattered they are
+      refcounts_.drop_clean(geometry_.refcount_table_index(end_));
+    }
+    last_block = block;
+    co_await refcounts_.load(block);
+    const uint64_t refcount = refcounts_.get(cluster);
+    if (refcount > 0) refcounts_.set(cluster, refcount - 1);
+  }
+}
+
+void Allocator::plan_blocks() {
+  assert(planned_.empty());
+  while (horizon_ < wanted_horizon() && refcounts_.has_block(horizon_ / per_block_)) {
+    horizon_ += per_block_;
+  }
+  for (uint64_t index = horizon_ / per_block_;
+       index * per_block_ < wanted_horizon() && index < refcounts_.blocks_max() && end_ < horizon_;
+       ++index) {
+    // One that exists ahead of a gap needs none; it is passed once the gap is closed.
+    if (refcounts_.has_block(index)) break;
+    planned_.push_back({index, allocate(1)});
+  }
+}
+
+io::Task<void> Allocator::write_refcounts() {
+  co_await refcounts_.write_dirty();
+  for (const Refcounts::NewBlock& block : planned_) {
+    co_await refcounts_.write_new_block(block.index, block.at);
+  }
+}
+
+io::Task<void> Allocator::write_table_entries() {
+  if (!planned_.empty()) co_await refcounts_.write_table_entries(planned_);
+}
+
+void Allocator::committed() {
+  if (!planned_.empty()) horizon_ = (planned_.back().index + 1) * per_block_;
+  planned_.clear();
+  refcounts_.drop_clean(geometry_.refcount_table_index(end_));
+}
+
+io::Task<void> Allocator::lower_end() {
+  while (end_ > 0) {
+    const uint64_t block = geometry_.refcount_table_index(end_ - 1);
+    if (!refcounts_.has_block(block)) co_return;
+    co_await refcounts_.load(block);
+    if (refcounts_.get(end_ - 1) != 0) co_return;
+    --end_;
+  }
+}
+
+io::Task<std::vector<Allocator::Span>> Allocator::unowned(uint64_t from_cluster, size_t count_max) {
+  std::vector<Span> spans;
+  for (uint64_t cluster = from_cluster; cluster < end_ && spans.size() < count_max; ++cluster) {
+    const uint64_t block = geometry_.refcount_table_index(cluster);
+    if (!refcounts_.has_block(block)) continue;
+    if (!refcounts_.loaded(block)) {
+      refcounts_.drop_clean(geometry_.refcount_table_index(end_));
+      co_await refcounts_.load(block);
+    }
+    if (refcounts_.get(cluster) != 0) continue;
+    if (!spans.empty() && spans.back().first + spans.back().count == cluster) {
+      ++spans.back().count;
+    } else {
+      spans.push_back({cluster, 1});
+    }
+  }
+  co_return spans;
+}
+
+}  // namespace qcow

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "qcow/geometry.h"
+#include "qcow/refcounts.h"
+
+namespace qcow {
+
+/// Hands out host clusters at the end of the file and keeps their refcounts.
+///
+/// Invariant: a refcount reaches the disk before any L2 entry that names its cluster, and the
+/// block that holds it was in the refcount table, durably, before the cluster was handed out. So a
+/// crash can leak a cluster but never share one. A cluster given back is not handed out again.
+/// allocate() runs without a suspension point. Spec: LT9, LT12, DU4.
+/// Belongs to one ring thread; the methods that return tasks only inside the one commit, or while
+/// the image opens or closes.
+class Allocator {
+ public:
+  /// `cover_bytes`: how far ahead of the last cluster the refcount blocks shall reach.
+  Allocator(io::File& file, std::string image_name, Geometry geometry, HostOffset refcount_table,
+            uint64_t refcount_table_clusters, uint64_t cover_bytes);
+
+  /// Reads the refcount table and finds the end of the clusters with a refcount.
+  io::Task<void> open();
+  /// Clusters below `end_cluster` are taken, whatever their refcounts say.
+  void reserve_below(uint64_t end_cluster) { end_ = std::max(end_, end_cluster); }
+  /// Whether the refcount table can hold `clusters_missing` more and the refcounts of all.
+  bool table_covers(uint64_t clusters_missing) const;
+  /// Makes room behind the end, crash-safely: a larger refcount table where the image's own does
+  /// not cover what the disk may still need, and the first refcount blocks.
+  io::Task<void> make_room(uint64_t clusters_missing);
+
+  /// Clusters that may be handed out now. Grows when a commit has installed refcount blocks.
+  uint64_t room() const;
+  /// Whether a commit can still make room.
+  bool may_grow() const {
+    return horizon_ < wanted_horizon() && horizon_ / per_block_ < refcounts_.blocks_max();
+  }
+
+  /// `count` consecutive clusters, refcount 1. Throws EFBIG when the image cannot grow.
+  HostOffset allocate(uint64_t count);
+  /// The first cluster never handed out; the file ends there at last.
+  uint64_t end_cluster() const { return end_; }
+
+  // A commit, in this order (DU4).
+  /// Lowers the refcounts of clusters that no durable mapping names any more. A cluster may come
+  /// several times. Clears the list.
+  io::Task<void> give_back(std::vector<uint64_t>& clusters);
+  /// Takes clusters for the refcount blocks that will be wanted next. No suspension point.
+  void plan_blocks();
+  bool dirty() const { return refcounts_.dirty() || !planned_.empty(); }
+  bool has_planned_blocks() const { return !planned_.empty(); }
+  /// Before the first barrier: refcounts and new blocks.
+  io::Task<void> write_refcounts();
+  /// Behind it: the refcount table's entries for the new blocks.
+  io::Task<void> write_table_entries();
+  /// Behind the second barrier.
+  void committed();
+
+  // At the end.
+  /// Moves the end down over clusters that were given back.
+  io::Task<void> lower_end();
+  struct Span {
+    uint64_t first = 0;
+    uint64_t count = 0;
+  };
+  /// Clusters below the end with refcount 0, at most `count_max` spans from `from_cluster` on.
+  io::Task<std::vector<Span>> unowned(uint64_t from_cluster, size_t count_max);
+
+  const Refcounts& refcounts() const { return refcounts_; }
+  /// Clusters of the refcount table that open() replaced; to be given back.
+  std::vector<uint64_t> take_replaced_table() { return std::exchange(replaced_table_, {}); }
+
+ private:
+  uint64_t blocks_for(uint64_t clusters_missing) const;
+  io::Task<void> move_table(uint64_t blocks_needed);
+  io::Task<void> install_first_blocks();
+  io::Task<void> install_block_in_itself();
+  void take(uint64_t cluster);
+  uint64_t wanted_horizon() const;
+  uint64_t reserve_for_blocks() const;
+
+  io::File& file_;
+  std::string image_name_;
+  Geometry geometry_;
+  Refcounts refcounts_;
+  uint64_t per_block_;
+  uint64_t cover_clusters_;
+  uint64_t clusters_max_ = 0;  // an end that is never passed
+  uint64_t end_ = 0;           // first cluster never handed out
+  uint64_t horizon_ = 0;       // clusters below it are covered by durable blocks
+  std::vector<Refcounts::NewBlock> planned_;
+  std::vector<uint64_t> replaced_table_;
+};
+
+}  // namespace qcow

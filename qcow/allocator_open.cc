@@ -1,0 +1,128 @@
+#include <array>
+#include <cassert>
+
+#include "qcow/allocator.h"
+#include "qcow/format_error.h"
+
+namespace qcow {
+
+io::Task<void> Allocator::open() {
+  co_await refcounts_.read_table();
+  for (uint64_t index = refcounts_.blocks_max(); index-- > 0;) {
+    if (!refcounts_.has_block(index)) continue;
+    co_await refcounts_.load(index);
+    const uint64_t used = refcounts_.used_in_block(index);
+    reserve_below(used > 0 ? index * per_block_ + used : 0);
+    if (used > 0) break;
+    refcounts_.drop_clean(index + 1);
+  }
+}
+
+/// Blocks that the table must hold in the end, those for the blocks' own clusters included.
+uint64_t Allocator::blocks_for(uint64_t clusters_missing) const {
+  uint64_t present = 0;
+  for (uint64_t i = 0; i < refcounts_.blocks_max(); ++i) present += refcounts_.has_block(i) ? 1 : 0;
+  uint64_t blocks = 0;
+  for (;;) {
+    const uint64_t own = blocks > present ? blocks - present : 0;
+    const uint64_t needed = divide_up(end_ + clusters_missing + own, per_block_);
+    if (needed <= blocks) return blocks;
+    blocks = needed;
+  }
+}
+
+bool Allocator::table_covers(uint64_t clusters_missing) const {
+  return blocks_for(clusters_missing) <= refcounts_.blocks_max();
+}
+
+io::Task<void> Allocator::make_room(uint64_t clusters_missing) {
+  if (!table_covers(clusters_missing)) co_await move_table(blocks_for(clusters_missing));
+  clusters_max_ = std::min(blocks_for(clusters_missing), refcounts_.blocks_max()) * per_block_;
+  co_await install_first_blocks();
+}
+
+/// Only while the image opens: nothing else is handed out between the steps.
+io::Task<void> Allocator::install_first_blocks() {
+  horizon_ = round_down(end_, per_block_);
+  for (;;) {
+    plan_blocks();
+    if (planned_.empty()) {
+      if (horizon_ >= wanted_horizon() || !may_grow()) co_return;
+      if (end_ < horizon_) continue;
+      co_await install_block_in_itself();
+      continue;
+    }
+    co_await write_refcounts();
+    co_await file_.sync_data();
+    co_await write_table_entries();
+    co_await file_.sync_data();
+    committed();
+  }
+}
+
+/// When every covered cluster is taken: the block lies in the range that it covers.
+io::Task<void> Allocator::install_block_in_itself() {
+  const uint64_t index = geometry_.refcount_table_index(end_);
+  const HostOffset at = geometry_.host_offset(end_);
+  take(end_++);
+  co_await refcounts_.write_new_block(index, at);
+  co_await file_.sync_data();
+  std::vector<Refcounts::NewBlock> block{{index, at}};
+  co_await refcounts_.write_table_entries(std::move(block));
+  co_await file_.sync_data();
+  horizon_ = (index + 1) * per_block_;
+}
+
+/// Puts a larger refcount table at the end of the file: missing blocks for the place itself, then
+/// the table, then, behind a barrier, the header's pointer to it (one sector, so old or new).
+io::Task<void> Allocator::move_table(uint64_t blocks_needed) {
+  const HostOffset old_table = refcounts_.table_offset();
+  const uint64_t old_clusters = refcounts_.table_clusters();
+  const uint64_t first = end_;
+  uint64_t table_clusters = 0;
+  std::vector<uint64_t> missing;
+  for (uint64_t last = first;;) {
+    missing.clear();
+    for (uint64_t i = first / per_block_; i <= last / per_block_; ++i) {
+      if (!refcounts_.has_block(i)) missing.push_back(i);
+    }
+    const uint64_t entries = blocks_needed + divide_up(table_clusters, per_block_) + 2;
+    table_clusters = divide_up(entries, geometry_.refcount_table_entries_per_cluster());
+    const uint64_t end = first + missing.size() + table_clusters;
+    if (end - 1 <= last) break;
+    last = end - 1;
+  }
+  if (table_clusters * geometry_.cluster_bytes() > kRefcountTableBytesMax) {
+    throw FormatError(image_name_, "refcount table is too large");
+  }
+  std::vector<Refcounts::NewBlock> added;
+  for (const uint64_t index : missing) {
+    refcounts_.make_fresh(index);
+    added.push_back({index, geometry_.host_offset(end_++)});
+  }
+  const HostOffset table = geometry_.host_offset(end_);
+  end_ += table_clusters;
+  for (uint64_t cluster = first; cluster < end_; ++cluster) {
+    const uint64_t block = geometry_.refcount_table_index(cluster);
+    if (refcounts_.has_block(block)) co_await refcounts_.load(block);
+    refcounts_.set(cluster, 1);
+  }
+  for (const Refcounts::NewBlock& block : added) {
+    co_await refcounts_.write_new_block(block.index, block.at);
+  }
+  co_await refcounts_.write_dirty();
+  co_await refcounts_.write_new_table(table, table_clusters, added);
+  co_await file_.sync_data();
+
+  constexpr uint64_t kTableFieldOffset = 48;  // HD8: offset, then clusters
+  std::array<std::byte, 12> field;
+  io::store_be<uint64_t>(field.data(), table.bytes);
+  io::store_be<uint32_t>(field.data() + 8, static_cast<uint32_t>(table_clusters));
+  co_await file_.write(kTableFieldOffset, field);
+  co_await file_.sync_data();
+  for (uint64_t i = 0; i < old_clusters; ++i) {
+    replaced_table_.push_back(geometry_.host_cluster_index(old_table) + i);
+  }
+}
+
+}  // namespace qcow

@@ -1,0 +1,37 @@
+#include "qcow/file_space.h"
+
+#include <algorithm>
+
+namespace qcow {
+
+void FileSpace::use(uint64_t end) {
+  if (off_ || growing_ || end + kStepBytes / 2 <= end_) return;
+  const uint64_t to = std::min(end + kStepBytes, bytes_max_);
+  if (to <= end_) return;
+  growing_ = true;
+  growing_to_ = to;
+  scope_.spawn(grow(to));
+}
+
+io::Task<void> FileSpace::grow(uint64_t to) {
+  bool done = false;
+  try {
+    done = co_await file_.allocate(end_, to - end_);
+  } catch (const std::exception&) {
+    // Full, or broken: the write that needs the space will say so.
+  }
+  if (done) {
+    end_ = to;
+  } else {
+    off_ = true;
+  }
+  growing_ = false;
+  if (on_change_) on_change_();
+}
+
+io::Task<void> FileSpace::stop() {
+  off_ = true;
+  co_await scope_.join();
+}
+
+}  // namespace qcow

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "io/file.h"
+#include "io/task_scope.h"
+
+namespace qcow {
+
+/// Keeps the file allocated ahead of its last used byte, because writing into space that is
+/// already there costs a third of extending the file write by write.
+///
+/// Never a failure: a file system that cannot allocate, or is full, is found out by the write that
+/// really needs the space. LT10: at most kStepBytes beyond the used end.
+/// Belongs to one ring thread.
+class FileSpace {
+ public:
+  static constexpr uint64_t kStepBytes = 256 << 20;
+
+  /// `bytes_max`: an end that the file can never need to pass.
+  FileSpace(io::File& file, uint64_t file_bytes, uint64_t bytes_max)
+      : file_(file), end_(file_bytes), bytes_max_(bytes_max) {}
+
+  /// Called when an allocation ended, with or without success.
+  void on_change(std::function<void()> callback) { on_change_ = std::move(callback); }
+
+  /// Bytes below `end` are, or will be, written. Starts an allocation when little is left.
+  void use(uint64_t end);
+
+  /// True while the space below `end` is on its way, so that waiting pays.
+  bool is_coming(uint64_t end) const { return growing_ && end > end_ && end <= growing_to_; }
+
+  /// Starts no further allocation, and waits for the one under way.
+  io::Task<void> stop();
+
+ private:
+  io::Task<void> grow(uint64_t to);
+
+  io::File& file_;
+  uint64_t end_;
+  uint64_t bytes_max_;
+  uint64_t growing_to_ = 0;
+  bool growing_ = false;
+  bool off_ = false;
+  std::function<void()> on_change_;
+  io::TaskScope scope_;
+};
+
+}  // namespace qcow

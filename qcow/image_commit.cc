@@ -1,0 +1,118 @@
+#include <algorithm>
+
+#include "qcow/image_parts.h"
+
+namespace qcow {
+
+io::Task<void> Image::flush() {
+  if (failure_) std::rethrow_exception(failure_);
+  if (state_ == State::sealed || state_ == State::closed) co_return;
+  co_await commit();
+}
+
+/// Returns when everything accepted before the call is durable. Callers that come while a commit
+/// runs share the next one (DU7).
+io::Task<void> Image::commit() {
+  // A commit under way covers what was accepted before its snapshot, which is all there is when
+  // nothing has changed since.
+  const uint64_t wanted = changed_.is_set() ? commits_begun_ + 1 : commits_begun_;
+  while (!failure_ && commits_ended_ < wanted) {
+    if (committing_) {
+      co_await commit_ended_.wait();
+    } else {
+      co_await run_commit();
+    }
+  }
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+io::Task<void> Image::run_commit() {
+  committing_ = true;
+  ++commits_begun_;
+  std::exception_ptr failure;
+  try {
+    co_await commit_steps();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  committing_ = false;
+  commits_ended_ = commits_begun_;
+  if (failure) fail(failure);
+  commit_ended_.set();
+  commit_ended_.reset();
+}
+
+/// The order of writes (DU4). Nothing durable ever names something that is not:
+/// data and refcounts | barrier | L2 tables, refcount table | barrier, only when an L2 table is
+/// new | L1 | barrier.
+io::Task<void> Image::commit_steps() {
+  std::vector<uint64_t> partial = partials_->all();
+  co_await complete_partials(std::move(partial));
+  if (failure_) std::rethrow_exception(failure_);
+
+  // The snapshot: no suspension point up to begin_epoch().
+  changed_.reset();
+  urgent_.reset();
+  bytes_since_commit_ = 0;
+  if (!partials_->empty()) changed_.set();  // came meanwhile
+  release_retained_over_bound();
+  std::vector<uint64_t> dropped = std::exchange(dropped_, {});
+  const bool data_written = std::exchange(data_written_, false);
+  const ClusterMap::Snapshot snapshot = map_->take_dirty();
+  allocator_->plan_blocks();
+  const unsigned epoch = write_behind_->begin_epoch();
+
+  co_await write_behind_->drain(epoch);
+  if (failure_) std::rethrow_exception(failure_);
+  co_await allocator_->give_back(releasable_);
+  const bool new_blocks = allocator_->has_planned_blocks();
+  if (!data_written && snapshot.empty() && !allocator_->dirty()) co_return;
+  co_await allocator_->write_refcounts();
+  co_await file_->sync_data();
+  if (!snapshot.empty() || new_blocks) {
+    co_await map_->write_tables(snapshot);
+    co_await allocator_->write_table_entries();
+    if (!snapshot.new_tables.empty()) {
+      co_await file_->sync_data();
+      co_await map_->write_l1(snapshot);
+    }
+    co_await file_->sync_data();
+  }
+  map_->committed(snapshot);
+  allocator_->committed();
+  if (!dropped.empty()) gave_back_ = true;
+  releasable_.insert(releasable_.end(), dropped.begin(), dropped.end());
+  ++counters_.commits;
+}
+
+/// Zeroed clusters whose numbers take too much memory are given back instead of kept for their
+/// guest cluster. Their zero mapping is in the coming snapshot or durable already.
+void Image::release_retained_over_bound() {
+  if (!retained_.over_bound()) return;
+  for (const RetainedClusters::Run& run : retained_.take_shortest(RetainedClusters::kRunsMax / 2)) {
+    for (uint64_t i = 0; i < run.count; ++i) dropped_.push_back(run.host + i);
+  }
+}
+
+io::Task<void> Image::commit_in_background() {
+  for (;;) {
+    co_await changed_.wait();
+    if (stopping_ || failure_) co_return;
+    co_await io::wait_for(runtime_.executor, runtime_.clock, urgent_, options_.commit_interval);
+    if (stopping_ || failure_) co_return;
+    try {
+      co_await commit();
+    } catch (const std::exception&) {
+      co_return;  // it is failure_ now
+    }
+  }
+}
+
+io::Task<void> Image::stop_background() {
+  stopping_ = true;
+  changed_.set();
+  urgent_.set();
+  co_await background_.join();
+}
+
+}  // namespace qcow

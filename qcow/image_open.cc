@@ -1,0 +1,109 @@
+#include <algorithm>
+#include <array>
+
+#include "qcow/image_parts.h"
+#include "qcow/layer.h"
+
+namespace qcow {
+
+io::Task<std::unique_ptr<Image>> Image::open(io::Runtime runtime, std::string path,
+                                             ImageOptions options) {
+  std::unique_ptr<io::File> file = co_await runtime.files.open(path, io::OpenMode::read_write);
+  std::unique_ptr<Image> image(new Image(runtime, path, std::move(options), std::move(file)));
+  co_await image->prepare();
+  image->background_.spawn(image->commit_in_background());
+  co_return image;
+}
+
+io::Task<void> Image::prepare() {
+  if (options_.lock) lock_ = ImageLock::acquire(*file_, LockRole::writer, name_);
+  header_ = co_await read_header(*file_, name_);
+  require_writable(header_, name_);
+  if (header_.sealed()) {
+    throw FormatError(name_, "is a published restore point and is never opened for writing");
+  }
+  geometry_ = header_.geometry();
+  const uint64_t file_bytes = co_await file_->size();
+  ChainOptions parents;
+  parents.repository_root = options_.repository_root;
+  parents.lock = options_.lock;
+  parents_ = co_await Chain::open_parents_of(runtime_, path_, header_, std::move(parents));
+  co_await clear_autoclear_bits();
+
+  map_.emplace(runtime_.executor, *file_, name_, geometry_, header_.l1_table,
+               header_.l1_entry_count);
+  co_await map_->read_l1();
+  // Two commits' worth: one is being written down while the next one's data arrive.
+  const uint64_t cover_bytes = 2 * std::max<uint64_t>(options_.commit_bytes, 256 << 20);
+  allocator_.emplace(*file_, name_, geometry_, header_.refcount_table,
+                     header_.refcount_table_clusters, cover_bytes);
+  co_await find_room(file_bytes);
+  releasable_ = allocator_->take_replaced_table();
+  header_.refcount_table = allocator_->refcounts().table_offset();
+  header_.refcount_table_clusters = static_cast<uint32_t>(allocator_->refcounts().table_clusters());
+
+  const uint64_t clusters_max = allocator_->end_cluster() + geometry_.clusters_without_refcounts();
+  space_.emplace(*file_, file_bytes, geometry_.host_offset(clusters_max).bytes);
+  WriteBehind::Limits limits{options_.writes_in_flight, options_.merged_write_bytes};
+  // Clusters smaller than a page share pages; the page cache and O_DIRECT must not meet in one.
+  if (geometry_.cluster_bytes() < io::BufferPool::kPage) limits.writes_in_flight = 1;
+  write_behind_.emplace(runtime_.executor, *file_, *space_, limits,
+                        [this](std::exception_ptr failure) { fail(std::move(failure)); });
+  if (!options_.allocate_ahead) co_await space_->stop();
+  partials_.emplace(runtime_.buffers, static_cast<uint32_t>(geometry_.cluster_bytes()),
+                    geometry_.virtual_size);
+}
+
+/// FB10: who writes without knowing a feature says so by clearing its bit, before the first write.
+io::Task<void> Image::clear_autoclear_bits() {
+  if (header_.version < 3 || header_.autoclear_features == 0) co_return;
+  constexpr uint64_t kAutoclearFieldOffset = 88;
+  const std::array<std::byte, 8> none{};
+  co_await file_->write(kAutoclearFieldOffset, none);
+  co_await file_->sync_data();
+  header_.autoclear_features = 0;
+}
+
+/// Finds where the file may be continued. No cluster that a table names, and none with a refcount,
+/// is ever handed out (DU9).
+io::Task<void> Image::find_room(uint64_t file_bytes) {
+  allocator_->reserve_below(geometry_.host_cluster_index(header_.l1_table) +
+                            geometry_.clusters_for(header_.l1_entry_count * uint64_t{8}));
+  co_await allocator_->open();
+  uint64_t missing = geometry_.guest_clusters() + geometry_.l1_entries();
+  // A file that ends where the refcounts say was closed in good order. Else it was killed, with
+  // space allocated ahead, or another program's view of the refcounts is not to be relied on.
+  const bool in_order = geometry_.clusters_for(file_bytes) <= allocator_->end_cluster();
+  if (!in_order || !allocator_->table_covers(missing)) {
+    const Usage usage = co_await scan_tables();
+    allocator_->reserve_below(usage.end_cluster);
+    missing -= std::min(missing, usage.owned);
+  }
+  co_await allocator_->make_room(missing);
+}
+
+io::Task<Image::Usage> Image::scan_tables() {
+  Usage usage;
+  const auto names = [&](HostOffset last_byte) {
+    usage.end_cluster = std::max(usage.end_cluster, geometry_.host_cluster_index(last_byte) + 1);
+  };
+  AlignedBytes table(geometry_.cluster_bytes());
+  for (uint64_t l1_index = 0; l1_index < geometry_.l1_entries(); ++l1_index) {
+    const auto entry = L1Entry::decode(map_->l1_raw(l1_index), geometry_.cluster_bits);
+    if (!entry || !entry->table) continue;  // a bad one is met and reported when it is used
+    names(entry->table);
+    ++usage.owned;
+    co_await file_->read(entry->table.bytes, table.bytes());
+    for (uint64_t i = 0; i < geometry_.l2_entries(); ++i) {
+      const auto mapping = decode_l2_entry(io::load_be<uint64_t>(table.data() + i * 8),
+                                           geometry_.cluster_bits, header_.version);
+      if (!mapping || !mapping->host) continue;
+      const bool compressed = mapping->kind == MappingKind::compressed;
+      names({mapping->host.bytes + (compressed ? mapping->compressed_bytes() - 1 : 0)});
+      if (!compressed && mapping->copied) ++usage.owned;
+    }
+  }
+  co_return usage;
+}
+
+}  // namespace qcow

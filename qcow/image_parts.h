@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "qcow/image.h"
+
+/// The parts of an image's operations under way. Included by qcow/image_*.cc only.
+namespace qcow {
+
+struct Image::Payload {
+  io::Buffer bytes;
+  io::Grant budget;
+};
+
+/// Its end lets the next operation in; the memory lives as long as any write of it.
+struct Image::HeldWrite {
+  std::shared_ptr<Payload> payload;  // may be null
+  io::Buffer cluster;                // a completed partial cluster, or empty
+  RangeQueue::Hold hold;             // destroyed first
+};
+
+struct Image::Room {
+  Room() = default;
+  Room(uint64_t& reserved, uint64_t clusters) : reserved_(&reserved), clusters_(clusters) {
+    reserved += clusters;
+  }
+  Room(Room&& other) noexcept
+      : reserved_(std::exchange(other.reserved_, nullptr)), clusters_(other.clusters_) {}
+  Room& operator=(Room&&) = delete;
+  ~Room() {
+    if (reserved_) *reserved_ -= clusters_;
+  }
+
+ private:
+  uint64_t* reserved_ = nullptr;
+  uint64_t clusters_ = 0;
+};
+
+}  // namespace qcow

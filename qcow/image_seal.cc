@@ -1,0 +1,134 @@
+#include <algorithm>
+
+#include "io/failure.h"
+#include "qcow/image_parts.h"
+
+namespace qcow {
+
+/// Returns when every operation that entered before has left, its data write included.
+io::Task<void> Image::drain() {
+  const RangeQueue::Hold everything = co_await ranges_.enter(
+      0, std::max<uint64_t>(geometry_.guest_clusters(), 1), RangeQueue::Access::exclusive);
+}
+
+io::Task<SealedImage> Image::seal() {
+  require_open("seal", 0, geometry_.virtual_size);
+  state_ = State::sealing;
+  std::exception_ptr failure;
+  try {
+    co_await finish(true);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (failure) {
+    fail(failure);
+    std::rethrow_exception(failure);
+  }
+  state_ = State::sealed;
+  SealedImage sealed{counters(), geometry_.host_offset(allocator_->end_cluster()).bytes};
+  co_return sealed;
+}
+
+io::Task<void> Image::close() {
+  if (state_ == State::closed) co_return;
+  const bool sealed = state_ == State::sealed;
+  state_ = State::closed;
+  std::exception_ptr failure;
+  try {
+    if (!sealed) co_await finish(false);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (failure) fail(failure);
+  co_await come_to_rest();
+  if (failure) std::rethrow_exception(failure);
+}
+
+io::Task<void> Image::abandon() {
+  if (state_ == State::closed) co_return;
+  state_ = State::closed;
+  fail(std::make_exception_ptr(io::failure("use", name_, ECANCELED)));
+  co_await come_to_rest();
+}
+
+io::Task<void> Image::come_to_rest() {
+  commit_ended_.set();  // whoever waits for room finds that there will be none
+  commit_ended_.reset();
+  relieved_.set();
+  relieved_.reset();
+  co_await drain();
+  co_await stop_background();
+  co_await write_behind_->stop();
+  co_await space_->stop();
+}
+
+/// PU1 and PU2: everything durable, nothing leaked, the file as long as its clusters.
+io::Task<void> Image::finish(bool punch) {
+  co_await drain();
+  co_await stop_background();
+  if (failure_) std::rethrow_exception(failure_);
+  co_await commit();
+  co_await give_back_unowned();
+  co_await allocator_->lower_end();
+  if (punch && gave_back_ && header_.record) co_await punch_unowned();
+  co_await space_->stop();
+  const uint64_t length = geometry_.host_offset(allocator_->end_cluster()).bytes;
+  const uint64_t file_bytes = co_await file_->size();
+  if (file_bytes != length) co_await file_->truncate(length);
+  co_await file_->sync_data();
+}
+
+/// Every durable mapping is without the clusters that were zeroed or replaced, so their refcounts
+/// may go down now (LT12).
+io::Task<void> Image::give_back_unowned() {
+  releasable_.insert(releasable_.end(), dropped_.begin(), dropped_.end());
+  dropped_.clear();
+  if (!releasable_.empty()) gave_back_ = true;
+  co_await allocator_->give_back(releasable_);
+  constexpr uint64_t kClustersAtOnce = 64 << 10;
+  for (const RetainedClusters::Run& run : retained_.take_all()) {
+    gave_back_ = true;
+    for (uint64_t at = 0; at < run.count; at += kClustersAtOnce) {
+      std::vector<uint64_t> clusters(std::min(kClustersAtOnce, run.count - at));
+      for (uint64_t i = 0; i < clusters.size(); ++i) clusters[i] = run.host + at + i;
+      co_await allocator_->give_back(clusters);
+    }
+  }
+  if (!allocator_->dirty()) co_return;
+  co_await allocator_->write_refcounts();
+  co_await file_->sync_data();
+}
+
+io::Task<void> Image::punch_unowned() {
+  constexpr size_t kSpansAtOnce = 1024;
+  for (uint64_t from = 0;;) {
+    const std::vector<Allocator::Span> spans = co_await allocator_->unowned(from, kSpansAtOnce);
+    if (spans.empty()) co_return;
+    for (const Allocator::Span& span : spans) {
+      const uint64_t at = geometry_.host_offset(span.first).bytes;
+      const bool done = co_await file_->punch_hole(at, span.count << geometry_.cluster_bits);
+      if (!done) co_return;  // the file system cannot; the clusters just take space
+    }
+    from = spans.back().first + spans.back().count;
+  }
+}
+
+io::Task<void> Image::publish_header(Sha256 manifest_hash, uint64_t publish_time) {
+  if (state_ != State::sealed) throw io::failure("publish", name_, EINVAL);
+  if (!header_.record) throw FormatError(name_, "has no varve record");
+  Header header = header_;
+  header.autoclear_features |= kAutoclearSeal;
+  header.record->flags |= Record::kFlagPublished;
+  header.record->manifest_hash = manifest_hash;
+  header.record->publish_time = publish_time;
+  const std::vector<std::byte> cluster = header.encode(name_);
+  const uint64_t used = std::min<uint64_t>(
+      round_up(header.encoded_bytes(), AlignedBytes::kAlignment), cluster.size());
+  AlignedBytes bytes(used);
+  std::copy_n(cluster.begin(), used, bytes.data());
+  co_await file_->write(0, bytes.bytes());
+  co_await file_->sync();
+  header_ = header;
+}
+
+}  // namespace qcow

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "io/buffer.h"
+
+namespace qcow {
+
+/// Bytes [from, to) of one cluster.
+struct ByteRange {
+  uint32_t from = 0;
+  uint32_t to = 0;
+  bool operator==(const ByteRange&) const = default;
+};
+
+/// Part of a cluster that has no host cluster of its own yet (WP2).
+struct PartialCluster {
+  io::Buffer bytes;              ///< a whole cluster; only `valid` means anything
+  std::vector<ByteRange> valid;  ///< ascending, neither touching nor overlapping
+  uint64_t age = 0;              ///< smaller: older
+
+  void put(uint32_t at, std::span<const std::byte> from);
+  void put_zeroes(uint32_t at, uint32_t count);
+  bool complete() const { return valid.size() == 1 && valid[0] == whole(); }
+
+  /// The ranges that are still to be filled from below.
+  std::vector<ByteRange> gaps() const;
+
+ private:
+  ByteRange whole() const { return {0, static_cast<uint32_t>(bytes.size())}; }
+  void mark_valid(ByteRange range);
+};
+
+/// Partial clusters wait in memory for the bytes of their neighbours, so that two requests that
+/// meet inside a cluster cause neither a read nor a second write. What is still incomplete at a
+/// commit, or when memory runs short, is filled from the chain by the image.
+/// Belongs to one ring thread. Clusters are guest cluster numbers.
+class PartialClusters {
+ public:
+  PartialClusters(io::BufferPool& buffers, uint32_t cluster_bytes, uint64_t disk_bytes)
+      : buffers_(buffers), cluster_bytes_(cluster_bytes), disk_bytes_(disk_bytes) {}
+
+  PartialCluster* find(uint64_t cluster);
+  /// The partial cluster, made if there is none. Past the end of the disk it is valid zeroes (WP5).
+  PartialCluster& get(uint64_t cluster);
+  PartialCluster take(uint64_t cluster);
+  /// Forgets what whole clusters written or zeroed make void.
+  void erase(uint64_t first, uint64_t count);
+
+  /// Copies what is known of bytes [at, at + into.size()) of the disk over `into`.
+  void overlay(uint64_t at, std::span<std::byte> into) const;
+
+  bool empty() const { return clusters_.empty(); }
+  uint64_t memory_bytes() const { return clusters_.size() * memory_bytes_each(); }
+  std::vector<uint64_t> all() const;
+  std::vector<uint64_t> oldest(size_t count) const;
+  /// The first partial cluster in [first, first + count), or first + count.
+  uint64_t next_in(uint64_t first, uint64_t count) const;
+
+ private:
+  uint64_t memory_bytes_each() const { return cluster_bytes_ < 4096 ? 4096 : cluster_bytes_; }
+
+  io::BufferPool& buffers_;
+  uint32_t cluster_bytes_;
+  uint64_t disk_bytes_;
+  uint64_t next_age_ = 0;
+  std::map<uint64_t, PartialCluster> clusters_;
+};
+
+}  // namespace qcow

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "io/executor.h"
+#include "io/file.h"
+#include "io/sync.h"
+#include "io/task_scope.h"
+#include "qcow/file_space.h"
+#include "qcow/geometry.h"
+
+namespace qcow {
+
+/// The data writes of an image: accepted at once, done soon, a few at a time.
+///
+/// A few writes in flight keep a disk busy; what waits behind them is merged with its neighbour
+/// in the file. Every write belongs to an epoch: drain(e) returns when all writes submitted in
+/// epochs up to e are on the disk (not yet durable), which is how a commit knows that a mapping
+/// names only data that was written. After the first failure nothing more is written.
+/// Belongs to one ring thread.
+class WriteBehind {
+ public:
+  struct Limits {
+    size_t writes_in_flight = 8;
+    size_t merged_bytes = 1 << 20;
+  };
+
+  WriteBehind(io::Executor& executor, io::File& file, FileSpace& space, Limits limits,
+              std::function<void(std::exception_ptr)> on_failure);
+
+  /// Writes `bytes` at `at` some time soon. `owner` keeps the bytes alive and is let go when they
+  /// are written.
+  void submit(HostOffset at, std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+
+  /// Ends the current epoch and returns it. The one before must have been drained.
+  unsigned begin_epoch();
+  io::Task<void> drain(unsigned epoch);
+  io::Task<void> drain_all();
+  bool idle() const { return outstanding_[0] + outstanding_[1] == 0; }
+
+  /// Waits for the writes in flight; drops what has not started after a failure.
+  io::Task<void> stop();
+
+  /// Never writes what has not started yet.
+  void abandon();
+
+  uint64_t writes() const { return writes_; }  ///< I/Os so far
+
+ private:
+  struct Segment {
+    HostOffset at;
+    std::span<const std::byte> bytes;
+    std::shared_ptr<const void> owner;
+    unsigned epoch;
+  };
+  static constexpr size_t kPiecesMax = 256;
+
+  void pump();
+  std::vector<Segment> take_next();
+  io::Task<void> write(std::vector<Segment> segments);
+  void done(std::vector<Segment>& segments);
+  void drop_pending();
+
+  io::File& file_;
+  FileSpace& space_;
+  Limits limits_;
+  std::function<void(std::exception_ptr)> on_failure_;
+  std::deque<Segment> pending_;
+  size_t in_flight_ = 0;
+  uint64_t writes_ = 0;
+  bool failed_ = false;
+  bool pumping_ = false;
+  unsigned epoch_ = 0;
+  std::array<uint64_t, 2> outstanding_{};
+  io::Event drained_;
+  io::TaskScope scope_;
+};
+
+}  // namespace qcow
