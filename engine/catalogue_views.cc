@@ -78,11 +78,11 @@ SELECT j.id, b.id AS vm_backup_context_id, j.context_id AS vm_context_id, j.vm_n
     AS progress_percent,
   strftime('%Y-%m-%dT%H:%M:%SZ', j.last_telemetry_at, 'unixepoch') AS last_telemetry_at,
   j.state, j.tags, j.warnings,
-  CASE WHEN j.samples_recorded > 0 THEN json_object(
-    'duration_seconds', coalesce(j.completed_at - j.started_at, 0),
-    'snapshots_recorded', j.samples_recorded, 'peak_speed_bps', j.speed_peak_bps,
-    'avg_speed_bps', CAST(j.speed_sum_bps / j.samples_recorded AS INTEGER),
-    'min_speed_bps', j.speed_min_bps) END AS performance_metrics
+  CASE WHEN j.samples_recorded > 0 THEN printf('{"duration_seconds":%d,'
+      || '"snapshots_recorded":%d,"peak_speed_bps":%d,"avg_speed_bps":%d,"min_speed_bps":%d}',
+    coalesce(j.completed_at - j.started_at, 0), j.samples_recorded, j.speed_peak_bps,
+    CAST(j.speed_sum_bps / j.samples_recorded AS INTEGER), j.speed_min_bps) END
+    AS performance_metrics
 FROM job j
 JOIN backup_context b ON b.context_id = j.context_id AND b.repository_id = j.repository_id
 JOIN (SELECT job_id, count(*) AS disks, min(disk_index) AS first_index,

@@ -1,0 +1,183 @@
+#include "engine/rebuild.h"
+
+#include <algorithm>
+
+#include "engine/chain_file.h"
+#include "tests/engine/catalogue_fixture.h"
+
+namespace engine {
+namespace {
+
+/// A catalogue is filled, its repository's files are written down, then it is lost.
+class Rebuild : public CatalogueTest {
+ protected:
+  Rebuild() : vm_(add_vm("a b")) {
+    for (uint32_t number = 1; number <= 4; ++number) {
+      const BackupType type =
+          number == 1 || number == 3 ? BackupType::full : BackupType::incremental;
+      jobs_.push_back(backup(vm_, type, number));
+      write_down(jobs_.back());
+    }
+  }
+
+  void write_down(const Job& job) {
+    for (const JobDisk& disk : job.disks) {
+      FoundImage image;
+      image.image_path = disk.image_path;
+      image.file_bytes = disk.file_bytes;
+      image.allocated_bytes = disk.allocated_bytes;
+      image.sidecar = encode_sidecar(
+          sidecar_of(job, disk, disk.generation, disk.position, job.completed_at.value()));
+      images_.push_back(image);
+    }
+  }
+  FoundImage& image(size_t job, size_t disk) { return images_.at(job * 2 + disk); }
+
+  RebuildPlan plan() { return plan_rebuild("1", {encode_vm_file(vm_)}, images_); }
+  std::vector<std::string> accepted() {
+    std::vector<std::string> ids;
+    for (const Job& job : plan().jobs) ids.push_back(job.id);
+    return ids;
+  }
+  std::vector<std::string> ids(const std::vector<size_t>& numbers) {
+    std::vector<std::string> ids;
+    for (const size_t number : numbers) ids.push_back(jobs_.at(number).id);
+    return ids;
+  }
+  /// An empty catalogue with repository "1".
+  void lose_catalogue() {
+    close();
+    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path() + suffix);
+    open();
+    add_repository("1");
+  }
+
+  Vm vm_;
+  std::vector<Job> jobs_;
+  std::vector<FoundImage> images_;
+};
+
+TEST_F(Rebuild, TheCatalogueComesBackFromTheFiles) {
+  const std::vector<Point> before = catalogue().points.list("1");
+  std::reverse(images_.begin(), images_.end());
+  const RebuildPlan files = plan();
+  EXPECT_TRUE(files.problems.empty());
+  lose_catalogue();
+  EXPECT_TRUE(catalogue().adopt(files).empty());
+  const std::vector<Point> after = catalogue().points.list("1");
+  ASSERT_EQ(after.size(), before.size());
+  for (size_t i = 0; i < after.size(); ++i) {
+    EXPECT_EQ(after[i].image_id, before[i].image_id);
+    EXPECT_EQ(after[i].image_path, before[i].image_path);
+    EXPECT_EQ(after[i].job_id, before[i].job_id);
+    EXPECT_EQ(after[i].context_id, before[i].context_id);
+    EXPECT_EQ(after[i].change_id, before[i].change_id);
+    EXPECT_EQ(after[i].parent_image_id, before[i].parent_image_id);
+    EXPECT_EQ(after[i].parent_job_id, before[i].parent_job_id);
+    EXPECT_EQ(after[i].generation, before[i].generation);
+    EXPECT_EQ(after[i].position, before[i].position);
+    EXPECT_EQ(after[i].completed_at, before[i].completed_at);
+    EXPECT_EQ(after[i].capacity_bytes, before[i].capacity_bytes);
+  }
+  const Vm vm = catalogue().vms.find("a b").value();
+  EXPECT_EQ(vm.context_id, vm_.context_id);
+  EXPECT_EQ(vm.safe_name, vm_.safe_name);
+  EXPECT_EQ(vm.disks[1].index, 1u);
+  EXPECT_EQ(vm.successful_jobs, 4u);
+  EXPECT_EQ(vm.last_successful_job_id, jobs_.back().id);
+  EXPECT_EQ(catalogue().jobs.find(jobs_[0].id)->disks[1].export_name,
+            jobs_[0].disks[1].export_name);
+  EXPECT_TRUE(catalogue().integrity_problems().empty());
+}
+
+TEST_F(Rebuild, BackupsGoOnAfterwards) {
+  const RebuildPlan files = plan();
+  lose_catalogue();
+  catalogue().adopt(files);
+  const Job next = backup(catalogue().vms.find("a b").value(), BackupType::incremental, 5);
+  EXPECT_EQ(next.disks[0].parent_image_id, jobs_.back().disks[0].image_id);
+  EXPECT_EQ(next.disks[0].generation, 2u);
+  EXPECT_EQ(next.disks[0].position, 2u);
+}
+
+TEST_F(Rebuild, NamesThatWereFoundAreNotGivenOutAgain) {
+  const RebuildPlan files = plan();
+  lose_catalogue();
+  catalogue().adopt(files);
+  Job job = jobs_.back();
+  job.type = BackupType::full;
+  for (JobDisk& disk : job.disks) {
+    disk.type = BackupType::full;
+    disk.parent_image_id.clear();
+  }
+  EXPECT_EQ(catalogue().jobs.insert(job, "/backup/1").id, jobs_.back().id + "-2");
+}
+
+TEST_F(Rebuild, AdoptingTwiceChangesNothing) {
+  EXPECT_TRUE(catalogue().adopt(plan()).empty());
+  EXPECT_EQ(catalogue().points.list("1").size(), 8u);
+  EXPECT_EQ(catalogue().vms.find("a b")->total_jobs_run, 4u);
+}
+
+TEST_F(Rebuild, AJobIsAcceptedOnlyAsAWhole) {
+  images_.erase(images_.begin() + 7);  // disk 1 of the last job
+  EXPECT_EQ(accepted(), ids({0, 1, 2}));
+  ASSERT_EQ(plan().problems.size(), 1u);
+  EXPECT_NE(plan().problems[0].find(jobs_[3].disks[1].image_id + " is missing"), std::string::npos);
+}
+
+TEST_F(Rebuild, WithoutItsParentAJobIsNotAccepted) {
+  images_.erase(images_.begin());  // disk 0 of the first full
+  EXPECT_EQ(accepted(), ids({2, 3}));
+  EXPECT_EQ(plan().problems.size(), 2u);
+}
+
+TEST_F(Rebuild, AFileOfAnotherLengthOrNameIsNotAccepted) {
+  image(3, 0).file_bytes += 512;
+  EXPECT_EQ(accepted(), ids({0, 1, 2}));
+  image(3, 0).file_bytes -= 512;
+  image(3, 0).image_path = "/backup/1/x/disk-0/renamed.qcow2";
+  EXPECT_EQ(accepted(), ids({0, 1, 2}));
+}
+
+TEST_F(Rebuild, AnUnreadableOrMissingSidecarIsReported) {
+  image(3, 0).sidecar = "{";
+  image(2, 0).sidecar = "";
+  EXPECT_EQ(accepted(), ids({0, 1}));
+  EXPECT_GE(plan().problems.size(), 4u) << "two files, two jobs";
+}
+
+TEST_F(Rebuild, AVmWithoutItsFileIsMadeUpFromTheSidecars) {
+  const RebuildPlan files = plan_rebuild("1", {"not JSON"}, images_);
+  EXPECT_EQ(files.problems.size(), 1u);
+  ASSERT_EQ(files.vms.size(), 1u);
+  EXPECT_EQ(files.vms[0].vm_name, "a b");
+  EXPECT_EQ(files.vms[0].context_id, vm_.context_id);
+  EXPECT_EQ(files.vms[0].safe_name, vm_.safe_name);
+  ASSERT_EQ(files.vms[0].disks.size(), 2u);
+  EXPECT_EQ(files.vms[0].disks[1].key, 2001u);
+  lose_catalogue();
+  EXPECT_TRUE(catalogue().adopt(files).empty());
+  EXPECT_EQ(catalogue().points.list("1").size(), 8u);
+}
+
+TEST_F(Rebuild, AVmWhoseNameIsTakenIsLeftOutWithItsJobs) {
+  const RebuildPlan files = plan();
+  lose_catalogue();
+  tick(1000);
+  add_vm("a b");
+  EXPECT_EQ(catalogue().adopt(files).size(), 5u);
+  EXPECT_TRUE(catalogue().points.list("1").empty());
+}
+
+TEST_F(Rebuild, ADirectoryMayComeBackUnderAnotherId) {
+  add_repository("9");
+  const RebuildPlan files = plan_rebuild("9", {encode_vm_file(vm_)}, images_);
+  lose_catalogue();
+  add_repository("9");
+  EXPECT_TRUE(catalogue().adopt(files).empty());
+  EXPECT_TRUE(catalogue().points.any(vm_.context_id, "9"));
+}
+
+}  // namespace
+}  // namespace engine

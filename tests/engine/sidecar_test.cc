@@ -1,0 +1,123 @@
+#include "engine/sidecar.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/time_text.h"
+
+namespace engine {
+namespace {
+
+/// The values of contract.md section 8.
+Sidecar example() {
+  Sidecar sidecar;
+  sidecar.image_id = "backup-pgtest1-disk0-20251009-085501";
+  sidecar.context_id = "ctx-pgtest1-20251006-203401";
+  sidecar.vm_name = "pgtest1";
+  sidecar.disk_key = 2000;
+  sidecar.type = BackupType::incremental;
+  sidecar.parent_image_id = "backup-pgtest1-disk0-20251008-085454";
+  sidecar.backing_file = "backup-pgtest1-disk0-20251008-085454.qcow2";
+  sidecar.change_id = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5544";
+  sidecar.parent_change_id = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531";
+  sidecar.file_bytes = 47251456;
+  sidecar.allocated_bytes = 47255552;
+  sidecar.capacity_bytes = 109521666048;
+  sidecar.created_at = *from_rfc3339("2025-10-09T08:55:01Z");
+  sidecar.completed_at = *from_rfc3339("2025-10-09T08:57:44Z");
+  sidecar.vm_path = "/DC1/vm/pgtest1";
+  sidecar.vcenter_host = "vc1";
+  sidecar.job_id = "backup-pgtest1-1760000101";
+  sidecar.job_images = {"backup-pgtest1-disk0-20251009-085501",
+                        "backup-pgtest1-disk1-20251009-085501"};
+  sidecar.repository_id = "1";
+  sidecar.generation = 1;
+  sidecar.position = 1;
+  return sidecar;
+}
+
+/// The text of contract.md section 8, its line breaks taken out and its ellipses filled in.
+constexpr const char* kExample =
+    R"({"backup_id":"backup-pgtest1-disk0-20251009-085501",)"
+    R"("vm_context_id":"ctx-pgtest1-20251006-203401","vm_name":"pgtest1","disk_id":0,)"
+    R"("backup_type":"incremental","parent_backup_id":"backup-pgtest1-disk0-20251008-085454",)"
+    R"("change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5544",)"
+    R"("size_bytes":47251456,"total_bytes":109521666048,"created_at":"2025-10-09T08:55:01Z",)"
+    R"("completed_at":"2025-10-09T08:57:44Z",)"
+    R"("qcow2_info":{"virtual_size":109521666048,"actual_size":47255552,)"
+    R"("backing_file":"backup-pgtest1-disk0-20251008-085454.qcow2","format":"qcow2",)"
+    R"("cluster_size":65536,"compressed":false,"encrypted":false,"dirty_flag":false},)"
+    R"("metadata":{"vmware_info":{"vmware_vm_id":"","vmware_disk_id":"disk-2000","disk_path":"",)"
+    R"("datastore_name":"","change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5544",)"
+    R"("cbt_enabled":true},"custom_metadata":{}},)"
+    R"("varve":{"format":1,"job_id":"backup-pgtest1-1760000101",)"
+    R"("job_images":["backup-pgtest1-disk0-20251009-085501",)"
+    R"("backup-pgtest1-disk1-20251009-085501"],"repository_id":"1",)"
+    R"("vm_path":"/DC1/vm/pgtest1","vcenter_host":"vc1","vmware_disk_key":2000,"generation":1,)"
+    R"("position":1,"parent_change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531",)"
+    R"("tags":{},"warnings":[]}})"
+    "\n";
+
+TEST(SidecarText, IsByteForByteThatOfTheContract) {
+  EXPECT_EQ(encode_sidecar(example()), kExample);
+}
+
+TEST(SidecarText, ComesBackUnchanged) {
+  EXPECT_EQ(decode_sidecar(kExample), example());
+  Sidecar sidecar = example();
+  sidecar.vm_name = "データベース \"x\"\\";
+  sidecar.tags = {{"who", "ü"}, {"a", "b"}};
+  sidecar.warnings = {{WarningCode::disk_added, 0, "new"},
+                      {WarningCode::sampled_zeroes, std::nullopt, "zero"}};
+  sidecar.capacity_bytes = uint64_t{1} << 50;
+  EXPECT_EQ(decode_sidecar(encode_sidecar(sidecar)), sidecar);
+  EXPECT_EQ(encode_sidecar(decode_sidecar(encode_sidecar(sidecar))), encode_sidecar(sidecar));
+}
+
+TEST(SidecarText, EveryTruncationIsRefused) {
+  const std::string text = kExample;
+  for (size_t length = 0; length + 2 < text.size(); ++length) {
+    EXPECT_THROW(decode_sidecar(text.substr(0, length)), FileTextError) << length;
+  }
+}
+
+TEST(SidecarText, WrongMembersAreRefused) {
+  const auto replaced = [](const std::string& from, const std::string& to) {
+    std::string text = kExample;
+    text.replace(text.find(from), from.size(), to);
+    return text;
+  };
+  EXPECT_THROW(decode_sidecar(replaced("\"varve\":", "\"other\":")), FileTextError);
+  EXPECT_THROW(decode_sidecar(replaced("\"format\":1,", "\"format\":2,")), FileTextError);
+  EXPECT_THROW(decode_sidecar(replaced("47251456", "-1")), FileTextError);
+  EXPECT_THROW(decode_sidecar(replaced("47251456", "1.5")), FileTextError);
+  EXPECT_THROW(decode_sidecar(replaced("\"incremental\"", "\"differential\"")), FileTextError);
+  EXPECT_THROW(decode_sidecar(replaced("2025-10-09T08:55:01Z", "yesterday")), FileTextError);
+  EXPECT_THROW(decode_sidecar(replaced("\"pgtest1\"", "1")), FileTextError);
+  EXPECT_THROW(decode_sidecar("[]"), FileTextError);
+}
+
+TEST(SidecarText, TakesItsValuesFromTheJob) {
+  Job job;
+  job.id = "backup-a-1";
+  job.context_id = "ctx-a-20251006-203401";
+  job.warnings = {{WarningCode::disk_added, 1, "mine"},
+                  {WarningCode::disk_added, 0, "another disk's"},
+                  {WarningCode::disk_added, std::nullopt, "everybody's"}};
+  job.disks.resize(2);
+  job.disks[0].image_id = "backup-a-disk0-x";
+  job.disks[1].image_id = "backup-a-disk1-x";
+  job.disks[1].index = 1;
+  job.disks[1].type = BackupType::incremental;
+  job.disks[1].parent_image_id = "backup-a-disk1-w";
+  const Sidecar sidecar = sidecar_of(job, job.disks[1], 2, 3, from_unix_seconds(1759913694));
+  EXPECT_EQ(sidecar.backing_file, "backup-a-disk1-w.qcow2");
+  EXPECT_EQ(sidecar.job_images, (std::vector<std::string>{"backup-a-disk0-x", "backup-a-disk1-x"}));
+  EXPECT_EQ(sidecar.generation, 2u);
+  EXPECT_EQ(sidecar.position, 3u);
+  ASSERT_EQ(sidecar.warnings.size(), 2u);
+  EXPECT_EQ(sidecar.warnings[0].message, "mine");
+  EXPECT_EQ(sidecar_of(job, job.disks[0], 1, 0, {}).backing_file, "");
+}
+
+}  // namespace
+}  // namespace engine
