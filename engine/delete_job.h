@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+
+#include "engine/core.h"
+
+/// DELETE of a backup: rows and files. Control thread. Spec: contract.md 2.9, 7.4.
+namespace engine {
+
+io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool cascade);
+
+/// Carries the deletion of a marked job to its end: files, chain.json, link, rows. May be repeated
+/// after a crash. Returns the disk space that its files took.
+io::Task<uint64_t> finish_deletion(Core& core, Job job);
+
+}  // namespace engine

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/core.h"
+
+/// The bad ends of a job: failed and cancelled. Control thread. Spec: contract.md 2.8, 6.3.
+namespace engine {
+
+/// Gives the whole job up: its exports refuse everything, its row tells the cause, its files are
+/// removed (or put into quarantine), its ports are free. Nothing happens when it has ended already.
+/// The caller holds job->steps.
+io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
+                       std::string cause);
+
+/// The same with `failed` for a caller without the lock; waits for the step under way.
+io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause);
+
+/// POST cancel.
+io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason);
+
+/// Closes the exports and ports of a job that has ended; connections may linger for seconds, and
+/// are waited for in the background.
+io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job);
+
+/// Removes what an unpublished or deleted image has left: the image under both names, its sidecar
+/// and its checksums. Missing files are fine. Returns the disk space that they took.
+io::Task<uint64_t> remove_image(io::FileSystem& files, std::string image_path);
+
+/// Removes the disk's and the VM's directory, with its vm.json, when nothing else is in them.
+io::Task<void> remove_empty_directories(io::FileSystem& files, std::string image_path);
+
+/// Removes, or moves to <repository>/.quarantine/<job id>/, the images of a job that ended badly,
+/// and directories that are empty then.
+io::Task<void> discard_images(Core& core, Job job);
+
+}  // namespace engine

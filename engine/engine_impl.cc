@@ -1,0 +1,220 @@
+#include "engine/engine_impl.h"
+
+#include <fmt/format.h>
+
+#include <future>
+#include <stdexcept>
+#include <utility>
+
+#include "engine/change_ids.h"
+#include "engine/complete_job.h"
+#include "engine/delete_job.h"
+#include "engine/end_job.h"
+#include "engine/job_view.h"
+#include "engine/repositories.h"
+#include "engine/service_state.h"
+#include "engine/start_job.h"
+#include "engine/telemetry.h"
+#include "engine/vms.h"
+
+namespace engine {
+namespace {
+
+/// Owns the question, so that the caller may be gone before the coroutine's frame is.
+template <class T, class MakeTask>
+io::Task<void> deliver(std::shared_ptr<std::promise<T>> answer, MakeTask make_task) {
+  try {
+    if constexpr (std::is_void_v<T>) {
+      co_await make_task();
+      answer->set_value();
+    } else {
+      T value = co_await make_task();
+      answer->set_value(std::move(value));
+    }
+  } catch (...) {
+    answer->set_exception(std::current_exception());
+  }
+}
+
+template <class T>
+struct ResultOf;
+template <class T>
+struct ResultOf<io::Task<T>> {
+  using type = T;
+};
+
+}  // namespace
+
+template <class MakeTask>
+auto EngineImpl::ask(MakeTask make_task) {
+  using T = typename ResultOf<std::invoke_result_t<MakeTask>>::type;
+  const auto answer = std::make_shared<std::promise<T>>();
+  auto arrives = answer->get_future();
+  core_.parts.home.executor.post([this, answer, make_task = std::move(make_task)]() mutable {
+    if (down_) {
+      answer->set_exception(std::make_exception_ptr(refusals::shutting_down()));
+      return;
+    }
+    calls_.spawn(deliver<T>(std::move(answer), std::move(make_task)));
+  });
+  return arrives.get();
+}
+
+template <class F>
+auto EngineImpl::ask_now(F f) {
+  using T = std::invoke_result_t<F>;
+  return ask([f = std::move(f)]() -> io::Task<T> { co_return f(); });
+}
+
+EngineImpl::EngineImpl(EngineParts parts, EngineOptions options)
+    : core_(std::move(parts), std::move(options)) {}
+
+EngineImpl::~EngineImpl() = default;
+
+void EngineImpl::start() {
+  ask([this] { return start_there(); });
+}
+
+void EngineImpl::stop() {
+  if (std::exchange(stopped_, true)) return;
+  core_.shutting_down = true;
+  ask([this] { return stop_there(); });
+  // stop_there was the last of the calls; once this has come through, its frame is gone too.
+  const auto gone = std::make_shared<std::promise<void>>();
+  core_.parts.home.executor.post([gone] { gone->set_value(); });
+  gone->get_future().get();
+}
+
+BackupView EngineImpl::start_backup(const StartBackup& request) {
+  return ask([this, request]() -> io::Task<BackupView> {
+    const Job job = co_await start_job(core_, request);
+    co_return job_view(core_, job);
+  });
+}
+
+CompletedDisk EngineImpl::complete(const CompleteDisk& request) {
+  return ask([this, request] { return complete_job(core_, request); });
+}
+
+void EngineImpl::cancel(const std::string& backup_id, const std::string& reason) {
+  ask([this, backup_id, reason] { return cancel_job(core_, backup_id, reason); });
+}
+
+DeletedBackup EngineImpl::delete_backup(const std::string& backup_id, bool cascade) {
+  return ask([this, backup_id, cascade] { return delete_job(core_, backup_id, cascade); });
+}
+
+BackupView EngineImpl::backup(const std::string& backup_id) {
+  return ask_now([&] { return backup_view(core_, backup_id); });
+}
+
+std::vector<BackupDiskView> EngineImpl::backup_disks(const std::string& backup_id) {
+  return ask_now([&] { return backup_disk_views(core_, backup_id); });
+}
+
+BackupList EngineImpl::list_backups(const BackupFilter& filter) {
+  return ask_now([&] { return backup_list(core_, filter); });
+}
+
+BackupStats EngineImpl::backup_stats(const std::string& vm_name, const std::string& repository_id) {
+  return ask_now([&] { return backup_stats_of(core_, vm_name, repository_id); });
+}
+
+ChainView EngineImpl::chain(const ChainQuery& query) {
+  return ask_now([&] { return chain_view(core_, query); });
+}
+
+ChangeIdAnswer EngineImpl::change_id(const ChangeIdQuery& query) {
+  return ask_now([&] { return answer_change_id(core_, query); });
+}
+
+ChangeIdAnswer EngineImpl::change_id_by_path(const ChangeIdByPathQuery& query) {
+  return ask_now([&] { return answer_change_id(core_, query); });
+}
+
+void EngineImpl::record_telemetry(const std::string& job_id, const Telemetry& report) {
+  ask([this, job_id, report] { return engine::record_telemetry(core_, job_id, report); });
+}
+
+TelemetryHistory EngineImpl::telemetry_history(const std::string& job_id, uint64_t limit) {
+  return ask_now([&] { return engine::telemetry_history(core_, job_id, limit); });
+}
+
+RepositoryView EngineImpl::create_repository(const NewRepository& request) {
+  return ask([this, request] { return engine::create_repository(core_, request); });
+}
+
+std::vector<RepositoryView> EngineImpl::repositories(const RepositoryFilter& filter) {
+  return ask_now([&] { return list_repositories(core_, filter); });
+}
+
+RepositoryView EngineImpl::repository(const std::string& id) {
+  return ask_now([&] { return find_repository(core_, id); });
+}
+
+void EngineImpl::delete_repository(const std::string& id) {
+  ask([this, id]() -> io::Task<void> {
+    engine::delete_repository(core_, id);
+    co_return;
+  });
+}
+
+StorageInfo EngineImpl::repository_storage(const std::string& id) {
+  return ask([this, id] { return measure_repository(core_, id); });
+}
+
+RepositoryTest EngineImpl::test_repository(const NewRepository& request) {
+  return ask([this, request] { return engine::test_repository(core_, request); });
+}
+
+RepositoryTest EngineImpl::test_repository(const std::string& id) {
+  return ask([this, id] { return engine::test_repository(core_, id); });
+}
+
+StorageRefresh EngineImpl::refresh_storage() {
+  return ask([this] { return engine::refresh_storage(core_); });
+}
+
+std::vector<Vm> EngineImpl::vms() {
+  return ask_now([&] { return core_.catalogue->vms.list(); });
+}
+
+PutVmResult EngineImpl::put_vm(const PutVmContext& request) {
+  return ask([this, request] { return engine::put_vm(core_, request); });
+}
+
+VmView EngineImpl::vm(const std::string& vm_name) {
+  return ask_now([&] { return vm_view(core_, vm_name); });
+}
+
+VmView EngineImpl::vm_by_context_id(const std::string& context_id) {
+  return ask_now([&] { return vm_view_by_context(core_, context_id); });
+}
+
+std::vector<VmDisk> EngineImpl::vm_disks(const std::string& context_id_or_name) {
+  return ask_now([&] { return disks_of_vm(core_, context_id_or_name); });
+}
+
+std::string EngineImpl::delete_vm(const std::string& vm_name) {
+  return ask([this, vm_name] { return engine::delete_vm(core_, vm_name); });
+}
+
+std::vector<ExportView> EngineImpl::exports() {
+  return ask_now([&] { return export_views(core_); });
+}
+
+PortsStatus EngineImpl::ports() {
+  return ask_now([&] { return core_.ports.status(); });
+}
+
+HealthView EngineImpl::health() const noexcept {
+  return {.catalogue_open = core_.catalogue_open,
+          .recovered = core_.recovered,
+          .shutting_down = core_.shutting_down};
+}
+
+MetricsSnapshot EngineImpl::metrics() {
+  return ask_now([&] { return metrics_snapshot(core_); });
+}
+
+}  // namespace engine

@@ -1,0 +1,82 @@
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include "engine/end_job.h"
+#include "engine/engine_impl.h"
+#include "engine/recovery.h"
+#include "engine/repositories.h"
+#include "engine/watch.h"
+#include "io/log.h"
+
+/// How an engine comes up and goes down: contract.md 6.3, rows SIGTERM and kill -9.
+namespace engine {
+namespace {
+
+constexpr const char* kShutDown = "server shut down during backup";
+
+/// A damaged catalogue is told of before anything is written to it.
+void require_sound(Catalogue& catalogue, const std::string& path) {
+  const std::vector<std::string> problems = catalogue.integrity_problems();
+  for (const std::string& problem : problems) {
+    io::log(io::LogLevel::error, "catalogue {}: {}", path, problem);
+  }
+  if (!problems.empty()) {
+    throw std::runtime_error(
+        fmt::format("catalogue {} is damaged ({}); put a copy in its place", path, problems[0]));
+  }
+}
+
+}  // namespace
+
+io::Task<void> EngineImpl::start_there() {
+  io::FileSystem& files = core_.files();
+  const std::string& catalogue_path = core_.options.catalogue_path;
+  std::string state_directory = io::parent_path(catalogue_path);
+  co_await files.make_directories(std::move(state_directory));
+  const std::string catalogue_lock = catalogue_path + ".lock";
+  const std::string catalogue_name = "catalogue " + catalogue_path;
+  locks_.push_back(
+      co_await InstanceLock::acquire(files, catalogue_lock, catalogue_name, core_.options.pid));
+  core_.catalogue = std::make_unique<Catalogue>(catalogue_path);
+  require_sound(*core_.catalogue, catalogue_path);
+  core_.secrets =
+      co_await Secrets::open(files, catalogue_path + ".secrets", core_.options.named_secrets);
+  core_.catalogue_open = true;
+
+  co_await ensure_first_repository(core_);
+  const std::vector<Repository> repositories = core_.catalogue->repositories.list();
+  for (const Repository& repository : repositories) {
+    const auto status = co_await files.status(repository.directory);
+    if (!status || status->kind != io::FileKind::directory) continue;
+    const std::string path = repository.directory + "/.varve.lock";
+    const std::string name = "repository " + repository.directory;
+    locks_.push_back(co_await InstanceLock::acquire(files, path, name, core_.options.pid));
+  }
+  co_await recover(core_);
+  co_await engine::refresh_storage(core_);
+  core_.recovered = true;
+  watch_.spawn(watch_jobs(core_));
+}
+
+io::Task<void> EngineImpl::stop_there() {
+  core_.shutting_down = true;
+  core_.parts.node.stop();
+  core_.stop_watching.set();
+  co_await watch_.join();
+  for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);
+  // What is still being started ends in its own rollback.
+  while (calls_.running() > 1) {
+    co_await io::sleep(core_.parts.home.executor, core_.parts.home.clock,
+                       std::chrono::milliseconds(1));
+    for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);
+  }
+  co_await core_.background.join();
+  co_await core_.ports.join();
+  down_ = true;
+  core_.catalogue_open = false;
+  core_.catalogue.reset();
+  locks_.clear();
+}
+
+}  // namespace engine

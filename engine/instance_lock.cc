@@ -1,0 +1,55 @@
+#include "engine/instance_lock.h"
+
+#include <fmt/format.h>
+
+#include <span>
+#include <stdexcept>
+#include <system_error>
+
+#include "io/log.h"
+
+namespace engine {
+namespace {
+
+constexpr size_t kPidTextMax = 32;
+
+io::Task<std::string> holder_of(io::File& file) {
+  std::string text(kPidTextMax, '\0');
+  co_await file.read(0, std::as_writable_bytes(std::span(text.data(), text.size())));
+  const size_t end = text.find_first_not_of("0123456789");
+  text.resize(end == std::string::npos ? text.size() : end);
+  co_return text.empty() ? "unknown" : text;
+}
+
+/// Everybody holds a shared lock; whoever sees that somebody else holds one too gives way.
+bool take(io::File& file) {
+  if (!file.lock_byte_shared(0)) return false;
+  if (!file.byte_is_locked_elsewhere(0)) return true;
+  file.unlock_byte(0);
+  return false;
+}
+
+}  // namespace
+
+io::Task<InstanceLock> InstanceLock::acquire(io::FileSystem& files, std::string lock_path,
+                                             std::string what, int64_t pid) {
+  const auto status = co_await files.status(lock_path);
+  auto file =
+      co_await files.open(lock_path, status ? io::OpenMode::read_write : io::OpenMode::create_new);
+  bool taken = true;
+  try {
+    taken = take(*file);
+  } catch (const std::system_error& failure) {
+    io::log(io::LogLevel::warning, "{} cannot be locked: {}", lock_path, failure.what());
+  }
+  if (!taken) {
+    const std::string holder = co_await holder_of(*file);
+    throw std::runtime_error(fmt::format("{} is in use by another varve (pid {})", what, holder));
+  }
+  const std::string text = fmt::format("{}\n", pid);
+  co_await file->truncate(0);
+  co_await file->write(0, std::as_bytes(std::span(text.data(), text.size())));
+  co_return InstanceLock(std::move(file));
+}
+
+}  // namespace engine

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "engine/core.h"
+#include "engine/views.h"
+
+/// Rows together with what only the running engine knows. Control thread. Spec: contract.md 2.2.
+namespace engine {
+
+/// `job` is a row; of a running job the live counters take its place.
+BackupView job_view(const Core& core, Job job);
+
+/// Throws backup_not_found; a job that is being deleted is not found any more.
+BackupView backup_view(Core& core, const std::string& backup_id);
+std::vector<BackupDiskView> backup_disk_views(Core& core, const std::string& backup_id);
+BackupList backup_list(Core& core, const BackupFilter& filter);
+BackupStats backup_stats_of(Core& core, const std::string& vm_name,
+                            const std::string& repository_id);
+ChainView chain_view(Core& core, const ChainQuery& query);
+
+}  // namespace engine

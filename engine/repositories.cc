@@ -1,0 +1,167 @@
+#include "engine/repositories.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "engine/refusal.h"
+#include "engine/storage.h"
+#include "io/log.h"
+
+namespace engine {
+namespace {
+
+constexpr const char* kFirstRepository = "1";
+constexpr const char* kFirstRepositoryName = "default";
+
+RepositoryView view_of(Core& core, Repository repository) {
+  RepositoryView view;
+  view.backup_count = core.catalogue->repositories.backup_count(repository.id);
+  view.repository = std::move(repository);
+  return view;
+}
+
+Repository require_repository(Core& core, const std::string& id) {
+  auto repository = core.catalogue->repositories.find(id);
+  if (!repository) throw refusals::unknown_repository(id);
+  return std::move(*repository);
+}
+
+StorageInfo info_of(Core& core, const std::string& id, const StorageMeasure& measure) {
+  return {.repository_id = id,
+          .total_bytes = measure.total_bytes,
+          .used_bytes = measure.used_bytes,
+          .available_bytes = measure.available_bytes,
+          .backup_count = core.catalogue->repositories.backup_count(id),
+          .last_check_at = measure.measured_at};
+}
+
+io::Task<StorageMeasure> measure_and_keep(Core& core, Repository repository) {
+  const std::string directory = repository.directory;
+  const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);
+  core.catalogue->repositories.set_storage(repository.id, measure);
+  co_return measure;
+}
+
+io::Task<RepositoryTest> test_directory(Core& core, std::string id, RepositoryType type,
+                                        std::string directory) {
+  RepositoryTest test;
+  try {
+    co_await prepare_repository(core.files(), type, directory);
+    co_await try_storage(core.parts.home, directory);
+    const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);
+    test.storage = info_of(core, id, measure);
+    test.passed = true;
+  } catch (const std::exception& failure) {
+    test.error_details = failure.what();
+  }
+  co_return test;
+}
+
+}  // namespace
+
+io::Task<void> ensure_first_repository(Core& core) {
+  const std::string& directory = core.options.repository_path;
+  co_await core.files().make_directories(directory);
+  Repository repository{.id = kFirstRepository,
+                        .name = kFirstRepositoryName,
+                        .type = RepositoryType::local,
+                        .config_json = nlohmann::json{{"path", directory}}.dump(),
+                        .directory = directory};
+  auto known = core.catalogue->repositories.find(kFirstRepository);
+  if (!known) {
+    core.catalogue->repositories.insert(std::move(repository), core.now());
+    io::log(io::LogLevel::info, "repository 1 is {}", directory);
+  } else if (known->type == RepositoryType::local && known->directory != directory) {
+    io::log(io::LogLevel::warning, "repository 1 was {} and is {} now", known->directory,
+            directory);
+    known->config_json = repository.config_json;
+    known->directory = directory;
+    core.catalogue->repositories.update(*known, core.now());
+  }
+}
+
+io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
+  try {
+    co_await prepare_repository(core.files(), request.type, request.directory);
+  } catch (const std::exception& failure) {
+    throw refusals::repository_config_invalid(to_text(request.type), failure.what());
+  }
+  const Time now = core.now();
+  Repository repository{.id = request.id,
+                        .name = request.name,
+                        .type = request.type,
+                        .enabled = request.enabled,
+                        .config_json = request.config_json,
+                        .directory = request.directory,
+                        .is_immutable = request.is_immutable,
+                        .min_retention_days = request.min_retention_days};
+  if (repository.id.empty()) {
+    const std::string base = fmt::format("repo-{}-{}", to_text(request.type), unix_seconds(now));
+    repository.id = base;
+    for (int attempt = 2; core.catalogue->repositories.find(repository.id); ++attempt) {
+      repository.id = fmt::format("{}-{}", base, attempt);
+    }
+  }
+  repository = core.catalogue->repositories.insert(std::move(repository), now);
+  repository.storage = co_await measure_and_keep(core, repository);
+  io::log(io::LogLevel::info, "repository {} ({}) registered: {}", repository.id, repository.name,
+          request.directory);
+  co_return view_of(core, std::move(repository));
+}
+
+std::vector<RepositoryView> list_repositories(Core& core, const RepositoryFilter& filter) {
+  std::vector<RepositoryView> views;
+  std::vector<Repository> found = core.catalogue->repositories.list(filter);
+  for (Repository& repository : found) views.push_back(view_of(core, std::move(repository)));
+  return views;
+}
+
+RepositoryView find_repository(Core& core, const std::string& id) {
+  return view_of(core, require_repository(core, id));
+}
+
+void delete_repository(Core& core, const std::string& id) {
+  core.catalogue->repositories.erase(id);
+  io::log(io::LogLevel::info, "repository {} is no longer registered; its files stay", id);
+}
+
+io::Task<StorageInfo> measure_repository(Core& core, std::string id) {
+  const Repository repository = require_repository(core, id);
+  const StorageMeasure measure = co_await measure_and_keep(core, repository);
+  co_return info_of(core, id, measure);
+}
+
+io::Task<RepositoryTest> test_repository(Core& core, NewRepository request) {
+  return test_directory(core, request.id, request.type, request.directory);
+}
+
+io::Task<RepositoryTest> test_repository(Core& core, std::string id) {
+  const Repository repository = require_repository(core, id);
+  const std::string directory = repository.directory;
+  co_return co_await test_directory(core, id, repository.type, directory);
+}
+
+io::Task<StorageRefresh> refresh_storage(Core& core) {
+  StorageRefresh refresh;
+  const std::vector<Repository> repositories = core.catalogue->repositories.list();
+  for (const Repository& repository : repositories) {
+    try {
+      co_await measure_and_keep(core, repository);
+      ++refresh.refreshed_count;
+    } catch (const std::exception& failure) {
+      ++refresh.failed_count;
+      io::log(io::LogLevel::warning, "repository {} cannot be measured: {}", repository.id,
+              failure.what());
+    }
+  }
+  co_return refresh;
+}
+
+std::optional<StorageInfo> known_storage(Core& core, const Repository& repository) {
+  if (!repository.storage) return std::nullopt;
+  return info_of(core, repository.id, *repository.storage);
+}
+
+}  // namespace engine

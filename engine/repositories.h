@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/core.h"
+#include "engine/requests.h"
+
+/// The repositories: registered, tested, measured. Control thread. Spec: contract.md 2.14.
+namespace engine {
+
+/// Repository "1", whose directory the command line gives.
+io::Task<void> ensure_first_repository(Core& core);
+
+io::Task<RepositoryView> create_repository(Core& core, NewRepository request);
+std::vector<RepositoryView> list_repositories(Core& core, const RepositoryFilter& filter);
+RepositoryView find_repository(Core& core, const std::string& id);
+void delete_repository(Core& core, const std::string& id);
+
+io::Task<StorageInfo> measure_repository(Core& core, std::string id);
+io::Task<RepositoryTest> test_repository(Core& core, NewRepository request);
+io::Task<RepositoryTest> test_repository(Core& core, std::string id);
+io::Task<StorageRefresh> refresh_storage(Core& core);
+
+/// As last measured; nothing before that.
+std::optional<StorageInfo> known_storage(Core& core, const Repository& repository);
+
+}  // namespace engine

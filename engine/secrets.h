@@ -1,0 +1,41 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "engine/types.h"
+#include "io/file.h"
+
+/// The vCenter credentials: those that the configuration names, and those that were given with a
+/// VM. The latter lie beside the catalogue, in a file that only its owner may read.
+///
+/// Invariant: a password leaves this class through find() only; no text thrown here contains one.
+/// Belongs to the control thread. Spec: contract.md 2.15, "Secrets are stored apart".
+namespace engine {
+
+class Secrets {
+ public:
+  /// Reads the file at `path`; it need not exist.
+  static io::Task<Secrets> open(io::FileSystem& files, std::string path,
+                                std::map<std::string, Credentials> named);
+
+  /// Nothing when the reference cannot be resolved, or there is none.
+  std::optional<Credentials> find(const Vm& vm) const;
+
+  /// Durable when it returns.
+  io::Task<void> store(std::string context_id, Credentials credentials);
+  io::Task<void> remove(std::string context_id);
+
+ private:
+  Secrets(io::FileSystem& files, std::string path, std::map<std::string, Credentials> named)
+      : files_(&files), path_(std::move(path)), named_(std::move(named)) {}
+  io::Task<void> write();
+
+  io::FileSystem* files_;
+  std::string path_;
+  std::map<std::string, Credentials> named_;
+  std::map<std::string, Credentials> by_context_;
+};
+
+}  // namespace engine

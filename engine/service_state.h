@@ -1,0 +1,13 @@
+#pragma once
+
+#include <vector>
+
+#include "engine/core.h"
+
+/// What is being served, and the numbers of it. Control thread. Spec: contract.md 2.16.
+namespace engine {
+
+std::vector<ExportView> export_views(const Core& core);
+MetricsSnapshot metrics_snapshot(Core& core);
+
+}  // namespace engine

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/core.h"
+#include "engine/requests.h"
+
+/// POST /backups: the checks in the contract's order, then rows, images, exports, ports, the node
+/// call, or nothing at all. Control thread. Spec: contract.md 2.4, 3, 6.3.
+namespace engine {
+
+/// A start that has passed all checks.
+struct StartPlan {
+  Vm vm;
+  Repository repository;
+  std::string directory;  ///< of the repository
+  Credentials credentials;
+  Job job;                                    ///< as JobCatalogue::insert wants it
+  std::vector<std::optional<Point>> parents;  ///< one per disk of job
+};
+
+/// Throws the refusals above the mark in 2.4; creates nothing.
+io::Task<StartPlan> plan_start(Core& core, const StartBackup& request);
+
+/// Returns the job's row as it is once the node has accepted. Throws after a full rollback.
+io::Task<Job> start_job(Core& core, StartBackup request);
+
+/// "2000:nbd://127.0.0.1:10100/x-disk0,2001:…", ascending key.
+std::string nbd_targets(const Core& core, const Job& job);
+
+/// What the node is sent.
+NodeCall node_call_of(const Core& core, const Job& job, const Credentials& credentials);
+
+}  // namespace engine

@@ -1,0 +1,124 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/refusal.h"
+#include "engine/start_job.h"
+#include "engine/storage.h"
+#include "engine/warnings.h"
+
+namespace engine {
+namespace {
+
+std::vector<VmDisk> disks_to_back_up(const Vm& vm) {
+  std::vector<VmDisk> disks;
+  for (const VmDisk& disk : vm.disks) {
+    if (!disk.removed) disks.push_back(disk);
+  }
+  return disks;
+}
+
+Credentials resolve_credentials(const Core& core, const Vm& vm) {
+  if (core.options.node_url.empty()) return {};
+  if (vm.credentials.kind == CredentialsRef::Kind::none) throw refusals::credentials_missing();
+  const auto found = core.secrets->find(vm);
+  if (!found) {
+    throw refusals::credentials_unresolved(
+        vm.credentials.kind == CredentialsRef::Kind::reference
+            ? fmt::format("no secret is named '{}'", vm.credentials.ref)
+            : "the stored credentials of this VM are missing");
+  }
+  return *found;
+}
+
+/// Waits for the removal of a job that has ended already: its directories may not be shared with
+/// the next one. Throws when the VM has a job that goes on.
+io::Task<void> require_no_running_job(Core& core, const Vm& vm) {
+  if (const auto job = core.jobs.of_vm(vm.context_id)) {
+    if (is_active(job->row.state)) throw refusals::backup_already_running(job->row.id);
+    const io::Grant removal_is_over = co_await job->steps.lock();
+  }
+  if (const auto job = core.catalogue->jobs.active_job(vm.context_id)) {
+    throw refusals::backup_already_running(job->id);
+  }
+}
+
+io::Task<void> require_space(Core& core, const StartPlan& plan) {
+  std::optional<io::SpaceStatus> space;
+  try {
+    co_await prepare_repository(core.files(), plan.repository.type, plan.directory);
+    space = co_await core.files().space(plan.directory);
+  } catch (const std::exception& failure) {
+    throw refusals::disk_not_prepared("", failure.what());
+  }
+  const uint64_t reserve = reserve_of(space->total_bytes, core.options.space_reserve_bytes);
+  if (space->available_bytes < reserve) {
+    throw refusals::no_space(space->available_bytes, reserve, reserve - space->available_bytes);
+  }
+}
+
+/// Standalone in an incremental job: a disk without a point, and one that shrank (WP14).
+void plan_disk(StartPlan& plan, const VmDisk& from, std::optional<Point> parent) {
+  JobDisk disk;
+  disk.index = from.index;
+  disk.key = from.key;
+  disk.capacity_bytes = from.capacity_bytes;
+  disk.unit_number = from.unit_number;
+  disk.vmdk_path = from.vmdk_path;
+  disk.datastore = from.datastore;
+  if (plan.job.type != BackupType::incremental) {
+    parent.reset();
+  } else if (auto warning = standalone_warning(from.index, from.capacity_bytes, parent)) {
+    plan.job.warnings.push_back(std::move(*warning));
+    parent.reset();
+  }
+  if (parent) {
+    disk.type = BackupType::incremental;
+    disk.parent_image_id = parent->image_id;
+    disk.parent_job_id = parent->job_id;
+    if (change_id_is_usable(parent->change_id)) disk.parent_change_id = parent->change_id;
+  }
+  plan.job.disks.push_back(std::move(disk));
+  plan.parents.push_back(std::move(parent));
+}
+
+}  // namespace
+
+io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
+  StartPlan plan;
+  plan.vm = core.catalogue->vms.resolve(request.vm_name);
+  const std::vector<VmDisk> disks = disks_to_back_up(plan.vm);
+  if (disks.empty()) throw refusals::no_disks();
+  auto repository = core.catalogue->repositories.find(request.repository_id);
+  if (!repository) throw refusals::repository_not_found(request.repository_id);
+  plan.repository = std::move(*repository);
+  plan.directory = plan.repository.directory;
+  if (!plan.repository.enabled) throw refusals::repository_disabled(request.repository_id);
+  co_await require_no_running_job(core, plan.vm);
+  if (request.backup_type == BackupType::incremental &&
+      !core.catalogue->points.any(plan.vm.context_id, plan.repository.id)) {
+    throw refusals::no_previous_backup();
+  }
+  plan.credentials = resolve_credentials(core, plan.vm);
+  if (core.shutting_down) throw refusals::shutting_down();
+  co_await require_space(core, plan);
+  if (core.options.targets == TargetsMode::ports) core.ports.require(disks.size());
+
+  plan.job.context_id = plan.vm.context_id;
+  plan.job.vm_name = plan.vm.vm_name;
+  plan.job.repository_id = plan.repository.id;
+  plan.job.policy_id = request.policy_id;
+  plan.job.tags = request.tags;
+  plan.job.vm_path = plan.vm.vm_path;
+  plan.job.vcenter_host = plan.vm.vcenter_host;
+  plan.job.vmware_vm_id = plan.vm.vmware_vm_id;
+  plan.job.type = request.backup_type;
+  plan.job.created_at = core.now();
+  for (const VmDisk& disk : disks) {
+    plan_disk(plan, disk,
+              core.catalogue->points.newest(plan.vm.context_id, plan.repository.id, disk.index));
+  }
+  co_return plan;
+}
+
+}  // namespace engine

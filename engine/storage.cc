@@ -1,0 +1,74 @@
+#include "engine/storage.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+
+#include "engine/time_text.h"
+#include "io/failure.h"
+
+namespace engine {
+namespace {
+
+constexpr uint64_t kReservePercent = 1;
+
+}  // namespace
+
+io::Task<void> prepare_repository(io::FileSystem& files, RepositoryType type,
+                                  std::string directory) {
+  if (type == RepositoryType::local) {
+    co_await files.make_directories(directory);
+    const auto status = co_await files.status(directory);
+    if (!status || status->kind != io::FileKind::directory) {
+      throw std::runtime_error(fmt::format("{} is not a directory", directory));
+    }
+  } else {
+    const bool mounted = co_await is_mount_point(files, directory);
+    if (!mounted) {
+      throw std::runtime_error(
+          fmt::format("{} is not a mount point; mount the share there first", directory));
+    }
+  }
+}
+
+io::Task<bool> is_mount_point(io::FileSystem& files, std::string directory) {
+  const auto self = co_await files.status(directory);
+  if (!self || self->kind != io::FileKind::directory) co_return false;
+  const std::string above = directory + "/..";
+  const auto parent = co_await files.status(above);
+  // The root directory is its own parent.
+  co_return parent && (parent->device != self->device || parent->inode == self->inode);
+}
+
+io::Task<StorageMeasure> measure_storage(io::Runtime runtime, std::string directory) {
+  const io::SpaceStatus space = co_await runtime.files.space(directory);
+  co_return StorageMeasure{
+      .total_bytes = space.total_bytes,
+      .used_bytes = space.total_bytes - std::min(space.total_bytes, space.available_bytes),
+      .available_bytes = space.available_bytes,
+      .measured_at = to_seconds(runtime.clock.wall_time())};
+}
+
+io::Task<void> try_storage(io::Runtime runtime, std::string directory) {
+  const std::string path = fmt::format("{}/.varve-test-{:016x}", directory, runtime.random.next());
+  const std::string text = "varve tests this repository\n";
+  std::exception_ptr failure;
+  try {
+    co_await io::replace_text(runtime.files, path, text);
+    const std::string read = co_await io::read_text(runtime.files, path);
+    if (read != text) throw io::failure("read back", path, EIO);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  const auto left_over = co_await runtime.files.status(path);
+  if (left_over) co_await runtime.files.remove(path);
+  if (failure) std::rethrow_exception(failure);
+}
+
+uint64_t reserve_of(uint64_t total_bytes, uint64_t reserve_bytes_max) {
+  return std::min(reserve_bytes_max, total_bytes / 100 * kReservePercent);
+}
+
+}  // namespace engine

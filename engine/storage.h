@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/types.h"
+#include "io/file.h"
+#include "io/runtime.h"
+
+/// A repository as a directory on some disk: where it is, how much fits, whether it works.
+/// Belongs to the control thread. Spec: contract.md 2.4 (507), 2.14.
+namespace engine {
+
+/// Makes a local repository's directory, and insists that a network repository's mount point is
+/// one. Throws std::runtime_error with a sentence.
+io::Task<void> prepare_repository(io::FileSystem& files, RepositoryType type,
+                                  std::string directory);
+
+/// Whether another file system begins at `directory`.
+io::Task<bool> is_mount_point(io::FileSystem& files, std::string directory);
+
+io::Task<StorageMeasure> measure_storage(io::Runtime runtime, std::string directory);
+
+/// Writes, fsyncs, reads and removes a file. Throws what went wrong.
+io::Task<void> try_storage(io::Runtime runtime, std::string directory);
+
+/// What a file system of `total_bytes` keeps free before no further job is started.
+uint64_t reserve_of(uint64_t total_bytes, uint64_t reserve_bytes_max);
+
+}  // namespace engine

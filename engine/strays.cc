@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+
+#include <map>
+
+#include "engine/recovery.h"
+#include "engine/storage.h"
+#include "io/log.h"
+
+namespace engine {
+namespace {
+
+using Owners = std::map<std::string, KnownImage>;  // by final path
+
+constexpr std::string_view kImage = ".qcow2", kPartial = ".qcow2.partial", kSidecar = ".qcow2.json",
+                           kSums = ".qcow2.sums", kTemporary = ".new";
+
+bool is_published(const Owners& owners, const std::string& image_path) {
+  const auto owner = owners.find(image_path);
+  return owner != owners.end() && owner->second.job_state == JobState::completed;
+}
+
+/// Whether a file of a disk's directory belongs to nobody. Images that no row knows are left where
+/// they are: they may be all that is left of a lost catalogue.
+bool is_stray(const Owners& owners, const std::string& path) {
+  const auto without = [&](std::string_view suffix) {
+    return path.substr(0, path.size() - suffix.size());
+  };
+  if (path.ends_with(kTemporary)) return true;
+  if (path.ends_with(kPartial)) return true;  // nothing is being filled while we recover
+  if (path.ends_with(kImage)) return owners.contains(path) && !is_published(owners, path);
+  for (const std::string_view suffix : {kSidecar, kSums}) {
+    if (!path.ends_with(suffix)) continue;
+    const std::string image = without(suffix) + std::string(kImage);
+    return owners.contains(image) && !is_published(owners, image);
+  }
+  return false;
+}
+
+class Sweep {
+ public:
+  Sweep(Core& core, std::string root, Owners owners)
+      : core_(core), files_(core.files()), root_(std::move(root)), owners_(std::move(owners)) {}
+
+  io::Task<void> run() {
+    const auto entries = co_await files_.list(root_);
+    for (const io::DirectoryEntry& entry : entries) {
+      const std::string path = root_ + "/" + entry.name;
+      if (entry.kind == io::FileKind::directory && entry.name.starts_with("ctx-")) {
+        co_await sweep_vm(path);
+      } else if (entry.kind == io::FileKind::symlink) {
+        co_await sweep_link(path);
+      } else if (entry.name.starts_with(".varve-test-")) {
+        co_await take_away(path);
+      }
+    }
+    co_await report_missing();
+  }
+
+ private:
+  io::Task<void> sweep_vm(std::string directory) {
+    const auto entries = co_await files_.list(directory);
+    for (const io::DirectoryEntry& entry : entries) {
+      const std::string path = directory + "/" + entry.name;
+      if (entry.kind == io::FileKind::directory && entry.name.starts_with("disk-")) {
+        co_await sweep_disk(path);
+      } else if (entry.name.ends_with(kTemporary)) {
+        co_await take_away(path);
+      }
+    }
+  }
+
+  io::Task<void> sweep_disk(std::string directory) {
+    const auto entries = co_await files_.list(directory);
+    bool removed = false;
+    for (const io::DirectoryEntry& entry : entries) {
+      if (entry.kind != io::FileKind::file) continue;
+      const std::string path = directory + "/" + entry.name;
+      if (is_stray(owners_, path)) {
+        co_await take_away(path);
+        removed = true;
+      } else if (path.ends_with(kImage) && !owners_.contains(path)) {
+        io::log(io::LogLevel::warning, "{} is unknown to the catalogue and is left alone", path);
+      }
+    }
+    if (removed) co_await files_.sync_directory(directory);
+  }
+
+  /// Links to nothing, and unfinished ones. Other people's links are none of ours.
+  io::Task<void> sweep_link(std::string path) {
+    if (!path.ends_with(kImage) && !path.ends_with(std::string(kImage) + std::string(kTemporary))) {
+      co_return;
+    }
+    const auto target = co_await files_.status(path, true);
+    if (!target || path.ends_with(kTemporary)) co_await take_away(path);
+  }
+
+  io::Task<void> take_away(std::string path) {
+    if (core_.options.failed_images == FailedImages::quarantine && path.ends_with(kPartial)) {
+      const std::string directory = root_ + "/.quarantine/strays";
+      co_await files_.make_directories(directory);
+      const std::string to = directory + path.substr(path.rfind('/'));
+      co_await files_.rename(path, to, true);
+      io::log(io::LogLevel::warning, "{} belongs to no running backup and was moved to {}", path,
+              to);
+    } else {
+      co_await files_.remove(path);
+      io::log(io::LogLevel::warning, "{} belongs to no backup and was removed", path);
+    }
+  }
+
+  io::Task<void> report_missing() {
+    for (const auto& [path, image] : owners_) {
+      if (image.job_state != JobState::completed || image.deleting) continue;
+      const auto status = co_await files_.status(path);
+      if (!status) {
+        io::log(io::LogLevel::error, "{} of backup {} is missing", path, image.job_id);
+      }
+    }
+  }
+
+  Core& core_;
+  io::FileSystem& files_;
+  const std::string root_;
+  const Owners owners_;
+};
+
+}  // namespace
+
+io::Task<void> remove_strays(Core& core, Repository repository) {
+  Owners owners;
+  for (KnownImage& image : core.catalogue->jobs.known_images(repository.id)) {
+    std::string path = image.image_path;
+    owners.emplace(std::move(path), std::move(image));
+  }
+  Sweep sweep(core, repository.directory, std::move(owners));
+  co_await sweep.run();
+}
+
+}  // namespace engine

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+
+#include "engine/core.h"
+#include "engine/requests.h"
+
+/// What the client says of its progress, and what is kept of it. Nothing but a report of failure
+/// changes a job's state. Control thread. Spec: contract.md 2.12, 2.13.
+namespace engine {
+
+io::Task<void> record_telemetry(Core& core, std::string job_id, Telemetry report);
+
+TelemetryHistory telemetry_history(Core& core, const std::string& job_id, uint64_t limit);
+
+}  // namespace engine

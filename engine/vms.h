@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/core.h"
+#include "engine/requests.h"
+
+/// The registered VMs as the API shows them. Control thread. Spec: contract.md 2.15.
+namespace engine {
+
+io::Task<PutVmResult> put_vm(Core& core, PutVmContext request);
+VmView vm_view(Core& core, const std::string& vm_name);
+VmView vm_view_by_context(Core& core, const std::string& context_id);
+std::vector<VmDisk> disks_of_vm(Core& core, const std::string& context_id_or_name);
+io::Task<std::string> delete_vm(Core& core, std::string vm_name);
+
+}  // namespace engine
