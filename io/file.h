@@ -31,6 +31,10 @@ class File {
   /// system has no direct access.
   virtual uint32_t direct_alignment() const = 0;
 
+  /// From now on everything goes through the page cache: for a caller whose writes under way may
+  /// share a page, which the kernel answers with EIO when one of them is direct.
+  virtual void use_page_cache() {}
+
   /// Fills `into` from `offset`; what lies past the end of the file reads as zeroes.
   virtual Task<void> read(uint64_t offset, std::span<std::byte> into) = 0;
 

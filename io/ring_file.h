@@ -19,6 +19,10 @@ class RingFile final : public File {
 
   const std::string& path() const override { return path_; }
   uint32_t direct_alignment() const override { return direct_alignment_; }
+  void use_page_cache() override {
+    direct_ = OwnedFd();
+    direct_alignment_ = 1;
+  }
   Task<void> read(uint64_t offset, std::span<std::byte> into) override;
   Task<void> write(uint64_t offset, std::span<const std::byte> from) override;
   Task<void> write_gathered(uint64_t offset, std::span<const iovec> pieces) override;

@@ -23,6 +23,8 @@ io::Task<void> Image::prepare() {
     throw FormatError(name_, "is a published restore point and is never opened for writing");
   }
   geometry_ = header_.geometry();
+  // Smaller clusters share pages, and the page cache and O_DIRECT must not meet in one.
+  if (geometry_.cluster_bytes() < io::BufferPool::kPage) file_->use_page_cache();
   const uint64_t file_bytes = co_await file_->size();
   ChainOptions parents;
   parents.repository_root = options_.repository_root;
@@ -45,8 +47,6 @@ io::Task<void> Image::prepare() {
   const uint64_t clusters_max = allocator_->end_cluster() + geometry_.clusters_without_refcounts();
   space_.emplace(*file_, file_bytes, geometry_.host_offset(clusters_max).bytes);
   WriteBehind::Limits limits{options_.writes_in_flight, options_.merged_write_bytes};
-  // Clusters smaller than a page share pages; the page cache and O_DIRECT must not meet in one.
-  if (geometry_.cluster_bytes() < io::BufferPool::kPage) limits.writes_in_flight = 1;
   write_behind_.emplace(runtime_.executor, *file_, *space_, limits,
                         [this](std::exception_ptr failure) { fail(std::move(failure)); });
   if (!options_.allocate_ahead) co_await space_->stop();

@@ -43,11 +43,11 @@ void ImageModel::close() {
 
 io::Task<void> ImageModel::write_task(uint64_t offset, Bytes bytes) {
   std::copy(bytes.begin(), bytes.end(), model_.begin() + static_cast<ptrdiff_t>(offset));
-  constexpr uint64_t kPiece = 1 << 20;
+  const uint64_t piece_bytes = std::max<uint64_t>(1 << 20, cluster_bytes_);
   for (uint64_t at = 0; at < bytes.size();) {
     // Cut at cluster borders, as a session does.
     const uint64_t end = std::min<uint64_t>(
-        bytes.size(), (offset + at + kPiece) / cluster_bytes_ * cluster_bytes_ - offset);
+        bytes.size(), (offset + at + piece_bytes) / cluster_bytes_ * cluster_bytes_ - offset);
     const uint64_t to = end > at ? end : bytes.size();
     io::Buffer piece = co_await runtime().buffers.acquire(to - at, (offset + at) % 4096);
     std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(at), to - at, piece.data());
