@@ -59,6 +59,8 @@ class Chain final : public io::BlockDevice {
   /// clusters, or past the end. Reads no data; false means "unknown".
   io::Task<bool> reads_as_zero(uint64_t offset, uint64_t length);
 
+  const MergedMap& map() const { return map_; }
+
   /// Top first.
   size_t layer_count() const { return layers_.size(); }
   const Layer& layer(size_t index) const { return *layers_[index]; }

@@ -26,6 +26,7 @@ inline constexpr uint64_t kIncompatibleDataFile = 1 << 2;
 inline constexpr uint64_t kIncompatibleCompressionType = 1 << 3;
 inline constexpr uint64_t kIncompatibleExtendedL2 = 1 << 4;
 inline constexpr uint64_t kCompatibleLazyRefcounts = 1 << 0;
+inline constexpr uint64_t kAutoclearBitmaps = 1 << 0;
 inline constexpr uint64_t kAutoclearSeal = uint64_t{1} << 62;
 
 inline constexpr uint32_t kExtensionEnd = 0;

@@ -7,6 +7,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "qcow/create.h"
+
 namespace qcow_test {
 
 Bytes read_file(const std::string& path) {
@@ -50,7 +52,7 @@ std::string ImageFiles::qemu_img(const std::string& words) {
 }
 
 std::string ImageFiles::qemu_io(const std::string& name, const std::vector<std::string>& commands) {
-  std::vector<std::string> arguments = {"qemu-io", "-f", "qcow2", "-d", "unmap"};
+  std::vector<std::string> arguments = {"qemu-io", "-f", "qcow2", "-d", "unmap", "-t", "unsafe"};
   for (const std::string& command : commands) {
     arguments.push_back("-c");
     arguments.push_back(command);
@@ -62,7 +64,7 @@ std::string ImageFiles::qemu_io(const std::string& name, const std::vector<std::
 }
 
 Bytes ImageFiles::qemu_content(const std::string& name) {
-  qemu_img("convert -f qcow2 -O raw " + name + " " + name + ".raw");
+  qemu_img("convert -t unsafe -f qcow2 -O raw " + name + " " + name + ".raw");
   Bytes content = read_file(file(name + ".raw"));
   std::filesystem::remove(file(name + ".raw"));
   return content;
@@ -88,7 +90,19 @@ qcow::Header ImageFiles::header(const std::string& name) {
   return qcow::Header::decode(content, content.size(), name);
 }
 
-void ImageFiles::scribble(const std::string& name, uint64_t size, int count, bool compressed) {
+void ImageFiles::make_long_chain(int depth, uint64_t size) {
+  run(qcow::create(runtime(), file("c0.qcow2"), {.virtual_size = size}));
+  Bytes content = read_file(file("c0.qcow2"));
+  for (int i = 1; i < depth; ++i) {
+    qcow::CreateOptions options{.virtual_size = size};
+    options.parent = qcow::NewParent{.name = fmt::format("c{}.qcow2", i - 1)};
+    const std::string name = fmt::format("c{}.qcow2", i);
+    std::ranges::copy(qcow::new_header(options, name).encode(name), content.begin());
+    write_file(file(name), content);
+  }
+}
+
+void ImageFiles::scribble(const std::string& name, uint64_t size, int count) {
   const std::string source = file("random.bin");
   write_file(source, random_bytes(random_, 256 << 10));
   std::vector<std::string> commands;
@@ -104,10 +118,6 @@ void ImageFiles::scribble(const std::string& name, uint64_t size, int count, boo
       commands.push_back(fmt::format("write -z -u {} {}", at, length));
     } else if (kind == 2) {
       commands.push_back(fmt::format("discard {} {}", at, length));
-    } else if (kind == 3 && compressed) {
-      const uint64_t cluster = at / 65536 * 65536;
-      if (cluster + 65536 > size) continue;
-      commands.push_back(fmt::format("write -c -P {} {} 65536", random_() % 255 + 1, cluster));
     } else {
       commands.push_back(fmt::format("write -s {} {} {}", source, at, length));
     }

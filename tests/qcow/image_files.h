@@ -71,7 +71,10 @@ class ImageFiles : public support::RingTest {
   qcow::Header header(const std::string& name);
 
   /// Writes random data, zeroes and discards at random places with qemu-io.
-  void scribble(const std::string& name, uint64_t size, int count, bool compressed = false);
+  void scribble(const std::string& name, uint64_t size, int count);
+
+  /// Makes c0.qcow2 … c<depth-1>.qcow2, each on the one before; no fsync, so it is quick.
+  void make_long_chain(int depth, uint64_t size);
 
   std::mt19937_64 random_{20251124};
 
