@@ -10,7 +10,8 @@ class CatalogueVms : public CatalogueTest {
  protected:
   std::vector<std::pair<uint32_t, uint32_t>> keys_and_indices(const std::string& name) {
     std::vector<std::pair<uint32_t, uint32_t>> pairs;
-    for (const VmDisk& disk : catalogue().vms.find(name)->disks) {
+    const Vm vm = catalogue().vms.find(name).value();
+    for (const VmDisk& disk : vm.disks) {
       pairs.emplace_back(disk.key, disk.index);
     }
     return pairs;
