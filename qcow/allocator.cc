@@ -31,6 +31,16 @@ uint64_t Allocator::room() const {
 }
 
 HostOffset Allocator::allocate(uint64_t count) {
+  if (count == 1 && !free_.empty()) {
+    Span& span = free_.front();
+    const uint64_t cluster = span.first;
+    if (refcounts_.loaded(geometry_.refcount_table_index(cluster))) {
+      refcounts_.set(cluster, 1);
+      ++span.first;
+      if (--span.count == 0) free_.pop_front();
+      return geometry_.host_offset(cluster);
+    }
+  }
   if (end_ + count > horizon_) {
     throw io::failure("allocate", file_.path(), geometry_.host_offset(end_).bytes,
                       count * geometry_.cluster_bytes(), EFBIG);
@@ -57,7 +67,7 @@ io::Task<void> Allocator::give_back(std::vector<uint64_t>& clusters) {
     if (!refcounts_.has_block(block)) continue;
     if (block != last_block && last_block != ~uint64_t{0}) {
       co_await refcounts_.write_dirty();  // memory stays bounded however scattered they are
-      refcounts_.drop_clean(geometry_.refcount_table_index(end_));
+      drop_blocks();
     }
     last_block = block;
     co_await refcounts_.load(block);
@@ -91,10 +101,24 @@ io::Task<void> Allocator::write_table_entries() {
   if (!planned_.empty()) co_await refcounts_.write_table_entries(planned_);
 }
 
-void Allocator::committed() {
+io::Task<void> Allocator::committed() {
   if (!planned_.empty()) horizon_ = (planned_.back().index + 1) * per_block_;
   planned_.clear();
-  refcounts_.drop_clean(geometry_.refcount_table_index(end_));
+  drop_blocks();
+  co_await load_block_of_free();
+}
+
+/// The next free cluster's refcount is in memory, so that allocate() need not wait for it.
+io::Task<void> Allocator::load_block_of_free() {
+  if (!free_.empty()) {
+    co_await refcounts_.load(geometry_.refcount_table_index(free_.front().first));
+  }
+}
+
+void Allocator::drop_blocks() {
+  const uint64_t end_block = geometry_.refcount_table_index(end_);
+  refcounts_.drop_clean(
+      end_block, free_.empty() ? end_block : geometry_.refcount_table_index(free_.front().first));
 }
 
 io::Task<void> Allocator::lower_end() {
@@ -113,7 +137,7 @@ io::Task<std::vector<Allocator::Span>> Allocator::unowned(uint64_t from_cluster,
     const uint64_t block = geometry_.refcount_table_index(cluster);
     if (!refcounts_.has_block(block)) continue;
     if (!refcounts_.loaded(block)) {
-      refcounts_.drop_clean(geometry_.refcount_table_index(end_));
+      drop_blocks();
       co_await refcounts_.load(block);
     }
     if (refcounts_.get(cluster) != 0) continue;

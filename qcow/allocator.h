@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <utility>
 #include <vector>
 
@@ -14,12 +15,18 @@ namespace qcow {
 ///
 /// Invariant: a refcount reaches the disk before any L2 entry that names its cluster, and the
 /// block that holds it was in the refcount table, durably, before the cluster was handed out. So a
-/// crash can leak a cluster but never share one. A cluster given back is not handed out again.
-/// allocate() runs without a suspension point. Spec: LT9, LT12, DU4.
-/// Belongs to one ring thread; the methods that return tasks only inside the one commit, or while
-/// the image opens or closes.
+/// crash can leak a cluster but never share one. A cluster given back is not handed out again
+/// before the image is next opened. allocate() runs without a suspension point. Spec: LT9, LT12,
+/// DU4. Belongs to one ring thread; the methods that return tasks only inside the one commit, or
+/// while the image opens or closes.
 class Allocator {
  public:
+  /// Neighbouring clusters.
+  struct Span {
+    uint64_t first = 0;
+    uint64_t count = 0;
+  };
+
   /// `cover_bytes`: how far ahead of the last cluster the refcount blocks shall reach.
   Allocator(io::File& file, std::string image_name, Geometry geometry, HostOffset refcount_table,
             uint64_t refcount_table_clusters, uint64_t cover_bytes);
@@ -30,6 +37,10 @@ class Allocator {
   void reserve_below(uint64_t end_cluster) { end_ = std::max(end_, end_cluster); }
   /// Whether the refcount table can hold `clusters_missing` more and the refcounts of all.
   bool table_covers(uint64_t clusters_missing) const;
+  /// Finds clusters below the end that an earlier session gave back. They are handed out first; so
+  /// no mapping that is durable may name one.
+  io::Task<void> find_free();
+  bool has_free() const { return !free_.empty(); }
   /// Makes room behind the end, crash-safely: a larger refcount table where the image's own does
   /// not cover what the disk may still need, and the first refcount blocks.
   io::Task<void> make_room(uint64_t clusters_missing);
@@ -41,7 +52,8 @@ class Allocator {
     return horizon_ < wanted_horizon() && horizon_ / per_block_ < refcounts_.blocks_max();
   }
 
-  /// `count` consecutive clusters, refcount 1. Throws EFBIG when the image cannot grow.
+  /// `count` consecutive clusters, refcount 1. Throws EFBIG when the image cannot grow. A single
+  /// one may be a cluster that was free when the image was opened.
   HostOffset allocate(uint64_t count);
   /// The first cluster never handed out; the file ends there at last.
   uint64_t end_cluster() const { return end_; }
@@ -59,15 +71,11 @@ class Allocator {
   /// Behind it: the refcount table's entries for the new blocks.
   io::Task<void> write_table_entries();
   /// Behind the second barrier.
-  void committed();
+  io::Task<void> committed();
 
   // At the end.
   /// Moves the end down over clusters that were given back.
   io::Task<void> lower_end();
-  struct Span {
-    uint64_t first = 0;
-    uint64_t count = 0;
-  };
   /// Clusters below the end with refcount 0, at most `count_max` spans from `from_cluster` on.
   io::Task<std::vector<Span>> unowned(uint64_t from_cluster, size_t count_max);
 
@@ -78,6 +86,8 @@ class Allocator {
  private:
   uint64_t blocks_for(uint64_t clusters_missing) const;
   io::Task<void> move_table(uint64_t blocks_needed);
+  io::Task<void> load_block_of_free();
+  void drop_blocks();
   io::Task<void> install_first_blocks();
   io::Task<void> install_block_in_itself();
   void take(uint64_t cluster);
@@ -95,6 +105,7 @@ class Allocator {
   uint64_t horizon_ = 0;       // clusters below it are covered by durable blocks
   std::vector<Refcounts::NewBlock> planned_;
   std::vector<uint64_t> replaced_table_;
+  std::deque<Span> free_;  // below the end, refcount 0, in the order of use
 };
 
 }  // namespace qcow

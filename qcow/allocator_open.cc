@@ -14,7 +14,7 @@ io::Task<void> Allocator::open() {
     const uint64_t used = refcounts_.used_in_block(index);
     reserve_below(used > 0 ? index * per_block_ + used : 0);
     if (used > 0) break;
-    refcounts_.drop_clean(index + 1);
+    refcounts_.drop_clean(index + 1, index + 1);
   }
 }
 
@@ -39,6 +39,17 @@ io::Task<void> Allocator::make_room(uint64_t clusters_missing) {
   if (!table_covers(clusters_missing)) co_await move_table(blocks_for(clusters_missing));
   clusters_max_ = std::min(blocks_for(clusters_missing), refcounts_.blocks_max()) * per_block_;
   co_await install_first_blocks();
+  const uint64_t end_block = geometry_.refcount_table_index(end_);
+  if (refcounts_.has_block(end_block)) co_await refcounts_.load(end_block);
+  co_await load_block_of_free();
+}
+
+io::Task<void> Allocator::find_free() {
+  constexpr size_t kSpansMax = 16 << 10;
+  constexpr uint64_t kBlocksMax = 4096;  // 8 TiB of file with 64 KiB clusters
+  if (end_ / per_block_ >= kBlocksMax) co_return;
+  const std::vector<Span> spans = co_await unowned(0, kSpansMax);
+  free_.assign(spans.begin(), spans.end());
 }
 
 /// Only while the image opens: nothing else is handed out between the steps.
@@ -56,7 +67,7 @@ io::Task<void> Allocator::install_first_blocks() {
     co_await file_.sync_data();
     co_await write_table_entries();
     co_await file_.sync_data();
-    committed();
+    co_await committed();
   }
 }
 

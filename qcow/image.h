@@ -123,11 +123,13 @@ class Image final : public io::BlockDevice {
   io::Task<void> prepare();
   io::Task<void> clear_autoclear_bits();
   io::Task<void> find_room(uint64_t file_bytes);
-  struct Usage {
-    uint64_t end_cluster = 0;  // behind the last host cluster that a table names
-    uint64_t owned = 0;        // guest clusters with a host cluster of their own
-  };
+
+  // image_recovery.cc
+  struct Usage;
   io::Task<Usage> scan_tables();
+  void scan_entry(Usage& usage, Mapping mapping) const;
+  io::Task<void> reclaim_leaks(const Usage& usage);
+  io::Task<void> mark_corrupt();
 
   // image.cc
   uint64_t cluster_of(uint64_t offset) const { return offset >> geometry_.cluster_bits; }
@@ -204,7 +206,7 @@ class Image final : public io::BlockDevice {
   // image_seal.cc
   io::Task<void> drain();
   io::Task<void> come_to_rest();
-  io::Task<void> finish(bool punch);
+  io::Task<void> finish();
   io::Task<void> give_back_unowned();
   io::Task<void> punch_unowned();
 

@@ -79,7 +79,7 @@ io::Task<void> Image::commit_steps() {
     co_await file_->sync_data();
   }
   map_->committed(snapshot);
-  allocator_->committed();
+  co_await allocator_->committed();
   if (!dropped.empty()) gave_back_ = true;
   releasable_.insert(releasable_.end(), dropped.begin(), dropped.end());
   ++counters_.commits;

@@ -78,32 +78,14 @@ io::Task<void> Image::find_room(uint64_t file_bytes) {
     const Usage usage = co_await scan_tables();
     allocator_->reserve_below(usage.end_cluster);
     missing -= std::min(missing, usage.owned);
+    if (usage.two_owners) co_await mark_corrupt();
+    if (!in_order && header_.record && usage.sound) co_await reclaim_leaks(usage);
   }
+  // Other programs' refcounts of zero are not trusted: behind the end there is always room.
+  if (header_.record) co_await allocator_->find_free();
+  // What was read may be in the page cache only; the disk's tables must name no free cluster.
+  if (allocator_->has_free()) co_await file_->sync_data();
   co_await allocator_->make_room(missing);
-}
-
-io::Task<Image::Usage> Image::scan_tables() {
-  Usage usage;
-  const auto names = [&](HostOffset last_byte) {
-    usage.end_cluster = std::max(usage.end_cluster, geometry_.host_cluster_index(last_byte) + 1);
-  };
-  AlignedBytes table(geometry_.cluster_bytes());
-  for (uint64_t l1_index = 0; l1_index < geometry_.l1_entries(); ++l1_index) {
-    const auto entry = L1Entry::decode(map_->l1_raw(l1_index), geometry_.cluster_bits);
-    if (!entry || !entry->table) continue;  // a bad one is met and reported when it is used
-    names(entry->table);
-    ++usage.owned;
-    co_await file_->read(entry->table.bytes, table.bytes());
-    for (uint64_t i = 0; i < geometry_.l2_entries(); ++i) {
-      const auto mapping = decode_l2_entry(io::load_be<uint64_t>(table.data() + i * 8),
-                                           geometry_.cluster_bits, header_.version);
-      if (!mapping || !mapping->host) continue;
-      const bool compressed = mapping->kind == MappingKind::compressed;
-      names({mapping->host.bytes + (compressed ? mapping->compressed_bytes() - 1 : 0)});
-      if (!compressed && mapping->copied) ++usage.owned;
-    }
-  }
-  co_return usage;
 }
 
 }  // namespace qcow

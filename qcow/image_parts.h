@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "qcow/image.h"
 
@@ -35,6 +37,25 @@ struct Image::Room {
  private:
   uint64_t* reserved_ = nullptr;
   uint64_t clusters_ = 0;
+};
+
+/// What the tables name, found by reading all of them.
+struct Image::Usage {
+  std::vector<bool> named;   // host clusters
+  uint64_t end_cluster = 0;  // behind the last of them
+  uint64_t owned = 0;        // clusters of L2 tables and data with a refcount of one
+  bool sound = true;         // every entry could be read, none past the end of the file
+  bool two_owners = false;
+
+  void name(uint64_t cluster, bool exclusive) {
+    end_cluster = std::max(end_cluster, cluster + 1);
+    if (cluster >= named.size()) {
+      sound = false;
+      return;
+    }
+    if (exclusive && named[cluster]) two_owners = true;
+    named[cluster] = true;
+  }
 };
 
 }  // namespace qcow

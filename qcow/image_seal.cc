@@ -16,7 +16,7 @@ io::Task<SealedImage> Image::seal() {
   state_ = State::sealing;
   std::exception_ptr failure;
   try {
-    co_await finish(true);
+    co_await finish();
   } catch (...) {
     failure = std::current_exception();
   }
@@ -35,7 +35,7 @@ io::Task<void> Image::close() {
   state_ = State::closed;
   std::exception_ptr failure;
   try {
-    if (!sealed) co_await finish(false);
+    if (!sealed) co_await finish();
   } catch (...) {
     failure = std::current_exception();
   }
@@ -63,14 +63,14 @@ io::Task<void> Image::come_to_rest() {
 }
 
 /// PU1 and PU2: everything durable, nothing leaked, the file as long as its clusters.
-io::Task<void> Image::finish(bool punch) {
+io::Task<void> Image::finish() {
   co_await drain();
   co_await stop_background();
   if (failure_) std::rethrow_exception(failure_);
   co_await commit();
   co_await give_back_unowned();
   co_await allocator_->lower_end();
-  if (punch && gave_back_ && header_.record) co_await punch_unowned();
+  if (gave_back_ && header_.record) co_await punch_unowned();
   co_await space_->stop();
   const uint64_t length = geometry_.host_offset(allocator_->end_cluster()).bytes;
   const uint64_t file_bytes = co_await file_->size();

@@ -137,9 +137,10 @@ io::Task<void> Refcounts::write_new_table(HostOffset at, uint64_t clusters,
   co_await file_.write(at.bytes, bytes.bytes());
 }
 
-void Refcounts::drop_clean(uint64_t keep) {
+void Refcounts::drop_clean(uint64_t keep, uint64_t keep_too) {
   std::erase_if(blocks_, [&](const auto& entry) {
-    return entry.first != keep && !entry.second.dirty && has_block(entry.first);
+    return entry.first != keep && entry.first != keep_too && !entry.second.dirty &&
+           has_block(entry.first);
   });
 }
 

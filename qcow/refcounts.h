@@ -27,6 +27,7 @@ class Refcounts {
 
   uint64_t blocks_max() const { return table_.size(); }
   bool has_block(uint64_t index) const { return index < table_.size() && table_[index] != 0; }
+  HostOffset block_offset(uint64_t index) const { return {table_[index]}; }
   HostOffset table_offset() const { return table_offset_; }
   uint64_t table_clusters() const {
     return table_.size() / geometry_.refcount_table_entries_per_cluster();
@@ -59,8 +60,8 @@ class Refcounts {
   /// Writes a whole new, larger table with the old entries and `added`; it becomes the table here.
   io::Task<void> write_new_table(HostOffset at, uint64_t clusters, std::vector<NewBlock> added);
 
-  /// Forgets clean blocks other than `keep`.
-  void drop_clean(uint64_t keep);
+  /// Forgets clean blocks other than these two.
+  void drop_clean(uint64_t keep, uint64_t keep_too);
 
  private:
   struct Block {

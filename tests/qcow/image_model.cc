@@ -32,7 +32,7 @@ void ImageModel::create(const std::string& name, Shape shape) {
 
 void ImageModel::open(const std::string& name, qcow::ImageOptions options) {
   name_ = name;
-  image_ = run(qcow::Image::open(runtime(), file(name), std::move(options)));
+  image_ = run(qcow::Image::open(faulty_runtime(), file(name), std::move(options)));
   cluster_bytes_ = image_->header().geometry().cluster_bytes();
 }
 
@@ -104,6 +104,12 @@ void ImageModel::expect_valid(const std::string& name) {
   const std::string text = check(name);
   EXPECT_NE(text.find("No errors were found"), std::string::npos) << text;
   const Bytes seen = qemu_content(name);
+  const qcow::Geometry geometry = header(name).geometry();
+  EXPECT_LE(file_bytes(file(name)),
+            (geometry.clusters_without_refcounts() + geometry.refcount_table_clusters() + 2 +
+             2 * geometry.clusters_without_refcounts() / geometry.refcounts_per_block()) *
+                geometry.cluster_bytes())
+      << "LT10";
   // qemu cuts a disk to whole sectors.
   ASSERT_EQ(seen.size(), model_.size() / 512 * 512);
   EXPECT_TRUE(std::equal(seen.begin(), seen.end(), model_.begin()))

@@ -8,6 +8,7 @@
 #include "qcow/create.h"
 #include "qcow/image.h"
 #include "tests/qcow/image_files.h"
+#include "tests/support/faulty_file_system.h"
 
 /// A writable image beside a flat model of its disk: every operation goes to both, and every answer
 /// is compared. qemu's tools have the last word.
@@ -23,6 +24,12 @@ class ImageModel : public ImageFiles {
   };
 
   void TearDown() override;
+
+  /// The runtime that images are opened with: files that ask faults_ first.
+  io::Runtime faulty_runtime() {
+    const io::Runtime real = runtime();
+    return {real.executor, real.clock, faulty_files_, real.buffers, real.random};
+  }
 
   /// Makes an image; its model starts as the parent's disk, cut or grown.
   void create(const std::string& name, Shape shape);
@@ -51,6 +58,8 @@ class ImageModel : public ImageFiles {
 
   uint64_t random_below(uint64_t end) { return end == 0 ? 0 : random_() % end; }
 
+  support::FileFaults faults_;
+  support::FaultyFileSystem faulty_files_{runtime().files, faults_};
   std::unique_ptr<qcow::Image> image_;
   std::string name_;
   Bytes model_;

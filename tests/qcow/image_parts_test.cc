@@ -1,0 +1,142 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include "io/task_scope.h"
+#include "qcow/partial_clusters.h"
+#include "qcow/range_queue.h"
+#include "qcow/retained_clusters.h"
+#include "qcow/zero_check.h"
+#include "tests/support/ring_fixture.h"
+
+namespace qcow {
+namespace {
+
+TEST(ZeroCheck, FindsEverySingleByte) {
+  std::vector<std::byte> bytes(5000);
+  for (const size_t size :
+       {size_t{0}, size_t{1}, size_t{63}, size_t{64}, size_t{700}, size_t{4096}, bytes.size()}) {
+    const std::span<std::byte> part = std::span(bytes).first(size);
+    EXPECT_TRUE(is_zero(part));
+    for (size_t i = 0; i < size; i += 13) {
+      part[i] = std::byte{1};
+      EXPECT_FALSE(is_zero(part)) << i << " of " << size;
+      part[i] = std::byte{0};
+    }
+    if (size == 0) continue;
+    part[size - 1] = std::byte{0x80};
+    EXPECT_FALSE(is_zero(part));
+    part[size - 1] = std::byte{0};
+  }
+}
+
+TEST(RetainedClusters, GiveEachGuestClusterItsOwnHostClusterOnce) {
+  RetainedClusters retained;
+  std::map<uint64_t, uint64_t> model;
+  std::mt19937_64 random(7);
+  for (int i = 0; i < 20'000; ++i) {
+    const uint64_t guest = random() % 500;
+    if (random() % 2 == 0 && !model.contains(guest)) {
+      const uint64_t host = random() % 3 == 0 ? random() % 10'000 : guest + 1000;
+      retained.add(guest, host);
+      model[guest] = host;
+    } else {
+      const auto own = retained.take(guest);
+      ASSERT_EQ(own.has_value(), model.contains(guest));
+      if (own) {
+        ASSERT_EQ(*own, model[guest]);
+      }
+      model.erase(guest);
+    }
+  }
+  uint64_t left = 0;
+  for (const auto& run : retained.take_all()) left += run.count;
+  EXPECT_EQ(left, model.size());
+  EXPECT_TRUE(retained.empty());
+}
+
+class PartialClustersTest : public support::RingTest {
+ protected:
+  PartialClusters partials_{runtime().buffers, 4096, 3 * 4096 + 100};
+};
+
+TEST_F(PartialClustersTest, AreCompleteWhenTheRangesMeet) {
+  PartialCluster& partial = partials_.get(1);
+  const std::vector<std::byte> bytes(4096, std::byte{1});
+  const std::span<const std::byte> all(bytes);
+  partial.put(0, all.first(10));
+  partial.put(20, all.first(10));
+  partial.put(40, all.first(10));
+  EXPECT_EQ(partial.valid.size(), 3u);
+  partial.put(5, all.first(30));
+  EXPECT_EQ(partial.valid, (std::vector<ByteRange>{{0, 35}, {40, 50}}));
+  EXPECT_EQ(partial.gaps(), (std::vector<ByteRange>{{35, 40}, {50, 4096}}));
+  partial.put(50, all.first(4096 - 50));
+  EXPECT_FALSE(partial.complete());
+  partial.put_zeroes(35, 5);
+  EXPECT_TRUE(partial.complete());
+  EXPECT_TRUE(partial.gaps().empty());
+}
+
+TEST_F(PartialClustersTest, PastTheEndOfTheDiskAreValidZeroes) {  // WP5
+  EXPECT_EQ(partials_.get(3).valid, (std::vector<ByteRange>{{100, 4096}}));
+}
+
+TEST_F(PartialClustersTest, OverlayOnlyWhatIsValid) {
+  const std::vector<std::byte> ones(100, std::byte{1});
+  partials_.get(0).put(4000, std::span<const std::byte>(ones).first(96));
+  partials_.get(1).put(10, std::span<const std::byte>(ones).first(5));
+  std::vector<std::byte> read(200, std::byte{9});
+  partials_.overlay(4090, read);
+  EXPECT_EQ(read[5], std::byte{1});
+  EXPECT_EQ(read[6], std::byte{9});
+  EXPECT_EQ(read[16], std::byte{1});
+  EXPECT_EQ(read[21], std::byte{9});
+}
+
+TEST_F(PartialClustersTest, OldestComeFirst) {
+  for (const uint64_t cluster : {5, 2, 9, 1}) partials_.get(cluster % 3 + cluster * 10);
+  EXPECT_EQ(partials_.oldest(2), (std::vector<uint64_t>{22, 52}));
+}
+
+class RangeQueueTest : public support::RingTest {
+ protected:
+  io::Task<void> enter_and_stay(uint64_t first, uint64_t count, RangeQueue::Access access,
+                                int number, io::Event& leave) {
+    const RangeQueue::Hold hold = co_await queue_.enter(first, count, access);
+    order_.push_back(number);
+    co_await leave.wait();
+  }
+  io::Task<void> turn() {
+    co_await io::sleep(ring(), runtime().clock, std::chrono::milliseconds(1));
+  }
+
+  RangeQueue queue_{runtime().executor};
+  std::vector<int> order_;
+};
+
+TEST_F(RangeQueueTest, OverlappingOnesEnterInOrderOfArrival) {
+  io::Event first(runtime().executor), second(runtime().executor);
+  io::TaskScope scope;
+  using Access = RangeQueue::Access;
+  scope.spawn(enter_and_stay(0, 10, Access::exclusive, 1, first));
+  scope.spawn(enter_and_stay(5, 10, Access::exclusive, 2, second));  // waits for 1
+  scope.spawn(enter_and_stay(12, 1, Access::shared, 3, second));     // waits for 2
+  scope.spawn(enter_and_stay(20, 1, Access::exclusive, 4, second));  // free
+  scope.spawn(enter_and_stay(0, 1, Access::shared, 5, second));      // waits for 1
+  scope.spawn(enter_and_stay(0, 1, Access::shared, 6, second));      // beside 5
+  EXPECT_EQ(order_, (std::vector<int>{1, 4}));
+  first.set();
+  run(turn());
+  EXPECT_EQ(order_, (std::vector<int>{1, 4, 2, 5, 6}));
+  second.set();
+  run(turn());
+  EXPECT_EQ(order_, (std::vector<int>{1, 4, 2, 5, 6, 3}));
+  run(scope.join());
+  EXPECT_EQ(queue_.size(), 0u);
+}
+
+}  // namespace
+}  // namespace qcow
