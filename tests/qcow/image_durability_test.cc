@@ -1,0 +1,381 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "io/task_scope.h"
+#include "qcow/check.h"
+#include "tests/qcow/image_model.h"
+
+namespace qcow {
+namespace {
+
+using qcow_test::Bytes;
+
+constexpr uint64_t kCluster = 65536;
+
+int error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const std::system_error& error) {
+    return error.code().value();
+  }
+  return 0;
+}
+
+/// Images whose file fails (X9).
+class ImageFailures : public qcow_test::ImageModel {
+ protected:
+  void expect_final(int error) {
+    EXPECT_EQ(error_of([&] { flush(); }), error);
+    EXPECT_EQ(error_of([&] { write(0, Bytes(512, std::byte{1})); }), error);
+    EXPECT_EQ(error_of([&] { zero(0, kCluster); }), error);
+    EXPECT_EQ(error_of([&] { run(image_->seal()); }), error);
+    ASSERT_NE(image_->failure(), nullptr);
+    EXPECT_EQ(error_of([&] { std::rethrow_exception(image_->failure()); }), error);
+    EXPECT_EQ(error_of([&] { close(); }), error);
+    image_.reset();
+  }
+  void fail_from_now(std::string verb, int error, uint64_t offset_min = 0) {
+    faults_.fail = [=](const support::FileCall& call) {
+      return call.verb == verb && call.offset >= offset_min ? error : 0;
+    };
+  }
+};
+
+TEST_F(ImageFailures, OfADataWriteIsFinal) {
+  create("a.qcow2", {.size = 8 << 20});
+  open("a.qcow2");
+  fail_from_now("write", ENOSPC);
+  write(0, Bytes(kCluster, std::byte{1}));  // accepted: the failure comes later
+  EXPECT_EQ(error_of([&] { flush(); }), ENOSPC);
+  faults_.fail = {};
+  expect_final(ENOSPC);
+  EXPECT_NE(check("a.qcow2").find("No errors were found"), std::string::npos);
+}
+
+TEST_F(ImageFailures, OfASyncIsFinalAndNeverRetried) {  // DU7
+  create("a.qcow2", {.size = 8 << 20});
+  open("a.qcow2");
+  write(0, Bytes(kCluster, std::byte{1}));
+  fail_from_now("sync", EIO);
+  EXPECT_EQ(error_of([&] { flush(); }), EIO);
+  faults_.fail = {};
+  expect_final(EIO);
+}
+
+TEST_F(ImageFailures, OfMetadataIsFoundInTheBackground) {
+  create("a.qcow2", {.size = 8 << 20});
+  ImageOptions options;
+  options.commit_interval = std::chrono::milliseconds(5);
+  open("a.qcow2", options);
+  write(0, Bytes(kCluster, std::byte{1}));
+  fail_from_now("sync", EDQUOT);
+  for (int i = 0; i < 200 && !image_->failure(); ++i) {
+    run(io::sleep(ring(), runtime().clock, std::chrono::milliseconds(5)));
+  }
+  expect_final(EDQUOT);
+}
+
+TEST_F(ImageFailures, OfAllocatingAheadIsNone) {
+  create("a.qcow2", {.size = 8 << 20});
+  open("a.qcow2");
+  fail_from_now("allocate", ENOSPC);
+  write(0, Bytes(8 << 20, std::byte{1}));
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST_F(ImageFailures, AtEveryCallOnceNeverHarmTheImage) {
+  for (const int error : {EIO, ENOSPC}) {
+    for (int victim = 0;; ++victim) {
+      const std::string name = fmt::format("{}-{}.qcow2", error, victim);
+      faults_.fail = {};
+      create(name, {.size = 1 << 20, .cluster_bits = 12});
+      int calls = 0;
+      faults_.fail = [&](const support::FileCall& call) {
+        return call.verb != "read" && call.verb != "allocate" && calls++ == victim ? error : 0;
+      };
+      bool failed = false;
+      try {
+        open(name);
+        write_random(100, 200'000);
+        flush();
+        zero(5000, 100'000);
+        write_random(6000, 50'000);
+        flush();
+        run(image_->seal());
+        close();
+      } catch (const std::system_error& failure) {
+        failed = true;
+        EXPECT_EQ(failure.code().value(), error);
+      }
+      if (image_) run(image_->abandon());
+      image_.reset();
+      faults_.fail = {};
+      const CheckResult result = run(qcow::check(runtime(), file(name), CheckOptions()));
+      EXPECT_EQ(result.corruptions, 0u) << name << " call " << victim;
+      EXPECT_EQ(result.shared_clusters, 0u);
+      if (!failed) {
+        EXPECT_GT(victim, 10);
+        EXPECT_TRUE(result.clean());
+        break;
+      }
+    }
+  }
+}
+
+/// What a power cut may leave: everything that a finished sync covered, and any part of the rest.
+class ImagePowerCut : public qcow_test::ImageModel {
+ protected:
+  struct Write {
+    uint64_t offset = 0;
+    Bytes bytes;
+    uint64_t resize = 0;  // when bytes is empty
+  };
+
+  void SetUp() override {
+    faults_.wrote = [this](uint64_t offset, std::span<const std::byte> bytes) {
+      pending_.push_back({offset, Bytes(bytes.begin(), bytes.end()), 0});
+    };
+    faults_.resized = [this](uint64_t size) { pending_.push_back({0, {}, size}); };
+    faults_.sync_begins = [this] { covered_ = pending_.size(); };
+    faults_.sync_done = [this] {
+      for (size_t i = 0; i < covered_; ++i) apply(durable_, pending_[i]);
+      pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(covered_));
+      covered_ = 0;
+      cut();
+    };
+  }
+
+  static void apply(Bytes& file, const Write& write) {
+    if (write.bytes.empty()) {
+      file.resize(write.resize);
+      return;
+    }
+    file.resize(std::max<size_t>(file.size(), write.offset + write.bytes.size()));
+    std::copy(write.bytes.begin(), write.bytes.end(),
+              file.begin() + static_cast<ptrdiff_t>(write.offset));
+  }
+  /// The same, but torn between sectors.
+  void apply_torn(Bytes& file, const Write& write) {
+    if (write.bytes.empty()) return;
+    for (size_t at = 0; at < write.bytes.size(); at += 512) {
+      if (random_() % 2 == 0) continue;
+      const size_t length = std::min<size_t>(512, write.bytes.size() - at);
+      Write sector{write.offset + at,
+                   Bytes(write.bytes.begin() + static_cast<ptrdiff_t>(at),
+                         write.bytes.begin() + static_cast<ptrdiff_t>(at + length)),
+                   0};
+      apply(file, sector);
+    }
+  }
+
+  /// A state in which each write that no sync covers is there, or is not, or is torn.
+  Bytes state(unsigned kind) {
+    Bytes file = durable_;
+    for (const Write& write : pending_) {
+      if (kind == 0) continue;                                  // none
+      if (kind == 1) apply(file, write);                        // all
+      if (kind == 2 && random_() % 2 == 0) apply(file, write);  // some
+      if (kind == 3) apply_torn(file, write);
+      if (kind == 4 && !write.bytes.empty() && write.bytes.size() <= 4096) apply(file, write);
+      if (kind == 5 && write.bytes.size() > 4096) apply(file, write);
+    }
+    return file;
+  }
+
+  /// Judges states at this moment; flushed_ must read back, byte by byte, or what came later.
+  void cut() {
+    if (!watching_) return;
+    for (unsigned kind = 0; kind < 6; ++kind) {
+      states_.push_back({state(kind), flushed_, later_});
+    }
+  }
+
+  void judge_states() {
+    faults_ = support::FileFaults();
+    for (size_t i = 0; i < states_.size(); ++i) {
+      qcow_test::write_file(file("cut.qcow2"), states_[i].file);
+      const CheckResult result = run(qcow::check(runtime(), file("cut.qcow2"), CheckOptions()));
+      ASSERT_EQ(result.corruptions, 0u) << "state " << i << ": " << result.findings.front();
+      ASSERT_EQ(result.shared_clusters, 0u) << "state " << i;
+      if (i % 25 == 0) {
+        const std::string text = support::run_command("qemu-img check " + file("cut.qcow2")).output;
+        ASSERT_EQ(text.find("ERROR"), std::string::npos) << text;
+      }
+      expect_no_loss(states_[i], varve_content("cut.qcow2"), i);
+      if (i % 5 == 0) expect_recovery(states_[i], i);
+    }
+  }
+
+  struct State {
+    Bytes file;
+    Bytes flushed;             // the disk at the last flush that had returned
+    std::vector<Bytes> later;  // the disk after each operation since
+  };
+
+  void expect_no_loss(const State& state, const Bytes& disk, size_t number) {
+    for (size_t at = 0; at < disk.size(); at += 512) {
+      const auto same = [&](const Bytes& version) {
+        const size_t length = std::min<size_t>(512, disk.size() - at);
+        return std::equal(disk.begin() + static_cast<ptrdiff_t>(at),
+                          disk.begin() + static_cast<ptrdiff_t>(at + length),
+                          version.begin() + static_cast<ptrdiff_t>(at));
+      };
+      if (same(state.flushed)) continue;
+      ASSERT_TRUE(std::any_of(state.later.begin(), state.later.end(), same))
+          << "state " << number << ": the sector at " << at << " holds no version that it had";
+    }
+  }
+
+  /// DU9: the state opens for writing, takes data, and is left without a leak.
+  void expect_recovery(const State& state, size_t number) {
+    model_ = varve_content("cut.qcow2");
+    open("cut.qcow2");
+    write(1000, qcow_test::random_bytes(random_, 100'000));
+    expect_reads_as_model();
+    close();
+    const CheckResult result = run(qcow::check(runtime(), file("cut.qcow2"), CheckOptions()));
+    EXPECT_EQ(result.corruptions, 0u) << number;
+    EXPECT_EQ(result.shared_clusters, 0u) << number;
+    EXPECT_EQ(result.leaks, 0u) << number << " of " << state.file.size() << " bytes";
+    EXPECT_TRUE(varve_content("cut.qcow2") == model_) << number;
+  }
+
+  void storm(const Shape& shape, int rounds) {
+    create("a.qcow2", shape);
+    durable_ = qcow_test::read_file(file("a.qcow2"));
+    ImageOptions options;
+    options.lock = false;
+    options.commit_interval = std::chrono::milliseconds(3);
+    open("a.qcow2", options);
+    flushed_ = model_;
+    watching_ = true;
+    for (int i = 0; i < rounds; ++i) {
+      const uint64_t offset = random_below(shape.size) / 512 * 512;
+      const uint64_t length =
+          std::min(random_below(6 * cluster_bytes_) / 512 * 512 + 512, shape.size - offset);
+      // The model knows the operation before any of it can be on the disk.
+      Bytes next = model_;
+      const unsigned kind = static_cast<unsigned>(random_below(6));
+      Bytes bytes = kind == 0 ? Bytes(length) : qcow_test::random_bytes(random_, length);
+      std::copy(bytes.begin(), bytes.end(), next.begin() + static_cast<ptrdiff_t>(offset));
+      later_.push_back(std::move(next));
+      if (kind == 0) {
+        zero(offset, length);
+      } else {
+        write(offset, std::move(bytes));
+      }
+      if (i % 7 == 6) cut();
+      if (i % 10 == 9) {
+        flush();
+        flushed_ = model_;
+        later_.clear();
+        cut();
+      }
+    }
+    close();
+    flushed_ = model_;
+    later_.clear();
+    cut();
+    watching_ = false;
+    judge_states();
+  }
+
+  Bytes durable_;
+  std::vector<Write> pending_;
+  size_t covered_ = 0;
+  bool watching_ = false;
+  Bytes flushed_;
+  std::vector<Bytes> later_;
+  std::vector<State> states_;
+};
+
+TEST_F(ImagePowerCut, LeavesAValidImageWithEverythingFlushed) {
+  storm({.size = 400'000, .cluster_bits = 12}, 60);
+}
+
+TEST_F(ImagePowerCut, SparesTinyClustersWhoseTablesGrow) {
+  storm({.size = 200'000, .cluster_bits = 9, .refcount_order = 6}, 60);
+}
+
+TEST_F(ImagePowerCut, NeverUncoversAParent) {
+  faults_ = support::FileFaults();
+  create("parent.qcow2", {.size = 300'032, .cluster_bits = 12});
+  open("parent.qcow2");
+  write_random(0, 300'032);
+  close();
+  SetUp();
+  storm({.size = 320'000, .cluster_bits = 12, .parent = "parent.qcow2"}, 60);
+}
+
+class ImageSeal : public qcow_test::ImageModel {};
+
+TEST_F(ImageSeal, RefusesWritesAndGoesOnReading) {  // D7, PU1
+  create("a.qcow2", {.size = 2 << 20});
+  open("a.qcow2");
+  write_random(1000, 1 << 20);
+  const SealedImage sealed = run(image_->seal());
+  EXPECT_EQ(sealed.file_bytes, qcow_test::file_bytes(file("a.qcow2")));
+  EXPECT_EQ(error_of([&] { write(0, Bytes(1)); }), EPERM);
+  model_[0] = std::byte{0};
+  EXPECT_EQ(error_of([&] { discard(0, 1); }), EPERM);
+  flush();
+  expect_reads_as_model();
+  Sha256 hash{};
+  hash[5] = std::byte{42};
+  run(image_->publish_header(hash, 1'700'000'000));
+  run(image_->publish_header(hash, 1'700'000'000));
+  close();
+  expect_valid("a.qcow2");
+  const Header published = header("a.qcow2");
+  EXPECT_TRUE(published.sealed());
+  ASSERT_TRUE(published.record);
+  EXPECT_TRUE(published.record->published());
+  EXPECT_EQ(published.record->manifest_hash, hash);
+  EXPECT_EQ(published.record->publish_time, 1'700'000'000u);
+  EXPECT_NE(qcow_test::refusal_of([&] { open("a.qcow2"); }), "(not refused)");
+}
+
+TEST_F(ImageSeal, WaitsForWritesUnderWay) {
+  create("a.qcow2", {.size = 4 << 20});
+  open("a.qcow2");
+  auto both = [&](io::TaskScope& scope) -> io::Task<void> {
+    for (int i = 0; i < 16; ++i) {
+      scope.spawn(write_task(static_cast<uint64_t>(i) * 100'000, Bytes(50'000, std::byte{3})));
+    }
+    co_await image_->seal();
+  };
+  run(io::run_scoped(both));
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST_F(ImageSeal, FlushesShareACommit) {
+  create("a.qcow2", {.size = 4 << 20});
+  open("a.qcow2");
+  write(0, Bytes(1 << 20, std::byte{1}));
+  auto many = [&](io::TaskScope& scope) -> io::Task<void> {
+    for (int i = 0; i < 20; ++i) scope.spawn(image_->flush());
+    co_return;
+  };
+  run(io::run_scoped(many));
+  EXPECT_LE(image_->counters().commits, 2u);
+  const uint64_t commits = image_->counters().commits;
+  flush();
+  EXPECT_EQ(image_->counters().commits, commits) << "nothing changed, nothing written";
+  close();
+}
+
+TEST_F(ImageSeal, AbandonedImagesStopAtOnce) {
+  create("a.qcow2", {.size = 4 << 20});
+  open("a.qcow2");
+  write(0, Bytes(1 << 20, std::byte{1}));
+  run(image_->abandon());
+  EXPECT_EQ(error_of([&] { write(0, Bytes(1)); }), ECANCELED);
+  image_.reset();
+  EXPECT_EQ(run(qcow::check(runtime(), file("a.qcow2"), CheckOptions())).corruptions, 0u);
+}
+
+}  // namespace
+}  // namespace qcow
