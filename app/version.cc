@@ -13,8 +13,8 @@ std::string version_text() {
   } catch (const std::exception& failure) {
     tier = fmt::format("not available: {}", failure.what());
   }
-  return fmt::format("varve {}\nio_uring tier: {}\nliburing {}.{}, SQLite {}\n", VARVE_VERSION,
-                     tier, IO_URING_VERSION_MAJOR, IO_URING_VERSION_MINOR, sqlite3_libversion());
+  return fmt::format("varve {}\nio_uring tier: {}\nliburing {}, SQLite {}\n", VARVE_VERSION, tier,
+                     VARVE_LIBURING_VERSION, sqlite3_libversion());
 }
 
 }  // namespace app
