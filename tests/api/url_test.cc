@@ -1,0 +1,39 @@
+#include "api/url.h"
+
+#include <gtest/gtest.h>
+
+namespace {
+
+using api::percent_decoded;
+using api::Query;
+using api::Target;
+
+TEST(PercentDecoded, DecodesOnceAndLeavesWhatIsNoEscape) {
+  EXPECT_EQ(percent_decoded("a%20b%2Fc"), "a b/c");
+  EXPECT_EQ(percent_decoded("100%2525"), "100%25");
+  EXPECT_EQ(percent_decoded("%zz%4"), "%zz%4");
+  EXPECT_EQ(percent_decoded("%"), "%");
+  EXPECT_EQ(percent_decoded("a+b"), "a+b");
+  EXPECT_EQ(percent_decoded("B%C3%BCro"), "Büro");
+}
+
+TEST(QueryText, FirstValueWinsAndEmptyIsAbsent) {
+  const Query query("a=1&b=x+y%2B&a=2&c&=d&e=f=g");
+  EXPECT_EQ(query.get("a"), "1");
+  EXPECT_EQ(query.get("b"), "x y+");
+  EXPECT_EQ(query.get("c"), "");
+  EXPECT_EQ(query.get("e"), "f=g");
+  EXPECT_EQ(query.get("nothing"), "");
+}
+
+TEST(TargetText, IsPathSegmentsAndQuery) {
+  const Target target("/api/v1/x%2Fy/?q=1#part");
+  EXPECT_EQ(target.path, "/api/v1/x%2Fy/");
+  EXPECT_EQ(target.segments, (std::vector<std::string>{"api", "v1", "x/y", ""}));
+  EXPECT_EQ(target.query.get("q"), "1");
+  EXPECT_TRUE(Target("").segments.empty());
+  EXPECT_TRUE(Target("*").segments.empty());
+  EXPECT_EQ(Target("/?a=b?c").query.get("a"), "b?c");
+}
+
+}  // namespace
