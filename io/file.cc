@@ -21,7 +21,7 @@ Task<std::string> read_text(FileSystem& files, std::string path, size_t bytes_ma
   co_return text;
 }
 
-Task<void> replace_text(FileSystem& files, std::string path, std::string_view text, OpenMode mode) {
+Task<void> replace_text(FileSystem& files, std::string path, std::string text, OpenMode mode) {
   const std::string temporary = path + ".new";
   const auto left_over = co_await files.status(temporary, false);
   if (left_over) co_await files.remove(temporary);

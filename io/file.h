@@ -133,7 +133,7 @@ Task<std::string> read_text(FileSystem& files, std::string path, size_t bytes_ma
 
 /// Puts `text` under `path` so that a crash leaves the old or the new file, never a mixture:
 /// temporary file, fsync, rename, fsync of the directory. `mode` is that of the new file.
-Task<void> replace_text(FileSystem& files, std::string path, std::string_view text,
+Task<void> replace_text(FileSystem& files, std::string path, std::string text,
                         OpenMode mode = OpenMode::create_new);
 
 /// "/a/b" of "/a/b/c".
