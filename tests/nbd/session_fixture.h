@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -63,12 +65,17 @@ class SessionTest : public support::RingTest {
                              uint64_t cookie = 7) {
     return wire::join(request(Command::write, offset, payload.size(), flags, cookie), payload);
   }
+  /// Bytes that differ from any near them; the same for the same seed.
   static Bytes pattern(size_t size, uint32_t seed = 1) {
+    constexpr size_t kTileBytes = 65521;  // a prime: tiles never line up with clusters
     Bytes bytes(size);
     uint32_t state = seed * 2654435761u + 1;
-    for (std::byte& byte : bytes) {
+    for (std::byte& byte : std::span(bytes).first(std::min(size, kTileBytes))) {
       state = state * 1664525 + 1013904223;
       byte = static_cast<std::byte>(state >> 24);
+    }
+    for (size_t at = kTileBytes; at < size; at += kTileBytes) {
+      std::memcpy(bytes.data() + at, bytes.data(), std::min(kTileBytes, size - at));
     }
     return bytes;
   }
@@ -100,8 +107,8 @@ class SessionTest : public support::RingTest {
     return bytes;
   }
   Bytes on_device(uint64_t offset, size_t length) {
-    const auto from = memory_.bytes().begin() + offset;
-    return Bytes(from, from + length);
+    const auto from = memory_.bytes().subspan(offset, length);
+    return Bytes(from.begin(), from.end());
   }
   /// The connection still serves.
   void expect_alive(wire::Client& client) {

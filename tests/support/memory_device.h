@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
+#include <new>
+#include <span>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -15,15 +19,19 @@
 namespace support {
 
 /// A block device in memory that knows, cluster by cluster, what was written and what is zero: the
-/// model against which sessions are tested.
+/// model against which sessions are tested. Memory that was never written takes none, so disks may
+/// be large.
 class MemoryDevice : public io::BlockDevice {
  public:
   enum class Cluster : uint8_t { unallocated, zero, data, parent_data };
 
   explicit MemoryDevice(uint64_t size, uint32_t cluster_bytes = 65536)
       : cluster_bytes_(cluster_bytes),
-        bytes_(size),
-        clusters_((size + cluster_bytes - 1) / cluster_bytes, Cluster::unallocated) {}
+        memory_(static_cast<std::byte*>(std::calloc(size, 1))),
+        bytes_(memory_.get(), size),
+        clusters_((size + cluster_bytes - 1) / cluster_bytes, Cluster::unallocated) {
+    if (!memory_) throw std::bad_alloc();
+  }
 
   uint64_t size() const override { return bytes_.size(); }
   uint32_t preferred_block_size() const override { return cluster_bytes_; }
@@ -43,7 +51,7 @@ class MemoryDevice : public io::BlockDevice {
     if (mode == io::ZeroMode::fast_or_fail && touches_part_of_data(offset, length)) {
       throw std::system_error(ENOTSUP, std::generic_category(), "zero a part of a cluster fast");
     }
-    std::memset(bytes_.data() + offset, 0, length);
+    clear(offset, length);
     mark_zero(offset, length, mode == io::ZeroMode::no_hole ? Cluster::data : Cluster::zero);
     co_return;
   }
@@ -78,7 +86,7 @@ class MemoryDevice : public io::BlockDevice {
     std::memset(bytes_.data() + offset, fill, length);
     mark(offset, length, kind);
   }
-  std::vector<std::byte>& bytes() { return bytes_; }
+  std::span<std::byte> bytes() { return bytes_; }
 
   std::vector<size_t> write_sizes;
   uint64_t misplaced_writes = 0;  ///< buffers whose address does not suit their offset
@@ -97,6 +105,16 @@ class MemoryDevice : public io::BlockDevice {
         break;
     }
     return {0, false, 2};
+  }
+  /// Touches only what may hold other bytes than zeroes.
+  void clear(uint64_t offset, uint64_t length) {
+    for (const uint64_t end = offset + length; offset < end;) {
+      const uint64_t next = std::min(end, (offset / cluster_bytes_ + 1) * cluster_bytes_);
+      if (!describe(clusters_[offset / cluster_bytes_]).zero) {
+        std::memset(bytes_.data() + offset, 0, next - offset);
+      }
+      offset = next;
+    }
   }
   void mark(uint64_t offset, uint64_t length, Cluster as) {
     if (length == 0) return;
@@ -121,8 +139,12 @@ class MemoryDevice : public io::BlockDevice {
     return false;
   }
 
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
   uint32_t cluster_bytes_;
-  std::vector<std::byte> bytes_;
+  std::unique_ptr<std::byte, Free> memory_;
+  std::span<std::byte> bytes_;
   std::vector<Cluster> clusters_;
 };
 
