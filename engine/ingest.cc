@@ -10,6 +10,7 @@
 #include "io/file.h"
 #include "io/log.h"
 #include "qcow/chain.h"
+#include "qcow/check.h"
 #include "qcow/create.h"
 #include "qcow/image.h"
 #include "qcow/uuid.h"
@@ -191,6 +192,7 @@ io::Task<SealedImage> Ingest::seal() {
     co_await export_->seal();
     const qcow::SealedImage image = co_await filling_->image().seal();
     filling_->note_stored();
+    co_await require_clean();
     const auto status = co_await data_.files.status(spec_.path);
     sealed.file_bytes = image.file_bytes;
     sealed.allocated_bytes = status ? status->allocated_bytes : 0;
@@ -198,6 +200,18 @@ io::Task<SealedImage> Ingest::seal() {
   co_await io::call_on(data_.executor, home_.executor, there);
   sealed.counters = counters();
   co_return sealed;
+}
+
+/// PU3: the checker shares no code with the writer.
+io::Task<void> Ingest::require_clean() {
+  const std::string name = file_name_of(spec_.path);
+  const auto file = co_await data_.files.open(spec_.path, io::OpenMode::read_only);
+  const qcow::CheckResult result = co_await qcow::check(*file, name, qcow::CheckOptions());
+  if (result.clean() && result.shared_clusters == 0) co_return;
+  throw std::runtime_error(
+      fmt::format("\"{}\" is not sound: {} errors, {} leaked and {} shared clusters; first: {}",
+                  name, result.corruptions, result.leaks, result.shared_clusters,
+                  result.findings.empty() ? "-" : result.findings.front()));
 }
 
 io::Task<void> Ingest::publish_header(Sha256 manifest_hash, Time published) {

@@ -87,6 +87,7 @@ class Ingest final : public nbd::ExportObserver {
 
   Ingest(io::Runtime home, io::Runtime data, IngestSpec spec);
   io::Task<void> open_there();
+  io::Task<void> require_clean();
   io::Task<void> retire_there();
 
   void connection_opened(nbd::Export&) override;

@@ -10,12 +10,21 @@
 #include "io/call_on.h"
 #include "io/log.h"
 #include "qcow/image.h"
+#include "qcow/layer.h"
 
 namespace engine {
 namespace {
 
 /// Writes seal and manifest hash into the header of one unpublished image (PU6).
 using PublishHeader = std::function<io::Task<void>(size_t disk, Sha256 manifest_hash)>;
+
+/// Whether PU6 was done before a crash.
+io::Task<bool> has_header(io::Runtime data, std::string path, Sha256 manifest_hash) {
+  const auto file = co_await data.files.open(path, io::OpenMode::read_only);
+  const std::string name = qcow::image_name_of(path);
+  const qcow::Header header = co_await qcow::read_header(*file, name);
+  co_return header.sealed() && header.record&& header.record->manifest_hash == manifest_hash;
+}
 
 /// PU6 and PU7 of one disk. A disk that was renamed before a crash has both behind it.
 io::Task<void> finish_image(Core& core, size_t disk, const DecidedImage& image,
@@ -140,6 +149,8 @@ io::Task<void> roll_forward(Core& core, Job job) {
   const auto published =
       static_cast<uint64_t>(job.completed_at.value_or(core.now()).time_since_epoch().count());
   const auto write_header = [&](std::string path, Sha256 hash) -> io::Task<void> {
+    const bool done = co_await has_header(data, path, hash);
+    if (done) co_return;
     qcow::ImageOptions options;
     options.repository_root = root;
     const auto image = co_await qcow::Image::open(data, path, options);
