@@ -5,6 +5,9 @@ import re
 import sys
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from support import run  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MAY_INCLUDE = {
     "io": {"io"},
@@ -59,4 +62,4 @@ class IncludeArrows(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    sys.exit(unittest.main(verbosity=2))
+    run.main()

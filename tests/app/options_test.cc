@@ -1,0 +1,160 @@
+#include "app/options.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "app/settings.h"
+
+namespace app {
+namespace {
+
+using namespace std::chrono_literals;
+
+template <class T>
+T parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "varve");
+  return std::get<T>(parse_command_line(static_cast<int>(arguments.size()), arguments.data()));
+}
+
+std::string refusal(std::vector<const char*> arguments) {
+  try {
+    parse<ServeOptions>(std::move(arguments));
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+class Config : public ::testing::Test {
+ protected:
+  Config() {
+    std::string pattern = std::filesystem::temp_directory_path() / "varve-app-XXXXXX";
+    directory_ = ::mkdtemp(pattern.data());
+    path_ = directory_ + "/varve.toml";
+  }
+  ~Config() override { std::filesystem::remove_all(directory_); }
+  void write(const std::string& text) const { std::ofstream(path_) << text; }
+  ServeOptions serve(std::vector<const char*> more = {}) const {
+    std::vector<const char*> arguments = {"serve", "--config", path_.c_str()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return parse<ServeOptions>(arguments);
+  }
+  std::string refused(const std::string& text) const {
+    write(text);
+    return refusal({"serve", "--config", path_.c_str()});
+  }
+  std::string directory_, path_;
+};
+
+TEST(Values, DurationsTakeTheirUnits) {
+  EXPECT_EQ(parse_duration("90s"), 90s);
+  EXPECT_EQ(parse_duration("10m"), 10min);
+  EXPECT_EQ(parse_duration("1h"), 1h);
+  EXPECT_EQ(parse_duration("250ms"), 250ms);
+  EXPECT_EQ(parse_duration("0"), 0s);
+  for (const char* wrong :
+       {"", "s", "90", "1 h", "-1s", "1y", "99999999999999999999s", "9999999999d"}) {
+    EXPECT_THROW(parse_duration(wrong), UsageError) << wrong;
+  }
+}
+
+TEST(Values, SizesArePowersOf1024) {
+  EXPECT_EQ(parse_size("512"), 512u);
+  EXPECT_EQ(parse_size("64K"), 65536u);
+  EXPECT_EQ(parse_size("16T"), uint64_t{1} << 44);
+  for (const char* wrong : {"", "K", "1.5G", "-1", "1X", "99999999999P"}) {
+    EXPECT_THROW(parse_size(wrong), UsageError) << wrong;
+  }
+}
+
+TEST(CommandLine, ServeNeedsNoOption) {
+  const auto options = parse<ServeOptions>({"serve"});
+  EXPECT_EQ(io::to_text(options.http), "127.0.0.1:8082");
+  ASSERT_EQ(options.nbd.size(), 2u);
+  EXPECT_EQ(io::to_text(options.nbd[0]), "127.0.0.1:10809");
+  EXPECT_EQ(io::to_text(options.nbd[1]), "[::1]:10809");
+  EXPECT_EQ(options.engine.ports->first, 10100);
+  EXPECT_EQ(options.engine.ports->last, 10200);
+  EXPECT_EQ(options.engine.node_url, "http://localhost:9081");
+  EXPECT_FALSE(options.engine.repository_path.empty());
+}
+
+TEST(CommandLine, EverySettingOfServeCanBeGiven) {
+  const auto options = parse<ServeOptions>(
+      {"serve", "--nbd",           "127.0.0.1:1", "--nbd",           "[::1]:2", "--ports",
+       "none",  "--targets",       "names",       "--node-url",      "",        "--stall",
+       "5s",    "--threads",       "3",           "--log-format",    "json",    "--log-level",
+       "debug", "--failed-images", "quarantine",  "--space-reserve", "10M"});
+  EXPECT_EQ(options.nbd.size(), 2u);
+  EXPECT_FALSE(options.engine.ports.has_value());
+  EXPECT_EQ(options.engine.targets, engine::TargetsMode::names);
+  EXPECT_EQ(options.engine.node_url, "");
+  EXPECT_EQ(options.engine.timeouts.stall, io::Duration(5s));
+  EXPECT_EQ(options.threads, 3u);
+  EXPECT_EQ(options.log.format, io::LogFormat::json);
+  EXPECT_EQ(options.engine.failed_images, engine::FailedImages::quarantine);
+  EXPECT_EQ(options.engine.space_reserve_bytes, 10u << 20);
+}
+
+TEST(CommandLine, AWrongValueIsRefusedWithItsOption) {
+  EXPECT_EQ(refusal({"serve", "--ports", "10200-10100"}),
+            "--ports: \"10100\" is not a number from 10200 to 65535");
+  EXPECT_EQ(refusal({"serve", "--targets", "both"}), "--targets: \"both\" is none of names, ports");
+  EXPECT_NE(refusal({"serve", "--http", "8082"}).find("--http: \"8082\" is not an address"),
+            std::string::npos);
+  EXPECT_NE(refusal({"serve", "--nonsense"}), "");
+}
+
+TEST(CommandLine, CreateNeedsASizeOrAParent) {
+  EXPECT_EQ(parse<CreateOptions>({"create", "x.qcow2", "10G"}).size_bytes, uint64_t{10} << 30);
+  EXPECT_EQ(parse<CreateOptions>({"create", "x.qcow2", "--backing", "y.qcow2"}).backing, "y.qcow2");
+  EXPECT_THROW(parse<CreateOptions>({"create", "x.qcow2"}), UsageError);
+  EXPECT_THROW(parse<CreateOptions>({"create"}), UsageError);
+}
+
+TEST(CommandLine, NbdTakesTheOptionsOfQemuNbd) {
+  const auto options = parse<NbdOptions>({"nbd", "x.qcow2", "-k", "/tmp/s", "-x", "disk", "-r"});
+  EXPECT_EQ(options.socket, "/tmp/s");
+  EXPECT_EQ(options.export_name, "disk");
+  EXPECT_TRUE(options.read_only);
+  EXPECT_EQ(parse<NbdOptions>({"nbd", "x.qcow2", "-p", "0", "-b", "::1"}).bind, "::1");
+  EXPECT_THROW(parse<NbdOptions>({"nbd", "x.qcow2", "-k", "s", "-p", "1"}), UsageError);
+}
+
+TEST(CommandLine, HelpAndVersionAreTexts) {
+  EXPECT_NE(parse<PrintText>({"--version"}).text.find("io_uring tier: "), std::string::npos);
+  EXPECT_NE(parse<PrintText>({"serve", "--help"}).text.find("--commit-interval"),
+            std::string::npos);
+  EXPECT_NE(parse<PrintText>({}).text.find("serve"), std::string::npos);
+}
+
+TEST_F(Config, SettingsAndSecretsAreReadAndOptionsWin) {
+  write(
+      "repository = \"/backup\"\nthreads = 2\nnbd = [\"127.0.0.1:0\", \"[::1]:0\"]\n"
+      "allow_plain = true\ncommit_interval = \"2s\"\n"
+      "[secrets.vc1]\nusername = \"u\"\npassword = \"p\"\n");
+  const auto options = serve({"--threads", "5"});
+  EXPECT_EQ(options.engine.repository_path, "/backup");
+  EXPECT_EQ(options.threads, 5u);
+  EXPECT_EQ(options.nbd.size(), 2u);
+  EXPECT_TRUE(options.allow_plain);
+  EXPECT_EQ(options.engine.commit_interval, io::Duration(2s));
+  EXPECT_EQ(options.engine.named_secrets.at("vc1").password, "p");
+}
+
+TEST_F(Config, MistakesAreNamedWithFileAndLine) {
+  EXPECT_EQ(refused("threads = 2\nthread = 3\n"), path_ + ":2: unknown setting \"thread\"");
+  EXPECT_EQ(refused("repository = [\"a\", \"b\"]\n"), path_ + ":1: \"repository\" takes one value");
+  EXPECT_EQ(refused("stall = \"soon\"\n"),
+            path_ + ": stall: \"soon\" is not understood; write it like 90s, 10m or 1h");
+  EXPECT_EQ(refused("[secrets.vc1]\nusername = \"u\"\n"),
+            path_ + ":1: secret \"vc1\" needs username and password");
+  EXPECT_NE(refused("threads = = 2\n").find(path_ + ":1: "), std::string::npos);
+  EXPECT_NE(refusal({"serve", "--config", "/nonexistent/varve.toml"}), "");
+}
+
+}  // namespace
+}  // namespace app
