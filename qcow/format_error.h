@@ -8,9 +8,9 @@ namespace qcow {
 
 /// An image that varve refuses, or metadata in it that contradict the format.
 ///
-/// The text is the image's name in quotes, a colon, and a sentence from section 7 of the QCOW2
-/// reference (docs/qcow2-writing.md, "Refusals"), for example
-/// `"a.qcow2": encrypted images are not supported (method 1)`.
+/// The text is the image's name in quotes, a colon and one sentence for the operator, for example
+/// `"a.qcow2": encrypted images are not supported (method 1)`. The sentences are numbered RF1–RF21;
+/// tests/qcow pins each by its number.
 class FormatError : public std::runtime_error {
  public:
   FormatError(std::string_view image_name, std::string_view text)
