@@ -48,6 +48,9 @@ io::Task<RepositoryTest> test_directory(Core& core, std::string id, RepositoryTy
                                         std::string directory) {
   RepositoryTest test;
   try {
+    // A test leaves nothing behind: the directory is made when the repository is registered.
+    const auto status = co_await core.files().status(directory);
+    if (!status) throw std::runtime_error(fmt::format("directory {} does not exist", directory));
     co_await prepare_repository(core.files(), type, directory);
     co_await try_storage(core.parts.home, directory);
     const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);

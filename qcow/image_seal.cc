@@ -129,6 +129,8 @@ io::Task<void> Image::publish_header(Sha256 manifest_hash, uint64_t publish_time
   co_await file_->write(0, bytes.bytes());
   co_await file_->sync();
   header_ = header;
+  // From here on it is a restore point: others may read it, nobody may write it (LK2).
+  lock_.become_reader();
 }
 
 }  // namespace qcow
