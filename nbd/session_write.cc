@@ -48,13 +48,15 @@ io::Task<bool> Session::receive_write(const Request& request, io::SteadyTime arr
 
 io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
   const Request& request = write->request;
+  if (write->given_up()) {  // its offset may be anything: no sum may be made of it
+    co_await inbox_.discard(request.length);
+    co_return;
+  }
   const uint64_t end = request.offset + request.length;
   const uint64_t block_bytes = export_.preferred_block_size();
   uint64_t offset = request.offset;
-  if (!write->given_up()) {
-    ++export_.counters().write_requests;
-    receiving_write_.emplace(export_);
-  }
+  ++export_.counters().write_requests;
+  receiving_write_.emplace(export_);
   while (offset < end && !write->given_up()) {
     const uint64_t next = piece_end(offset, end, block_bytes);
     io::Buffer piece = co_await acquire_piece(static_cast<size_t>(next - offset), offset);

@@ -45,6 +45,14 @@ TEST_P(SessionCommands, WritesPastTheEndFindNoSpace) {  // C2, C9, C7, Q4
   EXPECT_EQ(exported_->failure(), nullptr);
 }
 
+TEST_P(SessionCommands, OffsetsThatWrapAroundConsumeTheirPayload) {  // C2, section 4
+  wire::Client& client = connect_either();
+  expect_error(ask(client, write_request(~uint64_t{0} - 3, Bytes(70000))), WireError::enospc);
+  expect_error(ask(client, request(Command::write_zeroes, ~uint64_t{0}, 0xffffffff)),
+               WireError::enospc);
+  expect_alive(client);
+}
+
 TEST_P(SessionCommands, ReadOnlyExportTakesNoWrites) {  // C2, C7, C9, Q4
   make_export({.kind = ExportKind::point, .read_only = true});
   wire::Client& client = connect_either();
