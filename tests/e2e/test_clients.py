@@ -100,10 +100,10 @@ class SecondFull(ClientCase):
     def test_a_second_full_stands_alone_and_opens_a_generation(self):
         """A42 A29 full, incremental, full, incremental (fault D2)"""
         disks = self.vm_with_sources()
-        for kind in ("full", "incremental", "full", "incremental"):
+        for seed, kind in enumerate(("full", "incremental", "full", "incremental")):
             _, done = self.backup(disks, kind)
             self.assertEqual(self.modes(done), [kind, kind])
-            self.change(disks)
+            self.change(disks, seed)
         for disk in (0, 1):
             newest = self.images("vm", disk)
             self.assertEqual(len(newest), 2)

@@ -124,6 +124,17 @@ class Complete(HubCase):
         qemu.check(self.images("vm")[0])
         del idle
 
+    def test_the_next_incremental_starts_while_the_old_client_still_hangs_on(self):
+        """A19 A45 a leaked connection of the last job does not lock the new parent"""
+        self.register("vm", [MIB])
+        job = self.start("vm")
+        leaked = self.connect(job)
+        leaked.pwrite(b"first", 0)
+        self.complete_ok(job, "u/1", 0)
+        second = self.start("vm", "incremental")
+        self.assertEqual(bytes(self.connect(second).pread(5, 0)), b"first")
+        del leaked
+
     def test_after_the_jobs_end_the_export_is_gone_and_ports_come_back(self):
         """A11 4.6 rule 10"""
         self.register("vm", [MIB])

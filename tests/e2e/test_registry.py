@@ -174,8 +174,10 @@ class Repositories(HubCase):
 
     def test_a_path_that_does_not_work_fails_the_test_not_the_request(self):
         """A32 2.14 test"""
-        missing = {"type": "local", "config": {"path": str(self.dir / "missing" / "deeper")}}
-        answer = self.hub.api("POST", "/repositories/test", missing)
+        file = self.dir / "a-file"
+        file.write_text("no directory can be below this")
+        wrong = {"type": "local", "config": {"path": str(file / "deeper")}}
+        answer = self.hub.api("POST", "/repositories/test", wrong)
         self.assertEqual((answer.status, answer.body["success"]), (200, False), answer)
         self.assertEqual(answer.body["message"], "Repository test failed")
         self.assertTrue(answer.body["error_details"])

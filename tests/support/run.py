@@ -53,6 +53,14 @@ class _Result(unittest.TestResult):
             self.explanation += f"{subtest.id()}\n"
             self._bad(test, error)
 
+    def addExpectedFailure(self, test, error):
+        super().addExpectedFailure(test, error)
+        self.mark, self.explanation = SKIPPED, "known to fail: see the test's decorator"
+
+    def addUnexpectedSuccess(self, test):
+        super().addUnexpectedSuccess(test)
+        self.mark, self.explanation = FAILED, "works now: remove @expectedFailure"
+
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
         self.mark, self.explanation = SKIPPED, f"skipped: {reason}"
@@ -68,7 +76,7 @@ class _Runner:
         result = _Result()
         result.failfast = self.failfast
         suite(result)
-        bad = len({test.id() for test, _ in result.failures + result.errors})
+        bad = len({test.id() for test, _ in result.failures + result.errors}) + len(result.unexpectedSuccesses)
         print(f"{result.testsRun} run, {bad} failed, {len(result.skipped)} skipped", flush=True)
         return result
 
