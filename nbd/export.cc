@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 
 #include "io/log.h"
 
@@ -102,6 +103,7 @@ io::Task<bool> Export::wait_until(Done done, io::Duration patience) {
 }
 
 io::Task<void> Export::seal() {
+  assert(home_.executor.here());
   {
     const std::lock_guard lock(places_mutex_);
     if (state() == ExportState::open) state_ = ExportState::sealed;
@@ -116,6 +118,7 @@ io::Task<void> Export::seal() {
 }
 
 void Export::close(std::optional<std::string> text, std::optional<io::Duration> grace) {
+  assert(home_.executor.here());
   {
     const std::lock_guard lock(places_mutex_);
     if (state() == ExportState::closed) return;
@@ -141,6 +144,7 @@ io::Task<void> Export::end_connections_at_close(io::Duration grace) {
 }
 
 io::Task<void> Export::join() {
+  assert(home_.executor.here());
   close();
   co_await background_.join();
   while (counters_.connections_now > 0) co_await changed_.wait();
@@ -148,6 +152,7 @@ io::Task<void> Export::join() {
 }
 
 void Export::fail(std::exception_ptr cause) {
+  assert(home_.executor.here());
   if (failure_) return;
   failure_ = cause;
   failure_refusal_ = refusal_for(cause);
@@ -188,6 +193,7 @@ std::optional<Refusal> Export::failure_refusal() const {
 }
 
 void Export::enter(LiveConnection& connection) {
+  assert(home_.executor.here());
   connections_.insert(&connection);
   changed_.wake();
 }

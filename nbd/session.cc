@@ -39,7 +39,7 @@ io::Task<void> Session::serve() {
   sender_.spawn(replies_.run());
   watch_progress();
   co_await receive_until_end();
-  co_await answers_.join();
+  co_await join_answers();
   replies_.finish();
   co_await sender_.join();
   watch_.reset();
@@ -67,15 +67,28 @@ io::Task<void> Session::receive_until_end() {
   if (end == End::orderly) co_return;
   // The reply must arrive before the drop: closing now, with unread bytes, would reset it away.
   ++export_.counters().abnormal_ends;
-  co_await answers_.join();
+  co_await join_answers();
   replies_.finish();
   const auto alarm =
       runtime_.clock.call_at(runtime_.clock.now() + settings_.linger, [this] { stream_->abort(); });
   co_await inbox_.discard_until_end();
 }
 
+/// Waits for every answer. One that could not even be queued, for lack of memory, leaves a client
+/// that waits for ever: then the stream ends instead.
+io::Task<void> Session::join_answers() {
+  try {
+    co_await answers_.join();
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::error, "nbd: a request to \"{}\" has no answer: {}", export_.name(),
+            failure.what());
+    stream_->abort();
+  }
+}
+
 io::Task<Session::End> Session::receive_requests() {
   for (;;) {
+    if (answers_.failed()) throw std::runtime_error("a request has no answer");
     if (!inbox_.has(Request::kWireBytes)) {
       if (!co_await inbox_.fill(Request::kWireBytes, ahead_max_)) co_return End::orderly;
     }

@@ -61,6 +61,7 @@ class Session final : public LiveConnection {
 
   // session.cc: receiving, answering, the end
   io::Task<void> receive_until_end();
+  io::Task<void> join_answers();
   io::Task<End> receive_requests();
   io::Task<InFlight> wait_for_room(const Request& request);
   io::Task<void> answer(Ticket ticket);

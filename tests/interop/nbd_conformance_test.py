@@ -7,8 +7,10 @@ still serve a fresh connection.
 
 import os
 import random
+import resource
 import socket
 import struct
+import subprocess
 import sys
 import time
 import unittest
@@ -712,6 +714,22 @@ class Manners(Conformance):
         type(self).server = self.serve(False)
         self.assertEqual(self.open().pread(1234, 4), b"kept")
 
+    def test_running_connections_outlive_a_lack_of_file_descriptors(self):
+        """X3"""
+        wire = self.open()
+        pid = self.server.process.pid
+        in_use = len(os.listdir(f"/proc/{pid}/fd"))
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use + 5, limits[1]))
+        crowd = [self.connect() for _ in range(20)]  # accepted by the kernel, not all by the server
+        self.assertEqual(crowd[0].receive(18), GREETING)
+        self.assertTrue(crowd[-1].is_quiet(0.5))
+        self.assertEqual(wire.error(FLUSH), 0)
+        for one in crowd[:-1]:
+            one.close()
+        self.assertEqual(crowd[-1].receive(18), GREETING)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
     def test_random_garbage_is_survived(self):
         """H2 C17"""
         chance = random.Random(8)
@@ -724,6 +742,52 @@ class Manners(Conformance):
                     pass
             with self.open() as wire:
                 wire.send(request(chance.randrange(12), chance.getrandbits(64), 0, chance.getrandbits(16)))
+
+
+class OverTcp(Conformance):
+    """Section 9, as far as `varve nbd` goes."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.port = scratch.free_port()
+        super().setUpClass()
+
+    @classmethod
+    def serve(cls, read_only):
+        server = image_server.ImageServer(cls.image, port=cls.port, export=NAME, read_only=read_only)
+        cls.addClassCleanup(server.close)
+        cls.address = ("127.0.0.1", cls.port)
+        return server.wait()
+
+    def test_keep_alive_is_on(self):
+        """L1 L2 K7"""
+        wire = self.open()
+        self.assertEqual(wire.error(FLUSH), 0)
+        place = f"127.0.0.1:{wire.socket.getsockname()[1]}"
+
+        def keep_alive_runs():  # the timer of our reply's acknowledgement may come first
+            lines = subprocess.run(["ss", "-Htno"], capture_output=True, text=True, check=True).stdout.splitlines()
+            (ours,) = [line for line in lines if line.split()[4] == place]
+            return "timer:(keepalive," in ours
+
+        scratch.wait_until(keep_alive_runs, 5, "a keep-alive timer")
+
+    def test_abort_and_a_refused_write_reach_the_client(self):
+        """O2 C3 Q19: over TCP an early close would reset the reply away"""
+        wire = self.hello()
+        wire.send(option(ABORT) + bytes(50_000))
+        self.assertEqual(wire.answer(), (ABORT, ACK, b""))
+        self.assertTrue(wire.ends())
+        wire = self.open()
+        wire.send(request(WRITE, 0, 64 * MIB + 1) + bytes(200_000))
+        self.assertEqual(wire.reply().error, EINVAL)
+
+    def test_large_data_both_ways(self):
+        """C2 C18 K8"""
+        data = random.Random(9).randbytes(32 * MIB)
+        wire = self.open()
+        wire.pwrite(1_789_569_536 % SIZE, data)
+        self.assertEqual(wire.pread(1_789_569_536 % SIZE, 32 * MIB), data)
 
 
 class LargeDisk(Conformance):
