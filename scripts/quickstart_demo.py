@@ -39,14 +39,14 @@ def tool(*command, **more):
 
 
 def make_trees(directory):
-    """Real files: this project for the first disk, its program and some logs for the second."""
+    """Real files: this project and its program on the first disk, logs on the second."""
     first, second = directory / "tree-0", directory / "tree-1"
     shutil.copytree(ROOT, first, ignore=shutil.ignore_patterns(".git", "build*"), symlinks=True)
     (first / CHANGED_FILE).write_text("the first state\n")
+    shutil.copy(binary(), first / "varve")
     second.mkdir()
-    shutil.copy(binary(), second / "varve")
     for number in range(40):
-        lines = (f"{number}:{line} something happened {os.urandom(16).hex()}\n" for line in range(4000))
+        lines = (f"{number}:{line} something happened {os.urandom(16).hex()}\n" for line in range(16000))
         (second / f"log-{number}.txt").write_text("".join(lines))
     return first, second
 

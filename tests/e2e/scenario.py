@@ -141,7 +141,7 @@ class Scenario(HubCase):
 
     def test_the_same_with_client_1_0_1_and_through_the_main_port(self):
         """A18 A12 section 10.1, step 7"""
-        sizes = [size * MIB // LEGACY_DIVISOR for size in SIZES_MIB]
+        sizes = [max(256, size // LEGACY_DIVISOR) * MIB for size in SIZES_MIB]
         disks = self.vm("legacy", sizes)
         self.starter.through_port = self.hub.nbd_port
         step("7  full and three incrementals of client 1.0.1 through the main port")
