@@ -105,20 +105,39 @@ io::Task<void> Allocator::committed() {
   if (!planned_.empty()) horizon_ = (planned_.back().index + 1) * per_block_;
   planned_.clear();
   drop_blocks();
-  co_await load_block_of_free();
+  co_await load_blocks_of_free();
 }
 
-/// The next free cluster's refcount is in memory, so that allocate() need not wait for it.
-io::Task<void> Allocator::load_block_of_free() {
-  if (!free_.empty()) {
-    co_await refcounts_.load(geometry_.refcount_table_index(free_.front().first));
+uint64_t Allocator::free_window_end() const {
+  constexpr uint64_t kBytes = 1 << 20;
+  const uint64_t blocks =
+      kBytes / std::max<uint64_t>(geometry_.cluster_bytes(), AlignedBytes::kAlignment);
+  return geometry_.refcount_table_index(free_.front().first) + std::max<uint64_t>(blocks, 1);
+}
+
+/// The refcounts of the next free clusters are in memory, so that allocate() need not wait for
+/// them.
+io::Task<void> Allocator::load_blocks_of_free() {
+  if (free_.empty()) co_return;
+  const uint64_t end = free_window_end();
+  // Clusters may be taken meanwhile, so spans are looked up anew, by number of block.
+  for (uint64_t block = geometry_.refcount_table_index(free_.front().first); block < end; ++block) {
+    const bool wanted = std::any_of(free_.begin(), free_.end(), [&](const Span& span) {
+      return geometry_.refcount_table_index(span.first) <= block &&
+             block <= geometry_.refcount_table_index(span.first + span.count - 1);
+    });
+    if (wanted) co_await refcounts_.load(block);
   }
 }
 
 void Allocator::drop_blocks() {
   const uint64_t end_block = geometry_.refcount_table_index(end_);
-  refcounts_.drop_clean(
-      end_block, free_.empty() ? end_block : geometry_.refcount_table_index(free_.front().first));
+  if (free_.empty()) {
+    refcounts_.drop_clean(end_block);
+  } else {
+    refcounts_.drop_clean(end_block, geometry_.refcount_table_index(free_.front().first),
+                          free_window_end());
+  }
 }
 
 io::Task<void> Allocator::lower_end() {

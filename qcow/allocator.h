@@ -41,6 +41,9 @@ class Allocator {
   /// no mapping that is durable may name one.
   io::Task<void> find_free();
   bool has_free() const { return !free_.empty(); }
+  /// Clusters with a refcount that are not `named`, from `from_cluster` on, `count_max` at most.
+  io::Task<std::vector<uint64_t>> in_use_but(const std::vector<bool>& named, uint64_t from_cluster,
+                                             size_t count_max);
   /// Makes room behind the end, crash-safely: a larger refcount table where the image's own does
   /// not cover what the disk may still need, and the first refcount blocks.
   io::Task<void> make_room(uint64_t clusters_missing);
@@ -86,7 +89,8 @@ class Allocator {
  private:
   uint64_t blocks_for(uint64_t clusters_missing) const;
   io::Task<void> move_table(uint64_t blocks_needed);
-  io::Task<void> load_block_of_free();
+  io::Task<void> load_blocks_of_free();
+  uint64_t free_window_end() const;
   void drop_blocks();
   io::Task<void> install_first_blocks();
   io::Task<void> install_block_in_itself();

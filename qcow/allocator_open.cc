@@ -14,7 +14,7 @@ io::Task<void> Allocator::open() {
     const uint64_t used = refcounts_.used_in_block(index);
     reserve_below(used > 0 ? index * per_block_ + used : 0);
     if (used > 0) break;
-    refcounts_.drop_clean(index + 1, index + 1);
+    refcounts_.drop_clean(index + 1);
   }
 }
 
@@ -41,7 +41,24 @@ io::Task<void> Allocator::make_room(uint64_t clusters_missing) {
   co_await install_first_blocks();
   const uint64_t end_block = geometry_.refcount_table_index(end_);
   if (refcounts_.has_block(end_block)) co_await refcounts_.load(end_block);
-  co_await load_block_of_free();
+  co_await load_blocks_of_free();
+}
+
+io::Task<std::vector<uint64_t>> Allocator::in_use_but(const std::vector<bool>& named,
+                                                      uint64_t from_cluster, size_t count_max) {
+  std::vector<uint64_t> clusters;
+  const uint64_t end = std::min<uint64_t>(end_, named.size());
+  for (uint64_t cluster = from_cluster; cluster < end && clusters.size() < count_max; ++cluster) {
+    if (named[cluster]) continue;
+    const uint64_t block = geometry_.refcount_table_index(cluster);
+    if (!refcounts_.has_block(block)) continue;
+    if (!refcounts_.loaded(block)) {
+      drop_blocks();
+      co_await refcounts_.load(block);
+    }
+    if (refcounts_.get(cluster) != 0) clusters.push_back(cluster);
+  }
+  co_return clusters;
 }
 
 io::Task<void> Allocator::find_free() {

@@ -41,6 +41,9 @@ struct ImageOptions {
   /// Memory for partial clusters; above it the oldest are filled from the parents.
   uint64_t partial_bytes = 8 << 20;
   bool allocate_ahead = true;
+  /// Refcount blocks reach this far beyond the last cluster: two commits' worth, because one is
+  /// being written down while the next one's data arrive.
+  uint64_t refcount_cover_bytes = 512 << 20;
 };
 
 struct ImageCounters {

@@ -35,10 +35,9 @@ io::Task<void> Image::prepare() {
   map_.emplace(runtime_.executor, *file_, name_, geometry_, header_.l1_table,
                header_.l1_entry_count);
   co_await map_->read_l1();
-  // Two commits' worth: one is being written down while the next one's data arrive.
-  const uint64_t cover_bytes = 2 * std::max<uint64_t>(options_.commit_bytes, 256 << 20);
   allocator_.emplace(*file_, name_, geometry_, header_.refcount_table,
-                     header_.refcount_table_clusters, cover_bytes);
+                     header_.refcount_table_clusters,
+                     std::max(options_.refcount_cover_bytes, 2 * options_.commit_bytes));
   co_await find_room(file_bytes);
   releasable_ = allocator_->take_replaced_table();
   header_.refcount_table = allocator_->refcounts().table_offset();
@@ -71,15 +70,16 @@ io::Task<void> Image::find_room(uint64_t file_bytes) {
                             geometry_.clusters_for(header_.l1_entry_count * uint64_t{8}));
   co_await allocator_->open();
   uint64_t missing = geometry_.guest_clusters() + geometry_.l1_entries();
-  // A file that ends where the refcounts say was closed in good order. Else it was killed, with
-  // space allocated ahead, or another program's view of the refcounts is not to be relied on.
-  const bool in_order = geometry_.clusters_for(file_bytes) <= allocator_->end_cluster();
-  if (!in_order || !allocator_->table_covers(missing)) {
+  // Nothing in the file tells whether it was closed in good order, so the tables are asked; they
+  // are empty when a job begins. For another program's image only when the file is longer than its
+  // refcounts say, or its refcount table is small.
+  const bool longer = geometry_.clusters_for(file_bytes) > allocator_->end_cluster();
+  if (header_.record || longer || !allocator_->table_covers(missing)) {
     const Usage usage = co_await scan_tables();
     allocator_->reserve_below(usage.end_cluster);
     missing -= std::min(missing, usage.owned);
     if (usage.two_owners) co_await mark_corrupt();
-    if (!in_order && header_.record && usage.sound) co_await reclaim_leaks(usage);
+    if (header_.record && usage.sound) co_await reclaim_leaks(usage);
   }
   // Other programs' refcounts of zero are not trusted: behind the end there is always room.
   if (header_.record) co_await allocator_->find_free();

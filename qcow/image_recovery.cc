@@ -4,8 +4,8 @@
 
 namespace qcow {
 
-/// Reads every L2 table. Once, when an image was not closed in good order, or when its refcount
-/// table is small; memory is one bit for each cluster of the file.
+/// Reads every L2 table, once, while the image opens. Memory is one bit for each cluster of the
+/// file, for that time.
 io::Task<Image::Usage> Image::scan_tables() {
   Usage usage;
   const uint64_t file_bytes = co_await file_->size();
@@ -56,18 +56,20 @@ void Image::scan_entry(Usage& usage, Mapping mapping) const {
 
 /// Clusters with a refcount that nothing names: handed out before a crash, and never mapped.
 io::Task<void> Image::reclaim_leaks(const Usage& usage) {
-  // The tables may be in the page cache only; what the disk's tables name is not to be freed.
-  co_await file_->sync_data();
   constexpr size_t kClustersAtOnce = 64 << 10;
-  std::vector<uint64_t> leaked;
-  for (uint64_t cluster = 0; cluster < usage.named.size(); ++cluster) {
-    if (!usage.named[cluster]) leaked.push_back(cluster);
-    const bool last = cluster + 1 == usage.named.size();
-    if (leaked.size() >= kClustersAtOnce || (last && !leaked.empty())) {
-      co_await allocator_->give_back(leaked);
-    }
+  bool found = false;
+  for (uint64_t from = 0;;) {
+    std::vector<uint64_t> leaked =
+        co_await allocator_->in_use_but(usage.named, from, kClustersAtOnce);
+    if (leaked.empty()) break;
+    // The tables may be in the page cache only; what the disk's tables name is not to be freed.
+    if (!found) co_await file_->sync_data();
+    found = true;
+    from = leaked.back() + 1;
+    co_await allocator_->give_back(leaked);
   }
-  if (allocator_->dirty()) co_await allocator_->write_refcounts();
+  if (!found) co_return;
+  co_await allocator_->write_refcounts();
   gave_back_ = true;
   co_await allocator_->lower_end();
 }

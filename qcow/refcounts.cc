@@ -137,10 +137,11 @@ io::Task<void> Refcounts::write_new_table(HostOffset at, uint64_t clusters,
   co_await file_.write(at.bytes, bytes.bytes());
 }
 
-void Refcounts::drop_clean(uint64_t keep, uint64_t keep_too) {
+void Refcounts::drop_clean(uint64_t keep, uint64_t first, uint64_t end) {
   std::erase_if(blocks_, [&](const auto& entry) {
-    return entry.first != keep && entry.first != keep_too && !entry.second.dirty &&
-           has_block(entry.first);
+    const auto& [index, block] = entry;
+    const bool kept = index == keep || (index >= first && index < end);
+    return !kept && !block.dirty && has_block(index);
   });
 }
 

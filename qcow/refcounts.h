@@ -60,8 +60,8 @@ class Refcounts {
   /// Writes a whole new, larger table with the old entries and `added`; it becomes the table here.
   io::Task<void> write_new_table(HostOffset at, uint64_t clusters, std::vector<NewBlock> added);
 
-  /// Forgets clean blocks other than these two.
-  void drop_clean(uint64_t keep, uint64_t keep_too);
+  /// Forgets clean blocks other than `keep` and [first, end).
+  void drop_clean(uint64_t keep, uint64_t first = 0, uint64_t end = 0);
 
  private:
   struct Block {

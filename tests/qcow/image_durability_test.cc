@@ -134,11 +134,18 @@ class ImagePowerCut : public qcow_test::ImageModel {
   };
 
   void SetUp() override {
+    ImageModel::SetUp();
+    record();
+  }
+  void record() {
     faults_.wrote = [this](uint64_t offset, std::span<const std::byte> bytes) {
       pending_.push_back({offset, Bytes(bytes.begin(), bytes.end()), 0});
     };
     faults_.resized = [this](uint64_t size) { pending_.push_back({0, {}, size}); };
-    faults_.sync_begins = [this] { covered_ = pending_.size(); };
+    faults_.sync_begins = [this] {
+      covered_ = pending_.size();
+      cut();
+    };
     faults_.sync_done = [this] {
       for (size_t i = 0; i < covered_; ++i) apply(durable_, pending_[i]);
       pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(covered_));
@@ -170,25 +177,41 @@ class ImagePowerCut : public qcow_test::ImageModel {
     }
   }
 
+  enum class Kind { none, all, some, torn, small_only, large_only, drop_one, keep_one };
+
   /// A state in which each write that no sync covers is there, or is not, or is torn.
-  Bytes state(unsigned kind) {
+  Bytes state(Kind kind) {
     Bytes file = durable_;
-    for (const Write& write : pending_) {
-      if (kind == 0) continue;                                  // none
-      if (kind == 1) apply(file, write);                        // all
-      if (kind == 2 && random_() % 2 == 0) apply(file, write);  // some
-      if (kind == 3) apply_torn(file, write);
-      if (kind == 4 && !write.bytes.empty() && write.bytes.size() <= 4096) apply(file, write);
-      if (kind == 5 && write.bytes.size() > 4096) apply(file, write);
+    const size_t one = random_below(pending_.size());
+    for (size_t i = 0; i < pending_.size(); ++i) {
+      const Write& write = pending_[i];
+      const bool small = write.bytes.size() <= cluster_bytes_;
+      if (kind == Kind::all || (kind == Kind::some && random_() % 2 == 0) ||
+          (kind == Kind::small_only && small) || (kind == Kind::large_only && !small) ||
+          (kind == Kind::drop_one && i != one) || (kind == Kind::keep_one && i == one)) {
+        apply(file, write);
+      } else if (kind == Kind::torn) {
+        apply_torn(file, write);
+      }
     }
     return file;
   }
 
-  /// Judges states at this moment; flushed_ must read back, byte by byte, or what came later.
+  /// Takes states of this moment; flushed_ must read back, sector by sector, or what came later.
   void cut() {
     if (!watching_) return;
-    for (unsigned kind = 0; kind < 6; ++kind) {
-      states_.push_back({state(kind), flushed_, later_});
+    std::vector<Kind> kinds{Kind::some, Kind::torn, Kind::drop_one, Kind::keep_one};
+    kinds.push_back(static_cast<Kind>(random_below(8)));
+    for (const Kind kind : kinds) {
+      State next{state(kind), flushed_, later_};
+      // A fair sample of all moments.
+      constexpr size_t kStatesMax = 150;
+      ++states_seen_;
+      if (states_.size() < kStatesMax) {
+        states_.push_back(std::move(next));
+      } else if (const uint64_t at = random_below(states_seen_); at < kStatesMax) {
+        states_[at] = std::move(next);
+      }
     }
   }
 
@@ -199,12 +222,12 @@ class ImagePowerCut : public qcow_test::ImageModel {
       const CheckResult result = run(qcow::check(runtime(), file("cut.qcow2"), CheckOptions()));
       ASSERT_EQ(result.corruptions, 0u) << "state " << i << ": " << result.findings.front();
       ASSERT_EQ(result.shared_clusters, 0u) << "state " << i;
-      if (i % 25 == 0) {
+      if (i % 30 == 0) {
         const std::string text = support::run_command("qemu-img check " + file("cut.qcow2")).output;
         ASSERT_EQ(text.find("ERROR"), std::string::npos) << text;
       }
       expect_no_loss(states_[i], varve_content("cut.qcow2"), i);
-      if (i % 5 == 0) expect_recovery(states_[i], i);
+      if (i % 6 == 0) expect_recovery(states_[i], i);
     }
   }
 
@@ -238,23 +261,26 @@ class ImagePowerCut : public qcow_test::ImageModel {
     const CheckResult result = run(qcow::check(runtime(), file("cut.qcow2"), CheckOptions()));
     EXPECT_EQ(result.corruptions, 0u) << number;
     EXPECT_EQ(result.shared_clusters, 0u) << number;
-    EXPECT_EQ(result.leaks, 0u) << number << " of " << state.file.size() << " bytes";
+    EXPECT_EQ(result.leaks, 0u) << number << " of " << state.file.size() << " bytes, "
+                                << (result.findings.empty() ? "" : result.findings.front());
     EXPECT_TRUE(varve_content("cut.qcow2") == model_) << number;
   }
 
-  void storm(const Shape& shape, int rounds) {
+  void storm(const Shape& shape, int rounds, uint64_t clusters_a_write = 6) {
     create("a.qcow2", shape);
     durable_ = qcow_test::read_file(file("a.qcow2"));
     ImageOptions options;
     options.lock = false;
     options.commit_interval = std::chrono::milliseconds(3);
+    options.commit_bytes = options.refcount_cover_bytes = 40'000;
+    options.partial_bytes = 4 * cluster_bytes_;
     open("a.qcow2", options);
     flushed_ = model_;
     watching_ = true;
     for (int i = 0; i < rounds; ++i) {
       const uint64_t offset = random_below(shape.size) / 512 * 512;
-      const uint64_t length =
-          std::min(random_below(6 * cluster_bytes_) / 512 * 512 + 512, shape.size - offset);
+      const uint64_t length = std::min(
+          random_below(clusters_a_write * cluster_bytes_) / 512 * 512 + 512, shape.size - offset);
       // The model knows the operation before any of it can be on the disk.
       Bytes next = model_;
       const unsigned kind = static_cast<unsigned>(random_below(6));
@@ -289,6 +315,7 @@ class ImagePowerCut : public qcow_test::ImageModel {
   Bytes flushed_;
   std::vector<Bytes> later_;
   std::vector<State> states_;
+  uint64_t states_seen_ = 0;
 };
 
 TEST_F(ImagePowerCut, LeavesAValidImageWithEverythingFlushed) {
@@ -299,13 +326,17 @@ TEST_F(ImagePowerCut, SparesTinyClustersWhoseTablesGrow) {
   storm({.size = 200'000, .cluster_bits = 9, .refcount_order = 6}, 60);
 }
 
+TEST_F(ImagePowerCut, SparesRefcountBlocksThatAreAdded) {
+  storm({.size = 400'000, .cluster_bits = 9, .refcount_order = 6}, 150, 4);
+}
+
 TEST_F(ImagePowerCut, NeverUncoversAParent) {
   faults_ = support::FileFaults();
   create("parent.qcow2", {.size = 300'032, .cluster_bits = 12});
   open("parent.qcow2");
   write_random(0, 300'032);
   close();
-  SetUp();
+  record();
   storm({.size = 320'000, .cluster_bits = 12, .parent = "parent.qcow2"}, 60);
 }
 

@@ -3,10 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "io/task_scope.h"
 
 namespace qcow_test {
+
+void ImageModel::SetUp() {
+  if (const char* const seed = std::getenv("VARVE_TEST_SEED")) random_.seed(std::stoull(seed));
+}
 
 void ImageModel::TearDown() {
   if (image_) run(image_->abandon());

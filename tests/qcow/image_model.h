@@ -23,6 +23,8 @@ class ImageModel : public ImageFiles {
     std::string parent;  ///< file name, or empty
   };
 
+  /// VARVE_TEST_SEED, where given, replaces the fixed seed.
+  void SetUp() override;
   void TearDown() override;
 
   /// The runtime that images are opened with: files that ask faults_ first.
