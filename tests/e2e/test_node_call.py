@@ -104,7 +104,7 @@ class NodeTrouble(HubCase):
         self.quick_backup("vm", ["u/1"])
 
     def test_a_closed_port_fails_the_start_and_leaves_nothing(self):
-        """A7 node refuses the connection"""
+        """A7 A14 node refuses the connection"""
         self.register("vm", [MIB])
         self.node.refuse()
         self.fails("failed to call SNA API", "node_unreachable", re.compile("refused|connect", re.I))

@@ -126,6 +126,42 @@ class DamagedParent(HubCase):
         qemu.check(self.images("vm")[0])
 
 
+class Rollback(HubCase):
+    """A start fails at its second disk, when the first one is ready."""
+
+    def fails(self, kind="full"):
+        problem = self.assert_problem(self.post("vm", kind), 500, "failed to prepare backup disk", "prepare_failed")
+        self.assertRegex(problem["details"], "^disk 1 ")
+        self.assertEqual(self.job(problem["backup_id"])["status"], "failed")
+        self.assert_nothing_left()
+
+    def test_a_directory_that_cannot_be_made_takes_the_first_disk_back(self):
+        """A14 image creation of disk 1"""
+        self.register("vm", [MIB, MIB])
+        context = self.hub.get("/vm-contexts/vm").body["context"]["context_id"]
+        blocker = self.hub.repository / context / "disk-1"
+        blocker.parent.mkdir(parents=True)
+        blocker.write_text("a file where a directory must be")
+        self.fails()
+        self.assertEqual(self.node.calls, [])
+        self.assertFalse(list(self.hub.repository.rglob("*.qcow2*")))
+        blocker.unlink()
+        self.quick_backup("vm", ["u0/1", "u1/1"])
+
+    def test_a_missing_parent_of_the_second_disk_takes_the_first_overlay_back(self):
+        """A14 A47 parent of disk 1"""
+        self.register("vm", [MIB, MIB])
+        self.quick_backup("vm", ["u0/1", "u1/1"])
+        calls = len(self.node.calls)
+        parent = self.images("vm", 1)[0]
+        away = parent.rename(parent.with_suffix(".away"))
+        self.fails("incremental")
+        self.assertEqual(len(self.node.calls), calls)
+        self.assertEqual(self.chain("vm", 0)["backup_count"], 1)
+        away.rename(parent)
+        self.quick_backup("vm", ["u0/2", "u1/2"], "incremental")
+
+
 class Locks(HubCase):
     def test_an_image_being_filled_shows_itself_only_to_unlocked_readers(self):
         """A17 4.6 rule 11"""
