@@ -8,6 +8,8 @@ import time
 import unittest
 from pathlib import Path
 
+from support import scratch
+
 RUN, OK, FAILED, SKIPPED = "[ RUN      ]", "[       OK ]", "[  FAILED  ]", "[  SKIPPED ]"
 
 
@@ -83,4 +85,5 @@ class _Runner:
 
 def main():
     """For the end of every test file; accepts unittest's own options (-k, -f, names)."""
+    scratch.remove_all_when_terminated()
     unittest.main(module="__main__", testRunner=_Runner)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -13,17 +14,37 @@ from pathlib import Path
 KEEP_VARIABLE = "VARVE_KEEP"  # set it to look at a failed test's files
 
 
+_in_use = set()
+
+
 @contextlib.contextmanager
 def directory(prefix="varve-test-"):
     """A temporary directory, removed at the end unless VARVE_KEEP is set."""
     path = Path(tempfile.mkdtemp(prefix=prefix))
+    _in_use.add(path)
     try:
         yield path
     finally:
-        if os.environ.get(KEEP_VARIABLE):
-            print(f"kept: {path}")
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+        _in_use.discard(path)
+        _remove(path)
+
+
+def _remove(path):
+    if os.environ.get(KEEP_VARIABLE):
+        print(f"kept: {path}")
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_all_when_terminated():
+    """A runner's time limit ends the whole process group: only the directories would stay."""
+
+    def clean_up(*_):
+        for path in _in_use:
+            _remove(path)
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, clean_up)
 
 
 def free_port():
