@@ -17,7 +17,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import image_server, qemu, scratch  # noqa: E402
+from support import image_server, qemu, run, scratch  # noqa: E402
 from support.nbd_wire import *  # noqa: E402, F403  the wire's words are this file's vocabulary
 
 MIB = 1 << 20
@@ -806,4 +806,4 @@ class LargeDisk(Conformance):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run.main()
