@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "engine/active_job.h"
 #include "engine/catalogue.h"
+#include "engine/instance_lock.h"
 #include "engine/node_client.h"
 #include "engine/options.h"
 #include "engine/ports.h"
@@ -33,6 +35,14 @@ struct EngineParts {
   NodeClient& node;
   /// Told after each step of start, seal and publish, by name: tests stop, fail or copy there.
   std::function<void(std::string_view step)> reached = [](std::string_view) {};
+};
+
+/// The end of a job that the catalogue could not take when it came.
+struct LateEnd {
+  std::string job_id;
+  JobState state = JobState::failed;
+  std::string cause;
+  Time at{};
 };
 
 /// What the parts of the engine share.
@@ -61,6 +71,8 @@ struct Core {
   ActiveJobs jobs;
   Ports ports;
   Tally tally;
+  std::vector<LateEnd> late_ends;
+  std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository directory
   /// What goes on without anybody waiting: failing jobs, ended exports. Joined at shutdown.
   io::TaskScope background;
   io::Event stop_watching;  ///< set at shutdown

@@ -35,28 +35,20 @@ io::Task<void> remove_directory_if_empty(io::FileSystem& files, std::string dire
   if (entries.empty()) co_await files.remove_directory(directory);
 }
 
-/// The row says it first. A catalogue that cannot be written is told of at once; the job's end is
-/// then found by the next start.
-void record_end(Core& core, ActiveJob& job, JobState state, const std::string& cause) {
-  const Time now = core.now();
-  job.row.state = state;
-  job.row.error_message = cause;
-  job.row.completed_at = now;
-  job.row.nbd_targets.clear();
-  for (JobDisk& disk : job.row.disks) {
-    disk.port = 0;
-    disk.state = DiskState::failed;
-    if (disk.error_message.empty()) disk.error_message = cause;
-    if (const Ingest* const ingest = job.ingest(disk)) disk.counters = ingest->counters();
-  }
+/// A catalogue that cannot be written now is written later (record_late_ends), or the next start
+/// finds the job.
+void record_end(Core& core, const ActiveJob& job, JobState state, const std::string& cause) {
   try {
     for (const JobDisk& disk : job.row.disks) {
-      core.catalogue->jobs.set_counters(job.row.id, disk.index, disk.counters);
+      if (const Ingest* const ingest = job.ingest(disk)) {
+        core.catalogue->jobs.set_counters(job.row.id, disk.index, ingest->counters());
+      }
     }
-    core.catalogue->jobs.end(job.row.id, state, cause, now);
+    core.catalogue->jobs.end(job.row.id, state, cause, core.now());
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "job {}: its end cannot be recorded: {}", job.row.id,
             failure.what());
+    core.late_ends.push_back({job.row.id, state, cause, core.now()});
   }
 }
 
@@ -144,18 +136,24 @@ io::Task<void> discard_images(Core& core, Job job) {
   }
 }
 
-io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job) {
-  for (auto& ingest : job->ingests) {
+io::Task<void> close_exports(Core& core, ActiveJob& job) {
+  for (const auto& ingest : job.ingests) {
     if (!ingest) continue;
     try {
       co_await ingest->close();
       co_await core.ports.close(ingest->exported());
-      core.tally.note_export(ingest->traffic(), ingest->counters());
-      co_await retire_now_or_later(core, std::move(ingest));
     } catch (const std::exception& failure) {
-      io::log(io::LogLevel::error, "job {}: an export cannot be closed: {}", job->row.id,
+      io::log(io::LogLevel::error, "job {}: an export cannot be closed: {}", job.row.id,
               failure.what());
     }
+  }
+}
+
+io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job) {
+  for (auto& ingest : job->ingests) {
+    if (!ingest) continue;
+    core.tally.note_export(ingest->traffic(), ingest->counters());
+    co_await retire_now_or_later(core, std::move(ingest));
   }
 }
 
@@ -163,17 +161,31 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
                        std::string cause) {
   if (!is_active(job->row.state)) co_return;
   const bool was_decided = job->row.state == JobState::finalizing;
-  record_end(core, *job, failed_or_cancelled, cause);
+  // A decision is taken back before anything else: a restart must not publish what failed here.
+  // Otherwise the row comes last, so that whoever reads `failed` finds everything gone.
+  if (was_decided) record_end(core, *job, failed_or_cancelled, cause);
   for (const auto& ingest : job->ingests) {
     if (ingest) co_await ingest->close();
   }
-  ++core.tally.backups[{std::string(to_text(failed_or_cancelled)), job->row.type}];
   co_await discard_images(core, job->row);
   if (was_decided) co_await restore_chain_files(core, job->row);
-  co_await release_exports(core, job);
+  co_await close_exports(core, *job);
+  if (!was_decided) record_end(core, *job, failed_or_cancelled, cause);
+  job->row.state = failed_or_cancelled;
+  job->row.error_message = cause;
+  ++core.tally.backups[{std::string(to_text(failed_or_cancelled)), job->row.type}];
   core.jobs.remove(job->row.id);
   io::log(io::LogLevel::warning, "job {} of VM {} {}: {}", job->row.id, job->row.vm_name,
           to_text(failed_or_cancelled), cause);
+  co_await release_exports(core, job);
+}
+
+void record_late_ends(Core& core) {
+  while (!core.late_ends.empty()) {
+    const LateEnd& end = core.late_ends.back();
+    core.catalogue->jobs.end(end.job_id, end.state, end.cause, end.at);
+    core.late_ends.pop_back();
+  }
 }
 
 io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause) {

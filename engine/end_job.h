@@ -8,11 +8,14 @@
 /// The bad ends of a job: failed and cancelled. Control thread. Spec: contract.md 2.8, 6.3.
 namespace engine {
 
-/// Gives the whole job up: its exports refuse everything, its row tells the cause, its files are
-/// removed (or put into quarantine), its ports are free. Nothing happens when it has ended already.
-/// The caller holds job->steps.
+/// Gives the whole job up: its exports refuse everything, its files are removed (or put into
+/// quarantine), its ports are free, its row tells the cause. Nothing happens when it has ended
+/// already. The caller holds job->steps.
 io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
                        std::string cause);
+
+/// Tries again to record the ends that the catalogue could not take. Throws while it cannot.
+void record_late_ends(Core& core);
 
 /// The same with `failed` for a caller without the lock; waits for the step under way.
 io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause);
@@ -20,8 +23,11 @@ io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string 
 /// POST cancel.
 io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason);
 
-/// Closes the exports and ports of a job that has ended; connections may linger for seconds, and
-/// are waited for in the background.
+/// From now on the job's exports refuse everything, have no name and no port.
+io::Task<void> close_exports(Core& core, ActiveJob& job);
+
+/// Takes the closed exports down; connections may linger for seconds, and are waited for in the
+/// background.
 io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job);
 
 /// Removes what an unpublished or deleted image has left: the image under both names, its sidecar

@@ -6,7 +6,6 @@
 
 #include "engine/core.h"
 #include "engine/engine.h"
-#include "engine/instance_lock.h"
 
 namespace engine {
 
@@ -73,7 +72,6 @@ class EngineImpl final : public Engine {
   io::Task<void> stop_there();
 
   Core core_;
-  std::vector<InstanceLock> locks_;
   io::TaskScope calls_;
   io::TaskScope watch_;
   bool stopped_ = false;  // of the thread that calls start() and stop()

@@ -36,8 +36,9 @@ io::Task<void> EngineImpl::start_there() {
   co_await files.make_directories(std::move(state_directory));
   const std::string catalogue_lock = catalogue_path + ".lock";
   const std::string catalogue_name = "catalogue " + catalogue_path;
-  locks_.push_back(
-      co_await InstanceLock::acquire(files, catalogue_lock, catalogue_name, core_.options.pid));
+  InstanceLock lock =
+      co_await InstanceLock::acquire(files, catalogue_lock, catalogue_name, core_.options.pid);
+  core_.locks.emplace(catalogue_path, std::move(lock));
   core_.catalogue = std::make_unique<Catalogue>(catalogue_path);
   require_sound(*core_.catalogue, catalogue_path);
   core_.secrets =
@@ -49,9 +50,7 @@ io::Task<void> EngineImpl::start_there() {
   for (const Repository& repository : repositories) {
     const auto status = co_await files.status(repository.directory);
     if (!status || status->kind != io::FileKind::directory) continue;
-    const std::string path = repository.directory + "/.varve.lock";
-    const std::string name = "repository " + repository.directory;
-    locks_.push_back(co_await InstanceLock::acquire(files, path, name, core_.options.pid));
+    co_await lock_repository(core_, repository.directory);
   }
   co_await recover(core_);
   co_await engine::refresh_storage(core_);
@@ -76,7 +75,7 @@ io::Task<void> EngineImpl::stop_there() {
   down_ = true;
   core_.catalogue_open = false;
   core_.catalogue.reset();
-  locks_.clear();
+  core_.locks.clear();
 }
 
 }  // namespace engine

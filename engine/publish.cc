@@ -138,8 +138,9 @@ io::Task<void> publish_job(Core& core, std::shared_ptr<ActiveJob> job) {
 
 io::Task<void> retire_job(Core& core, std::shared_ptr<ActiveJob> job) {
   const io::Grant step = co_await job->steps.lock();
-  co_await release_exports(core, job);
+  co_await close_exports(core, *job);
   core.jobs.remove(job->row.id);
+  co_await release_exports(core, job);
 }
 
 io::Task<void> roll_forward(Core& core, Job job) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <utility>
 
 #include "engine/refusal.h"
@@ -85,9 +86,25 @@ io::Task<void> ensure_first_repository(Core& core) {
   }
 }
 
+io::Task<void> lock_repository(Core& core, std::string directory) {
+  if (core.locks.contains(directory)) {
+    throw std::runtime_error(fmt::format("{} is the directory of another repository", directory));
+  }
+  const std::string path = directory + "/.varve.lock";
+  const std::string what = "repository " + directory;
+  InstanceLock lock = co_await InstanceLock::acquire(core.files(), path, what, core.options.pid);
+  core.locks.emplace(directory, std::move(lock));
+}
+
 io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
+  const std::vector<Repository> known = core.catalogue->repositories.list();
+  for (const Repository& other : known) {
+    if (other.name == request.name) throw refusals::repository_name_taken();
+    if (other.id == request.id) throw refusals::repository_id_taken();
+  }
   try {
     co_await prepare_repository(core.files(), request.type, request.directory);
+    co_await lock_repository(core, request.directory);
   } catch (const std::exception& failure) {
     throw refusals::repository_config_invalid(to_text(request.type), failure.what());
   }
@@ -107,7 +124,12 @@ io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
       repository.id = fmt::format("{}-{}", base, attempt);
     }
   }
-  repository = core.catalogue->repositories.insert(std::move(repository), now);
+  try {
+    repository = core.catalogue->repositories.insert(std::move(repository), now);
+  } catch (...) {
+    core.locks.erase(request.directory);
+    throw;
+  }
   repository.storage = co_await measure_and_keep(core, repository);
   io::log(io::LogLevel::info, "repository {} ({}) registered: {}", repository.id, repository.name,
           request.directory);
@@ -126,7 +148,9 @@ RepositoryView find_repository(Core& core, const std::string& id) {
 }
 
 void delete_repository(Core& core, const std::string& id) {
+  const Repository repository = require_repository(core, id);
   core.catalogue->repositories.erase(id);
+  core.locks.erase(repository.directory);
   io::log(io::LogLevel::info, "repository {} is no longer registered; its files stay", id);
 }
 

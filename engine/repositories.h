@@ -12,6 +12,10 @@ namespace engine {
 /// Repository "1", whose directory the command line gives.
 io::Task<void> ensure_first_repository(Core& core);
 
+/// Keeps other varves out. Throws with the other's pid, and when two repositories would share one
+/// directory.
+io::Task<void> lock_repository(Core& core, std::string directory);
+
 io::Task<RepositoryView> create_repository(Core& core, NewRepository request);
 std::vector<RepositoryView> list_repositories(Core& core, const RepositoryFilter& filter);
 RepositoryView find_repository(Core& core, const std::string& id);

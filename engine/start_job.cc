@@ -16,8 +16,8 @@ namespace {
 
 /// Rows of job and disks, durable (the mark in 2.4).
 std::shared_ptr<ActiveJob> record_start(Core& core, const StartPlan& plan) {
-  core.parts.reached("insert");
   try {
+    core.parts.reached("insert");
     Job row = core.catalogue->jobs.insert(plan.job, plan.directory);
     auto job = std::make_shared<ActiveJob>(std::move(row), core.parts.home);
     core.jobs.add(job);

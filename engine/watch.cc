@@ -124,6 +124,11 @@ io::Task<void> watch_jobs(Core& core) {
   while (!core.shutting_down) {
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,
                           interval);
+    try {
+      record_late_ends(core);
+    } catch (const std::exception& failure) {
+      io::log(io::LogLevel::error, "an ended job cannot be recorded: {}", failure.what());
+    }
     for (const auto& job : core.jobs.all()) {
       try {
         look_at(core, job);

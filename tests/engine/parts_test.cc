@@ -1,0 +1,104 @@
+#include <sys/stat.h>
+
+#include <random>
+
+#include "engine/coverage.h"
+#include "engine/secrets.h"
+#include "engine/speed_meter.h"
+#include "engine/storage.h"
+#include "tests/engine/engine_fixture.h"
+#include "tests/support/ring_fixture.h"
+
+namespace engine_test {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(CoverageOfADisk, EqualsThatOfAFlatModel) {
+  std::mt19937 random(7);
+  Coverage coverage;
+  std::vector<bool> model(4096);
+  for (int i = 0; i < 2000; ++i) {
+    const uint64_t offset = random() % model.size();
+    const uint64_t length = random() % std::min<uint64_t>(40, model.size() - offset);
+    coverage.add(offset, length);
+    std::fill_n(model.begin() + static_cast<ptrdiff_t>(offset), length, true);
+    ASSERT_EQ(coverage.covered_bytes(), std::count(model.begin(), model.end(), true));
+  }
+}
+
+TEST(Speed, IsMeasuredOverTheLastTenSeconds) {
+  SpeedMeter meter;
+  io::SteadyTime now{};
+  uint64_t bytes = 0;
+  EXPECT_EQ(meter.bytes_per_second(), 0u);
+  for (int second = 0; second <= 30; ++second, now += 1s) meter.note(now, bytes += 100);
+  EXPECT_EQ(meter.bytes_per_second(), 100u);
+  for (int second = 0; second <= 10; ++second, now += 1s) meter.note(now, bytes);
+  EXPECT_LE(meter.bytes_per_second(), 10u);
+}
+
+TEST(SpaceReserve, IsOnePercentOfSmallDisks) {
+  EXPECT_EQ(reserve_of(100 << 20, 1 << 30), 1u << 20);
+  EXPECT_EQ(reserve_of(uint64_t{1} << 50, 1 << 30), 1u << 30);
+}
+
+class SecretsTest : public support::RingTest {
+ protected:
+  Secrets open() { return run(Secrets::open(runtime().files, path_, {{"vc1", {"named", "pw1"}}})); }
+  support::TempDir temp_;
+  std::string path_ = temp_.file("catalogue.db.secrets");
+};
+
+TEST_F(SecretsTest, AreKeptInAFileThatOnlyTheOwnerMayRead) {
+  Secrets secrets = open();
+  run(secrets.store("ctx-a", {"u", "p\"w"}));
+  struct stat status {};
+  ASSERT_EQ(::stat(path_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600u);
+  Vm vm;
+  vm.context_id = "ctx-a";
+  vm.credentials.kind = CredentialsRef::Kind::inline_secret;
+  EXPECT_EQ(open().find(vm), (Credentials{"u", "p\"w"}));
+  run(secrets.remove("ctx-a"));
+  EXPECT_FALSE(open().find(vm));
+  vm.credentials = {CredentialsRef::Kind::reference, "vc1"};
+  EXPECT_EQ(open().find(vm)->username, "named");
+  vm.credentials.ref = "vc2";
+  EXPECT_FALSE(open().find(vm));
+}
+
+TEST_F(SecretsTest, ADamagedFileIsRefusedWithoutQuotingIt) {
+  std::ofstream(path_) << "{\"ctx\":{\"password\":\"hunter2\"";
+  try {
+    open();
+    FAIL();
+  } catch (const std::exception& failure) {
+    EXPECT_EQ(std::string(failure.what()).find("hunter2"), std::string::npos);
+  }
+}
+
+using Repositories = EngineTest;
+
+TEST_F(Repositories, TheFirstOneWorksWithoutConfigurationAndIsMeasured) {
+  const RepositoryView first = engine().repository("1");
+  EXPECT_EQ(first.repository.directory, temp.file("repository"));
+  EXPECT_GT(engine().repository_storage("1").total_bytes, 0u);
+  EXPECT_TRUE(engine().test_repository("1").passed);
+  EXPECT_TRUE(repository_files().empty());
+  EXPECT_EQ(refusal_of([&] { engine().repository("2"); }), "repository_not_found");
+}
+
+TEST_F(Repositories, ANetworkRepositoryMustBeAMountPoint) {
+  const NewRepository request{.name = "nas",
+                              .type = RepositoryType::nfs,
+                              .config_json = R"({"mount_point":")" + temp.path() + R"("})",
+                              .directory = temp.path()};
+  EXPECT_NE(refusal_of([&] { engine().create_repository(request); }), "");
+  const RepositoryTest test = engine().test_repository(request);
+  EXPECT_FALSE(test.passed);
+  EXPECT_NE(test.error_details.find("mount"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace engine_test

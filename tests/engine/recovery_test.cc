@@ -1,0 +1,189 @@
+#include <set>
+
+#include "tests/engine/engine_fixture.h"
+
+/// Every point at which the process may be killed: a copy of the directory is taken there, and a
+/// second engine recovers on the copy. Contract.md 6.2, 6.3; qcow2.md section 9.
+namespace engine_test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Recovery : public EngineTest {
+ protected:
+  /// Copies state and repository the `occurrence`-th time that a step is reached, as a kill -9
+  /// there would leave them.
+  void copy_at(std::string step, int occurrence) {
+    copied_ = false;
+    hub->reached = [this, step = std::move(step), occurrence,
+                    seen = 0](std::string_view reached) mutable {
+      if (reached != step || ++seen != occurrence) return;
+      fs::remove_all(copy_path());
+      fs::create_directory(copy_path());
+      for (const char* const name : {"catalogue.db", "catalogue.db-wal", "repository"}) {
+        if (!fs::exists(temp.file(name))) continue;
+        fs::copy(temp.file(name), copy_path() + "/" + name,
+                 fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+      }
+      copied_ = true;
+    };
+  }
+  std::string copy_path() const { return kill_dir_.path() + "/state"; }
+
+  /// The killed state in the place of the old one, with an engine that has recovered on it.
+  void come_up_on_copy() {
+    hub->reached = [](std::string_view) {};
+    hub.reset();
+    for (const auto& entry : fs::directory_iterator(temp.path())) fs::remove_all(entry.path());
+    for (const auto& entry : fs::directory_iterator(copy_path())) {
+      fs::rename(entry.path(), temp.path() + "/" + entry.path().filename().string());
+    }
+    restart();
+  }
+
+  void expect_sound(const std::string& vm_name, uint32_t disk, size_t points) {
+    const ChainView chain = engine().chain({.vm_name = vm_name, .disk_id = disk});
+    EXPECT_EQ(chain.points.size(), points);
+    for (const ChainPoint& point : chain.points) {
+      const auto check = support::run_command("qemu-img check " + point.point.image_path);
+      EXPECT_TRUE(check.ok()) << check.output;
+      EXPECT_TRUE(fs::exists(point.point.image_path + ".json"));
+      EXPECT_EQ(fs::file_size(point.point.image_path), point.point.file_bytes);
+    }
+  }
+
+  bool copied_ = false;
+  support::TempDir kill_dir_;
+};
+
+TEST_F(Recovery, AKillBeforeTheDecisionFailsTheJobAndLeavesNothingOfIt) {
+  for (const std::string step :
+       {"image", "export", "targets", "node call", "running", "sealing", "sealed", "decide"}) {
+    SCOPED_TRACE(step);
+    restart();
+    const std::string vm = "vm-" + std::string(1, step[0]) + std::to_string(step.size());
+    register_vm(vm);
+    const BackupView full = back_up(vm, BackupType::full, "one", 1);
+    const auto files_before = repository_files();
+    copy_at(step, 1);
+    const BackupView killed = back_up(vm, BackupType::incremental, "two", 2);
+    ASSERT_TRUE(copied_);
+    come_up_on_copy();
+    EXPECT_EQ(state_of(killed.job.id), "failed");
+    EXPECT_EQ(engine().backup(killed.job.id).job.error_message, "server restarted during backup");
+    EXPECT_EQ(state_of(full.job.id), "completed");
+    EXPECT_EQ(repository_files(), files_before);
+    expect_nothing_left();
+    expect_sound(vm, 0, 1);
+    back_up(vm, BackupType::incremental, "three", 3);
+    expect_sound(vm, 0, 2);
+    expect_sound(vm, 1, 2);
+  }
+}
+
+TEST_F(Recovery, AKillBetweenTheStepsOfPublishIsRolledForwardOnEveryDisk) {
+  const std::vector<std::pair<std::string, int>> steps = {
+      {"decided", 1},    {"header", 1},  {"sidecar", 1},  {"header", 2},
+      {"sidecar", 2},    {"renamed", 1}, {"renamed", 2},  {"chain file", 1},
+      {"chain file", 2}, {"publish", 1}, {"published", 1}};
+  int number = 0;
+  for (const auto& [step, occurrence] : steps) {
+    SCOPED_TRACE(step + " " + std::to_string(occurrence));
+    restart();
+    const std::string vm = "vm" + std::to_string(++number);
+    register_vm(vm);
+    back_up(vm, BackupType::full, "one", 1);
+    copy_at(step, occurrence);
+    const BackupView killed = back_up(vm, BackupType::incremental, "two", 2);
+    ASSERT_TRUE(copied_);
+    const auto files_after = repository_files();
+    come_up_on_copy();
+    EXPECT_EQ(state_of(killed.job.id), "completed");
+    EXPECT_EQ(repository_files(), files_after);
+    expect_nothing_left();
+    expect_sound(vm, 0, 2);
+    expect_sound(vm, 1, 2);
+    EXPECT_EQ(complete(killed, 1, change_id(1, 2)).job_state, JobState::completed);
+    const std::string link = temp.file("repository/" + vm + "-disk-2000.qcow2");
+    EXPECT_NE(fs::read_symlink(link).string().find(killed.job.disks[0].image_id),
+              std::string::npos);
+    // The manifest's hash in the header fits the sidecar: a next incremental accepts the parent.
+    back_up(vm, BackupType::incremental, "three", 3);
+    expect_sound(vm, 1, 3);
+  }
+}
+
+TEST_F(Recovery, AFailureBetweenTheStepsOfPublishFailsTheJobAndPublishesNoDisk) {
+  register_vm("pgtest1");
+  back_up("pgtest1", BackupType::full, "one", 1);
+  const auto files_before = repository_files();
+  for (const std::string step : {"sealing", "sealed", "decide", "decided", "header", "sidecar",
+                                 "renamed", "chain file", "publish"}) {
+    SCOPED_TRACE(step);
+    const BackupView backup = start("pgtest1", BackupType::incremental);
+    Writer first(*hub, backup.job.disks[0].export_name);
+    Writer second(*hub, backup.job.disks[1].export_name);
+    ASSERT_TRUE(first.connect());
+    ASSERT_TRUE(second.connect());
+    complete(backup, 0, change_id(0, 2));
+    hub->reached = [&](std::string_view reached) {
+      if (reached == step) throw std::system_error(EIO, std::generic_category(), "injected");
+    };
+    EXPECT_EQ(refusal_of([&] { complete(backup, 1, change_id(1, 2)); }), "seal_failed");
+    hub->reached = [](std::string_view) {};
+    EXPECT_EQ(state_of(backup.job.id), "failed");
+    EXPECT_EQ(repository_files(), files_before);
+    EXPECT_EQ(engine().chain({.vm_name = "pgtest1"}).points.size(), 1u);
+    EXPECT_EQ(engine().change_id({.vm_name = "pgtest1"}).change_id, change_id(0, 1));
+    expect_nothing_left();
+  }
+  back_up("pgtest1", BackupType::incremental, "two", 2);
+  EXPECT_EQ(engine().chain({.vm_name = "pgtest1"}).points.size(), 2u);
+}
+
+TEST_F(Recovery, AKillInTheMiddleOfADeletionIsFinished) {
+  for (const auto& [step, occurrence] : std::vector<std::pair<std::string, int>>{
+           {"marked", 1}, {"unlinked", 1}, {"unlinked", 3}, {"erase", 1}, {"erase", 2}}) {
+    SCOPED_TRACE(step + std::to_string(occurrence));
+    restart();
+    const std::string vm = "vm-" + step + std::to_string(occurrence);
+    register_vm(vm);
+    const BackupView full = back_up(vm, BackupType::full, "one", 1);
+    back_up(vm, BackupType::incremental, "two", 2);
+    copy_at(step, occurrence);
+    engine().delete_backup(full.job.id, true);
+    ASSERT_TRUE(copied_);
+    come_up_on_copy();
+    EXPECT_EQ(refusal_of([&] { engine().backup(full.job.id); }), "backup_not_found");
+    EXPECT_EQ(engine().chain({.vm_name = vm}).points.size(), 0u);
+    for (const std::string& path : repository_files()) {
+      EXPECT_EQ(path.find(vm), std::string::npos) << path;
+    }
+  }
+}
+
+TEST_F(Recovery, StraysAreRemovedAndImagesUnknownToTheCatalogueAreLeft) {
+  register_vm("pgtest1", 1);
+  const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
+  const std::string image = engine().backup(full.job.id).job.disks[0].image_path;
+  const std::string directory = fs::path(image).parent_path();
+  hub.reset();
+  const auto make = [](const std::string& path) { std::ofstream(path) << "x"; };
+  make(directory + "/backup-x-disk0-20200101-000000.qcow2.partial");
+  make(directory + "/chain.json.new");
+  make(directory + "/backup-old-disk0-20200101-000000.qcow2");
+  make(directory + "/backup-old-disk0-20200101-000000.qcow2.json");
+  make(directory + "/notes.txt");
+  fs::create_symlink("ctx-gone/disk-0/gone.qcow2", temp.file("repository/gone-disk-1.qcow2"));
+  restart();
+  EXPECT_FALSE(fs::exists(directory + "/backup-x-disk0-20200101-000000.qcow2.partial"));
+  EXPECT_FALSE(fs::exists(directory + "/chain.json.new"));
+  EXPECT_FALSE(fs::is_symlink(temp.file("repository/gone-disk-1.qcow2")));
+  EXPECT_TRUE(fs::exists(directory + "/backup-old-disk0-20200101-000000.qcow2"));
+  EXPECT_TRUE(fs::exists(directory + "/backup-old-disk0-20200101-000000.qcow2.json"));
+  EXPECT_TRUE(fs::exists(directory + "/notes.txt"));
+  EXPECT_TRUE(fs::exists(image));
+}
+
+}  // namespace
+}  // namespace engine_test
