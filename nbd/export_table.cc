@@ -66,8 +66,7 @@ std::shared_ptr<Export> Visibility::find(std::string_view name) const {
 
 std::shared_ptr<Export> Visibility::find_any(std::string_view name) const {
   if (only_) return name.empty() || name == only_->name() ? only_ : nullptr;
-  if (!name.empty()) return table_->find(name);
-  return default_export_.empty() ? nullptr : table_->find(default_export_);
+  return table_->find(name.empty() ? std::string_view(default_export_) : name);
 }
 
 std::vector<std::shared_ptr<Export>> Visibility::list() const {
