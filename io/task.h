@@ -7,8 +7,8 @@
 #include <utility>
 #include <variant>
 
-/// Task<T>: a lazy coroutine, awaited exactly once, that hands its thread straight to its awaiter
-/// when it ends (symmetric transfer, so a long chain of tasks needs no stack).
+/// Task<T>: a lazy coroutine, awaited exactly once, that runs on its awaiter's thread until it first
+/// has to wait, and hands the thread back to its awaiter when it ends.
 ///
 /// A task that was started must be awaited to its end: whoever holds it owns the frame, and the
 /// kernel may hold pointers into that frame. TaskScope (io/task_scope.h) is the way to start
@@ -96,9 +96,13 @@ class [[nodiscard]] Task {
     struct Awaiter {
       std::coroutine_handle<promise_type> frame;
       bool await_ready() const noexcept { return false; }
-      std::coroutine_handle<> await_suspend(std::coroutine_handle<> awaiter) const noexcept {
+      /// A task that ends at once gives its awaiter back the thread here, not from inside itself: a
+      /// loop over such tasks needs no stack, also where the compiler makes no tail calls.
+      bool await_suspend(std::coroutine_handle<> awaiter) const {
+        frame.resume();
+        if (frame.done()) return false;
         frame.promise().set_awaiter(awaiter);
-        return frame;
+        return true;
       }
       T await_resume() const { return frame.promise().take(); }
     };
