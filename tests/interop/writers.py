@@ -106,7 +106,7 @@ class Writers:
     def test_fio_verifies_what_it_wrote(self):
         """A54 fio with its nbd engine"""
         command(
-            "fio", "--name=verify", "--ioengine=nbd", f"--uri={self.export(SIZE)}", "--rw=randwrite",
+            "fio", "--name=verify", "--verify_state_save=0", "--ioengine=nbd", f"--uri={self.export(SIZE)}", "--rw=randwrite",
             "--bsrange=512-256k", "--blockalign=512", f"--size={48 * MIB}", "--iodepth=16", "--verify=crc32c",
             "--verify_fatal=1", "--do_verify=1", "--randrepeat=1", "--output-format=terse", cwd=self.dir,
         )  # fmt: skip
