@@ -11,7 +11,7 @@ class Job {
  public:
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, Job>)
-      Job(F&& f)  // NOLINT(google-explicit-constructor): a lambda is a job
+      Job(F&& f)  // NOLINT(bugprone-forwarding-reference-overload): constrained above
       : body_(std::make_unique<Body<std::remove_cvref_t<F>>>(std::forward<F>(f))) {}
   void operator()() { body_->run(); }
 

@@ -66,6 +66,21 @@ TEST_F(LibqcowTraps, Lq4AShortLastClusterIsReadPastItsBuffer) {
   EXPECT_TRUE(invalid_reads("a.qcow2"));
 }
 
+TEST_F(LibqcowTraps, Lq5AnEncryptedImageIsReadAsGarbageWithSuccess) {
+  const std::string secret = " --object secret,id=s,data=varve ";
+  qemu_img("create" + secret +
+           "-f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 a.qcow2 1M");
+  const std::string disk =
+      "--image-opts driver=qcow2,encrypt.key-secret=s,file.filename=" + file("a.qcow2");
+  ASSERT_TRUE(
+      support::run_command("qemu-io" + secret + "-c 'write -P 7 0 64k' " + disk).ok());
+  const Reading reading = libqcow_read("a.qcow2", 65536, {{0, 65536}});
+  EXPECT_TRUE(reading.result.ok()) << reading.result.output;
+  const Bytes written(65536, std::byte{7});
+  EXPECT_GT(wrong_bytes(Bytes(reading.content.begin(), reading.content.begin() + 65536), written),
+            60000u);
+}
+
 TEST_F(LibqcowTraps, Lq6RefusesUnknownCompatibleBits) {
   qemu_img("create -f qcow2 a.qcow2 1M");
   qcow_test::patch_be<uint64_t>(file("a.qcow2"), 80, uint64_t{1} << 5);
