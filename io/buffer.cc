@@ -24,13 +24,38 @@ void Buffer::swap(Buffer& other) noexcept {
   std::swap(size_class_, other.size_class_);
 }
 
+namespace {
+
+/// Leases are taken in such steps, so that most buffers need no lock.
+constexpr uint64_t kLeaseBytes = 8 << 20;
+
+}  // namespace
+
+/// The pool, as long as it lives, for calls that the budget has posted.
+class BufferPool::Membership final : public MemoryBudget::Member {
+ public:
+  Membership(Executor& executor, BufferPool& pool) : Member(executor), pool_(pool) {}
+  void more_is_free() override { pool_.serve_waiting(); }
+  void give_surplus() override { pool_.give_surplus(); }
+
+ private:
+  BufferPool& pool_;
+};
+
 BufferPool::BufferPool(Executor& executor, uint64_t budget_bytes)
-    : semaphore_(executor, budget_bytes), budget_(budget_bytes) {
-  assert(budget_bytes >= 2 * kBufferBytesMax && "the largest buffer must fit the budget");
+    : BufferPool(executor, std::make_shared<MemoryBudget>(budget_bytes)) {}
+
+BufferPool::BufferPool(Executor& executor, std::shared_ptr<MemoryBudget> budget)
+    : semaphore_(executor, 0),
+      budget_(std::move(budget)),
+      membership_(std::make_shared<Membership>(executor, *this)) {
+  assert(budget_->total() >= 2 * kBufferBytesMax && "the largest buffer must fit the budget");
+  budget_->join(membership_);
 }
 
 BufferPool::~BufferPool() {
   assert(in_use_ == 0 && "a pool outlives its buffers");
+  budget_->give_back(*membership_, leased_);
   for (const auto& blocks : free_) {
     for (std::byte* const block : blocks) std::free(block);
   }
@@ -43,25 +68,54 @@ uint8_t BufferPool::size_class_for(size_t bytes) {
 
 std::byte* BufferPool::new_block(uint8_t size_class) {
   const size_t bytes = block_bytes(size_class);
-  if (held_ + bytes > budget_) drop_free_blocks(held_ + bytes - budget_);
   auto* const block = static_cast<std::byte*>(std::aligned_alloc(kPage, bytes));
   if (block == nullptr) throw std::bad_alloc();
   held_ += bytes;
+  drop_free_blocks();
   return block;
 }
 
-/// Makes room for a block of one size by freeing kept ones of other sizes, largest first.
-void BufferPool::drop_free_blocks(size_t bytes) {
-  size_t dropped = 0;
-  for (size_t size_class = kSizeClasses; size_class-- > 0 && dropped < bytes;) {
+/// Frees blocks that are kept for reuse until all fit the lease, largest first.
+void BufferPool::drop_free_blocks() {
+  for (size_t size_class = kSizeClasses; size_class-- > 0;) {
     auto& blocks = free_.at(size_class);
-    while (!blocks.empty() && dropped < bytes) {
+    while (!blocks.empty() && held_ > leased_ + over_) {
       std::free(blocks.back());
       blocks.pop_back();
-      dropped += block_bytes(static_cast<uint8_t>(size_class));
+      held_ -= block_bytes(static_cast<uint8_t>(size_class));
     }
   }
-  held_ -= dropped;
+}
+
+/// Leases what the semaphore lacks for `bytes`, if the budget has it.
+void BufferPool::lease_for(uint64_t bytes) {
+  const uint64_t ready = semaphore_.contended() ? 0 : semaphore_.available();
+  if (ready >= bytes) return;
+  const uint64_t least = bytes - ready;
+  const uint64_t leased = budget_->lease(*membership_, least, std::max(least, kLeaseBytes));
+  leased_ += leased;
+  semaphore_.release(leased);
+}
+
+void BufferPool::serve_waiting() {
+  while (const uint64_t missing = semaphore_.missing()) {
+    const uint64_t leased = budget_->lease(*membership_, missing, missing);
+    if (leased == 0) return;  // waits again
+    leased_ += leased;
+    semaphore_.release(leased);
+  }
+}
+
+/// Another pool waits: whatever nobody here needs at the moment goes back, memory and all.
+void BufferPool::give_surplus() {
+  const uint64_t surplus = semaphore_.available();
+  if (surplus > 0 && semaphore_.try_acquire(surplus)) unlease(surplus);
+}
+
+void BufferPool::unlease(uint64_t bytes) {
+  leased_ -= bytes;
+  drop_free_blocks();
+  budget_->give_back(*membership_, bytes);
 }
 
 Buffer BufferPool::make(size_t size, uint64_t phase, uint8_t size_class) {
@@ -86,6 +140,7 @@ Buffer BufferPool::make(size_t size, uint64_t phase, uint8_t size_class) {
 Task<Buffer> BufferPool::acquire(size_t size, uint64_t phase) {
   assert(size > 0 && size <= kBufferBytesMax);
   const uint8_t size_class = size_class_for(size);
+  lease_for(block_bytes(size_class));
   co_await semaphore_.acquire(block_bytes(size_class));
   co_return make(size, phase, size_class);
 }
@@ -93,6 +148,8 @@ Task<Buffer> BufferPool::acquire(size_t size, uint64_t phase) {
 Buffer BufferPool::try_acquire(size_t size, uint64_t phase) {
   assert(size > 0 && size <= kBufferBytesMax);
   const uint8_t size_class = size_class_for(size);
+  if (semaphore_.contended()) return {};
+  lease_for(block_bytes(size_class));
   if (!semaphore_.try_acquire(block_bytes(size_class))) return {};
   return make(size, phase, size_class);
 }
@@ -116,7 +173,14 @@ void BufferPool::give_back(std::byte* block, uint8_t size_class) {
     return;
   }
   free_.at(size_class).push_back(block);
-  semaphore_.release(bytes);
+  // A pool that has more than its share serves others before its own.
+  const bool owed =
+      budget_->somebody_waits() && (!semaphore_.contended() || leased_ > budget_->fair_share());
+  if (owed) {
+    unlease(bytes);
+  } else {
+    semaphore_.release(bytes);
+  }
 }
 
 }  // namespace io

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "io/memory_budget.h"
 #include "io/sync.h"
 #include "io/task.h"
 
@@ -45,17 +46,20 @@ class Buffer {
   uint8_t size_class_ = 0;
 };
 
-/// Page-aligned memory within a budget of bytes. Freed blocks are kept and handed out again, last
-/// in first out, because memory that was touched before is ten times cheaper than fresh pages.
+/// Page-aligned memory within a budget of bytes, its own or one that it shares with other pools.
+/// Freed blocks are kept and handed out again, last in first out, because memory that was touched
+/// before is ten times cheaper than fresh pages.
 ///
-/// Belongs to one executor thread. acquire() waits when the budget is used up; it never fails for
-/// lack of it.
+/// Invariant: what is handed out and what is kept for reuse do not exceed the lease from the
+/// budget, but for buffers over budget. Belongs to one executor thread. acquire() waits when the
+/// budget is used up; it never fails for lack of it.
 class BufferPool {
  public:
   static constexpr size_t kPage = 4096;
   static constexpr size_t kBufferBytesMax = 2 << 20;
 
   BufferPool(Executor& executor, uint64_t budget_bytes);
+  BufferPool(Executor& executor, std::shared_ptr<MemoryBudget> budget);
   BufferPool(const BufferPool&) = delete;
   ~BufferPool();
 
@@ -71,10 +75,10 @@ class BufferPool {
   Buffer acquire_over_budget(size_t size, uint64_t phase = 0);
 
   uint64_t bytes_in_use() const { return in_use_; }
-  uint64_t budget() const { return budget_; }
 
  private:
   friend class Buffer;
+  class Membership;
   // Blocks of 4 KiB … 2 MiB by powers of two, each with one page more for the phase.
   static constexpr size_t kSizeClasses = 10;
 
@@ -82,11 +86,17 @@ class BufferPool {
   static size_t block_bytes(uint8_t size_class) { return (kPage << size_class) + kPage; }
   Buffer make(size_t size, uint64_t phase, uint8_t size_class);
   std::byte* new_block(uint8_t size_class);
-  void drop_free_blocks(size_t bytes);
+  void drop_free_blocks();
+  void lease_for(uint64_t bytes);
+  void serve_waiting();
+  void give_surplus();
+  void unlease(uint64_t bytes);
   void give_back(std::byte* block, uint8_t size_class);
 
   Semaphore semaphore_;
-  uint64_t budget_;
+  std::shared_ptr<MemoryBudget> budget_;
+  std::shared_ptr<Membership> membership_;
+  uint64_t leased_ = 0;
   uint64_t in_use_ = 0;
   uint64_t over_ = 0;  // bytes handed out beyond the semaphore's grant
   uint64_t held_ = 0;  // bytes of all blocks, in use and free

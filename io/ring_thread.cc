@@ -16,10 +16,19 @@ class RingRuntime::SystemRandom final : public Random {
   std::random_device device_;
 };
 
+namespace {
+
+std::shared_ptr<MemoryBudget> budget_of(const RingThreadOptions& options) {
+  if (options.shared_budget) return options.shared_budget;
+  return std::make_shared<MemoryBudget>(options.buffer_budget_bytes);
+}
+
+}  // namespace
+
 RingRuntime::RingRuntime(const RingThreadOptions& options)
     : ring_(std::make_unique<Ring>(options.ring)),
       files_(std::make_unique<RingFileSystem>(*ring_)),
-      buffers_(std::make_unique<BufferPool>(*ring_, options.buffer_budget_bytes)),
+      buffers_(std::make_unique<BufferPool>(*ring_, budget_of(options))),
       random_(std::make_unique<SystemRandom>()) {}
 
 RingRuntime::~RingRuntime() = default;

@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 
+#include "io/memory_budget.h"
 #include "io/ring.h"
 #include "io/runtime.h"
 
@@ -13,6 +14,7 @@ namespace io {
 struct RingThreadOptions {
   RingOptions ring;
   uint64_t buffer_budget_bytes = 256 << 20;
+  std::shared_ptr<MemoryBudget> shared_budget;  ///< when set, in the place of a budget of its own
 };
 
 /// A ring with its file system, buffers and randomness: what makes a Runtime.

@@ -1,5 +1,6 @@
 #include "io/socket.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -87,6 +88,11 @@ Task<void> Socket::finish_sending() {
 
 void Socket::abort() noexcept {
   if (fd_.valid()) ::shutdown(fd_.get(), SHUT_RDWR);
+}
+
+bool Socket::has_arrived() const {
+  pollfd asked{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&asked, 1, 0) > 0;
 }
 
 Task<std::unique_ptr<Socket>> connect_unix(Ring& ring, std::string path) {

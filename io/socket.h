@@ -18,6 +18,7 @@ class Socket final : public Stream {
   Task<void> send(std::span<const iovec> from) override;
   Task<void> finish_sending() override;
   void abort() noexcept override;
+  bool has_arrived() const override;
   std::string peer() const override { return peer_; }
 
   /// Gives the descriptor away, to continue the connection on another ring. Nothing may be under

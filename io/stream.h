@@ -32,6 +32,9 @@ class Stream {
   /// Ends both directions at once: receives and sends under way return or fail. Does not wait.
   virtual void abort() noexcept = 0;
 
+  /// True when a receive would find bytes, or the end of the stream, without waiting.
+  virtual bool has_arrived() const = 0;
+
   /// For logs: "127.0.0.1:51234", "unix".
   virtual std::string peer() const = 0;
 };

@@ -89,6 +89,8 @@ class Semaphore {
 
   uint64_t available() const { return free_; }
   bool contended() const { return !waiting_.empty(); }
+  /// What the first of those who wait needs beyond what is free; 0 when nobody waits.
+  uint64_t missing() const { return waiting_.empty() ? 0 : waiting_.front().units - free_; }
 
  private:
   struct Waiter {

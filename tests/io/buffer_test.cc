@@ -1,5 +1,10 @@
 #include "io/buffer.h"
 
+#include <random>
+#include <thread>
+
+#include "io/call_on.h"
+#include "io/ring_thread.h"
 #include "tests/support/ring_fixture.h"
 
 namespace io {
@@ -55,6 +60,119 @@ TEST_F(Buffers, OverTheBudgetAreGrantedAtOnceAndSettledLater) {
     EXPECT_NE(held.back().data(), nullptr);
   }
   EXPECT_EQ(pool_.try_acquire(1 << 20).data(), nullptr);
+}
+
+/// Two pools of one process; in real life each has a thread of its own.
+class SharedBudget : public support::RingTest {
+ protected:
+  static constexpr uint64_t kBudget = 16 << 20;
+  std::shared_ptr<MemoryBudget> budget_ = std::make_shared<MemoryBudget>(kBudget);
+  BufferPool here_{ring(), budget_}, there_{ring(), budget_};
+
+  static std::vector<Buffer> take_all(BufferPool& pool) {
+    std::vector<Buffer> held;
+    for (;;) {
+      Buffer buffer = pool.try_acquire(1 << 20);
+      if (buffer.data() == nullptr) return held;
+      held.push_back(std::move(buffer));
+    }
+  }
+  void settle() { run(sleep(ring(), ring(), std::chrono::milliseconds(1))); }
+};
+
+TEST_F(SharedBudget, HoldsForAllPoolsTogether) {
+  const std::vector<Buffer> held = take_all(here_);
+  EXPECT_EQ(held.size(), 15u);
+  EXPECT_TRUE(take_all(there_).empty());
+  EXPECT_LE(here_.bytes_in_use() + there_.bytes_in_use(), kBudget);
+}
+
+TEST_F(SharedBudget, WhatOnePoolNoLongerUsesServesTheOther) {
+  {  // all of it is kept there, ready for use again
+    std::vector<Buffer> held;
+    for (int i = 0; i < 15; ++i) held.push_back(here_.try_acquire(1 << 20));
+  }
+  EXPECT_TRUE(take_all(there_).empty());
+  settle();
+  EXPECT_EQ(take_all(there_).size(), 15u);
+}
+
+TEST_F(SharedBudget, AWaitingPoolGetsWhatTheOtherGivesBack) {
+  std::vector<Buffer> held = take_all(here_);
+  bool got = false;
+  const auto wait = [&]() -> Task<void> {
+    const Buffer buffer = co_await there_.acquire(1 << 20);
+    got = true;
+  };
+  const auto body = [&](TaskScope& scope) -> Task<void> {
+    scope.spawn(wait());
+    co_await sleep(ring(), ring(), std::chrono::milliseconds(1));
+    EXPECT_FALSE(got);
+    held.pop_back();
+    co_await sleep(ring(), ring(), std::chrono::milliseconds(1));
+    EXPECT_TRUE(got);
+  };
+  run(run_scoped(body));
+}
+
+TEST_F(SharedBudget, APoolWithMoreThanItsShareServesTheOtherFirst) {
+  std::vector<Buffer> held = take_all(here_);
+  std::vector<int> served;
+  const auto wait = [&](BufferPool& pool, int name) -> Task<void> {
+    const Buffer buffer = co_await pool.acquire(1 << 20);
+    served.push_back(name);
+  };
+  const auto body = [&](TaskScope& scope) -> Task<void> {
+    scope.spawn(wait(here_, 1));
+    scope.spawn(wait(there_, 2));
+    held.pop_back();
+    co_await sleep(ring(), ring(), std::chrono::milliseconds(1));
+    held.clear();
+  };
+  run(run_scoped(body));
+  EXPECT_EQ(served.size(), 2u);
+  EXPECT_EQ(served.front(), 2);
+}
+
+TEST(SharedBudgetOfThreads, IsNeverExceededAndNobodyWaitsForEver) {
+  constexpr uint64_t kBudget = 12 << 20;
+  const auto budget = std::make_shared<MemoryBudget>(kBudget);
+  RingThreadOptions options;
+  options.shared_budget = budget;
+  std::vector<std::unique_ptr<RingThread>> threads;
+  for (int i = 0; i < 3; ++i) threads.push_back(std::make_unique<RingThread>("pool", options));
+  std::atomic<int64_t> in_use = 0, most = 0;
+  const auto churn = [&](RingThread& thread, uint64_t seed) -> Task<void> {
+    std::mt19937_64 chance(seed);
+    const auto one = [&](size_t size) -> Task<void> {
+      const Buffer buffer = co_await thread.runtime().buffers.acquire(size);
+      const int64_t now = in_use += static_cast<int64_t>(size);
+      int64_t seen = most;
+      while (now > seen && !most.compare_exchange_weak(seen, now)) continue;
+      if (chance() % 4 == 0) {
+        co_await sleep(thread.ring(), thread.ring(), std::chrono::microseconds(chance() % 300));
+      }
+      in_use -= static_cast<int64_t>(size);
+    };
+    for (int round = 0; round < 100; ++round) {
+      const auto body = [&](TaskScope& scope) -> Task<void> {
+        for (int i = 0; i < 8; ++i) scope.spawn(one(1 + chance() % (2 << 20)));
+        co_return;
+      };
+      co_await run_scoped(std::cref(body));
+    }
+  };
+  std::vector<std::thread> callers;
+  for (size_t i = 0; i < threads.size(); ++i) {
+    callers.emplace_back([&, i] {
+      const auto work = [&] { return churn(*threads[i], i); };
+      call_and_wait(threads[i]->ring(), work);
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (const auto& thread : threads) thread->stop();
+  EXPECT_LE(most.load(), static_cast<int64_t>(kBudget));
+  EXPECT_GT(most.load(), static_cast<int64_t>(kBudget / 2));
 }
 
 TEST_F(Buffers, AreReusedLastInFirstOut) {

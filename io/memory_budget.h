@@ -1,0 +1,63 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "io/executor.h"
+
+namespace io {
+
+/// The bytes that all buffer pools of a process may hand out together (nbd.md X5).
+///
+/// A pool leases bytes here and grants them to its own thread without asking again. While some pool
+/// waits for more, the others give back what they do not use. Invariant: the leases never exceed
+/// the total. Any thread.
+class MemoryBudget {
+ public:
+  /// A pool as the budget sees it. Both calls come on the pool's own thread, from its executor.
+  class Member {
+   public:
+    explicit Member(Executor& executor) : executor_(executor) {}
+    virtual ~Member() = default;
+    /// There may be bytes to lease now.
+    virtual void more_is_free() = 0;
+    /// Somebody else waits.
+    virtual void give_surplus() = 0;
+
+   private:
+    friend class MemoryBudget;
+    Executor& executor_;
+    bool waits_ = false;  // guarded by the budget's mutex
+  };
+
+  explicit MemoryBudget(uint64_t bytes) : total_(bytes), free_(bytes) {}
+
+  /// Members are told of events until the last reference to them goes.
+  void join(const std::shared_ptr<Member>& member);
+
+  /// Leases as much as is free, `least` to `most` bytes; otherwise nothing, and `member` waits.
+  uint64_t lease(Member& member, uint64_t least, uint64_t most);
+  /// Whoever waits may try again, `from` last.
+  void give_back(const Member& from, uint64_t bytes);
+
+  uint64_t total() const { return total_; }
+  /// What each pool has when all want the same.
+  uint64_t fair_share() const { return total_ / members_count_.load(std::memory_order_relaxed); }
+  /// A hint, without the lock.
+  bool somebody_waits() const { return waiting_count_.load(std::memory_order_relaxed) > 0; }
+
+ private:
+  using Event = void (Member::*)();
+  void tell(const std::shared_ptr<Member>& member, Event event);
+
+  const uint64_t total_;
+  std::mutex mutex_;
+  uint64_t free_;                               // guarded by mutex_
+  std::vector<std::weak_ptr<Member>> members_;  // guarded by mutex_
+  std::atomic<uint32_t> members_count_ = 1, waiting_count_ = 0;
+};
+
+}  // namespace io
