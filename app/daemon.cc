@@ -20,12 +20,8 @@ bool is_dispensable(const io::HostPort& address, const std::system_error& failur
   return address.host == "::1" && (error == EADDRNOTAVAIL || error == EAFNOSUPPORT);
 }
 
-void require_loopback(const io::HostPort& address) {
-  if (io::SocketAddress::tcp(address.host, address.port).is_loopback()) return;
-  throw UsageError(fmt::format(
-      "--nbd {}: this is not a loopback address, and nothing on it encrypts or authenticates; "
-      "say --allow-plain if that is meant",
-      io::to_text(address)));
+bool is_local(const io::HostPort& address) {
+  return io::SocketAddress::tcp(address.host, address.port).is_loopback();
 }
 
 engine::NodeUrl node_url(const engine::EngineOptions& options) {
@@ -42,12 +38,29 @@ engine::NodeUrl node_url(const engine::EngineOptions& options) {
 Daemon::Daemon(ServeOptions options) : options_(std::move(options)) {
   options_.engine.version = VARVE_VERSION;
   options_.engine.pid = ::getpid();
-  if (!options_.allow_plain) {
-    for (const io::HostPort& address : options_.nbd) require_loopback(address);
-  }
+  choose_tls();
 }
 
 Daemon::~Daemon() = default;
+
+/// What each listener does about TLS, decided before anything is touched.
+void Daemon::choose_tls() {
+  const auto mode_of = [this](const std::string& option, bool local,
+                              std::optional<nbd::TlsMode> own) {
+    return tls_mode_of(options_.tls, options_.allow_plain, {option, local, own});
+  };
+  for (const NbdAddress& address : options_.nbd) {
+    nbd_tls_.push_back(mode_of("--nbd " + io::to_text(address), is_local(address), address.tls));
+  }
+  socket_tls_ = mode_of("--nbd-socket " + options_.nbd_socket, true, std::nullopt);
+  engine::EngineOptions& engine = options_.engine;
+  engine.main_tls = nbd_tls_.front();
+  engine.ports_tls = mode_of("--ports", is_local({engine.ports_host, 0}), options_.ports_tls);
+  tls_ = load_tls(options_.tls);
+  if (engine.export_access == nbd::ExportAccess::owner && !tls_) {
+    throw UsageError("--export-access=owner needs TLS, which says who a client is: --tls-psk FILE");
+  }
+}
 
 void Daemon::start() {
   make_rings();
@@ -61,27 +74,33 @@ void Daemon::start() {
 void Daemon::make_rings() {
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   const unsigned count = options_.threads == 0 ? cores : options_.threads;
-  control_ = std::make_unique<io::RingThread>("varve-control");
+  io::RingThreadOptions ring;
+  ring.shared_budget = std::make_shared<io::MemoryBudget>(options_.buffer_memory_bytes);
+  control_ = std::make_unique<io::RingThread>("varve-control", ring);
   for (unsigned number = 0; number < count; ++number) {
-    data_.push_back(std::make_unique<io::RingThread>(fmt::format("varve-data-{}", number)));
+    data_.push_back(std::make_unique<io::RingThread>(fmt::format("varve-data-{}", number), ring));
   }
 }
 
 io::Task<void> Daemon::bind_nbd() {
-  for (const io::HostPort& address : options_.nbd) {
+  for (size_t index = 0; index < options_.nbd.size(); ++index) {
+    const io::HostPort& address = options_.nbd[index];
     try {
-      bound_.push_back(io::Listener::tcp(nbd_ring(), address));
+      bound_.push_back({io::Listener::tcp(nbd_ring(), address), tls_access(nbd_tls_[index])});
     } catch (const std::system_error& failure) {
       if (bound_.empty() || !is_dispensable(address, failure)) throw;
       io::log(io::LogLevel::info, "nbd: {}; going on without it", failure.what());
     }
   }
-  options_.engine.nbd_port = bound_.empty() ? 0 : bound_.front()->port();
-  for (const auto& listener : bound_) nbd_addresses_.push_back(listener->address());
+  options_.engine.nbd_port = bound_.empty() ? 0 : bound_.front().listener->port();
+  for (const Bound& bound : bound_) nbd_addresses_.push_back(bound.listener->address());
   if (!options_.nbd_socket.empty()) {
-    bound_.push_back(io::Listener::unix_socket(nbd_ring(), options_.nbd_socket));
+    bound_.push_back(
+        {io::Listener::unix_socket(nbd_ring(), options_.nbd_socket), tls_access(socket_tls_)});
   }
   nbd::ServerSettings settings;
+  settings.ports_tls = tls_access(options_.engine.ports_tls);
+  settings.allowed = options_.allowed;
   nbd_ = std::make_unique<nbd::Server>(nbd_ring(), exports_, settings);
   co_return;
 }
@@ -100,9 +119,8 @@ void Daemon::start_engine() {
 }
 
 io::Task<void> Daemon::listen_nbd() {
-  for (auto& listener : bound_) {
-    io::log(io::LogLevel::info, "nbd: listening on {}", listener->address());
-    nbd_->listen(std::move(listener));
+  for (Bound& bound : bound_) {
+    nbd_->listen(std::move(bound.listener), {}, std::move(bound.tls));
   }
   bound_.clear();
   co_return;

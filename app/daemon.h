@@ -8,6 +8,7 @@
 #include "api/http_server.h"
 #include "app/options.h"
 #include "engine/engine_impl.h"
+#include "engine/names.h"
 #include "engine/node_client.h"
 #include "io/listener.h"
 #include "io/ring_thread.h"
@@ -33,6 +34,7 @@ class Daemon {
   void stop();
 
  private:
+  void choose_tls();
   void make_rings();
   io::Task<void> bind_nbd();
   void start_engine();
@@ -48,7 +50,17 @@ class Daemon {
   std::vector<std::unique_ptr<io::RingThread>> data_;
   nbd::ExportTable exports_;
   std::unique_ptr<nbd::Server> nbd_;
-  std::vector<std::unique_ptr<io::Listener>> bound_;  // until the server takes them
+  /// A main listener until the server takes it.
+  struct Bound {
+    std::unique_ptr<io::Listener> listener;
+    nbd::TlsAccess tls;
+  };
+  std::vector<Bound> bound_;
+  nbd::TlsAccess tls_access(nbd::TlsMode mode) const { return {mode, tls_, std::string(engine::kJobPrefix)}; }
+
+  std::shared_ptr<const nbd::TlsServer> tls_;
+  std::vector<nbd::TlsMode> nbd_tls_;  // of options_.nbd
+  nbd::TlsMode socket_tls_ = nbd::TlsMode::off;
   std::vector<std::string> nbd_addresses_;
   std::unique_ptr<engine::NodeClient> node_;
   std::unique_ptr<engine::EngineImpl> engine_;

@@ -24,6 +24,7 @@ class ImageServer {
 
   /// Returns the address that clients connect to.
   io::Task<std::string> start() {
+    nbd::TlsAccess tls{.mode = tls_mode(), .server = load_tls(options_.tls)};
     auto listener = listen();  // first: a taken address must not touch the image
     const std::string address = listener->address();
     co_await open();
@@ -33,8 +34,10 @@ class ImageServer {
     spec.read_only = options_.read_only;
     exported_ = nbd::Export::make(spec, *device_, runtime_);
     exports_.add(exported_);
-    server_ = std::make_unique<nbd::Server>(ring_, exports_);
-    server_->listen(std::move(listener), options_.export_name);
+    nbd::ServerSettings settings;
+    settings.allowed = options_.allowed;
+    server_ = std::make_unique<nbd::Server>(ring_, exports_, settings);
+    server_->listen(std::move(listener), options_.export_name, std::move(tls));
     co_return address;
   }
 
@@ -53,15 +56,16 @@ class ImageServer {
  private:
   std::unique_ptr<io::Listener> listen() {
     if (!options_.socket.empty()) return io::Listener::unix_socket(ring_, options_.socket);
-    const io::HostPort address{options_.bind, options_.port};
-    if (!io::SocketAddress::tcp(address.host, address.port).is_loopback() &&
-        !options_.allow_plain) {
-      throw UsageError(
-          fmt::format("{} is not a loopback address, and nothing here encrypts or authenticates; "
-                      "say --allow-plain if that is meant",
-                      options_.bind));
+    return io::Listener::tcp(ring_, {options_.bind, options_.port});
+  }
+
+  nbd::TlsMode tls_mode() const {
+    ListenerTls listener{"--socket", true, std::nullopt};
+    if (options_.socket.empty()) {
+      const auto address = io::SocketAddress::tcp(options_.bind, options_.port);
+      listener = {"--bind " + options_.bind, address.is_loopback(), std::nullopt};
     }
-    return io::Listener::tcp(ring_, address);
+    return tls_mode_of(options_.tls, options_.allow_plain, listener);
   }
 
   io::Task<void> open() {

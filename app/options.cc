@@ -74,7 +74,7 @@ ServeOptions serve_options(const ServeArguments& arguments) {
   if (engine.catalogue_path.empty()) {
     engine.catalogue_path = default_state_directory() + "/catalogue.db";
   }
-  if (options.nbd.empty()) options.nbd = {{"127.0.0.1", 10809}, {"::1", 10809}};
+  if (options.nbd.empty()) options.nbd = {{{"127.0.0.1", 10809}}, {{"::1", 10809}}};
   return options;
 }
 
@@ -83,6 +83,31 @@ void declare_create(CLI::App& command, CreateOptions& options, std::string& size
   command.add_option("SIZE", size, "virtual size: bytes, or with K, M, G, T");
   command.add_option("--backing", options.backing, "parent image, in the same directory")
       ->type_name("PARENT");
+}
+
+/// TLS and addresses, under the names that `varve serve` has for them too.
+void declare_access(CLI::App& command, NbdOptions& options) {
+  TlsOptions& tls = options.tls;
+  command
+      .add_option_function<std::string>(
+          "--tls", [&tls](const std::string& mode) { tls.mode = parse_tls_mode(mode); }, kTlsHelp)
+      ->type_name("MODE");
+  command.add_option("--tls-certificates", tls.certificates, kTlsCertificatesHelp)
+      ->type_name("DIR");
+  command.add_option("--tls-psk", tls.psk, kTlsPskHelp)->type_name("FILE");
+  command.add_flag("--tls-verify-peer", tls.verify_peer, kTlsVerifyPeerHelp);
+  command.add_option("--tls-allowed-name", tls.allowed_names, kTlsAllowedNameHelp)
+      ->type_name("NAME")
+      ->allow_extra_args(false);
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--allow-address",
+          [&options](const std::vector<std::string>& ranges) {
+            options.allowed = parse_networks(ranges);
+          },
+          kAllowAddressHelp)
+      ->type_name("CIDR")
+      ->allow_extra_args(false);
 }
 
 void declare_nbd(CLI::App& command, NbdOptions& options, std::string& commit_interval) {
@@ -129,6 +154,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   NbdOptions nbd_options;
   std::string commit_interval = "1s";
   declare_nbd(nbd, nbd_options, commit_interval);
+  declare_access(nbd, nbd_options);
 
   try {
     app.parse(argc, argv);

@@ -7,9 +7,11 @@
 #include <variant>
 #include <vector>
 
+#include "app/tls_files.h"
 #include "engine/options.h"
 #include "io/address.h"
 #include "io/log.h"
+#include "io/networks.h"
 
 /// The command line and the configuration file, as plain values. Spec: contract.md 11.
 namespace app {
@@ -25,18 +27,27 @@ struct LogOptions {
   io::LogLevel level = io::LogLevel::info;
 };
 
+/// A TCP address of the NBD server, with what `,tls=MODE` behind it says.
+struct NbdAddress : io::HostPort {
+  std::optional<nbd::TlsMode> tls{};
+};
+
 /// `varve serve`
 struct ServeOptions {
   engine::EngineOptions engine;
   io::HostPort http{"127.0.0.1", 8082};
   std::string http_socket;
-  std::vector<io::HostPort> nbd;  ///< empty: loopback, both families, port 10809
+  std::vector<NbdAddress> nbd;  ///< empty: loopback, both families, port 10809
   std::string nbd_socket;
   unsigned threads = 0;  ///< 0: one a core
   std::string ready_file;
   std::string api_token;  ///< "": no authentication
   std::vector<std::string> cors_origins;
   bool allow_plain = false;  ///< NBD without TLS beyond loopback is meant
+  TlsOptions tls;
+  std::optional<nbd::TlsMode> ports_tls;             ///< of the ports that serve one disk each
+  io::Networks allowed;                              ///< whose NBD clients are served; empty: all
+  uint64_t buffer_memory_bytes = uint64_t{1} << 30;  ///< X5
   LogOptions log;
 };
 
@@ -56,6 +67,8 @@ struct NbdOptions {
   std::string export_name;  ///< "": the empty name, and any client finds it by default
   bool read_only = false;
   bool allow_plain = false;
+  TlsOptions tls;
+  io::Networks allowed;
   io::Duration commit_interval = std::chrono::seconds(1);
   LogOptions log;
 };

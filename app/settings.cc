@@ -19,6 +19,15 @@ io::HostPort address(const std::string& text) {
   }
 }
 
+/// "127.0.0.1:10809" or "192.0.2.1:10809,tls=require".
+NbdAddress nbd_address(const std::string& text) {
+  constexpr std::string_view kTls = ",tls=";
+  const size_t comma = std::min(text.find(kTls), text.size());
+  NbdAddress listener{address(text.substr(0, comma))};
+  if (comma < text.size()) listener.tls = parse_tls_mode(text.substr(comma + kTls.size()));
+  return listener;
+}
+
 template <class T>
 T whole_number(const std::string& text, T least, T most) {
   T number{};
@@ -96,10 +105,11 @@ std::vector<Setting> network_settings() {
                    [](ServeOptions& o) -> std::string& { return o.http_socket; }),
       {"nbd", "HOST:PORT",
        "NBD with every export by name; may be given several times\n"
-       "(default 127.0.0.1:10809 and [::1]:10809)",
+       "(default 127.0.0.1:10809 and [::1]:10809); with ,tls=MODE\n"
+       "behind it for a TLS mode of its own",
        [](ServeOptions& o, const Values& values) {
          o.nbd.clear();
-         for (const std::string& value : values) o.nbd.push_back(address(value));
+         for (const std::string& value : values) o.nbd.push_back(nbd_address(value));
        },
        true},
       text_setting("nbd-socket", "PATH", "NBD on a Unix socket too",
@@ -128,6 +138,41 @@ std::vector<Setting> network_settings() {
                    [](ServeOptions& o) -> std::string& { return o.api_token; }),
       {"cors-origin", "ORIGIN", "origin that browsers may call from; may be given several times",
        [](ServeOptions& o, const Values& values) { o.cors_origins = values; }, true},
+  };
+}
+
+std::vector<Setting> access_settings() {
+  return {
+      {"tls", "MODE", kTlsHelp,
+       [](ServeOptions& o, const Values& values) { o.tls.mode = parse_tls_mode(values.back()); }},
+      text_setting("tls-certificates", "DIR", kTlsCertificatesHelp,
+                   [](ServeOptions& o) -> std::string& { return o.tls.certificates; }),
+      text_setting("tls-psk", "FILE", kTlsPskHelp,
+                   [](ServeOptions& o) -> std::string& { return o.tls.psk; }),
+      {"tls-verify-peer", "", kTlsVerifyPeerHelp,
+       [](ServeOptions& o, const Values& values) { o.tls.verify_peer = yes_or_no(values.back()); },
+       false, true},
+      {"tls-allowed-name", "NAME", kTlsAllowedNameHelp,
+       [](ServeOptions& o, const Values& values) { o.tls.allowed_names = values; }, true},
+      {"ports-tls", "MODE", "TLS mode of the ports that serve one disk each (default: as --tls)",
+       [](ServeOptions& o, const Values& values) { o.ports_tls = parse_tls_mode(values.back()); }},
+      {"export-access", "WHO",
+       "who may open a job's exports: anybody (default), name (their\n"
+       "names carry a secret and are not listed) or owner (the TLS\n"
+       "user who is called like the job)",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.export_access =
+             one_of<nbd::ExportAccess>(values.back(), {{"anybody", nbd::ExportAccess::anybody},
+                                                       {"name", nbd::ExportAccess::by_name},
+                                                       {"owner", nbd::ExportAccess::owner}});
+       }},
+      {"allow-address", "CIDR", kAllowAddressHelp,
+       [](ServeOptions& o, const Values& values) { o.allowed = parse_networks(values); }, true},
+      {"buffer-memory", "SIZE", "memory for data on its way, 256M or more (default 1G)",
+       [](ServeOptions& o, const Values& values) {
+         o.buffer_memory_bytes = parse_size(values.back());
+         if (o.buffer_memory_bytes < (256 << 20)) throw UsageError("less than 256M");
+       }},
   };
 }
 
@@ -176,11 +221,21 @@ std::vector<Setting> process_settings() {
 
 }  // namespace
 
+io::Networks parse_networks(const std::vector<std::string>& ranges) {
+  io::Networks networks;
+  try {
+    for (const std::string& range : ranges) networks.add(range);
+  } catch (const std::invalid_argument& failure) {
+    throw UsageError(failure.what());
+  }
+  return networks;
+}
+
 const std::vector<Setting>& serve_settings() {
   static const std::vector<Setting> all = [] {
     std::vector<Setting> settings;
-    for (auto part :
-         {storage_settings(), network_settings(), life_cycle_settings(), process_settings()}) {
+    for (auto part : {storage_settings(), network_settings(), access_settings(),
+                      life_cycle_settings(), process_settings()}) {
       settings.insert(settings.end(), part.begin(), part.end());
     }
     return settings;

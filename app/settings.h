@@ -23,6 +23,26 @@ struct Setting {
 
 const std::vector<Setting>& serve_settings();
 
+// What `varve serve` and `varve nbd` both understand.
+inline constexpr const char* kTlsHelp =
+    "off, on or require; default: on with credentials, else off,\n"
+    "and require beyond loopback";
+inline constexpr const char* kTlsCertificatesHelp =
+    "directory of ca-cert.pem, server-cert.pem, server-key.pem\n"
+    "and perhaps ca-crl.pem";
+inline constexpr const char* kTlsPskHelp =
+    "file of USER:HEXKEY lines, as psktool makes it, mode 0600";
+inline constexpr const char* kTlsVerifyPeerHelp = "clients need a certificate of ca-cert.pem";
+inline constexpr const char* kTlsAllowedNameHelp =
+    "name that a client's certificate must have (DN, CN or DNS\n"
+    "name, * is a wildcard); may be given several times";
+inline constexpr const char* kAllowAddressHelp =
+    "address range that NBD clients may come from (default all);\n"
+    "may be given several times";
+
+/// Throws UsageError.
+io::Networks parse_networks(const std::vector<std::string>& ranges);
+
 /// What a configuration file says: values by setting name, and the secrets it holds.
 struct ConfigFile {
   std::map<std::string, std::vector<std::string>> values;

@@ -95,13 +95,14 @@ JobDisk take_disk(Stmt& row) {
 
 // ---------------------------------------------------------------- in
 
-Job JobCatalogue::insert(Job job, const std::string& repository_directory) {
+Job JobCatalogue::insert(Job job, const std::string& repository_directory,
+                         const std::string& name_secret) {
   Tx tx(db_);
   if (const std::optional<Job> running = active_job(job.context_id)) {
     throw refusals::backup_already_running(running->id);
   }
   job.state = JobState::preparing;
-  give_names(job, repository_directory);
+  give_names(job, repository_directory, name_secret);
   count_start(job);
   insert_rows(job);
   tx.commit();
@@ -112,7 +113,8 @@ bool JobCatalogue::is_used(const std::string& name) {
   return Stmt(db_, "SELECT 1 FROM used_name WHERE name = ?", name).step();
 }
 
-void JobCatalogue::give_names(Job& job, const std::string& repository_directory) {
+void JobCatalogue::give_names(Job& job, const std::string& repository_directory,
+                              const std::string& name_secret) {
   Stmt select(db_, "SELECT safe_name FROM vm WHERE context_id = ?", job.context_id);
   if (!select.step()) throw std::logic_error("insert job: no VM context " + job.context_id);
   const std::string safe = select.take<std::string>();
@@ -122,7 +124,9 @@ void JobCatalogue::give_names(Job& job, const std::string& repository_directory)
     for (JobDisk& disk : job.disks) {
       disk.job_id = job.id;
       disk.created_at = job.created_at;
-      disk.export_name = export_name(safe, job.created_at, attempt, disk.index);
+      disk.export_name = name_secret.empty()
+                             ? export_name(safe, job.created_at, attempt, disk.index)
+                             : export_name(safe, job.created_at, attempt, disk.index, name_secret);
       disk.image_id = image_name(safe, job.created_at, attempt, disk.index);
       disk.image_path = disk_directory(repository_directory, job.context_id, disk.index) + '/' +
                         disk.image_id + ".qcow2";

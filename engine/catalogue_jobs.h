@@ -65,7 +65,8 @@ class JobCatalogue {
   /// of each disk id, job_id, image_id, image_path (below `repository_directory`), export_name,
   /// created_at. The caller gives context, repository, type, tags, warnings, created_at and of each
   /// disk key, index, capacity, type and parent. Throws backup_already_running.
-  Job insert(Job job, const std::string& repository_directory);
+  /// With `name_secret`, the names of the exports carry it.
+  Job insert(Job job, const std::string& repository_directory, const std::string& name_secret = {});
 
   void set_ports(const std::string& job_id, const std::string& nbd_targets,
                  const std::vector<std::pair<uint32_t, uint16_t>>& port_by_index);
@@ -134,7 +135,8 @@ class JobCatalogue {
   std::vector<JobDisk> disks_of(const std::string& job_id);
   /// Throws std::logic_error when there is no such job.
   Job get(const std::string& job_id);
-  void give_names(Job& job, const std::string& repository_directory);
+  void give_names(Job& job, const std::string& repository_directory,
+                  const std::string& name_secret);
   bool is_used(const std::string& name);
   void insert_rows(Job& job);
   void insert_disk(JobDisk& disk);

@@ -155,6 +155,8 @@ io::Task<void> Ingest::open_there() {
     spec.description = spec_.description;
     spec.kind = nbd::ExportKind::ingest;
     spec.connections_max = spec_.connections_max;
+    spec.access = spec_.access;
+    spec.owner = spec_.owner;
     spec.observer = this;
     export_ = nbd::Export::make(std::move(spec), *filling_, data_);
   } catch (...) {

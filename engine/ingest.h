@@ -28,6 +28,8 @@ struct IngestSpec {
   std::optional<IngestParent> parent;
   std::string repository_directory;  ///< parents must lie in here
   uint32_t connections_max = 64;
+  nbd::ExportAccess access = nbd::ExportAccess::anybody;
+  std::string owner;  ///< the job, as TLS names its client
   io::Duration commit_interval = std::chrono::seconds(1);
   /// Both are called on the home thread.
   std::function<void()> on_connection;

@@ -92,6 +92,27 @@ std::string export_name(std::string_view safe, Time created, uint32_t attempt,
                      disk_index);
 }
 
+std::string export_name(std::string_view safe, Time created, uint32_t attempt, uint32_t disk_index,
+                        std::string_view secret) {
+  constexpr size_t kNameCharactersMax = 64;
+  const std::string tail = fmt::format("-{}{}-{}-disk{}", unix_seconds(created),
+                                       attempt_suffix(attempt), secret, disk_index);
+  return std::string(safe.substr(0, kNameCharactersMax - tail.size())) + tail;
+}
+
+std::string name_secret(io::Random& random) {
+  constexpr std::string_view kAlphabet = "abcdefghijklmnopqrstuvwxyz234567";
+  constexpr int kCharacters = 20, kCharactersOfOneNumber = 10, kBits = 5;
+  std::string secret;
+  uint64_t bits = 0;
+  for (int index = 0; index < kCharacters; ++index) {
+    if (index % kCharactersOfOneNumber == 0) bits = random.next();
+    secret += kAlphabet[bits % kAlphabet.size()];
+    bits >>= kBits;
+  }
+  return secret;
+}
+
 std::string image_name(std::string_view safe, Time created, uint32_t attempt, uint32_t disk_index) {
   return fmt::format("backup-{}-disk{}-{}{}", safe, disk_index, name_stamp(created),
                      attempt_suffix(attempt));

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "engine/types.h"
+#include "io/runtime.h"
 
 /// The names of jobs, exports, images, VM contexts and chains.
 ///
@@ -22,9 +23,18 @@ std::string safe_name(std::string_view vm_name);
 /// more should that be taken too. `digits` is 12, 18 or 24.
 std::string safe_name_with_digest(std::string_view vm_name, size_t digits);
 
+/// What every job's name begins with, and no other name.
+inline constexpr std::string_view kJobPrefix = "backup-";
+
 /// Names of one second differ by `attempt`: none for 1, then -2, -3, ...
 std::string job_name(std::string_view safe, Time created, uint32_t attempt = 1);
 std::string export_name(std::string_view safe, Time created, uint32_t attempt, uint32_t disk_index);
+/// The same with a secret of name_secret() in it, for exports that are opened by whoever knows
+/// their names; `safe` is cut to what is left of 64 characters.
+std::string export_name(std::string_view safe, Time created, uint32_t attempt, uint32_t disk_index,
+                        std::string_view secret);
+/// 20 characters of [a-z2-7], that is 100 random bits.
+std::string name_secret(io::Random& random);
 std::string image_name(std::string_view safe, Time created, uint32_t attempt, uint32_t disk_index);
 
 std::string context_name(std::string_view safe, Time registered);

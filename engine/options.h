@@ -8,6 +8,8 @@
 
 #include "engine/types.h"
 #include "io/clock.h"
+#include "nbd/export.h"
+#include "nbd/tls.h"
 
 /// How an engine is set up: contract.md 6.3 and 11, as far as the engine is concerned. Plain
 /// values; never changed once the engine runs.
@@ -54,6 +56,9 @@ struct EngineOptions {
   /// Of the main listener, as really bound: for TargetsMode::names and for URIs. 0: there is none.
   uint16_t nbd_port = 10809;
   uint32_t connections_per_export = 64;
+  /// Of the main listener and of the ports: for URIs, and for targets.
+  nbd::TlsMode main_tls = nbd::TlsMode::off, ports_tls = nbd::TlsMode::off;
+  nbd::ExportAccess export_access = nbd::ExportAccess::anybody;
 
   /// "" switches the node call off: an operator starts the writer by hand.
   std::string node_url = "http://localhost:9081";

@@ -9,11 +9,11 @@
 namespace engine {
 namespace {
 
-std::string uri(const std::string& host, uint16_t port, const std::string& name) {
+std::string uri(nbd::TlsMode tls, const std::string& host, uint16_t port, const std::string& name) {
   const bool is_ipv6 = host.find(':') != std::string::npos;
   // Export names of jobs need no percent-encoding (names.h).
-  return fmt::format("nbd://{}{}{}:{}/{}", is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "", port,
-                     name);
+  return fmt::format("{}://{}{}{}:{}/{}", tls == nbd::TlsMode::off ? "nbd" : "nbds",
+                     is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "", port, name);
 }
 
 ExportView view_of(const Core& core, const Job& job, const JobDisk& disk, const Ingest& ingest) {
@@ -28,10 +28,12 @@ ExportView view_of(const Core& core, const Job& job, const JobDisk& disk, const 
   view.state = to_text(disk.state);
   view.port = core.ports.port_of(disk.export_name);
   if (view.port != 0) {
-    view.uris.push_back(uri(core.options.advertised_host, view.port, view.name));
+    view.uris.push_back(
+        uri(core.options.ports_tls, core.options.advertised_host, view.port, view.name));
   }
   if (core.options.nbd_port != 0) {
-    view.uris.push_back(uri(core.options.advertised_host, core.options.nbd_port, view.name));
+    view.uris.push_back(
+        uri(core.options.main_tls, core.options.advertised_host, core.options.nbd_port, view.name));
   }
   view.connections = static_cast<uint32_t>(traffic.connections_now);
   view.bytes_received = traffic.bytes_received;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/end_job.h"
+#include "engine/names.h"
 #include "engine/refusal.h"
 #include "engine/repository_files.h"
 #include "engine/storage.h"
@@ -18,7 +19,11 @@ namespace {
 std::shared_ptr<ActiveJob> record_start(Core& core, const StartPlan& plan) {
   try {
     core.parts.reached("insert");
-    Job row = core.catalogue->jobs.insert(plan.job, plan.directory);
+    std::string secret;
+    if (core.options.export_access == nbd::ExportAccess::by_name) {
+      secret = name_secret(core.parts.home.random);
+    }
+    Job row = core.catalogue->jobs.insert(plan.job, plan.directory, secret);
     auto job = std::make_shared<ActiveJob>(std::move(row), core.parts.home);
     core.jobs.add(job);
     return job;
@@ -41,6 +46,8 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   }
   spec.repository_directory = plan.directory;
   spec.connections_max = core.options.connections_per_export;
+  spec.access = core.options.export_access;
+  spec.owner = disk.job_id;
   spec.commit_interval = core.options.commit_interval;
   spec.on_connection = [&core, job, index = disk.index] {
     if (const auto running = job.lock()) note_connection(core, *running, index);
@@ -170,9 +177,13 @@ std::string nbd_targets(const Core& core, const Job& job) {
   for (const JobDisk& disk : job.disks) by_key.push_back(&disk);
   std::sort(by_key.begin(), by_key.end(),
             [](const JobDisk* a, const JobDisk* b) { return a->key < b->key; });
+  const nbd::TlsMode tls =
+      core.options.targets == TargetsMode::ports ? core.options.ports_tls : core.options.main_tls;
+  // The existing client speaks no TLS: where plain NBD is served too, it is told of that.
+  const std::string_view scheme = tls == nbd::TlsMode::require ? "nbds" : "nbd";
   std::string targets;
   for (const JobDisk* const disk : by_key) {
-    targets += fmt::format("{}{}:nbd://{}:{}/{}", targets.empty() ? "" : ",", disk->key,
+    targets += fmt::format("{}{}:{}://{}:{}/{}", targets.empty() ? "" : ",", disk->key, scheme,
                            core.options.advertised_host, disk->port, disk->export_name);
   }
   return targets;

@@ -26,6 +26,13 @@ class Export;
 
 enum class ExportKind : uint8_t { ingest, point, temporary };
 
+/// Who may open an export. Its owner always may: the client that TLS has proved to be the job.
+enum class ExportAccess : uint8_t {
+  anybody,  ///< who reaches the listener
+  by_name,  ///< who knows its name, which is a secret: it is not listed
+  owner,    ///< nobody else
+};
+
 enum class ExportState : uint8_t {
   open,    ///< all commands are served
   sealed,  ///< no more writes, no new connections; READ, FLUSH and BLOCK_STATUS still work (D7)
@@ -77,6 +84,8 @@ struct ExportSpec {
   std::string description;
   ExportKind kind = ExportKind::ingest;
   bool read_only = false;
+  ExportAccess access = ExportAccess::anybody;
+  std::string owner;                   ///< the job, as TLS names its client; "": nobody's
   uint32_t connections_max = 64;       ///< X1
   ExportObserver* observer = nullptr;  ///< outlives the export, or is null
   /// Beside the two of allocation_contexts().
@@ -104,6 +113,8 @@ class Export : public std::enable_shared_from_this<Export> {
   // Never changes.
   const std::string& name() const { return spec_.name; }
   const std::string& description() const { return spec_.description; }
+  ExportAccess access() const { return spec_.access; }
+  const std::string& owner() const { return spec_.owner; }
   ExportKind kind() const { return spec_.kind; }
   bool read_only() const { return spec_.read_only; }
   uint64_t size() const { return size_; }

@@ -58,10 +58,31 @@ Visibility Visibility::only(std::shared_ptr<Export> exported) {
   return view;
 }
 
+Visibility Visibility::seen_by(std::string owner) const {
+  Visibility view = *this;
+  view.owner_ = std::move(owner);
+  return view;
+}
+
+/// `named`: the client has said the export's name, so it knows it.
+bool Visibility::admits(const Export& exported, bool named) const {
+  if (!owner_.empty()) return exported.owner() == owner_;
+  switch (exported.access()) {
+    case ExportAccess::anybody:
+      return true;
+    case ExportAccess::by_name:
+      return named;
+    case ExportAccess::owner:
+      break;
+  }
+  return false;
+}
+
 std::shared_ptr<Export> Visibility::find(std::string_view name) const {
   std::shared_ptr<Export> found = find_any(name);
   // A job that is over is as good as removed (O12): its name opens nothing any more.
-  return found && found->state() != ExportState::closed ? found : nullptr;
+  if (!found || found->state() == ExportState::closed) return nullptr;
+  return admits(*found, !name.empty()) ? found : nullptr;
 }
 
 std::shared_ptr<Export> Visibility::find_any(std::string_view name) const {
@@ -76,7 +97,9 @@ std::vector<std::shared_ptr<Export>> Visibility::list() const {
   } else {
     seen = table_->list();
   }
-  std::erase_if(seen, [](const auto& exported) { return exported->connect_refusal().has_value(); });
+  std::erase_if(seen, [this](const auto& exported) {
+    return !admits(*exported, false) || exported->connect_refusal().has_value();
+  });
   return seen;
 }
 

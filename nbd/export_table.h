@@ -45,6 +45,10 @@ class Visibility {
   static Visibility all(const ExportTable& table, std::string default_export = {});
   static Visibility only(std::shared_ptr<Export> exported);
 
+  /// The same as an owner of exports sees it, whom TLS has proved to be that (T9, T11): his and no
+  /// others.
+  Visibility seen_by(std::string owner) const;
+
   /// Null when the name does not exist or is not for this listener's clients (O9).
   std::shared_ptr<Export> find(std::string_view name) const;
 
@@ -53,10 +57,12 @@ class Visibility {
 
  private:
   std::shared_ptr<Export> find_any(std::string_view name) const;
+  bool admits(const Export& exported, bool named) const;
 
   const ExportTable* table_ = nullptr;
   std::string default_export_;
   std::shared_ptr<Export> only_;
+  std::string owner_;
 };
 
 }  // namespace nbd

@@ -10,19 +10,22 @@
 namespace nbd {
 
 Handshake::Handshake(io::Executor& executor, io::Clock& clock, io::Stream& stream,
-                     Visibility visible, Admission& admission, HandshakeSettings settings)
+                     Visibility visible, Admission& admission, HandshakeSettings settings,
+                     TlsAccess tls)
     : executor_(executor),
       clock_(clock),
-      stream_(stream),
+      transport_(stream),
       visible_(std::move(visible)),
       admission_(admission),
       settings_(settings),
+      access_(std::move(tls)),
+      stream_(&stream),
       inbox_(stream) {}
 
 void Handshake::restart_patience() {
   patience_ = clock_.call_at(clock_.now() + settings_.option_patience, [this] {
     out_of_patience_ = true;
-    stream_.abort();
+    transport_.abort();
   });
 }
 
@@ -33,7 +36,7 @@ io::Task<std::optional<Negotiated>> Handshake::run() {
   try {
     outcome = co_await negotiate();
   } catch (const std::system_error& error) {
-    io::log(io::LogLevel::info, "nbd: {} left the handshake: {}", stream_.peer(), error.what());
+    io::log(io::LogLevel::info, "nbd: {} left the handshake: {}", transport_.peer(), error.what());
     left = true;
   }
   patience_.reset();
@@ -49,15 +52,21 @@ io::Task<std::optional<Negotiated>> Handshake::run() {
 io::Task<std::optional<Negotiated>> Handshake::negotiate() {
   const auto greeting = Greeting::encode();
   const iovec piece = io::as_iovec(greeting);
-  co_await stream_.send({&piece, 1});
+  co_await stream_->send({&piece, 1});
   if (!co_await receive_client_flags()) co_return std::nullopt;
   for (uint32_t count = 0; count < settings_.options_max; ++count) {
     const std::optional<OptionHeader> header = co_await receive_option();
     if (!header) co_return std::nullopt;
     Bytes reply;
     const Next next = answer(*header, reply);
+    if (next == Next::tls) refuse_early_bytes();
     co_await send(reply);
     restart_patience();
+    if (next == Next::tls) {
+      co_await enter_tls();
+      if (out_of_patience_) co_return std::nullopt;
+      restart_patience();
+    }
     if (next == Next::transmission) co_return std::move(outcome_);
     if (next == Next::end) {
       co_await acknowledge_abort();
@@ -95,12 +104,12 @@ io::Task<std::optional<OptionHeader>> Handshake::receive_option() {
 
 io::Task<void> Handshake::send(const Bytes& reply) {
   const iovec piece = io::as_iovec(reply);
-  co_await stream_.send({&piece, 1});
+  co_await stream_->send({&piece, 1});
 }
 
 io::Task<void> Handshake::acknowledge_abort() {
   // O2: closing with unread bytes would reset the connection and could lose the ACK.
-  co_await stream_.finish_sending();
+  co_await stream_->finish_sending();
   co_await inbox_.discard_until_end();
   out_of_patience_ = false;  // a client that lingers has had its answer: no reason for a complaint
 }

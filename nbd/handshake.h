@@ -13,6 +13,7 @@
 #include "nbd/export_table.h"
 #include "nbd/inbox.h"
 #include "nbd/options.h"
+#include "nbd/tls.h"
 
 namespace nbd {
 
@@ -65,7 +66,7 @@ struct HandshakeSettings {
 class Handshake {
  public:
   Handshake(io::Executor& executor, io::Clock& clock, io::Stream& stream, Visibility visible,
-            Admission& admission, HandshakeSettings settings = {});
+            Admission& admission, HandshakeSettings settings = {}, TlsAccess tls = {});
 
   /// Nothing when the client left, in good order or not (H2: quietly). Throws ProtocolError when it
   /// is to be dropped, with the reason. The server's rest of the work is to close the stream.
@@ -74,8 +75,11 @@ class Handshake {
   /// What the client has already sent of its transmission phase.
   std::span<const std::byte> read_ahead() const { return inbox_.ahead(); }
 
+  /// The TLS that the client has negotiated, over the stream given; null without.
+  std::unique_ptr<TlsStream> take_tls() { return std::move(tls_); }
+
  private:
-  enum class Next : uint8_t { option, transmission, end };
+  enum class Next : uint8_t { option, transmission, end, tls };
 
   io::Task<std::optional<Negotiated>> negotiate();
   io::Task<bool> receive_client_flags();
@@ -89,7 +93,7 @@ class Handshake {
   Next answer_info(Option option, Bytes& reply);
   void answer_structured_reply(Bytes& reply);
   void answer_meta_context(Option option, Bytes& reply);
-  void answer_starttls();
+  Next answer_starttls(Bytes& reply);
   void answer_extended_headers();
   void enter_by_name(Bytes& reply);
 
@@ -99,12 +103,21 @@ class Handshake {
   void enter(ConnectionPlace place);
   void restart_patience();
 
+  // handshake_tls.cc
+  void require_tls_before(Option option) const;
+  void refuse_early_bytes() const;
+  io::Task<void> enter_tls();
+  bool may_need_tls() const { return access_.mode == TlsMode::on && !tls_; }
+
   io::Executor& executor_;
   io::Clock& clock_;
-  io::Stream& stream_;
-  const Visibility visible_;
+  io::Stream& transport_;
+  Visibility visible_;
   Admission& admission_;
   const HandshakeSettings settings_;
+  const TlsAccess access_;
+  std::unique_ptr<TlsStream> tls_;
+  io::Stream* stream_;  // `transport_`, or TLS over it
   Inbox inbox_;
   std::unique_ptr<io::Clock::Alarm> patience_;
   bool out_of_patience_ = false;

@@ -17,6 +17,7 @@ void check_no_data(const Bytes& data, std::string_view option) {
 Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
   const Option option = header.option;
   if (option == Option::export_name) {
+    require_tls_before(option);
     enter_by_name(reply);  // can return no error: what it throws drops the connection
     return Next::transmission;
   }
@@ -28,6 +29,7 @@ Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
     if (admission_.draining) {
       throw ProtocolError("server is shutting down", OptionReply::err_shutdown);
     }
+    require_tls_before(option);
     switch (option) {
       case Option::list:
         answer_list(reply);
@@ -43,8 +45,7 @@ Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
         answer_meta_context(option, reply);
         break;
       case Option::starttls:
-        answer_starttls();
-        break;
+        return answer_starttls(reply);
       case Option::extended_headers:
         answer_extended_headers();
         break;
@@ -120,11 +121,6 @@ void Handshake::answer_meta_context(Option option, Bytes& reply) {
   append_reply(reply, option, OptionReply::ack, {});
 }
 
-void Handshake::answer_starttls() {
-  check_no_data(data_, "STARTTLS");
-  throw ProtocolError("TLS is disabled on this listener", OptionReply::err_policy);
-}
-
 void Handshake::answer_extended_headers() {
   check_no_data(data_, "EXTENDED_HEADERS");
   throw ProtocolError(
@@ -143,6 +139,10 @@ void Handshake::enter_by_name(Bytes& reply) {
 
 std::shared_ptr<Export> Handshake::find_export(const std::string& name) const {
   std::shared_ptr<Export> exported = visible_.find(name);
+  if (!exported && may_need_tls()) {  // T2: it may be there for somebody who says who they are
+    throw ProtocolError(fmt::format("TLS is required for export \"{}\"", name),
+                        OptionReply::err_tls_reqd);
+  }
   if (!exported) {
     throw ProtocolError(fmt::format("export \"{}\" does not exist", name),
                         OptionReply::err_unknown);

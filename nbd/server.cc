@@ -10,11 +10,12 @@
 namespace nbd {
 
 struct Server::Gate {
-  Gate(std::unique_ptr<io::Listener> listener, Visibility visible)
-      : listener(std::move(listener)), visible(std::move(visible)) {}
+  Gate(std::unique_ptr<io::Listener> listener, Visibility visible, TlsAccess tls)
+      : listener(std::move(listener)), visible(std::move(visible)), tls(std::move(tls)) {}
 
   std::unique_ptr<io::Listener> listener;
   Visibility visible;
+  TlsAccess tls;
   uint16_t port_of_export = 0;  // 0 for a main listener
   io::TaskScope accepting;
   io::TaskScope connections;
@@ -23,6 +24,19 @@ struct Server::Gate {
 struct Server::Client {
   io::Stream* shaking_hands = nullptr;  // null in transmission
   std::shared_ptr<Export> served{};
+};
+
+struct Server::Connection {
+  std::unique_ptr<io::Socket> socket;
+  std::unique_ptr<TlsStream> tls{};  // over the socket, when negotiated
+  Bytes read_ahead{};
+
+  /// The stream of the transmission phase, all of it on `ring`.
+  std::unique_ptr<io::Stream> stream_on(io::Ring& ring, std::unique_ptr<io::Socket> transport) {
+    if (!tls) return transport;
+    tls->move_to(ring, std::move(transport));
+    return std::move(tls);
+  }
 };
 
 namespace {
@@ -43,14 +57,22 @@ Server::Server(io::Ring& ring, const ExportTable& exports, ServerSettings settin
 
 Server::~Server() = default;
 
-void Server::listen(std::unique_ptr<io::Listener> listener, std::string default_export) {
-  open_gate(std::move(listener), Visibility::all(exports_, std::move(default_export)));
+void Server::listen(std::unique_ptr<io::Listener> listener, std::string default_export,
+                    TlsAccess tls) {
+  if (tls.mode == TlsMode::on) {
+    io::log(io::LogLevel::warning,
+            "nbd: TLS is offered and not required on {}: an active attacker can strip it",
+            listener->address());
+  }
+  open_gate(std::move(listener), Visibility::all(exports_, std::move(default_export)),
+            std::move(tls));
 }
 
 uint16_t Server::open_port(const io::HostPort& address, std::shared_ptr<Export> exported) {
   std::unique_ptr<io::Listener> listener = io::Listener::tcp(ring_, address);
   const uint16_t port = listener->port();
-  open_gate(std::move(listener), Visibility::only(std::move(exported))).port_of_export = port;
+  open_gate(std::move(listener), Visibility::only(std::move(exported)), settings_.ports_tls)
+      .port_of_export = port;
   return port;
 }
 
@@ -63,10 +85,11 @@ io::Task<void> Server::close_port(uint16_t port) {
   co_await close_gate(*gate);
 }
 
-Server::Gate& Server::open_gate(std::unique_ptr<io::Listener> listener, Visibility visible) {
+Server::Gate& Server::open_gate(std::unique_ptr<io::Listener> listener, Visibility visible,
+                                TlsAccess tls) {
   io::log(io::LogLevel::info, "nbd: listening on {}", listener->address());
-  Gate& gate =
-      *gates_.emplace_back(std::make_unique<Gate>(std::move(listener), std::move(visible)));
+  Gate& gate = *gates_.emplace_back(
+      std::make_unique<Gate>(std::move(listener), std::move(visible), std::move(tls)));
   gate.accepting.spawn(accept_clients(gate));
   return gate;
 }
@@ -94,13 +117,18 @@ io::Task<void> Server::accept_clients(Gate& gate) {
     }
     if (!socket) co_return;
     ++counters_.accepted;
-    if (admit()) gate.connections.spawn(serve_client(gate, std::move(socket)));
+    if (admit(*socket)) gate.connections.spawn(serve_client(gate, std::move(socket)));
   }
 }
 
-/// Makes room for one more client, at the expense of the slowest handshake (H11); false when the
-/// server is full beyond polite refusal (X2).
-bool Server::admit() {
+/// Makes room for one more client, at the expense of the slowest handshake (H11); false when it
+/// comes from elsewhere than it may, or when the server is full beyond polite refusal (X2).
+bool Server::admit(const io::Socket& socket) {
+  if (!settings_.allowed.contains(socket.peer())) {
+    ++counters_.turned_away;
+    io::log(io::LogLevel::warning, "nbd: turned {} away: not an allowed address", socket.peer());
+    return false;
+  }
   if (clients_.size() >= settings_.connections_max + settings_.connections_excess_max) {
     ++counters_.turned_away;
     io::log(io::LogLevel::warning, "nbd: turned a client away, {} are connected", clients_.size());
@@ -121,21 +149,23 @@ bool Server::admit() {
 io::Task<void> Server::serve_client(Gate& gate, std::unique_ptr<io::Socket> socket) {
   const auto client = clients_.insert(clients_.end(), Client{socket.get()});
   ++handshakes_;
-  Bytes read_ahead;
-  std::optional<Negotiated> negotiated = co_await shake_hands(gate, *client, *socket, read_ahead);
+  Connection connection;
+  std::optional<Negotiated> negotiated = co_await shake_hands(gate, *client, *socket, connection);
+  connection.socket = std::move(socket);
   if (std::exchange(client->shaking_hands, nullptr)) --handshakes_;
   if (negotiated) {
     client->served = negotiated->place.exported().shared_from_this();
-    io::Task<void> transmission =
-        transmit(std::move(socket), std::move(*negotiated), std::move(read_ahead));
+    io::Task<void> transmission = transmit(std::move(connection), std::move(*negotiated));
     co_await std::move(transmission);
   }
   clients_.erase(client);
 }
 
 io::Task<std::optional<Negotiated>> Server::shake_hands(Gate& gate, Client& client,
-                                                        io::Socket& socket, Bytes& read_ahead) {
-  Handshake handshake(ring_, ring_, socket, gate.visible, admission_, settings_.handshake);
+                                                        io::Socket& socket,
+                                                        Connection& connection) {
+  Handshake handshake(ring_, ring_, socket, gate.visible, admission_, settings_.handshake,
+                      gate.tls);
   std::optional<Negotiated> negotiated;
   try {
     negotiated = co_await handshake.run();
@@ -145,25 +175,27 @@ io::Task<std::optional<Negotiated>> Server::shake_hands(Gate& gate, Client& clie
             reason.what());
   }
   if (!client.shaking_hands) negotiated.reset();  // dropped meanwhile, for a newer client
-  read_ahead.assign(handshake.read_ahead().begin(), handshake.read_ahead().end());
+  connection.tls = handshake.take_tls();
+  connection.read_ahead.assign(handshake.read_ahead().begin(), handshake.read_ahead().end());
   co_return std::move(negotiated);
 }
 
-io::Task<void> Server::transmit(std::unique_ptr<io::Socket> socket, Negotiated negotiated,
-                                Bytes read_ahead) {
+io::Task<void> Server::transmit(Connection connection, Negotiated negotiated) {
   io::Executor& home = negotiated.place.exported().home().executor;
   if (home.here()) {
-    io::Task<void> session = serve_session(std::move(socket), std::move(negotiated),
-                                           std::move(read_ahead), settings_.session);
+    std::unique_ptr<io::Stream> stream = connection.stream_on(ring_, std::move(connection.socket));
+    io::Task<void> session = serve_session(std::move(stream), std::move(negotiated),
+                                           std::move(connection.read_ahead), settings_.session);
     co_await std::move(session);
     co_return;
   }
   io::Ring& there = dynamic_cast<io::Ring&>(home);
-  const std::string peer = socket->peer();
-  io::OwnedFd fd = socket->release();
+  const std::string peer = connection.socket->peer();
+  io::OwnedFd fd = connection.socket->release();
   const auto session = [&] {
-    return serve_session(std::make_unique<io::Socket>(there, std::move(fd), peer),
-                         std::move(negotiated), std::move(read_ahead), settings_.session);
+    auto socket = std::make_unique<io::Socket>(there, std::move(fd), peer);
+    return serve_session(connection.stream_on(there, std::move(socket)), std::move(negotiated),
+                         std::move(connection.read_ahead), settings_.session);
   };
   co_await io::call_on(there, ring_, std::cref(session));
 }

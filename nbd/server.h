@@ -9,11 +9,13 @@
 
 #include "io/address.h"
 #include "io/listener.h"
+#include "io/networks.h"
 #include "io/ring.h"
 #include "io/task_scope.h"
 #include "nbd/export_table.h"
 #include "nbd/handshake.h"
 #include "nbd/session.h"
+#include "nbd/tls.h"
 
 namespace nbd {
 
@@ -25,11 +27,13 @@ struct ServerSettings {
   uint32_t handshakes_max = 256;         ///< H11
   io::Duration accept_pause = std::chrono::milliseconds(100);  ///< X3
   io::Duration drain_grace = std::chrono::seconds(1);          ///< X10; at most 5 s
+  TlsAccess ports_tls;                                         ///< of the listeners of one export
+  io::Networks allowed;  ///< whose clients are served; the others are turned away at accept
 };
 
 struct ServerCounters {
   std::atomic<uint64_t> accepted = 0;
-  std::atomic<uint64_t> turned_away = 0;  ///< closed at accept (X2)
+  std::atomic<uint64_t> turned_away = 0;  ///< closed at accept (X2, or not an allowed address)
   std::atomic<uint64_t> dropped = 0;      ///< in the handshake, for breaking the rules
 };
 
@@ -47,7 +51,8 @@ class Server {
 
   /// Accepts on `listener`, whose clients see every export; `default_export` answers to the empty
   /// name (O10).
-  void listen(std::unique_ptr<io::Listener> listener, std::string default_export = {});
+  void listen(std::unique_ptr<io::Listener> listener, std::string default_export = {},
+              TlsAccess tls = {});
 
   /// Opens a listener of `exported` alone, and returns its port: it accepts already (L9). Throws
   /// std::system_error (EADDRINUSE, …).
@@ -65,18 +70,18 @@ class Server {
   const Admission& admission() const { return admission_; }
 
  private:
-  struct Gate;    // a listener with the connections accepted on it
-  struct Client;  // a connection
+  struct Gate;        // a listener with the connections accepted on it
+  struct Client;      // a connection
+  struct Connection;  // the same on its way to the transmission phase
 
-  Gate& open_gate(std::unique_ptr<io::Listener> listener, Visibility visible);
+  Gate& open_gate(std::unique_ptr<io::Listener> listener, Visibility visible, TlsAccess tls);
   io::Task<void> close_gate(Gate& gate);
   io::Task<void> accept_clients(Gate& gate);
-  bool admit();
+  bool admit(const io::Socket& socket);
   io::Task<void> serve_client(Gate& gate, std::unique_ptr<io::Socket> socket);
   io::Task<std::optional<Negotiated>> shake_hands(Gate& gate, Client& client, io::Socket& socket,
-                                                  Bytes& read_ahead);
-  io::Task<void> transmit(std::unique_ptr<io::Socket> socket, Negotiated negotiated,
-                          Bytes read_ahead);
+                                                  Connection& connection);
+  io::Task<void> transmit(Connection connection, Negotiated negotiated);
   io::Task<void> drain();
 
   io::Ring& ring_;

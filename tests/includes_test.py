@@ -18,6 +18,8 @@ MAY_INCLUDE = {
     "app": {"io", "nbd", "qcow", "engine", "api", "app"},
 }
 BOOST_FILES = {"api/http_server.cc", "engine/node_client.cc"}
+GNUTLS_FILES = {"engine/digest.cc", "nbd/tls_credentials.cc", "nbd/tls_gnutls.h"}
+GNUTLS_USERS = {"tls_credentials.cc", "tls_stream.cc"}
 INCLUDE = re.compile(r'#include [<"]([^">]+)[>"]')
 
 
@@ -47,6 +49,17 @@ class IncludeArrows(unittest.TestCase):
                 if any(name.startswith("boost/") for name in includes(path)):
                     found.add(str(path.relative_to(ROOT)))
         self.assertEqual(found, BOOST_FILES)
+
+    def test_gnutls_is_behind_its_own_files(self):
+        """TLS is a stream to the session; SHA-256 is the engine's only other use of the library."""
+        found = set()
+        for folder in MAY_INCLUDE:
+            for path in sources(folder):
+                if any(name.startswith("gnutls/") for name in includes(path)):
+                    found.add(str(path.relative_to(ROOT)))
+                if "nbd/tls_gnutls.h" in includes(path):
+                    self.assertIn(path.name, GNUTLS_USERS)
+        self.assertEqual(found, GNUTLS_FILES)
 
     def test_no_sqe_is_prepared_outside_io(self):
         for folder in set(MAY_INCLUDE) - {"io"}:

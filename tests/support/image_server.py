@@ -22,14 +22,14 @@ def create(image, size, backing=None):
 class ImageServer:
     """`varve nbd FILE` on a Unix socket, or on a loopback port when `port` is given."""
 
-    def __init__(self, image, socket_path=None, port=None, export="", read_only=False):
+    def __init__(self, image, socket_path=None, port=None, export="", read_only=False, options=()):
         self.socket_path, self.port, self.export = socket_path, port, export
         place = ["--socket", str(socket_path)] if socket_path else ["--port", str(port), "--bind", "127.0.0.1"]
         name = ["--export-name", export] if export else []
         self.log_path = image.with_suffix(".server-log")
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [binary(), "nbd", str(image), *place, *name, *(["--read-only"] if read_only else [])],
+                [binary(), "nbd", str(image), *place, *name, *(["--read-only"] if read_only else []), *map(str, options)],
                 stdout=log, stderr=log,
             )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """NBD byte by byte: a client that can also say what no good client would."""
 
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ STRUCTURED_REPLY, LIST_META, SET_META, EXTENDED_HEADERS = range(8, 12)
 ACK, SERVER, INFO_REPLY, META_CONTEXT = range(1, 5)
 ERR = 1 << 31
 ERR_UNSUP, ERR_POLICY, ERR_INVALID = ERR + 1, ERR + 2, ERR + 3
+ERR_PLATFORM, ERR_TLS_REQD = ERR + 4, ERR + 5
 ERR_UNKNOWN, ERR_SHUTDOWN, ERR_TOO_BIG = ERR + 6, ERR + 7, ERR + 9
 
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS, RESIZE = range(9)
@@ -126,7 +128,7 @@ class Wire:
         """True when the stream ends without another byte, in whatever way."""
         try:
             return self.socket.recv(1) == b""
-        except (ConnectionResetError, BrokenPipeError):
+        except (ConnectionResetError, BrokenPipeError, ssl.SSLError):
             return True
 
     def is_quiet(self, seconds=0.2):
@@ -160,6 +162,12 @@ class Wire:
             found.append((kind, data))
             if kind == ACK or kind >= ERR:
                 return found
+
+    def start_tls(self, context, server_name="localhost"):
+        """STARTTLS and the TLS handshake; ssl.SSLError or Closed when the server will not."""
+        assert self.ask(STARTTLS)[0] == ACK
+        self.socket = context.wrap_socket(self.socket, server_hostname=server_name, suppress_ragged_eofs=False)
+        return self
 
     def ask(self, number, data=b""):
         """(reply type, text) of the final reply."""
