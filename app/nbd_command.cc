@@ -4,6 +4,7 @@
 
 #include "app/commands.h"
 #include "io/call_on.h"
+#include "io/file_limit.h"
 #include "io/listener.h"
 #include "io/ring_thread.h"
 #include "io/signals.h"
@@ -97,6 +98,7 @@ class ImageServer {
 int run_nbd(const NbdOptions& options) {
   io::configure_log(options.log.format, options.log.level);
   io::block_termination_signals();
+  io::raise_file_limit();
   io::RingThread thread("varve-nbd");
   ImageServer server(thread, options);
   const std::string address =

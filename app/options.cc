@@ -85,12 +85,26 @@ void declare_create(CLI::App& command, CreateOptions& options, std::string& size
       ->type_name("PARENT");
 }
 
+/// Puts the option's name before what is wrong with its value.
+template <class F>
+void named(const char* option, F apply) {
+  try {
+    apply();
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("{}: {}", option, error.what()));
+  }
+}
+
 /// TLS and addresses, under the names that `varve serve` has for them too.
 void declare_access(CLI::App& command, NbdOptions& options) {
   TlsOptions& tls = options.tls;
   command
       .add_option_function<std::string>(
-          "--tls", [&tls](const std::string& mode) { tls.mode = parse_tls_mode(mode); }, kTlsHelp)
+          "--tls",
+          [&tls](const std::string& mode) {
+            named("--tls", [&] { tls.mode = parse_tls_mode(mode); });
+          },
+          kTlsHelp)
       ->type_name("MODE");
   command.add_option("--tls-certificates", tls.certificates, kTlsCertificatesHelp)
       ->type_name("DIR");
@@ -103,7 +117,7 @@ void declare_access(CLI::App& command, NbdOptions& options) {
       .add_option_function<std::vector<std::string>>(
           "--allow-address",
           [&options](const std::vector<std::string>& ranges) {
-            options.allowed = parse_networks(ranges);
+            named("--allow-address", [&] { options.allowed = parse_networks(ranges); });
           },
           kAllowAddressHelp)
       ->type_name("CIDR")

@@ -1,5 +1,6 @@
 #include "app/commands.h"
 #include "app/daemon.h"
+#include "io/file_limit.h"
 #include "io/log.h"
 #include "io/signals.h"
 
@@ -8,6 +9,7 @@ namespace app {
 int run_serve(const ServeOptions& options) {
   io::configure_log(options.log.format, options.log.level);
   io::block_termination_signals();
+  io::raise_file_limit();
   Daemon daemon(options);
   try {
     daemon.start();

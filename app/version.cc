@@ -3,6 +3,7 @@
 
 #include "app/options.h"
 #include "io/ring.h"
+#include "nbd/tls.h"
 
 namespace app {
 
@@ -13,8 +14,9 @@ std::string version_text() {
   } catch (const std::exception& failure) {
     tier = fmt::format("not available: {}", failure.what());
   }
-  return fmt::format("varve {}\nio_uring tier: {}\nliburing {}, SQLite {}\n", VARVE_VERSION, tier,
-                     VARVE_LIBURING_VERSION, sqlite3_libversion());
+  return fmt::format("varve {}\nio_uring tier: {}\nliburing {}, SQLite {}, TLS: {}\n",
+                     VARVE_VERSION, tier, VARVE_LIBURING_VERSION, sqlite3_libversion(),
+                     nbd::TlsServer::available() ? "GnuTLS" : "not built in");
 }
 
 }  // namespace app

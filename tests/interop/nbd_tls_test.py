@@ -453,7 +453,8 @@ class StartUp(unittest.TestCase):
         for mode in ("on", "require"):
             self.assertIn("credentials", self.refusal("-p", 0, f"--tls={mode}"))
         self.assertIn("--tls-certificates", self.refusal("-p", 0, "--tls-verify-peer"))
-        self.assertIn("off, on, require", self.refusal("-p", 0, "--tls=maybe"))
+        self.assertIn("--tls: \"maybe\" is none of off, on, require", self.refusal("-p", 0, "--tls=maybe"))
+        self.assertIn("--allow-address: ", self.refusal("-p", 0, "--allow-address", "10.0.0.0/33"))
 
     def test_plain_nbd_beyond_loopback(self):
         """T3 L1"""

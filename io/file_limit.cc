@@ -1,0 +1,14 @@
+#include "io/file_limit.h"
+
+#include <sys/resource.h>
+
+namespace io {
+
+void raise_file_limit() noexcept {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // refused: X3 is survived as well
+}
+
+}  // namespace io
