@@ -36,8 +36,8 @@ io::Task<void> EngineImpl::start_there() {
   co_await files.make_directories(std::move(state_directory));
   const std::string catalogue_lock = catalogue_path + ".lock";
   const std::string catalogue_name = "catalogue " + catalogue_path;
-  InstanceLock lock =
-      co_await InstanceLock::acquire(files, catalogue_lock, catalogue_name, core_.options.pid);
+  InstanceLock lock = co_await InstanceLock::acquire(core_.parts.home, catalogue_lock,
+                                                     catalogue_name, core_.options.pid);
   core_.locks.emplace(catalogue_path, std::move(lock));
   core_.catalogue = std::make_unique<Catalogue>(catalogue_path);
   require_sound(*core_.catalogue, catalogue_path);

@@ -12,6 +12,8 @@ namespace engine {
 namespace {
 
 constexpr size_t kPidTextMax = 32;
+constexpr io::Duration kPatience = std::chrono::seconds(1);
+constexpr io::Duration kPause = std::chrono::milliseconds(20);
 
 io::Task<std::string> holder_of(io::File& file) {
   std::string text(kPidTextMax, '\0');
@@ -29,16 +31,27 @@ bool take(io::File& file) {
   return false;
 }
 
+/// The kernel gives back the lock of a killed process only when what its ring still had under way
+/// is over, a moment after the process has ended.
+io::Task<bool> take_patiently(io::Runtime runtime, io::File& file) {
+  const io::SteadyTime end = runtime.clock.now() + kPatience;
+  for (;;) {
+    if (take(file)) co_return true;
+    if (runtime.clock.now() >= end) co_return false;
+    co_await io::sleep(runtime.executor, runtime.clock, kPause);
+  }
+}
+
 }  // namespace
 
-io::Task<InstanceLock> InstanceLock::acquire(io::FileSystem& files, std::string lock_path,
+io::Task<InstanceLock> InstanceLock::acquire(io::Runtime runtime, std::string lock_path,
                                              std::string what, int64_t pid) {
-  const auto status = co_await files.status(lock_path);
-  auto file =
-      co_await files.open(lock_path, status ? io::OpenMode::read_write : io::OpenMode::create_new);
+  const auto status = co_await runtime.files.status(lock_path);
+  auto file = co_await runtime.files.open(
+      lock_path, status ? io::OpenMode::read_write : io::OpenMode::create_new);
   bool taken = true;
   try {
-    taken = take(*file);
+    taken = co_await take_patiently(runtime, *file);
   } catch (const std::system_error& failure) {
     io::log(io::LogLevel::warning, "{} cannot be locked: {}", lock_path, failure.what());
   }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "io/file.h"
+#include "io/runtime.h"
 
 namespace engine {
 
@@ -13,8 +14,8 @@ namespace engine {
 /// Control thread. Spec: contract.md 11.
 class InstanceLock {
  public:
-  /// Throws std::runtime_error with the other's pid when `what` is in use.
-  static io::Task<InstanceLock> acquire(io::FileSystem& files, std::string lock_path,
+  /// Throws std::runtime_error with the other's pid when `what` stays in use.
+  static io::Task<InstanceLock> acquire(io::Runtime runtime, std::string lock_path,
                                         std::string what, int64_t pid);
 
   InstanceLock(InstanceLock&&) noexcept = default;

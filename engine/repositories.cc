@@ -92,7 +92,7 @@ io::Task<void> lock_repository(Core& core, std::string directory) {
   }
   const std::string path = directory + "/.varve.lock";
   const std::string what = "repository " + directory;
-  InstanceLock lock = co_await InstanceLock::acquire(core.files(), path, what, core.options.pid);
+  InstanceLock lock = co_await InstanceLock::acquire(core.parts.home, path, what, core.options.pid);
   core.locks.emplace(directory, std::move(lock));
 }
 

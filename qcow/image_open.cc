@@ -16,7 +16,9 @@ io::Task<std::unique_ptr<Image>> Image::open(io::Runtime runtime, std::string pa
 }
 
 io::Task<void> Image::prepare() {
-  if (options_.lock) lock_ = ImageLock::acquire(*file_, LockRole::writer, name_);
+  if (options_.lock) {
+    lock_ = co_await ImageLock::acquire_patiently(runtime_, *file_, LockRole::writer, name_);
+  }
   header_ = co_await read_header(*file_, name_);
   require_writable(header_, name_);
   if (header_.sealed()) {

@@ -51,7 +51,9 @@ Layer::Layer(io::Runtime runtime, std::string path, std::unique_ptr<io::File> fi
       file_(std::move(file)) {}
 
 io::Task<void> Layer::load(OpenOptions options) {
-  if (options.lock) lock_ = ImageLock::acquire(*file_, LockRole::reader, name_);
+  if (options.lock) {
+    lock_ = co_await ImageLock::acquire_patiently(runtime_, *file_, LockRole::reader, name_);
+  }
   file_bytes_ = co_await file_->size();
   const Header::DecodeOptions decode_options{options.salvage};
   header_ = co_await read_header(*file_, name_, decode_options);

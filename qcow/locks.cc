@@ -13,6 +13,8 @@ namespace qcow {
 
 namespace {
 
+constexpr io::Duration kPause = std::chrono::milliseconds(20);
+
 constexpr uint64_t kHolds = 100;
 constexpr uint64_t kDoesNotShare = 200;
 constexpr uint64_t kConsistentRead = 0, kWrite = 1, kResize = 3;
@@ -63,6 +65,19 @@ ImageLock ImageLock::acquire(io::File& file, LockRole role, std::string_view ima
     lock.supported_ = false;
   }
   return lock;
+}
+
+io::Task<ImageLock> ImageLock::acquire_patiently(io::Runtime runtime, io::File& file, LockRole role,
+                                                 std::string image_name) {
+  const io::SteadyTime end = runtime.clock.now() + kPatience;
+  for (;;) {
+    try {
+      co_return acquire(file, role, image_name);
+    } catch (const FormatError&) {
+      if (runtime.clock.now() >= end) throw;
+    }
+    co_await io::sleep(runtime.executor, runtime.clock, kPause);
+  }
 }
 
 ImageLock::ImageLock(ImageLock&& other) noexcept

@@ -1,9 +1,14 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
+#include "io/clock.h"
 #include "io/file.h"
+#include "io/runtime.h"
+#include "io/task.h"
 
 namespace qcow {
 
@@ -23,6 +28,11 @@ class ImageLock {
   ImageLock() = default;
   /// Throws FormatError (RF21) when somebody's bytes conflict; nothing stays held then.
   static ImageLock acquire(io::File& file, LockRole role, std::string_view image_name);
+  /// The same, asking again for kPatience: the kernel gives back the locks of a killed process only
+  /// when what its ring still had under way is over, a moment after the process has ended.
+  static io::Task<ImageLock> acquire_patiently(io::Runtime runtime, io::File& file, LockRole role,
+                                               std::string image_name);
+  static constexpr io::Duration kPatience = std::chrono::seconds(1);
 
   ImageLock(ImageLock&& other) noexcept;
   ImageLock& operator=(ImageLock&& other) noexcept;
