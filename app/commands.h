@@ -7,6 +7,7 @@
 namespace app {
 
 int run_serve(const ServeOptions& options);
+int run_check(const CheckOptions& options);
 int run_create(const CreateOptions& options);
 int run_nbd(const NbdOptions& options);
 

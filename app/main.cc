@@ -13,6 +13,7 @@ constexpr int kUsage = 2;
 
 struct Run {
   int operator()(const app::ServeOptions& options) const { return app::run_serve(options); }
+  int operator()(const app::CheckOptions& options) const { return app::run_check(options); }
   int operator()(const app::CreateOptions& options) const { return app::run_create(options); }
   int operator()(const app::NbdOptions& options) const { return app::run_nbd(options); }
   int operator()(const app::PrintText& print) const {

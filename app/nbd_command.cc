@@ -77,6 +77,7 @@ class ImageServer {
     } else {
       qcow::ImageOptions image_options;
       image_options.commit_interval = options_.commit_interval;
+      image_options.commit_bytes = options_.commit_bytes;
       image_ = co_await qcow::Image::open(runtime_, options_.file, image_options);
       device_ = image_.get();
     }

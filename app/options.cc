@@ -124,7 +124,28 @@ void declare_access(CLI::App& command, NbdOptions& options) {
       ->allow_extra_args(false);
 }
 
-void declare_nbd(CLI::App& command, NbdOptions& options, std::string& commit_interval) {
+void declare_check(CLI::App& command, CheckOptions& options) {
+  command
+      .add_option("TARGET", options.target,
+                  "a QCOW2 image, its sidecar (.qcow2.json), or a backup id or image id of the\n"
+                  "catalogue; parents are checked too")
+      ->required();
+  command.add_flag("--json", options.json, "print one JSON object");
+  command
+      .add_option("--catalogue", options.catalogue,
+                  "the catalogue to look names up in (default: that of `varve serve`)")
+      ->type_name("FILE");
+  command.footer(
+      "Exit status: 0 clean, 1 cannot be opened (an image or a parent of it), 2 wrong usage,\n"
+      "3 leaked clusters only, 4 errors in tables, refcounts or the chain. Changes nothing.");
+}
+
+/// Options that are read once the command line is whole.
+struct NbdTexts {
+  std::string commit_interval, commit_bytes;
+};
+
+void declare_nbd(CLI::App& command, NbdOptions& options, NbdTexts& texts) {
   command.add_option("FILE", options.file, "QCOW2 image")->required();
   auto* const socket = command.add_option("-k,--socket", options.socket, "serve on a Unix socket")
                            ->type_name("PATH");
@@ -140,9 +161,13 @@ void declare_nbd(CLI::App& command, NbdOptions& options, std::string& commit_int
   command.add_flag("-r,--read-only", options.read_only, "refuse every write");
   command.add_flag("--allow-plain", options.allow_plain, "listen without TLS beyond loopback");
   command
-      .add_option("--commit-interval", commit_interval,
+      .add_option("--commit-interval", texts.commit_interval,
                   "longest time between two commits (default 1s)")
       ->type_name("TIME");
+  command
+      .add_option("--commit-bytes", texts.commit_bytes,
+                  "most data between two commits (default 256M)")
+      ->type_name("SIZE");
 }
 
 }  // namespace
@@ -164,10 +189,13 @@ Command parse_command_line(int argc, const char* const* argv) {
   CreateOptions create_options;
   std::string create_size;
   declare_create(create, create_options, create_size);
+  CLI::App& check = *app.add_subcommand("check", "check an image or a backup, and its parents");
+  CheckOptions check_options;
+  declare_check(check, check_options);
   CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image until SIGTERM");
   NbdOptions nbd_options;
-  std::string commit_interval = "1s";
-  declare_nbd(nbd, nbd_options, commit_interval);
+  NbdTexts nbd_texts;
+  declare_nbd(nbd, nbd_options, nbd_texts);
   declare_access(nbd, nbd_options);
 
   try {
@@ -188,8 +216,14 @@ Command parse_command_line(int argc, const char* const* argv) {
     }
     return create_options;
   }
+  if (check.parsed()) return check_options;
   if (nbd.parsed()) {
-    nbd_options.commit_interval = parse_duration(commit_interval);
+    if (!nbd_texts.commit_interval.empty()) {
+      nbd_options.commit_interval = parse_duration(nbd_texts.commit_interval);
+    }
+    if (!nbd_texts.commit_bytes.empty()) {
+      nbd_options.commit_bytes = parse_commit_bytes(nbd_texts.commit_bytes);
+    }
     return nbd_options;
   }
   return PrintText{app.help()};

@@ -58,6 +58,13 @@ struct CreateOptions {
   std::string backing;      ///< "": none
 };
 
+/// `varve check`
+struct CheckOptions {
+  std::string target;     ///< an image, a sidecar, or a name of the catalogue
+  std::string catalogue;  ///< "": that of `varve serve`
+  bool json = false;
+};
+
 /// `varve nbd`
 struct NbdOptions {
   std::string file;
@@ -70,6 +77,7 @@ struct NbdOptions {
   TlsOptions tls;
   io::Networks allowed;
   io::Duration commit_interval = std::chrono::seconds(1);
+  uint64_t commit_bytes = 256 << 20;
   LogOptions log;
 };
 
@@ -78,7 +86,7 @@ struct PrintText {
   std::string text;
 };
 
-using Command = std::variant<ServeOptions, CreateOptions, NbdOptions, PrintText>;
+using Command = std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, PrintText>;
 
 /// Throws UsageError with a sentence.
 Command parse_command_line(int argc, const char* const* argv);
@@ -87,6 +95,9 @@ Command parse_command_line(int argc, const char* const* argv);
 io::Duration parse_duration(std::string_view text);
 /// "1073741824", "64K", "10G", "1T" (powers of 1024). Throws UsageError.
 uint64_t parse_size(std::string_view text);
+
+/// The same, from 1M to 16G. Throws UsageError.
+uint64_t parse_commit_bytes(std::string_view text);
 
 /// Where varve keeps what it is not told to keep elsewhere: /var/lib/varve for root, else
 /// $XDG_DATA_HOME/varve or ~/.local/share/varve.

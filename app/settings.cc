@@ -90,7 +90,9 @@ std::vector<Setting> storage_settings() {
              values.back(), {{"remove", engine::FailedImages::remove},
                              {"quarantine", engine::FailedImages::quarantine}});
        }},
-      {"space-reserve", "SIZE", "free space below which no job starts (default 1G)",
+      {"space-reserve", "SIZE",
+       "free space below which no job starts and running jobs are failed\n"
+       "(default 1G, or 1 % of the file system when that is less; 0: none)",
        [](ServeOptions& o, const Values& values) {
          o.engine.space_reserve_bytes = parse_size(values.back());
        }},
@@ -193,6 +195,10 @@ std::vector<Setting> life_cycle_settings() {
           [](ServeOptions& o) -> io::Duration& { return o.engine.timeouts.max_duration; }),
       duration_setting("commit-interval", "longest time between two commits (default 1s)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.commit_interval; }),
+      {"commit-bytes", "SIZE", "most data between two commits (default 256M)",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.commit_bytes = parse_commit_bytes(values.back());
+       }},
   };
 }
 

@@ -67,6 +67,16 @@ uint64_t parse_size(std::string_view text) {
   throw UsageError(fmt::format("\"{}\" is not a size; write it like {}", text, example));
 }
 
+uint64_t parse_commit_bytes(std::string_view text) {
+  constexpr uint64_t kLeast = 1 << 20;
+  constexpr uint64_t kMost = uint64_t{16} << 30;
+  const uint64_t bytes = parse_size(text);
+  if (bytes < kLeast || bytes > kMost) {
+    throw UsageError(fmt::format("\"{}\" is not a size from 1M to 16G", text));
+  }
+  return bytes;
+}
+
 std::string default_state_directory() {
   if (::geteuid() == 0) return "/var/lib/varve";
   if (const char* const data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/') {

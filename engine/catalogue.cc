@@ -6,9 +6,13 @@
 
 namespace engine {
 
-Catalogue::Catalogue(const std::string& path)
-    : db_(path), vms(db_), repositories(db_), jobs(db_), points(db_), samples(db_) {
-  migrate(db_, catalogue_migrations(), catalogue_views());
+Catalogue::Catalogue(const std::string& path, DbAccess access)
+    : db_(path, access), vms(db_), repositories(db_), jobs(db_), points(db_), samples(db_) {
+  if (access == DbAccess::read_write) {
+    migrate(db_, catalogue_migrations(), catalogue_views());
+  } else {
+    require_schema(db_, catalogue_migrations());
+  }
 }
 
 std::vector<std::string> Catalogue::integrity_problems() { return engine::integrity_problems(db_); }

@@ -23,7 +23,8 @@ namespace engine {
 class Catalogue {
  public:
   /// Opens or creates the file and brings it to the present schema. Throws DbError.
-  explicit Catalogue(const std::string& path);
+  /// With DbAccess::read_only the file must be there, of the present schema; nothing is changed.
+  explicit Catalogue(const std::string& path, DbAccess access = DbAccess::read_write);
 
   /// Damage found by SQLite's own checks; empty when there is none.
   std::vector<std::string> integrity_problems();

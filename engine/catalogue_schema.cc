@@ -253,6 +253,17 @@ void migrate(Db& db, std::span<const char* const> migrations, std::span<const ch
   tx.commit();
 }
 
+void require_schema(Db& db, std::span<const char* const> migrations) {
+  if (application_id(db) != kApplicationId) {
+    throw DbError(SQLITE_NOTADB, fmt::format("'{}' is not a catalogue of varve's", db.path()));
+  }
+  if (schema_version(db) == migrations.size()) return;
+  throw DbError(SQLITE_ERROR,
+                fmt::format("catalogue '{}' has schema {}, this varve knows schema {}; "
+                            "start `varve serve` once to bring it up to date",
+                            db.path(), schema_version(db), migrations.size()));
+}
+
 std::vector<std::string> integrity_problems(Db& db) {
   std::vector<std::string> problems;
   for (Stmt check(db, "PRAGMA integrity_check"); check.step();) {

@@ -24,6 +24,9 @@ std::span<const char* const> catalogue_views();
 /// catalogue of varve's.
 void migrate(Db& db, std::span<const char* const> migrations, std::span<const char* const> views);
 
+/// Throws DbError unless the file is a catalogue to which exactly `migrations` were applied.
+void require_schema(Db& db, std::span<const char* const> migrations);
+
 uint32_t schema_version(Db& db);
 
 /// What PRAGMA integrity_check and foreign_key_check find; empty when all is well.

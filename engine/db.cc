@@ -24,17 +24,19 @@ bool DbError::is_duplicate() const {
 
 void Db::Close::operator()(sqlite3* handle) const noexcept { sqlite3_close_v2(handle); }
 
-Db::Db(const std::string& path) : path_(path) {
+Db::Db(const std::string& path, DbAccess access) : path_(path) {
   sqlite3* opened = nullptr;
-  const int result =
-      sqlite3_open_v2(path.c_str(), &opened,
-                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const bool writes = access == DbAccess::read_write;
+  const int flags = writes ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+  const int result = sqlite3_open_v2(path.c_str(), &opened, flags | SQLITE_OPEN_NOMUTEX, nullptr);
   handle_.reset(opened);
   if (result != SQLITE_OK) throw open_failure(path, result, opened);
   sqlite3_extended_result_codes(opened, 1);
   sqlite3_busy_timeout(opened, kBusyTimeoutMilliseconds);
-  exec("PRAGMA journal_mode = WAL");
-  exec("PRAGMA synchronous = FULL");
+  if (writes) {
+    exec("PRAGMA journal_mode = WAL");
+    exec("PRAGMA synchronous = FULL");
+  }
   exec("PRAGMA foreign_keys = ON");
   exec("PRAGMA trusted_schema = OFF");
 }

@@ -32,10 +32,14 @@ class DbError : public std::runtime_error {
   int code_;
 };
 
+enum class DbAccess : uint8_t {
+  read_write,  ///< opens or creates the file (":memory:" for none), with WAL and foreign keys
+  read_only,   ///< opens what is there, also while another process writes; changes nothing
+};
+
 class Db {
  public:
-  /// Opens or creates the file (":memory:" for none) with WAL, foreign keys and a busy timeout.
-  explicit Db(const std::string& path);
+  explicit Db(const std::string& path, DbAccess access = DbAccess::read_write);
 
   /// Runs statements without parameters and without results.
   void exec(const std::string& sql);

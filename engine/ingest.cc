@@ -143,6 +143,10 @@ io::Task<void> Ingest::open_there() {
     qcow::ImageOptions options;
     options.repository_root = spec_.repository_directory;
     options.commit_interval = spec_.commit_interval;
+    options.commit_bytes = spec_.commit_bytes;
+    options.on_failure = [this](std::exception_ptr cause) {
+      if (export_) export_->fail(std::move(cause));
+    };
     auto image = co_await qcow::Image::open(data_, spec_.path, options);
     if (!image->locks_supported()) {
       io::log(io::LogLevel::warning,

@@ -31,6 +31,7 @@ struct IngestSpec {
   nbd::ExportAccess access = nbd::ExportAccess::anybody;
   std::string owner;  ///< the job, as TLS names its client
   io::Duration commit_interval = std::chrono::seconds(1);
+  uint64_t commit_bytes = 256 << 20;
   /// Both are called on the home thread.
   std::function<void()> on_connection;
   std::function<void(std::string cause)> on_failure;

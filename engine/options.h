@@ -65,14 +65,16 @@ struct EngineOptions {
 
   JobTimeouts timeouts;
   FailedImages failed_images = FailedImages::remove;
+  /// Data are made durable after this time or this much, whichever is first.
   io::Duration commit_interval = std::chrono::seconds(1);
+  uint64_t commit_bytes = 256 << 20;
 
   /// How often running jobs are looked at; shortened when a timeout is shorter.
   io::Duration watch_interval = std::chrono::seconds(1);
   io::Duration sample_interval = std::chrono::seconds(5);
-  /// What is left of a repository's space below which no job is started: this, or one percent of
-  /// the file system when that is less.
-  uint64_t space_reserve_bytes = uint64_t{1} << 30;
+  /// Free space of a repository below which no job is started and running ones are failed; none:
+  /// 1 GiB, or one percent of the file system when that is less.
+  std::optional<uint64_t> space_reserve_bytes;
 };
 
 }  // namespace engine

@@ -49,6 +49,7 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   spec.access = core.options.export_access;
   spec.owner = disk.job_id;
   spec.commit_interval = core.options.commit_interval;
+  spec.commit_bytes = core.options.commit_bytes;
   spec.on_connection = [&core, job, index = disk.index] {
     if (const auto running = job.lock()) note_connection(core, *running, index);
   };

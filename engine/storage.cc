@@ -12,7 +12,8 @@
 namespace engine {
 namespace {
 
-constexpr uint64_t kReservePercent = 1;
+constexpr uint64_t kReserveBytesDefault = uint64_t{1} << 30;
+constexpr uint64_t kReservePercentDefault = 1;
 
 }  // namespace
 
@@ -67,8 +68,9 @@ io::Task<void> try_storage(io::Runtime runtime, std::string directory) {
   if (failure) std::rethrow_exception(failure);
 }
 
-uint64_t reserve_of(uint64_t total_bytes, uint64_t reserve_bytes_max) {
-  return std::min(reserve_bytes_max, total_bytes / 100 * kReservePercent);
+uint64_t reserve_of(uint64_t total_bytes, std::optional<uint64_t> configured_bytes) {
+  return configured_bytes.value_or(
+      std::min(kReserveBytesDefault, total_bytes / 100 * kReservePercentDefault));
 }
 
 }  // namespace engine

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "engine/types.h"
@@ -24,7 +25,8 @@ io::Task<StorageMeasure> measure_storage(io::Runtime runtime, std::string direct
 /// Writes, fsyncs, reads and removes a file. Throws what went wrong.
 io::Task<void> try_storage(io::Runtime runtime, std::string directory);
 
-/// What a file system of `total_bytes` keeps free before no further job is started.
-uint64_t reserve_of(uint64_t total_bytes, uint64_t reserve_bytes_max);
+/// What a file system of `total_bytes` keeps free: what was configured, else 1 GiB or one percent,
+/// whichever is less.
+uint64_t reserve_of(uint64_t total_bytes, std::optional<uint64_t> configured_bytes);
 
 }  // namespace engine

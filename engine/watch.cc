@@ -7,6 +7,7 @@
 
 #include "engine/end_job.h"
 #include "engine/job_view.h"
+#include "engine/space_watch.h"
 #include "io/log.h"
 
 namespace engine {
@@ -121,6 +122,8 @@ void look_at(Core& core, const std::shared_ptr<ActiveJob>& job) {
 
 io::Task<void> watch_jobs(Core& core) {
   const io::Duration interval = watch_interval(core.options);
+  SpaceWatch space(core);
+  io::SteadyTime next_measurement = core.steady_now();
   while (!core.shutting_down) {
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,
                           interval);
@@ -136,6 +139,9 @@ io::Task<void> watch_jobs(Core& core) {
         io::log(io::LogLevel::error, "job {}: {}", job->row.id, failure.what());
       }
     }
+    if (core.steady_now() < next_measurement) continue;
+    next_measurement = core.steady_now() + core.options.watch_interval;
+    co_await space.look();
   }
 }
 

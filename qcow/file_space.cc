@@ -16,7 +16,9 @@ void FileSpace::use(uint64_t end) {
 io::Task<void> FileSpace::grow(uint64_t to) {
   bool done = false;
   try {
-    done = co_await file_.allocate(end_, to - end_);
+    // A file that was cut is not to become long again before the next commit has seen it.
+    const uint64_t bytes = co_await file_.size();
+    if (bytes >= end_) done = co_await file_.allocate(end_, to - end_);
   } catch (const std::exception&) {
     // Full, or broken: the write that needs the space will say so.
   }

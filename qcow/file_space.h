@@ -31,6 +31,9 @@ class FileSpace {
   /// True while the space below `end` is on its way, so that waiting pays.
   bool is_coming(uint64_t end) const { return growing_ && end > end_ && end <= growing_to_; }
 
+  /// The file is at least this long, unless somebody else has cut it.
+  uint64_t allocated_end() const { return end_; }
+
   /// Starts no further allocation, and waits for the one under way.
   io::Task<void> stop();
 

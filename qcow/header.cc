@@ -178,7 +178,7 @@ class Decoder {
       refuse("refcount width 2^{} is not supported", header_.refcount_order);
     }
     if (header_.marked_corrupt() && !options.salvage) refuse("marked corrupt");
-    if ((incompatible & kIncompatibleDirty) != 0) {
+    if ((incompatible & kIncompatibleDirty) != 0 && !options.salvage) {
       refuse("not closed cleanly (dirty bit set); run \"qemu-img check -r all\" on it first");
     }
   }

@@ -86,7 +86,7 @@ struct Header {
   std::vector<Extension> other_extensions;  ///< in file order
 
   struct DecodeOptions {
-    bool salvage = false;  ///< accept the corrupt bit (RF7), for reading only
+    bool salvage = false;  ///< accept the corrupt and the dirty bit (RF7, RF8), for reading only
   };
 
   /// `cluster_zero` is the file's start, all of its first cluster (peek_cluster_bytes) as far as

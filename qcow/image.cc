@@ -70,6 +70,7 @@ void Image::fail(std::exception_ptr failure) {
     event->set();
     event->reset();
   }
+  if (state_ == State::open && options_.on_failure) options_.on_failure(failure_);
 }
 
 /// Makes a failure final, unless it refused the request before anything was changed.

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,6 +45,10 @@ struct ImageOptions {
   /// Refcount blocks reach this far beyond the last cluster: two commits' worth, because one is
   /// being written down while the next one's data arrive.
   uint64_t refcount_cover_bytes = 512 << 20;
+
+  /// Told of the first failure at once, also when no request is under way. Not while the image is
+  /// sealed or ended, because that throws the failure.
+  std::function<void(std::exception_ptr)> on_failure = nullptr;
 };
 
 struct ImageCounters {
@@ -202,6 +207,7 @@ class Image final : public io::BlockDevice {
   io::Task<void> commit();
   io::Task<void> run_commit();
   io::Task<void> commit_steps();
+  io::Task<void> require_length();
   io::Task<void> commit_in_background();
   void release_retained_over_bound();
   io::Task<void> stop_background();
@@ -242,7 +248,8 @@ class Image final : public io::BlockDevice {
   // Host clusters without an owner: by a mapping that is not durable yet, and by a durable one.
   std::vector<uint64_t> dropped_;
   std::vector<uint64_t> releasable_;
-  bool gave_back_ = false;  // some cluster below the end has refcount 0
+  bool gave_back_ = false;    // some cluster below the end has refcount 0
+  uint64_t length_seen_ = 0;  // bytes of the file at the last commit
 
   io::Event changed_;  // something to commit
   io::Event urgent_;   // do not wait for the interval

@@ -1,4 +1,8 @@
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 #include "qcow/image_parts.h"
 
@@ -64,6 +68,7 @@ io::Task<void> Image::commit_steps() {
 
   co_await write_behind_->drain(epoch);
   if (failure_) std::rethrow_exception(failure_);
+  co_await require_length();
   co_await allocator_->give_back(releasable_);
   const bool new_blocks = allocator_->has_planned_blocks();
   if (!data_written && snapshot.empty() && !allocator_->dirty()) co_return;
@@ -83,6 +88,20 @@ io::Task<void> Image::commit_steps() {
   if (!dropped.empty()) gave_back_ = true;
   releasable_.insert(releasable_.end(), dropped.begin(), dropped.end());
   ++counters_.commits;
+}
+
+/// A file never becomes shorter while it is written. One that did was cut by another program, and
+/// writing on would hide that: its lost clusters would read as zeroes.
+io::Task<void> Image::require_length() {
+  const uint64_t bytes = co_await file_->size();
+  const uint64_t least = std::max(length_seen_, space_->allocated_end());
+  if (bytes < least) {
+    throw std::system_error(
+        EIO, std::generic_category(),
+        fmt::format("commit {}: the file is {} bytes long and was {}: cut by another program",
+                    name_, bytes, least));
+  }
+  length_seen_ = bytes;
 }
 
 /// Zeroed clusters whose numbers take too much memory are given back instead of kept for their

@@ -68,6 +68,7 @@ io::Task<void> Image::finish() {
   co_await stop_background();
   if (failure_) std::rethrow_exception(failure_);
   co_await commit();
+  co_await require_length();
   co_await give_back_unowned();
   co_await allocator_->lower_end();
   if (gave_back_ && header_.record) co_await punch_unowned();

@@ -87,7 +87,8 @@ TEST(CommandLine, EverySettingOfServeCanBeGiven) {
       {"serve", "--nbd",           "127.0.0.1:1", "--nbd",           "[::1]:2", "--ports",
        "none",  "--targets",       "names",       "--node-url",      "",        "--stall",
        "5s",    "--threads",       "3",           "--log-format",    "json",    "--log-level",
-       "debug", "--failed-images", "quarantine",  "--space-reserve", "10M"});
+       "debug", "--failed-images", "quarantine",  "--space-reserve", "10M",     "--commit-bytes",
+       "64M"});
   EXPECT_EQ(options.nbd.size(), 2u);
   EXPECT_FALSE(options.engine.ports.has_value());
   EXPECT_EQ(options.engine.targets, engine::TargetsMode::names);
@@ -97,6 +98,7 @@ TEST(CommandLine, EverySettingOfServeCanBeGiven) {
   EXPECT_EQ(options.log.format, io::LogFormat::json);
   EXPECT_EQ(options.engine.failed_images, engine::FailedImages::quarantine);
   EXPECT_EQ(options.engine.space_reserve_bytes, 10u << 20);
+  EXPECT_EQ(options.engine.commit_bytes, 64u << 20);
 }
 
 TEST(CommandLine, AWrongValueIsRefusedWithItsOption) {
@@ -122,6 +124,30 @@ TEST(CommandLine, NbdTakesTheOptionsOfQemuNbd) {
   EXPECT_TRUE(options.read_only);
   EXPECT_EQ(parse<NbdOptions>({"nbd", "x.qcow2", "-p", "0", "-b", "::1"}).bind, "::1");
   EXPECT_THROW(parse<NbdOptions>({"nbd", "x.qcow2", "-k", "s", "-p", "1"}), UsageError);
+}
+
+TEST(CommandLine, HowMuchACrashMayCostIsAnOptionOfBothServers) {
+  const auto options =
+      parse<NbdOptions>({"nbd", "x.qcow2", "--commit-interval", "250ms", "--commit-bytes", "8M"});
+  EXPECT_EQ(options.commit_interval, io::Duration(250ms));
+  EXPECT_EQ(options.commit_bytes, 8u << 20);
+  EXPECT_EQ(parse<NbdOptions>({"nbd", "x.qcow2"}).commit_bytes, 256u << 20);
+  EXPECT_EQ(parse<ServeOptions>({"serve"}).engine.commit_bytes, 256u << 20);
+  EXPECT_EQ(parse<ServeOptions>({"serve"}).engine.space_reserve_bytes, std::nullopt);
+  for (const char* wrong : {"0", "1K", "1T", "many"}) {
+    EXPECT_NE(refusal({"serve", "--commit-bytes", wrong}), "") << wrong;
+  }
+}
+
+TEST(CommandLine, CheckTakesAnImageOrANameOfTheCatalogue) {
+  const auto options =
+      parse<CheckOptions>({"check", "backup-vm-1", "--json", "--catalogue", "/c.db"});
+  EXPECT_EQ(options.target, "backup-vm-1");
+  EXPECT_EQ(options.catalogue, "/c.db");
+  EXPECT_TRUE(options.json);
+  EXPECT_THROW(parse<CheckOptions>({"check"}), UsageError);
+  EXPECT_NE(parse<PrintText>({"check", "--help"}).text.find("3 leaked clusters only"),
+            std::string::npos);
 }
 
 TEST(CommandLine, HelpAndVersionAreTexts) {

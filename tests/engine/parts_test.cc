@@ -39,8 +39,10 @@ TEST(Speed, IsMeasuredOverTheLastTenSeconds) {
 }
 
 TEST(SpaceReserve, IsOnePercentOfSmallDisks) {
-  EXPECT_EQ(reserve_of(100 << 20, 1 << 30), 1u << 20);
-  EXPECT_EQ(reserve_of(uint64_t{1} << 50, 1 << 30), 1u << 30);
+  EXPECT_EQ(reserve_of(100 << 20, std::nullopt), 1u << 20);
+  EXPECT_EQ(reserve_of(uint64_t{1} << 50, std::nullopt), 1u << 30);
+  EXPECT_EQ(reserve_of(100 << 20, 20 << 20), 20u << 20);
+  EXPECT_EQ(reserve_of(uint64_t{1} << 50, 0), 0u);
 }
 
 class SecretsTest : public support::RingTest {
