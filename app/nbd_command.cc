@@ -17,6 +17,18 @@
 namespace app {
 namespace {
 
+/// The images below the one that is served, by their file names, as metadata contexts.
+nbd::MetaContexts contexts_of(const qcow::Chain* chain, size_t first_ancestor) {
+  std::vector<nbd::Ancestor> ancestors;
+  for (size_t index = first_ancestor; chain && index < chain->layer_count(); ++index) {
+    const qcow::Layer& layer = chain->layer(index);
+    std::string point = layer.name();
+    if (point.ends_with(".qcow2")) point.resize(point.size() - std::string_view(".qcow2").size());
+    ancestors.push_back({std::move(point), layer.header().virtual_size});
+  }
+  return nbd::change_contexts(ancestors);
+}
+
 /// One image, served in the foreground. All methods run on the ring.
 class ImageServer {
  public:
@@ -33,6 +45,7 @@ class ImageServer {
     spec.name = options_.export_name;
     spec.kind = options_.read_only ? nbd::ExportKind::point : nbd::ExportKind::ingest;
     spec.read_only = options_.read_only;
+    spec.more_contexts = chain_ ? contexts_of(chain_.get(), 1) : contexts_of(image_->parents(), 0);
     exported_ = nbd::Export::make(spec, *device_, runtime_);
     exports_.add(exported_);
     nbd::ServerSettings settings;

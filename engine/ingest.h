@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/digest.h"
 #include "engine/types.h"
@@ -21,12 +22,18 @@ struct IngestParent {
   uint64_t file_bytes = 0;  ///< at publish; another length means that somebody changed it
 };
 
+/// A published point below the new image, the nearest first.
+struct IngestAncestor {
+  std::string image_id, job_id;
+};
+
 struct IngestSpec {
   std::string path;  ///< of the unpublished file
   std::string export_name, description;
   uint64_t capacity_bytes = 0;
   std::optional<IngestParent> parent;
-  std::string repository_directory;  ///< parents must lie in here
+  std::vector<IngestAncestor> ancestors;  ///< clients may ask what changed since (nbd.md M3)
+  std::string repository_directory;       ///< parents must lie in here
   uint32_t connections_max = 64;
   nbd::ExportAccess access = nbd::ExportAccess::anybody;
   std::string owner;  ///< the job, as TLS names its client

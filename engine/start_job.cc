@@ -15,6 +15,19 @@
 namespace engine {
 namespace {
 
+/// The points of the parent's chain from the parent down to its full.
+std::vector<IngestAncestor> ancestors_of(Core& core, const Point& parent) {
+  std::vector<IngestAncestor> ancestors;
+  const auto chain = core.catalogue->points.chain(parent.context_id, parent.repository_id,
+                                                  parent.disk_index, parent.generation);
+  if (!chain) return ancestors;
+  for (const Point& point : chain->points) {
+    if (point.position > parent.position) continue;
+    ancestors.insert(ancestors.begin(), {point.image_id, point.job_id});
+  }
+  return ancestors;
+}
+
 /// Rows of job and disks, durable (the mark in 2.4).
 std::shared_ptr<ActiveJob> record_start(Core& core, const StartPlan& plan) {
   try {
@@ -43,6 +56,7 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   spec.capacity_bytes = disk.capacity_bytes;
   if (parent) {
     spec.parent = IngestParent{.path = parent->image_path, .file_bytes = parent->file_bytes};
+    spec.ancestors = ancestors_of(core, *parent);
   }
   spec.repository_directory = plan.directory;
   spec.connections_max = core.options.connections_per_export;

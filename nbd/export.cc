@@ -15,9 +15,8 @@ uint32_t advertised_block_size(const io::BlockDevice& device) {
   return std::clamp<uint32_t>(device.preferred_block_size(), 4096, 2 << 20);
 }
 
-std::vector<std::shared_ptr<MetaContext>> all_contexts(const ExportSpec& spec,
-                                                       io::BlockDevice& device) {
-  std::vector<std::shared_ptr<MetaContext>> contexts = allocation_contexts(device);
+MetaContexts all_contexts(const ExportSpec& spec) {
+  MetaContexts contexts = allocation_contexts();
   contexts.insert(contexts.end(), spec.more_contexts.begin(), spec.more_contexts.end());
   return contexts;
 }
@@ -48,17 +47,18 @@ Export::Export(ExportSpec spec, io::BlockDevice& device, io::Runtime home)
       home_(home),
       size_(device.size()),
       preferred_block_size_(advertised_block_size(device)),
-      contexts_(all_contexts(spec_, device)),
+      contexts_(all_contexts(spec_)),
       closed_text_(fmt::format("export \"{}\" is closed", spec_.name)),
       changed_(home.executor) {
   check_string(spec_.name, "export name");
   check_string(spec_.description, "export description");
 }
 
-uint16_t Export::transmission_flags(bool structured_replies) const {
+uint16_t Export::transmission_flags(const Negotiation& negotiation) const {
   uint16_t flags = kHasFlags | kSendFlush | kSendFua | kCanMultiConn;
   flags |= read_only() ? kReadOnly : kSendTrim | kSendWriteZeroes | kSendFastZero;
-  if (structured_replies) flags |= kSendDf;
+  if (negotiation.structured_replies) flags |= kSendDf;
+  if (negotiation.status_filter()) flags |= kBlockStatusPayload;
   return flags;
 }
 

@@ -17,6 +17,7 @@
 #include "io/task_scope.h"
 #include "nbd/counters.h"
 #include "nbd/meta_context.h"
+#include "nbd/negotiation.h"
 #include "nbd/protocol.h"
 #include "nbd/refusal.h"
 
@@ -89,7 +90,7 @@ struct ExportSpec {
   uint32_t connections_max = 64;       ///< X1
   ExportObserver* observer = nullptr;  ///< outlives the export, or is null
   /// Beside the two of allocation_contexts().
-  std::vector<std::shared_ptr<MetaContext>> more_contexts;
+  MetaContexts more_contexts;
   /// Times of the life's end (D7, X9, contract 6.2).
   io::Duration close_grace = std::chrono::seconds(5);
   io::Duration failure_grace = std::chrono::seconds(1);
@@ -119,8 +120,8 @@ class Export : public std::enable_shared_from_this<Export> {
   bool read_only() const { return spec_.read_only; }
   uint64_t size() const { return size_; }
   uint32_t preferred_block_size() const { return preferred_block_size_; }
-  uint16_t transmission_flags(bool structured_replies) const;
-  const std::vector<std::shared_ptr<MetaContext>>& contexts() const { return contexts_; }
+  uint16_t transmission_flags(const Negotiation& negotiation) const;
+  const MetaContexts& contexts() const { return contexts_; }
   const io::Runtime& home() const { return home_; }
   Counters& counters() const { return counters_; }
   ExportState state() const { return state_.load(std::memory_order_acquire); }
@@ -192,7 +193,7 @@ class Export : public std::enable_shared_from_this<Export> {
   const io::Runtime home_;
   const uint64_t size_;
   const uint32_t preferred_block_size_;
-  const std::vector<std::shared_ptr<MetaContext>> contexts_;
+  const MetaContexts contexts_;
   mutable Counters counters_;
 
   mutable std::mutex places_mutex_;  // orders state changes against connect()

@@ -51,7 +51,7 @@ class AdmissionSlot {
 struct Negotiated {
   AdmissionSlot slot;
   ConnectionPlace place;
-  bool structured_replies = false;
+  Negotiation rules;
   std::vector<SelectedContext> contexts;
 };
 
@@ -94,12 +94,13 @@ class Handshake {
   void answer_structured_reply(Bytes& reply);
   void answer_meta_context(Option option, Bytes& reply);
   Next answer_starttls(Bytes& reply);
-  void answer_extended_headers();
+  void answer_extended_headers(Bytes& reply);
   void enter_by_name(Bytes& reply);
 
   std::shared_ptr<Export> find_export(const std::string& name) const;
   ConnectionPlace take_place(Export& exported) const;
   void check_admission() const;
+  Negotiation rules_for(const Export& exported) const;
   void enter(ConnectionPlace place);
   void restart_patience();
 
@@ -123,7 +124,7 @@ class Handshake {
   bool out_of_patience_ = false;
 
   bool fixed_newstyle_ = false, no_zeroes_ = false;
-  bool structured_replies_ = false;
+  bool structured_replies_ = false, extended_headers_ = false;
   std::string contexts_export_;  // the canonical name that `contexts_` belongs to
   std::vector<SelectedContext> contexts_;
   Bytes data_;  // of the option being answered

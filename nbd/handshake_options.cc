@@ -47,7 +47,7 @@ Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
       case Option::starttls:
         return answer_starttls(reply);
       case Option::extended_headers:
-        answer_extended_headers();
+        answer_extended_headers(reply);
         break;
       default:
         throw ProtocolError(fmt::format("option {} is not supported", number_of(option)),
@@ -81,7 +81,7 @@ Handshake::Next Handshake::answer_info(Option option, Bytes& reply) {
   const auto inform = [&](const Bytes& data) {
     append_reply(reply, option, OptionReply::info, data);
   };
-  inform(encode_info_export(exported->size(), exported->transmission_flags(structured_replies_)));
+  inform(encode_info_export(exported->size(), exported->transmission_flags(rules_for(*exported))));
   if (request.wants(Info::name) || request.export_name != exported->name()) {
     inform(encode_info_text(Info::name, exported->name()));
   }
@@ -95,6 +95,9 @@ Handshake::Next Handshake::answer_info(Option option, Bytes& reply) {
 
 void Handshake::answer_structured_reply(Bytes& reply) {
   check_no_data(data_, "STRUCTURED_REPLY");
+  if (extended_headers_) {  // they replace structured replies, and there is no way back
+    throw ProtocolError("extended headers have been negotiated", OptionReply::err_ext_header_reqd);
+  }
   structured_replies_ = true;
   append_reply(reply, Option::structured_reply, OptionReply::ack, {});
 }
@@ -121,20 +124,20 @@ void Handshake::answer_meta_context(Option option, Bytes& reply) {
   append_reply(reply, option, OptionReply::ack, {});
 }
 
-void Handshake::answer_extended_headers() {
+void Handshake::answer_extended_headers(Bytes& reply) {
   check_no_data(data_, "EXTENDED_HEADERS");
-  throw ProtocolError(
-      fmt::format("option {} is not supported", number_of(Option::extended_headers)),
-      OptionReply::err_unsup);
+  structured_replies_ = extended_headers_ = true;
+  append_reply(reply, Option::extended_headers, OptionReply::ack, {});
 }
 
 void Handshake::enter_by_name(Bytes& reply) {
   if (admission_.draining) throw ProtocolError("EXPORT_NAME while the server is shutting down");
+  if (extended_headers_) throw ProtocolError("EXPORT_NAME after EXTENDED_HEADERS");
   const std::shared_ptr<Export> exported = find_export(decode_export_name(data_));
   check_admission();
   enter(take_place(*exported));
   reply = encode_export_name_reply(exported->size(),
-                                   exported->transmission_flags(structured_replies_), !no_zeroes_);
+                                   exported->transmission_flags(rules_for(*exported)), !no_zeroes_);
 }
 
 std::shared_ptr<Export> Handshake::find_export(const std::string& name) const {
@@ -166,11 +169,16 @@ ConnectionPlace Handshake::take_place(Export& exported) const {
   return std::move(std::get<ConnectionPlace>(place));
 }
 
+/// O18: contexts belong to the export that they were selected for.
+Negotiation Handshake::rules_for(const Export& exported) const {
+  const bool has_contexts = !contexts_.empty() && contexts_export_ == exported.name();
+  return {structured_replies_, extended_headers_, has_contexts};
+}
+
 void Handshake::enter(ConnectionPlace place) {
-  // O18: contexts belong to the export that they were selected for.
-  if (place.exported().name() != contexts_export_) contexts_.clear();
-  outcome_.emplace(
-      Negotiated{AdmissionSlot(admission_), std::move(place), structured_replies_, contexts_});
+  const Negotiation rules = rules_for(place.exported());
+  if (!rules.has_contexts) contexts_.clear();
+  outcome_.emplace(Negotiated{AdmissionSlot(admission_), std::move(place), rules, contexts_});
 }
 
 }  // namespace nbd

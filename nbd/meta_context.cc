@@ -9,26 +9,27 @@ namespace {
 constexpr uint64_t kStateHole = 1 << 0;
 constexpr uint64_t kStateZero = 1 << 1;
 
-/// A context that follows from io::BlockDevice::extents alone.
+/// Adds `run` behind `runs`, as part of the last one when they are alike.
+void append_run(std::vector<StatusRun>& runs, const StatusRun& run) {
+  if (!runs.empty() && runs.back().flags == run.flags) {
+    runs.back().length += run.length;
+  } else {
+    runs.push_back(run);
+  }
+}
+
+/// A context whose value follows from an extent's kind alone.
 class ExtentContext final : public MetaContext {
  public:
   using Value = uint64_t (*)(const io::Extent&);
-  ExtentContext(io::BlockDevice& device, std::string_view name, Value value)
-      : device_(device), name_(name), value_(value) {}
+  ExtentContext(std::string_view name, Value value) : name_(name), value_(value) {}
 
   std::string_view name() const override { return name_; }
-
-  io::Task<std::vector<StatusRun>> describe(uint64_t offset, uint64_t length,
-                                            size_t count_max) override {
-    const std::vector<io::Extent> extents = co_await device_.extents(offset, length, count_max);
-    std::vector<StatusRun> runs;
-    runs.reserve(extents.size());
-    for (const io::Extent& extent : extents) runs.push_back({extent.length, value_(extent)});
-    co_return runs;
+  void describe(uint64_t, const io::Extent& extent, std::vector<StatusRun>& runs) const override {
+    append_run(runs, {extent.length, value_(extent)});
   }
 
  private:
-  io::BlockDevice& device_;
   std::string_view name_;
   Value value_;
 };
@@ -39,13 +40,39 @@ uint64_t allocation_flags(const io::Extent& extent) {
 
 uint64_t allocation_depth(const io::Extent& extent) { return extent.depth; }
 
+/// What changed since an ancestor, which answers at depth `newer_layers` + 1. The topmost layer
+/// that holds anything answers, so a newer layer holds an entry just where a newer one answers.
+class ChangeContext final : public MetaContext {
+ public:
+  ChangeContext(const std::string& point, uint32_t newer_layers, uint64_t common_bytes)
+      : name_("qemu:dirty-bitmap:since-" + point),
+        newer_layers_(newer_layers),
+        common_bytes_(common_bytes) {}
+
+  std::string_view name() const override { return name_; }
+  void describe(uint64_t offset, const io::Extent& extent,
+                std::vector<StatusRun>& runs) const override {
+    const bool newer = extent.depth >= 1 && extent.depth <= newer_layers_;
+    const uint64_t common =
+        std::min(extent.length, common_bytes_ - std::min(common_bytes_, offset));
+    if (common > 0) append_run(runs, {common, newer ? kDirty : 0});
+    if (common < extent.length) append_run(runs, {extent.length - common, kDirty});
+  }
+
+ private:
+  static constexpr uint64_t kDirty = 1 << 0;
+  std::string name_;
+  uint32_t newer_layers_;
+  uint64_t common_bytes_;  // all layers from the point to below the exported one are that long
+};
+
 /// True when `query` ends in a colon and is all of the name's front, as `qemu:dirty-bitmap:` is.
 bool is_wildcard_for(std::string_view query, std::string_view name) {
   return query.ends_with(':') && name.starts_with(query);
 }
 
 template <class Selects>
-std::vector<size_t> indices_where(std::span<const std::shared_ptr<MetaContext>> contexts,
+std::vector<size_t> indices_where(const MetaContexts& contexts,
                                   std::span<const std::string> queries, Selects selects) {
   std::vector<size_t> chosen;
   for (size_t index = 0; index < contexts.size(); ++index) {
@@ -57,29 +84,33 @@ std::vector<size_t> indices_where(std::span<const std::shared_ptr<MetaContext>> 
   return chosen;
 }
 
-/// Adds `run` behind `runs`, as part of the last one when they are alike.
-void append_run(std::vector<StatusRun>& runs, const StatusRun& run) {
-  if (!runs.empty() && runs.back().flags == run.flags) {
-    runs.back().length += run.length;
-  } else {
-    runs.push_back(run);
-  }
-}
-
 }  // namespace
 
-std::vector<std::shared_ptr<MetaContext>> allocation_contexts(io::BlockDevice& device) {
-  return {std::make_shared<ExtentContext>(device, "base:allocation", allocation_flags),
-          std::make_shared<ExtentContext>(device, "qemu:allocation-depth", allocation_depth)};
+MetaContexts allocation_contexts() {
+  return {std::make_shared<ExtentContext>("base:allocation", allocation_flags),
+          std::make_shared<ExtentContext>("qemu:allocation-depth", allocation_depth)};
 }
 
-std::vector<size_t> select_contexts(std::span<const std::shared_ptr<MetaContext>> contexts,
+MetaContexts change_contexts(std::span<const Ancestor> ancestors) {
+  MetaContexts contexts;
+  uint32_t newer_layers = 0;
+  uint64_t common_bytes = ~uint64_t{0};
+  for (const Ancestor& ancestor : ancestors) {
+    ++newer_layers;
+    common_bytes = std::min(common_bytes, ancestor.bytes);
+    if (ancestor.point.empty()) continue;
+    contexts.push_back(std::make_shared<ChangeContext>(ancestor.point, newer_layers, common_bytes));
+  }
+  return contexts;
+}
+
+std::vector<size_t> select_contexts(const MetaContexts& contexts,
                                     std::span<const std::string> queries) {
   return indices_where(contexts, queries,
                        [](std::string_view query, std::string_view name) { return query == name; });
 }
 
-std::vector<size_t> list_contexts(std::span<const std::shared_ptr<MetaContext>> contexts,
+std::vector<size_t> list_contexts(const MetaContexts& contexts,
                                   std::span<const std::string> queries) {
   static const std::string kEverything;
   if (queries.empty()) queries = {&kEverything, 1};
@@ -88,27 +119,33 @@ std::vector<size_t> list_contexts(std::span<const std::shared_ptr<MetaContext>> 
   });
 }
 
-io::Task<std::vector<StatusRun>> block_status(MetaContext& context, uint64_t offset,
-                                              uint64_t length, bool one, const io::Clock& clock,
-                                              StatusBounds bounds) {
-  constexpr size_t kRunsAtOnce = 1024;  // asked of the device between two looks at the clock
+io::Task<std::vector<std::vector<StatusRun>>> block_status(io::BlockDevice& device,
+                                                           std::vector<const MetaContext*> contexts,
+                                                           uint64_t offset, uint64_t length,
+                                                           bool one, const io::Clock& clock,
+                                                           StatusBounds bounds) {
+  constexpr size_t kExtentsAtOnce = 1024;  // asked of the device between two looks at the clock
   const io::SteadyTime started = clock.now();
-  std::vector<StatusRun> runs;
-  uint64_t covered = 0;
-  while (covered < length) {
-    const size_t room = std::min(kRunsAtOnce, bounds.runs_max + 1 - runs.size());
-    const std::vector<StatusRun> more =
-        co_await context.describe(offset + covered, length - covered, room);
-    for (const StatusRun& run : more) {
-      append_run(runs, run);
-      covered += run.length;
+  const size_t runs_max =
+      one ? 1 : std::max<size_t>(1, bounds.runs_max / std::max<size_t>(1, contexts.size()));
+  std::vector<std::vector<StatusRun>> answers(contexts.size());
+  // The run after the last one that is wanted shows where that one ends.
+  const auto has_enough = [&](const auto& runs) { return runs.size() > runs_max; };
+  for (const uint64_t end = offset + length; offset < end;) {
+    const std::vector<io::Extent> extents =
+        co_await device.extents(offset, end - offset, kExtentsAtOnce);
+    for (const io::Extent& extent : extents) {
+      for (size_t index = 0; index < contexts.size(); ++index) {
+        contexts[index]->describe(offset, extent, answers[index]);
+      }
+      offset += extent.length;
     }
-    // The run after the last one that is wanted shows where that one ends.
-    if (one && runs.size() > 1) break;
-    if (runs.size() > bounds.runs_max || clock.now() - started >= bounds.work_max) break;
+    const bool enough =
+        one ? std::ranges::all_of(answers, has_enough) : std::ranges::any_of(answers, has_enough);
+    if (enough || clock.now() - started >= bounds.work_max) break;
   }
-  if (runs.size() > (one ? 1 : bounds.runs_max)) runs.resize(one ? 1 : bounds.runs_max);
-  co_return runs;
+  for (std::vector<StatusRun>& runs : answers) runs.resize(std::min(runs.size(), runs_max));
+  co_return answers;
 }
 
 }  // namespace nbd

@@ -15,8 +15,8 @@
 /// Metadata contexts: the ways in which BLOCK_STATUS describes an export (M1–M10).
 namespace nbd {
 
-/// One way to describe an export's ranges. Belongs to the export's thread, except for its name,
-/// which never changes.
+/// One way to describe an export's ranges: a reading of its device's extents, so that one walk over
+/// these answers for all contexts. Immutable; any thread.
 class MetaContext {
  public:
   virtual ~MetaContext() = default;
@@ -24,22 +24,34 @@ class MetaContext {
   /// "base:allocation".
   virtual std::string_view name() const = 0;
 
-  /// Describes the range from `offset` in at most `count_max` runs, at least one; neighbours may be
-  /// alike, and the runs may stop short of `length`, but never pass it.
-  virtual io::Task<std::vector<StatusRun>> describe(uint64_t offset, uint64_t length,
-                                                    size_t count_max) = 0;
+  /// Appends what the extent at `offset` is to `runs`, which end there.
+  virtual void describe(uint64_t offset, const io::Extent& extent,
+                        std::vector<StatusRun>& runs) const = 0;
 };
 
-/// `base:allocation` and `qemu:allocation-depth` of a device, which outlives them (M1, M2).
-std::vector<std::shared_ptr<MetaContext>> allocation_contexts(io::BlockDevice& device);
+using MetaContexts = std::vector<std::shared_ptr<const MetaContext>>;
+
+/// `base:allocation` and `qemu:allocation-depth` (M1, M2).
+MetaContexts allocation_contexts();
+
+/// A restore point that the exported image stands on.
+struct Ancestor {
+  std::string point;   ///< its name among clients
+  uint64_t bytes = 0;  ///< its size
+};
+
+/// `qemu:dirty-bitmap:since-<point>` for each ancestor, the nearest first (M3): bit 0 is set where
+/// a newer layer answers, and behind the end of the point and of each layer above it, where a disk
+/// that grew again holds zeroes that nobody wrote. Ancestors without a name have no context.
+MetaContexts change_contexts(std::span<const Ancestor> ancestors);
 
 /// Indices into `contexts` that the queries of SET_META_CONTEXT select, each once, in the order of
 /// `contexts`; what nobody knows is ignored (M5, M7).
-std::vector<size_t> select_contexts(std::span<const std::shared_ptr<MetaContext>> contexts,
+std::vector<size_t> select_contexts(const MetaContexts& contexts,
                                     std::span<const std::string> queries);
 
 /// The same for LIST_META_CONTEXT, where no query means all, and a namespace is a wildcard (M4).
-std::vector<size_t> list_contexts(std::span<const std::shared_ptr<MetaContext>> contexts,
+std::vector<size_t> list_contexts(const MetaContexts& contexts,
                                   std::span<const std::string> queries);
 
 /// How much one BLOCK_STATUS answer may hold and cost (M10).
@@ -48,10 +60,13 @@ struct StatusBounds {
   io::Duration work_max = std::chrono::milliseconds(100);
 };
 
-/// The answer to BLOCK_STATUS for one context: runs that start at `offset`, alternate in value and
-/// never pass `length`; exactly one with `one` (M8, M9). At least one, whatever the bounds.
-io::Task<std::vector<StatusRun>> block_status(MetaContext& context, uint64_t offset,
-                                              uint64_t length, bool one, const io::Clock& clock,
-                                              StatusBounds bounds);
+/// The answer to BLOCK_STATUS, context by context: runs that start at `offset`, alternate in value
+/// and never pass `length`; exactly one with `one` (M8, M9). At least one, whatever the bounds,
+/// which hold for all contexts together.
+io::Task<std::vector<std::vector<StatusRun>>> block_status(io::BlockDevice& device,
+                                                           std::vector<const MetaContext*> contexts,
+                                                           uint64_t offset, uint64_t length,
+                                                           bool one, const io::Clock& clock,
+                                                           StatusBounds bounds);
 
 }  // namespace nbd

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "io/big_endian.h"
@@ -124,8 +125,10 @@ std::array<std::byte, OptionHeader::kWireBytes> OptionHeader::encode() const {
 Request Request::decode(std::span<const std::byte, kWireBytes> wire) {
   BigEndianReader in(wire);
   if (in.take<uint32_t>() != kMagic) throw ProtocolError("request: wrong magic");
-  return {in.take<uint16_t>(), Command{in.take<uint16_t>()}, in.take<uint64_t>(),
-          in.take<uint64_t>(), in.take<uint32_t>()};
+  Request request{in.take<uint16_t>(), Command{in.take<uint16_t>()}, in.take<uint64_t>(),
+                  in.take<uint64_t>(), in.take<uint32_t>()};
+  if (request.command == Command::write) request.payload_bytes = request.length;
+  return request;
 }
 
 std::array<std::byte, Request::kWireBytes> Request::encode() const {
@@ -137,6 +140,55 @@ std::array<std::byte, Request::kWireBytes> Request::encode() const {
       .put(cookie)
       .put(offset)
       .put(static_cast<uint32_t>(length));
+  return wire;
+}
+
+Request Request::decode_extended(std::span<const std::byte, kExtendedWireBytes> wire) {
+  BigEndianReader in(wire);
+  if (in.take<uint32_t>() != kExtendedMagic) throw ProtocolError("extended request: wrong magic");
+  Request request{in.take<uint16_t>(), Command{in.take<uint16_t>()}, in.take<uint64_t>(),
+                  in.take<uint64_t>(), in.take<uint64_t>()};
+  if (request.has(kFlagPayloadLen)) {
+    request.payload_bytes = request.length;
+    if (request.command != Command::write) request.length = 0;
+  }
+  return request;
+}
+
+std::array<std::byte, Request::kExtendedWireBytes> Request::encode_extended() const {
+  std::array<std::byte, kExtendedWireBytes> wire;
+  BigEndianWriter(wire)
+      .put(kExtendedMagic)
+      .put(flags)
+      .put(number_of(command))
+      .put(cookie)
+      .put(offset)
+      .put(has(kFlagPayloadLen) ? payload_bytes : length);
+  return wire;
+}
+
+StatusFilter StatusFilter::decode(std::span<const std::byte> wire) {
+  if (wire.size() < wire_bytes(1) || (wire.size() - wire_bytes(0)) % sizeof(uint32_t) != 0) {
+    throw ProtocolError(
+        fmt::format("{} bytes are no length and context ids for BLOCK_STATUS", wire.size()));
+  }
+  BigEndianReader in(wire);
+  StatusFilter filter{in.take<uint64_t>(), {}};
+  while (in.left() > 0) {
+    const uint32_t id = in.take<uint32_t>();
+    if (std::ranges::find(filter.context_ids, id) != filter.context_ids.end()) {
+      throw ProtocolError(fmt::format("BLOCK_STATUS names context {} twice", id));
+    }
+    filter.context_ids.push_back(id);
+  }
+  return filter;
+}
+
+Bytes StatusFilter::encode() const {
+  Bytes wire(wire_bytes(context_ids.size()));
+  BigEndianWriter out(wire);
+  out.put(length);
+  for (const uint32_t id : context_ids) out.put(id);
   return wire;
 }
 
@@ -167,6 +219,29 @@ std::array<std::byte, ChunkHeader::kWireBytes> ChunkHeader::encode() const {
       .put(static_cast<uint16_t>(done ? kDone : 0))
       .put(number_of(type))
       .put(cookie)
+      .put(static_cast<uint32_t>(length));
+  return wire;
+}
+
+ChunkHeader ChunkHeader::decode_extended(std::span<const std::byte, kExtendedWireBytes> wire) {
+  BigEndianReader in(wire);
+  if (in.take<uint32_t>() != kExtendedReplyMagic)
+    throw ProtocolError("extended reply: wrong magic");
+  const uint16_t flags = in.take<uint16_t>();
+  ChunkHeader header{(flags & kDone) != 0, ChunkType{in.take<uint16_t>()}, in.take<uint64_t>()};
+  header.offset = in.take<uint64_t>();
+  header.length = in.take<uint64_t>();
+  return header;
+}
+
+std::array<std::byte, ChunkHeader::kExtendedWireBytes> ChunkHeader::encode_extended() const {
+  std::array<std::byte, kExtendedWireBytes> wire;
+  BigEndianWriter(wire)
+      .put(kExtendedReplyMagic)
+      .put(static_cast<uint16_t>(done ? kDone : 0))
+      .put(number_of(type))
+      .put(cookie)
+      .put(offset)
       .put(length);
   return wire;
 }
@@ -207,6 +282,14 @@ Bytes encode_block_status(uint32_t context_id, std::span<const StatusRun> runs) 
   for (const StatusRun& run : runs) {
     out.put(static_cast<uint32_t>(run.length)).put(static_cast<uint32_t>(run.flags));
   }
+  return wire;
+}
+
+Bytes encode_block_status_ext(uint32_t context_id, std::span<const StatusRun> runs) {
+  Bytes wire(2 * sizeof(uint32_t) + runs.size() * 2 * sizeof(uint64_t));
+  BigEndianWriter out(wire);
+  out.put(context_id).put(static_cast<uint32_t>(runs.size()));
+  for (const StatusRun& run : runs) out.put(run.length).put(run.flags);
   return wire;
 }
 

@@ -25,12 +25,16 @@ constexpr std::underlying_type_t<Enum> number_of(Enum value) {
   return static_cast<std::underlying_type_t<Enum>>(value);
 }
 
+/// Bytes of one message under construction.
+using Bytes = std::vector<std::byte>;
+
 // Magic numbers.
 inline constexpr uint64_t kGreetingMagic = 0x4e42444d41474943;  // "NBDMAGIC"
 inline constexpr uint64_t kOptionMagic = 0x49484156454f5054;    // "IHAVEOPT"
 inline constexpr uint64_t kOptionReplyMagic = 0x3e889045565a9;
 inline constexpr uint32_t kSimpleReplyMagic = 0x67446698;
 inline constexpr uint32_t kChunkMagic = 0x668e33ef;
+inline constexpr uint32_t kExtendedReplyMagic = 0x6e8a278c;
 
 // Handshake flags of the server and of the client: the same two bits (H1, H2).
 inline constexpr uint16_t kFixedNewstyle = 1 << 0;
@@ -86,6 +90,7 @@ inline constexpr uint16_t kSendWriteZeroes = 1 << 6;
 inline constexpr uint16_t kSendDf = 1 << 7;
 inline constexpr uint16_t kCanMultiConn = 1 << 8;
 inline constexpr uint16_t kSendFastZero = 1 << 11;
+inline constexpr uint16_t kBlockStatusPayload = 1 << 12;
 
 enum class Command : uint16_t {
   read = 0,
@@ -108,6 +113,7 @@ inline constexpr uint16_t kFlagNoHole = 1 << 1;
 inline constexpr uint16_t kFlagDf = 1 << 2;
 inline constexpr uint16_t kFlagReqOne = 1 << 3;
 inline constexpr uint16_t kFlagFastZero = 1 << 4;
+inline constexpr uint16_t kFlagPayloadLen = 1 << 5;  ///< extended headers only (X-1)
 
 /// Error numbers of the wire, equal to Linux's.
 enum class WireError : uint32_t {
@@ -141,9 +147,6 @@ class ProtocolError : public std::runtime_error {
 /// H5: at most 4,096 bytes of valid UTF-8 without NUL. Throws ProtocolError naming `what`.
 void check_string(std::string_view text, std::string_view what);
 
-/// Bytes of one message under construction.
-using Bytes = std::vector<std::byte>;
-
 /// The 18 bytes that a server says first (H1).
 struct Greeting {
   static constexpr size_t kWireBytes = 18;
@@ -161,20 +164,43 @@ struct OptionHeader {
   std::array<std::byte, kWireBytes> encode() const;
 };
 
-/// NBD request header. Spec: "Request message".
+/// NBD request, the same whichever of the two headers it came in. Spec: "Request message".
+///
+/// `length` is what the command is about. `payload_bytes` follow the header on the wire: those of a
+/// WRITE, and with extended headers whatever PAYLOAD_LEN announces, for any command.
 struct Request {
   static constexpr size_t kWireBytes = 28;
   static constexpr uint32_t kMagic = 0x25609513;
+  static constexpr size_t kExtendedWireBytes = 32;
+  static constexpr uint32_t kExtendedMagic = 0x21e41c71;
   uint16_t flags = 0;
   Command command = Command::read;
   uint64_t cookie = 0;  ///< opaque to us, echoed in the reply
   uint64_t offset = 0;  ///< bytes into the export
-  uint64_t length = 0;  ///< bytes; 32 bits on the wire unless extended headers are in use
+  uint64_t length = 0;  ///< bytes; at most 32 bits unless extended headers are in use
+  uint64_t payload_bytes = 0;
 
   bool has(uint16_t flag) const { return (flags & flag) != 0; }
   /// Throws ProtocolError when the magic is wrong; all other checks belong to validate().
   static Request decode(std::span<const std::byte, kWireBytes> wire);
   std::array<std::byte, kWireBytes> encode() const;
+  /// X-1. With PAYLOAD_LEN the header's length is that of the payload; what a BLOCK_STATUS of that
+  /// form is about stands in its payload, and `length` is 0 until that has been read.
+  static Request decode_extended(std::span<const std::byte, kExtendedWireBytes> wire);
+  std::array<std::byte, kExtendedWireBytes> encode_extended() const;
+};
+
+/// The payload of a BLOCK_STATUS with PAYLOAD_LEN (X-4): which contexts are asked, over how much.
+struct StatusFilter {
+  uint64_t length = 0;  ///< bytes of the export
+  std::vector<uint32_t> context_ids;
+
+  static constexpr size_t wire_bytes(size_t id_count) {
+    return sizeof(uint64_t) + id_count * sizeof(uint32_t);
+  }
+  /// Throws ProtocolError when it is no whole number of ids, or names none or one of them twice.
+  static StatusFilter decode(std::span<const std::byte> wire);
+  Bytes encode() const;
 };
 
 /// Spec: "Simple reply message".
@@ -192,21 +218,27 @@ enum class ChunkType : uint16_t {
   offset_data = 1,
   offset_hole = 2,
   block_status = 5,
+  block_status_ext = 6,
   error = 0x8001,
   error_offset = 0x8002,
 };
 
-/// Spec: "Structured reply chunk message", without its payload.
+/// Header of one chunk, without its payload. Spec: "Structured reply chunk message", "Extended
+/// reply chunk message".
 struct ChunkHeader {
   static constexpr size_t kWireBytes = 20;
+  static constexpr size_t kExtendedWireBytes = 32;
   static constexpr uint16_t kDone = 1 << 0;
   bool done = false;
   ChunkType type = ChunkType::none;
   uint64_t cookie = 0;
-  uint32_t length = 0;  ///< bytes of payload
+  uint64_t length = 0;  ///< bytes of payload; 32 bits in the compact form
+  uint64_t offset = 0;  ///< that of the request; only in the extended form (X-2)
 
   static ChunkHeader decode(std::span<const std::byte, kWireBytes> wire);
   std::array<std::byte, kWireBytes> encode() const;
+  static ChunkHeader decode_extended(std::span<const std::byte, kExtendedWireBytes> wire);
+  std::array<std::byte, kExtendedWireBytes> encode_extended() const;
 };
 
 // Payloads of structured chunks (P3). OFFSET_DATA's data follows the offset.
@@ -218,12 +250,13 @@ std::array<std::byte, kHoleChunkBytes> encode_hole(uint64_t offset, uint32_t len
 Bytes encode_error(WireError error, std::string_view text);
 Bytes encode_error_offset(WireError error, std::string_view text, uint64_t offset);
 
-/// One descriptor of a BLOCK_STATUS reply, wide enough for extended headers.
+/// One descriptor of a BLOCK_STATUS reply, wide enough for extended headers (X-3).
 struct StatusRun {
   uint64_t length = 0;  ///< bytes, never 0
   uint64_t flags = 0;
   bool operator==(const StatusRun&) const = default;
 };
 Bytes encode_block_status(uint32_t context_id, std::span<const StatusRun> runs);
+Bytes encode_block_status_ext(uint32_t context_id, std::span<const StatusRun> runs);
 
 }  // namespace nbd

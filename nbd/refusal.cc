@@ -7,6 +7,8 @@ namespace nbd {
 
 Refusal refusal_for(std::exception_ptr failure) noexcept try {
   std::rethrow_exception(failure);
+} catch (const Refused& refused) {
+  return refused.refusal();
 } catch (const std::system_error& error) {
   return {wire_error(error.code().value()), without_paths(error.what())};
 } catch (const std::bad_alloc&) {

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "nbd/protocol.h"
 
@@ -12,6 +14,17 @@ namespace nbd {
 struct Refusal {
   WireError error = WireError::einval;
   std::string text;
+};
+
+/// A request that was under way is not done to its end; refusal_for() gives the refusal back.
+class Refused : public std::runtime_error {
+ public:
+  explicit Refused(Refusal refusal)
+      : std::runtime_error(refusal.text), refusal_(std::move(refusal)) {}
+  const Refusal& refusal() const { return refusal_; }
+
+ private:
+  Refusal refusal_;
 };
 
 /// Door 1: the only place where a failure becomes an NBD error number and its text.

@@ -1,5 +1,6 @@
 #include "nbd/reply_queue.h"
 
+#include <cassert>
 #include <cstring>
 
 #include "io/log.h"
@@ -7,6 +8,7 @@
 namespace nbd {
 
 void Message::append(std::span<const std::byte> part) {
+  assert(head_bytes_ + part.size() <= kHeadBytes);
   std::memcpy(head_.data() + head_bytes_, part.data(), part.size());
   head_bytes_ += part.size();
 }
@@ -14,6 +16,7 @@ void Message::append(std::span<const std::byte> part) {
 void Message::gather(std::vector<iovec>& pieces) const {
   pieces.push_back(io::as_iovec(std::span(head_).first(head_bytes_)));
   if (!body_.empty()) pieces.push_back(io::as_iovec(body_));
+  if (!borrowed_.empty()) pieces.push_back(io::as_iovec(borrowed_));
   for (const io::Buffer& buffer : data_) pieces.push_back(io::as_iovec(buffer.bytes()));
 }
 

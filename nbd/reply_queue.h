@@ -44,11 +44,17 @@ class InFlight {
 class Message {
  public:
   /// Starts with fixed-size parts, one behind the other; at most kHeadBytes.
-  static constexpr size_t kHeadBytes = 40;
+  static constexpr size_t kHeadBytes = 48;
   template <size_t... kSizes>
   explicit Message(const std::array<std::byte, kSizes>&... parts) {
     static_assert((kSizes + ... + 0) <= kHeadBytes);
     (append(parts), ...);
+  }
+  /// One more such part behind them.
+  template <size_t kSize>
+  Message& with_part(const std::array<std::byte, kSize>& part) {
+    append(part);
+    return *this;
   }
   Message& with_body(Bytes body) {
     body_ = std::move(body);
@@ -56,6 +62,11 @@ class Message {
   }
   Message& with_data(std::vector<io::Buffer> data) {
     data_ = std::move(data);
+    return *this;
+  }
+  /// Bytes that stay where they are until the message has been sent.
+  Message& with_borrowed(std::span<const std::byte> bytes) {
+    borrowed_ = bytes;
     return *this;
   }
   /// Held until the message has been sent.
@@ -73,6 +84,7 @@ class Message {
   size_t head_bytes_ = 0;
   Bytes body_;
   std::vector<io::Buffer> data_;
+  std::span<const std::byte> borrowed_;
   std::vector<InFlight> in_flight_;  // none or one
 };
 

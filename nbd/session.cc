@@ -25,12 +25,13 @@ Session::Session(std::unique_ptr<io::Stream> stream, Negotiated negotiated,
       export_(negotiated_.place.exported()),
       runtime_(export_.home()),
       settings_(settings),
-      rules_{negotiated_.structured_replies, !negotiated_.contexts.empty()},
+      rules_(negotiated_.rules),
       stream_(std::move(stream)),
       inbox_(*stream_, read_ahead),
       room_(runtime_.executor, settings.in_flight_bytes_max),
       large_reads_(runtime_.executor, 1),
-      replies_(runtime_.executor, *stream_) {}
+      replies_(runtime_.executor, *stream_),
+      header_bytes_(rules_.extended_headers ? Request::kExtendedWireBytes : Request::kWireBytes) {}
 
 Session::~Session() = default;
 
@@ -89,34 +90,52 @@ io::Task<void> Session::join_answers() {
 io::Task<Session::End> Session::receive_requests() {
   for (;;) {
     if (answers_.failed()) throw std::runtime_error("a request has no answer");
-    if (!inbox_.has(Request::kWireBytes)) {
-      if (!co_await inbox_.fill(Request::kWireBytes, ahead_max_)) co_return End::orderly;
+    if (!inbox_.has(header_bytes_)) {
+      if (!co_await inbox_.fill(header_bytes_, ahead_max_)) co_return End::orderly;
     }
-    const Request request = Request::decode(inbox_.take<Request::kWireBytes>());
+    const Request request = take_request();
     const io::SteadyTime arrived = runtime_.clock.now();
-    note_traffic();
-    export_.counters().last_request_wall_ns =
-        std::chrono::nanoseconds(runtime_.clock.wall_time().time_since_epoch()).count();
+    note_request();
     if (request.command == Command::disconnect) co_return End::orderly;
     if (finishing_) {  // nothing can be answered any more
       co_await inbox_.discard_until_end();
       co_return End::orderly;
     }
-    // Behind a WRITE's header lies its payload, which is not to be read into the inbox.
-    ahead_max_ = request.command == Command::write ? Request::kWireBytes : Inbox::kBufferBytes;
+    // A payload lies behind its request's header, and is not to be read into the inbox.
+    ahead_max_ = request.payload_bytes > 0 ? header_bytes_ : Inbox::kBufferBytes;
     if (request.command == Command::write) {
       if (!co_await receive_write(request, arrived)) co_return End::after_reply;
-      continue;
-    }
-    InFlight in_flight = co_await wait_for_room(request);
-    const std::optional<Refusal> refusal = validate(request, export_, rules_);
-    ++unanswered_;
-    Ticket ticket{request, std::move(in_flight), arrived};
-    if (refusal) {
-      reply_refused(std::move(ticket), *refusal);
     } else {
-      answers_.spawn(answer(std::move(ticket)));
+      co_await start(request, arrived);
     }
+  }
+}
+
+Request Session::take_request() {
+  if (rules_.extended_headers) {
+    return Request::decode_extended(inbox_.take<Request::kExtendedWireBytes>());
+  }
+  return Request::decode(inbox_.take<Request::kWireBytes>());
+}
+
+void Session::note_request() {
+  note_traffic();
+  export_.counters().last_request_wall_ns =
+      std::chrono::nanoseconds(runtime_.clock.wall_time().time_since_epoch()).count();
+}
+
+/// Refuses a request that is no WRITE, or starts its answer.
+io::Task<void> Session::start(Request request, io::SteadyTime arrived) {
+  InFlight in_flight = co_await wait_for_room(request);
+  Ticket ticket{request, std::move(in_flight), arrived, negotiated_.contexts};
+  std::optional<Refusal> refusal;
+  if (request.payload_bytes > 0) refusal = co_await receive_filter(ticket);
+  if (!refusal) refusal = validate(ticket.request, export_, rules_);
+  ++unanswered_;
+  if (refusal) {
+    reply_refused(std::move(ticket), *refusal);
+  } else {
+    answers_.spawn(answer(std::move(ticket)));
   }
 }
 
@@ -168,82 +187,34 @@ io::Task<void> Session::execute(Ticket& ticket) {
   }
 }
 
-io::Task<void> Session::trim(const Request& request) {
-  if (request.length > 0) {
-    const Export::WriteUnderWay under_way(export_);
-    co_await device().discard(request.offset, request.length);
-  }
-  export_.counters().bytes_zeroed += request.length;
-  if (request.has(kFlagFua)) co_await device().flush();
-}
-
-io::Task<void> Session::write_zeroes(const Request& request) {
-  constexpr uint64_t kLargeBytes = 4 << 20;
-  Counters& counters = export_.counters();
-  if (request.has(kFlagFastZero) && request.has(kFlagNoHole)) {  // C11
-    throw std::system_error(ENOTSUP, std::generic_category(),
-                            "WRITE_ZEROES cannot be fast and allocate");
-  }
-  io::ZeroMode mode = io::ZeroMode::may_unmap;
-  if (request.has(kFlagNoHole)) mode = io::ZeroMode::no_hole;
-  if (request.has(kFlagFastZero)) mode = io::ZeroMode::fast_or_fail;
-  if (request.length > 0) {
-    const Export::WriteUnderWay under_way(export_);
-    co_await device().write_zeroes(request.offset, request.length, mode);
-  }
-  counters.bytes_zeroed += request.length;
-  if (request.length >= kLargeBytes) {
-    ++counters.zero_requests_4mib;
-    counters.zero_bytes_4mib += request.length;
-  }
-  if (request.has(kFlagFua)) co_await device().flush();
-}
-
-io::Task<void> Session::answer_block_status(Ticket& ticket) {
-  const Request request = ticket.request;
-  const bool one = request.has(kFlagReqOne);
-  const std::vector<SelectedContext>& contexts = negotiated_.contexts;
-  // All answers first: a failure must not follow chunks that promise a whole reply.
-  std::vector<Bytes> payloads;
-  for (const SelectedContext& selected : contexts) {
-    const std::vector<StatusRun> runs =
-        co_await block_status(*export_.contexts()[selected.index], request.offset, request.length,
-                              one, runtime_.clock, settings_.status_bounds);
-    payloads.push_back(encode_block_status(selected.id, runs));
-  }
-  count(ticket, WireError::none);
-  for (size_t index = 0; index < payloads.size(); ++index) {
-    const bool done = index + 1 == payloads.size();
-    const ChunkHeader header{done, ChunkType::block_status, request.cookie,
-                             static_cast<uint32_t>(payloads[index].size())};
-    Message message(header.encode());
-    message.with_body(std::move(payloads[index]));
-    if (done) message.with_in_flight(std::move(ticket.in_flight));
-    replies_.push(std::move(message));
-  }
+/// The front of a chunk of the answer to `request`, in the form that was negotiated.
+Message Session::chunk(const Request& request, bool done, ChunkType type,
+                       uint64_t payload_bytes) const {
+  const ChunkHeader header{done, type, request.cookie, payload_bytes, request.offset};
+  return rules_.extended_headers ? Message(header.encode_extended()) : Message(header.encode());
 }
 
 void Session::reply_done(Ticket ticket) {
   count(ticket, WireError::none);
-  Message message(SimpleReply{WireError::none, ticket.request.cookie}.encode());
+  Message message = rules_.extended_headers
+                        ? chunk(ticket.request, true, ChunkType::none, 0)
+                        : Message(SimpleReply{WireError::none, ticket.request.cookie}.encode());
   message.with_in_flight(std::move(ticket.in_flight));
   replies_.push(std::move(message));
 }
 
 void Session::reply_refused(Ticket ticket, const Refusal& refusal) {
   count(ticket, refusal.error);
-  const uint64_t cookie = ticket.request.cookie;
-  if (negotiated_.structured_replies) {
+  Message message;
+  if (rules_.structured_replies) {
     Bytes body = encode_error(refusal.error, refusal.text);
-    Message message(
-        ChunkHeader{true, ChunkType::error, cookie, static_cast<uint32_t>(body.size())}.encode());
-    message.with_body(std::move(body)).with_in_flight(std::move(ticket.in_flight));
-    replies_.push(std::move(message));
+    message = chunk(ticket.request, true, ChunkType::error, body.size());
+    message.with_body(std::move(body));
   } else {
-    Message message(SimpleReply{refusal.error, cookie}.encode());
-    message.with_in_flight(std::move(ticket.in_flight));
-    replies_.push(std::move(message));
+    message = Message(SimpleReply{refusal.error, ticket.request.cookie}.encode());
   }
+  message.with_in_flight(std::move(ticket.in_flight));
+  replies_.push(std::move(message));
 }
 
 void Session::reply_failed(Ticket ticket, std::exception_ptr failure) {

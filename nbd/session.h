@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,6 +24,9 @@ struct SessionSettings {
   io::Duration stall = std::chrono::seconds(120);  ///< X6
   io::Duration linger = std::chrono::seconds(1);   ///< for a reply to arrive before a drop
   StatusBounds status_bounds;                      ///< M10
+  /// Of a TRIM or WRITE_ZEROES between two looks at whether the export still takes writes; whole
+  /// blocks of the device.
+  uint64_t change_bytes_at_once = 1 << 30;
 };
 
 /// The transmission phase of one connection.
@@ -54,6 +58,7 @@ class Session final : public LiveConnection {
     Request request;
     InFlight in_flight;
     io::SteadyTime arrived;
+    std::vector<SelectedContext> contexts{};  ///< of a BLOCK_STATUS: those it is about
   };
   struct PendingWrite;
   struct StructuredRead;
@@ -63,12 +68,13 @@ class Session final : public LiveConnection {
   io::Task<void> receive_until_end();
   io::Task<void> join_answers();
   io::Task<End> receive_requests();
+  Request take_request();
+  void note_request();
+  io::Task<void> start(Request request, io::SteadyTime arrived);
   io::Task<InFlight> wait_for_room(const Request& request);
   io::Task<void> answer(Ticket ticket);
   io::Task<void> execute(Ticket& ticket);
-  io::Task<void> write_zeroes(const Request& request);
-  io::Task<void> trim(const Request& request);
-  io::Task<void> answer_block_status(Ticket& ticket);
+  Message chunk(const Request& request, bool done, ChunkType type, uint64_t payload_bytes) const;
   void reply_done(Ticket ticket);
   void reply_refused(Ticket ticket, const Refusal& refusal);
   void reply_failed(Ticket ticket, std::exception_ptr failure);
@@ -76,6 +82,16 @@ class Session final : public LiveConnection {
   void note_traffic();
   void finish_when_answered();
   void watch_progress();
+
+  // session_zero.cc
+  using Change = std::function<io::Task<void>(uint64_t offset, uint64_t length)>;
+  io::Task<void> change_in_steps(uint64_t offset, uint64_t end, Change change);
+  io::Task<void> write_zeroes(const Request& request);
+  io::Task<void> trim(const Request& request);
+
+  // session_status.cc
+  io::Task<std::optional<Refusal>> receive_filter(Ticket& ticket);
+  io::Task<void> answer_block_status(Ticket& ticket);
 
   // session_write.cc
   io::Task<bool> receive_write(const Request& request, io::SteadyTime arrived);
@@ -108,6 +124,7 @@ class Session final : public LiveConnection {
   io::TaskScope answers_;
   io::TaskScope sender_;
 
+  const size_t header_bytes_;  // of a request
   size_t ahead_max_ = Inbox::kBufferBytes;
   uint32_t pieces_held_ = 0;  // buffers that this connection waits with or works on (X5)
   uint64_t unanswered_ = 0;   // requests that have been received whole

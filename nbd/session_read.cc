@@ -36,17 +36,19 @@ struct Session::StructuredRead {
     }
     session.replies_.push(std::move(message));
   }
-  ChunkHeader header(ChunkType type, uint64_t answered, size_t payload_bytes) const {
-    return {answered == left, type, ticket.request.cookie, static_cast<uint32_t>(payload_bytes)};
+  /// The front of the chunk that answers `answered` bytes.
+  Message chunk(const Session& session, ChunkType type, uint64_t answered,
+                size_t payload_bytes) const {
+    return session.chunk(ticket.request, answered == left, type, payload_bytes);
   }
 };
 
 io::Task<void> Session::answer_read(Ticket& ticket) {
   const Request& request = ticket.request;
-  const bool in_chunks = negotiated_.structured_replies && !request.has(kFlagDf);
-  if (negotiated_.structured_replies && request.length == 0) {
+  const bool in_chunks = rules_.structured_replies && !request.has(kFlagDf);
+  if (rules_.structured_replies && request.length == 0) {
     count(ticket, WireError::none);
-    Message message(ChunkHeader{true, ChunkType::none, request.cookie, 0}.encode());
+    Message message = chunk(request, true, ChunkType::none, 0);
     message.with_in_flight(std::move(ticket.in_flight));
     replies_.push(std::move(message));
     co_return;
@@ -76,10 +78,9 @@ io::Task<void> Session::read_structured(Ticket& ticket) {
         }
         const uint64_t run_end = offset + length;
         if (zero) {
-          const ChunkHeader header = read.header(ChunkType::offset_hole, length, kHoleChunkBytes);
-          read.push(*this,
-                    Message(header.encode(), encode_hole(offset, static_cast<uint32_t>(length))),
-                    length);
+          Message message = read.chunk(*this, ChunkType::offset_hole, length, kHoleChunkBytes);
+          message.with_part(encode_hole(offset, static_cast<uint32_t>(length)));
+          read.push(*this, std::move(message), length);
           offset = run_end;
         }
         while (offset < run_end) {
@@ -110,14 +111,14 @@ io::Task<void> Session::read_data_chunk(StructuredRead& read, uint64_t offset, s
     const Refusal refusal = refusal_for(failure);
     read.result = refusal.error;
     Bytes body = encode_error_offset(refusal.error, refusal.text, offset);
-    Message message(read.header(ChunkType::error_offset, length, body.size()).encode());
+    Message message = read.chunk(*this, ChunkType::error_offset, length, body.size());
     message.with_body(std::move(body));
     read.push(*this, std::move(message), length);
     co_return;
   }
-  const ChunkHeader header =
-      read.header(ChunkType::offset_data, length, kDataChunkPrefixBytes + length);
-  Message message(header.encode(), encode_data_prefix(offset));
+  Message message =
+      read.chunk(*this, ChunkType::offset_data, length, kDataChunkPrefixBytes + length);
+  message.with_part(encode_data_prefix(offset));
   std::vector<io::Buffer> payload;
   payload.push_back(std::move(data));
   message.with_data(std::move(payload));
@@ -139,13 +140,12 @@ io::Task<bool> Session::all_zero(uint64_t offset, uint64_t length) {
 /// One reply for the whole range: with simple replies, and with DF (P6, P8).
 io::Task<void> Session::read_whole(Ticket& ticket) {
   const Request request = ticket.request;
-  const bool simple = !negotiated_.structured_replies;
+  const bool simple = !rules_.structured_replies;
   const uint64_t end = request.offset + request.length;
   if (!simple && co_await all_zero(request.offset, request.length)) {
     count(ticket, WireError::none);
-    Message message(
-        ChunkHeader{true, ChunkType::offset_hole, request.cookie, kHoleChunkBytes}.encode(),
-        encode_hole(request.offset, static_cast<uint32_t>(request.length)));
+    Message message = chunk(request, true, ChunkType::offset_hole, kHoleChunkBytes);
+    message.with_part(encode_hole(request.offset, static_cast<uint32_t>(request.length)));
     message.with_in_flight(std::move(ticket.in_flight));
     replies_.push(std::move(message));
     co_return;
@@ -180,10 +180,9 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
     message.with_data(std::move(data)).with_in_flight(std::move(ticket.in_flight));
     replies_.push(std::move(message));
   } else {
-    const uint32_t payload_bytes = static_cast<uint32_t>(kDataChunkPrefixBytes + request.length);
-    Message message(
-        ChunkHeader{true, ChunkType::offset_data, request.cookie, payload_bytes}.encode(),
-        encode_data_prefix(request.offset));
+    Message message =
+        chunk(request, true, ChunkType::offset_data, kDataChunkPrefixBytes + request.length);
+    message.with_part(encode_data_prefix(request.offset));
     message.with_data(std::move(data)).with_in_flight(std::move(ticket.in_flight));
     replies_.push(std::move(message));
   }

@@ -39,7 +39,7 @@ io::Task<bool> Session::receive_write(const Request& request, io::SteadyTime arr
   const auto write = std::make_shared<PendingWrite>(
       PendingWrite{request, std::move(in_flight), arrived, 1, std::nullopt, nullptr});
   write->refusal = validate(request, export_, rules_);
-  const bool too_long = request.length > kPayloadBytesMax;
+  const bool too_long = request.payload_bytes > kPayloadBytesMax;
   if (!too_long) co_await receive_pieces(write);
   ++unanswered_;
   if (--write->holders == 0) answers_.spawn(finish_write(write));
@@ -49,7 +49,7 @@ io::Task<bool> Session::receive_write(const Request& request, io::SteadyTime arr
 io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
   const Request& request = write->request;
   if (write->given_up()) {  // its offset may be anything: no sum may be made of it
-    co_await inbox_.discard(request.length);
+    co_await inbox_.discard(request.payload_bytes);
     co_return;
   }
   const uint64_t end = request.offset + request.length;
@@ -62,7 +62,7 @@ io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
     io::Buffer piece = co_await acquire_piece(static_cast<size_t>(next - offset), offset);
     ++pieces_held_;
     // Behind the last piece lies the next request's header, if the client has sent it already.
-    co_await inbox_.receive(piece.bytes(), next == end ? Request::kWireBytes : 0);
+    co_await inbox_.receive(piece.bytes(), next == end ? header_bytes_ : 0);
     export_.counters().bytes_received += next - offset;
     note_traffic();
     if (!receiving_write_) {  // seal() would not wait any longer

@@ -18,7 +18,9 @@ uint16_t accepted_flags(const Request& request, const Export& exported,
     case Command::write_zeroes:
       return exported.read_only() ? kFlagFua | kFlagNoHole : kFlagFua | kFlagNoHole | kFlagFastZero;
     case Command::block_status:
-      return kFlagFua | kFlagReqOne;
+      return kFlagFua | kFlagReqOne | (negotiation.status_filter() ? kFlagPayloadLen : 0);
+    case Command::write:
+      return kFlagFua | (negotiation.extended_headers ? kFlagPayloadLen : 0);
     case Command::disconnect:
       return 0xffff;
     default:
@@ -79,15 +81,19 @@ std::optional<Refusal> refuse_block_status(const Request& request, const Negotia
 
 std::optional<Refusal> validate(const Request& request, const Export& exported,
                                 const Negotiation& negotiation) {
-  if (request.command == Command::write && request.length > kPayloadBytesMax) {
+  if (request.command == Command::write && request.payload_bytes > kPayloadBytesMax) {
     return Refusal{WireError::einval, fmt::format("WRITE of {} bytes is longer than {}",
-                                                  request.length, kPayloadBytesMax)};
+                                                  request.payload_bytes, kPayloadBytesMax)};
   }
   if (auto refusal = refuse_command(request)) return refusal;
   const uint16_t unsupported = request.flags & ~accepted_flags(request, exported, negotiation);
   if (unsupported != 0) {
     return Refusal{WireError::einval, fmt::format("unsupported flags 0x{:x} for {}", unsupported,
                                                   command_name(request.command))};
+  }
+  if (request.command == Command::write && negotiation.extended_headers &&
+      !request.has(kFlagPayloadLen)) {
+    return Refusal{WireError::einval, "WRITE without the flag PAYLOAD_LEN"};
   }
   if (auto refusal = exported.closed_refusal()) return refusal;
   if (is_write(request.command)) {

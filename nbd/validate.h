@@ -3,22 +3,17 @@
 #include <optional>
 
 #include "nbd/export.h"
+#include "nbd/negotiation.h"
 #include "nbd/protocol.h"
 #include "nbd/refusal.h"
 
 namespace nbd {
 
-/// What a connection negotiated, as far as it decides about requests.
-struct Negotiation {
-  bool structured_replies = false;
-  bool has_contexts = false;
-};
-
 /// All refusals of requests, in one place: why `request` is not done, or nothing.
 ///
 /// The order of the checks is part of the behaviour: payload length, command, flags, job over
 /// (ESHUTDOWN), read-only or sealed (EPERM), range, sticky failure. Spec: section 4 of the NBD
-/// reference, rows C1–C18, D7, X9. On the export's thread.
+/// reference, rows C1–C18, D7, X9, X-1, X-5. On the export's thread.
 std::optional<Refusal> validate(const Request& request, const Export& exported,
                                 const Negotiation& negotiation);
 

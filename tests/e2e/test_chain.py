@@ -4,6 +4,8 @@
 import sys
 from pathlib import Path
 
+import nbd
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import qemu, run, scratch, sources  # noqa: E402
 from support.case import MIB, HubCase  # noqa: E402
@@ -60,6 +62,34 @@ class Chains(HubCase):
             disks[0].advance(number)
         self.assert_points_equal_sources("vm", disks)
         self.assertEqual(len(qemu.backing_chain(self.images("vm")[-1])), 10)
+
+    def test_a_running_incremental_says_what_changed_since_each_point_below_it(self):
+        """nbd.md M2 M3: by libnbd, while the job runs"""
+        self.register("vm", [MIB])
+        [old] = self.points(1)  # of a generation that the new jobs do not stand on
+        jobs = []
+        for number, kind in enumerate(("full", "incremental", "incremental")):
+            writes = [(number * 65536, bytes([number + 1]) * 65536)]
+            jobs.append(self.quick_backup("vm", [f"c/{number + 2}"], kind, writes)["backup_id"])
+        running = self.start("vm", "incremental")
+        handle = nbd.NBD()
+        contexts = [f"qemu:dirty-bitmap:since-{job}" for job in jobs]
+        for name in (*contexts, f"qemu:dirty-bitmap:since-{old}", "qemu:allocation-depth", "base:allocation"):
+            handle.add_meta_context(name)
+        [target] = self.targets(running)
+        handle.set_export_name(target.export)
+        handle.connect_tcp(target.host, str(target.port))
+        self.assertTrue(all(handle.can_meta_context(name) for name in contexts))
+        self.assertFalse(handle.can_meta_context(f"qemu:dirty-bitmap:since-{old}"))
+        handle.pwrite(b"q" * 65536, 5 * 65536)
+        found = {}
+        handle.block_status(MIB, 0, lambda name, _, entries, __: found.update({name: entries}))
+        per_cluster = {name: [entry for length, entry in zip(entries[::2], entries[1::2]) for _ in range(length // 65536)]
+                       for name, entries in found.items()}  # fmt: skip
+        for name, changed in zip(contexts, ([1, 2, 5], [2, 5], [5])):
+            self.assertEqual([at for at, dirty in enumerate(per_cluster[name]) if dirty], changed, name)
+        self.assertEqual(per_cluster["qemu:allocation-depth"][:6], [4, 3, 2, 0, 0, 1])
+        handle.shutdown()
 
     def test_a_failed_full_is_no_parent(self):
         """A8 only a failed full: 400"""

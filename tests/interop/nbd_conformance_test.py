@@ -208,11 +208,10 @@ class Handshake(Conformance):
         self.assertEqual(wire.ask(LIST, b"x"), (ERR_INVALID, "LIST takes no data"))
 
     def test_unknown_options_are_unsupported(self):
-        """O4 O16 K2"""
+        """O4"""
         wire = self.hello()
-        for number in (0, PEEK_EXPORT, EXTENDED_HEADERS, 12, 0xFFFFFFFF):
+        for number in (0, PEEK_EXPORT, 12, 0xFFFFFFFF):
             self.assertEqual(wire.ask(number), (ERR_UNSUP, f"option {number} is not supported"))
-        self.assertEqual(wire.ask(EXTENDED_HEADERS, b"x")[0], ERR_INVALID)
 
     def test_starttls_is_refused_where_tls_is_off(self):
         """O5 T1 Q20"""
@@ -620,6 +619,170 @@ class Replies(Conformance):
         self.assert_refused(wire, EINVAL, BLOCK_STATUS, 0, 512, DF)
 
 
+class Extended(Conformance):
+    """Section 7, rows X-1 to X-7: what Debian's clients cannot ask for."""
+
+    def extended(self, contexts=()):
+        return self.connect().transmission(NAME, contexts=contexts, extended=True)
+
+    def filtered(self, wire, length, ids, offset=0, flags=0):
+        return wire.do(BLOCK_STATUS, offset, flags=flags, payload=status_filter(length, ids))
+
+    def test_negotiation(self):
+        """O16 X-7 K2"""
+        for before in ((), (STRUCTURED_REPLY,)):
+            wire = self.hello()
+            for number in before:
+                self.assertEqual(wire.ask(number)[0], ACK)
+            self.assertEqual(wire.ask(EXTENDED_HEADERS, b"x")[0], ERR_INVALID)
+            self.assertEqual(wire.ask(EXTENDED_HEADERS)[0], ACK)
+            self.assertEqual(wire.ask(STRUCTURED_REPLY)[0], ERR_EXT_HEADER_REQD)
+            self.assertEqual(wire.ask(SET_META, meta_data(NAME, CONTEXTS))[0], ACK)
+            size, flags = struct.unpack(">QH", wire.info(NAME)[0])
+            self.assertEqual((size, flags), (self.size, 0x19ED))
+            self.assertEqual(wire.info(NAME, number=GO)[0], struct.pack(">QH", size, flags))
+            wire.extended = True
+            self.assertEqual(wire.error(FLUSH), 0)
+        wire = self.hello()
+        self.assertEqual(wire.ask(EXTENDED_HEADERS)[0], ACK)
+        self.assertEqual(struct.unpack(">QH", wire.info(NAME)[0])[1], 0x09ED)  # no context: no bit 12
+        wire.send(option(EXPORT_NAME, NAME.encode()))
+        self.assertTrue(wire.is_dropped())
+
+    def test_every_reply_has_the_extended_header(self):
+        """X-1 X-2"""
+        wire = self.extended()
+        data = os.urandom(3 * CLUSTER + 17)
+        [done] = wire.do(WRITE, 4711, payload=data)
+        self.assertEqual((done.type, done.request_offset, done.payload), (NONE, 4711, b""))
+        self.assertEqual(wire.pread(4711, len(data)), data)
+        with self.open(structured=False) as other:
+            self.assertEqual(other.pread(4711, len(data)), data)
+        for chunk in wire.do(READ, 4711, len(data)):
+            self.assertEqual(chunk.request_offset, 4711)
+        for command in (TRIM, WRITE_ZEROES):
+            [done] = wire.do(command, CLUSTER, CLUSTER, flags=FUA)
+            self.assertEqual((done.type, done.error), (NONE, 0))
+        self.assertEqual(wire.pread(CLUSTER, CLUSTER), bytes(CLUSTER))
+        [hole] = wire.do(READ, CLUSTER, CLUSTER, flags=DF)
+        self.assertEqual((hole.type, hole.payload), (HOLE, struct.pack(">QI", CLUSTER, CLUSTER)))
+        self.assert_refused(wire, EINVAL, READ, self.size, 1)
+        self.assert_refused(wire, EINVAL, 99)
+
+    def test_write_must_say_that_it_has_a_payload(self):
+        """X-1"""
+        wire = self.extended()
+        for length in (0, 512, 1 << 50):
+            self.assert_refused(wire, EINVAL, WRITE, 0, length)
+        self.assertEqual(wire.error(FLUSH), 0)
+        wire.send(request(FLUSH))  # the other magic
+        wire.send(bytes(4))
+        self.assertTrue(wire.is_dropped())
+
+    def test_status_has_sixty_four_bits(self):
+        """X-3 X-6"""
+        wire = self.extended(CONTEXTS)
+        wire.pwrite(1401 * CLUSTER, b"x" * CLUSTER)
+        chunks = wire.do(BLOCK_STATUS, 1400 * CLUSTER, 3 * CLUSTER)
+        self.assertEqual([chunk.type for chunk in chunks], [STATUS_EXT] * 2)
+        self.assertEqual(chunks[0].runs, [(CLUSTER, 3), (CLUSTER, 0), (CLUSTER, 3)])
+        self.assertEqual(chunks[1].runs, [(CLUSTER, 0), (CLUSTER, 1), (CLUSTER, 0)])
+        self.assert_refused(wire, EINVAL, BLOCK_STATUS, 0, self.size + 1)
+        self.assert_refused(wire, EINVAL, BLOCK_STATUS, 0, 0)
+
+    def test_status_of_chosen_contexts(self):
+        """X-4"""
+        wire = self.extended(CONTEXTS)
+        ids = [chunk.context_id for chunk in wire.do(BLOCK_STATUS, 0, CLUSTER)]
+        for chosen in (ids[:1], ids[1:], ids, ids[::-1]):
+            chunks = self.filtered(wire, CLUSTER, chosen)
+            self.assertEqual(sorted(chunk.context_id for chunk in chunks), sorted(chosen))
+        [chunk] = self.filtered(wire, self.size - 5, ids[:1], offset=5, flags=REQ_ONE)
+        self.assertEqual(len(chunk.runs), 1)
+        for wrong in ([99], ids + ids[:1], [ids[0]] * 2, []):
+            self.assertEqual(self.filtered(wire, CLUSTER, wrong)[0].error, EINVAL, wrong)
+        for length in (0, self.size + 1):
+            self.assertEqual(self.filtered(wire, length, ids)[0].error, EINVAL, length)
+        for payload in (b"x", bytes(11), bytes(13), bytes(1 << 20)):
+            self.assertEqual(wire.do(BLOCK_STATUS, payload=payload)[0].error, EINVAL, len(payload))
+        self.assertEqual(self.filtered(self.extended(), CLUSTER, ids)[0].error, EINVAL)  # none selected
+
+    def test_payload_where_none_belongs(self):
+        """X-5 C3"""
+        wire = self.extended(CONTEXTS)
+        for command in (READ, FLUSH, TRIM, CACHE, WRITE_ZEROES, RESIZE, 99):
+            self.assertEqual(wire.do(command, payload=os.urandom(100_000))[0].error, EINVAL)
+            self.assertEqual(wire.error(FLUSH), 0)
+        for command in (TRIM, BLOCK_STATUS):
+            wire = self.extended(CONTEXTS)
+            wire.send(extended_request(command, 0, (64 << 20) + 1, flags=PAYLOAD_LEN))
+            self.assertTrue(wire.is_dropped())
+        wire = self.extended()
+        wire.send(extended_request(WRITE, 0, (64 << 20) + 1, flags=PAYLOAD_LEN))
+        self.assertEqual(wire.reply().error, EINVAL)
+        self.assertTrue(wire.ends())
+        wire = self.extended()
+        wire.pwrite(0, os.urandom(64 << 20))
+
+    def test_disconnect_and_end_of_stream_at_every_byte(self):
+        """C5 D2"""
+        wire = self.extended()
+        wire.send(extended_request(DISC))
+        self.assertTrue(wire.ends())
+        message = extended_request(BLOCK_STATUS, payload=status_filter(CLUSTER, [1, 2]))
+        for size in range(len(message)):
+            with self.extended(CONTEXTS) as wire:
+                wire.send(message[:size])
+
+
+class Changes(Conformance):
+    """M3: an image on two others.  The middle one is shorter than the one below it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = cls.enterClassContext(scratch.directory())
+        cls.address = str(cls.dir / "nbd.sock")
+        layers = (("base", 8 * CLUSTER, None, (0, 1, 2, 3)), ("mid", 5 * CLUSTER, "base", (1,)), ("top", 8 * CLUSTER, "mid", ()))
+        for name, size, backing, clusters in layers:
+            cls.image = cls.dir / f"{name}.qcow2"
+            made = image_server.create(cls.image, size, backing and f"{backing}.qcow2")
+            assert made.returncode == 0, made.stderr
+            server = cls.serve(read_only=False)
+            with Wire(cls.address).transmission(NAME) as wire:
+                for cluster in clusters:
+                    wire.pwrite(cluster * CLUSTER, name.encode() * (CLUSTER // len(name)))
+            if name != "top":
+                assert server.stop() == 0
+
+    def since(self, point, extended=False):
+        wire = self.connect().transmission(NAME, contexts=(f"qemu:dirty-bitmap:since-{point}",), extended=extended)
+        [runs] = wire.status(0, 8 * CLUSTER).values()
+        return [(length // CLUSTER, dirty) for length, dirty in runs]
+
+    def test_each_ancestor_is_offered(self):
+        """M3 M4"""
+        wire = self.hello()
+        named = {f"qemu:dirty-bitmap:since-{point}" for point in ("mid", "base")}
+        for queries in ((), ("qemu:",), ("qemu:dirty-bitmap:",)):
+            answers = wire.ask_all(LIST_META, meta_data(NAME, queries))
+            self.assertLessEqual(named, {data[4:].decode() for kind, data in answers if kind == META_CONTEXT})
+        wire.ask(STRUCTURED_REPLY)
+        for query in ("qemu:dirty-bitmap:", "qemu:dirty-bitmap:since-", "qemu:dirty-bitmap:since-top"):
+            self.assertEqual(len(wire.ask_all(SET_META, meta_data(NAME, [query]))), 1, query)
+
+    def test_changes_since_each_ancestor(self):
+        """M3"""
+        for extended in (False, True):
+            # Behind the middle image's end the base's data are not the disk's any more.
+            self.assertEqual(self.since("mid", extended), [(5, 0), (3, 1)])
+            self.assertEqual(self.since("base", extended), [(1, 0), (1, 1), (3, 0), (3, 1)])
+        with self.open() as wire:
+            wire.pwrite(2 * CLUSTER, b"x" * CLUSTER)
+            self.assertEqual(wire.error(TRIM, 3 * CLUSTER, CLUSTER), 0)
+            self.assertEqual(self.since("mid"), [(2, 0), (2, 1), (1, 0), (3, 1)])
+            self.assertEqual(self.since("base"), [(1, 0), (3, 1), (1, 0), (3, 1)])
+
+
 class ReadOnly(Conformance):
     """A read-only export: section 3's middle column."""
 
@@ -803,6 +966,18 @@ class LargeDisk(Conformance):
         for offset in range(0, self.size, step):
             self.assertEqual(wire.error(WRITE_ZEROES, offset, min(step, self.size - offset)), 0)
         self.assertLess(time.monotonic() - start, 1)
+
+    def test_one_request_for_the_whole_disk(self):
+        """X-6: zeroing, trimming and describing 1 TiB"""
+        wire = self.connect().transmission(NAME, contexts=CONTEXTS, extended=True)
+        start = time.monotonic()
+        self.assertEqual(wire.error(WRITE_ZEROES, 0, self.size, flags=FAST_ZERO), 0)
+        self.assertEqual(wire.error(WRITE_ZEROES, 0, self.size), 0)
+        self.assertEqual(wire.error(TRIM, 1, self.size - 1), 0)
+        status = wire.status(0, self.size)
+        self.assertLess(time.monotonic() - start, 3)
+        self.assertEqual(status[1], [(self.size, 3)])
+        self.assertLessEqual(sum(length for length, _ in status[2]), self.size)
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ TEST_F(HandshakeTest, FragmentationChangesNothing) {  // H8
   connect();
   for (const std::byte byte : talk) client_->send(Bytes{byte});
   EXPECT_EQ(answers(), at_once);
-  EXPECT_TRUE(negotiated().structured_replies);
+  EXPECT_TRUE(negotiated().rules.structured_replies);
 }
 
 TEST_F(HandshakeTest, TrickleOfBytesDoesNotExtendThePatience) {  // H9
@@ -355,10 +355,10 @@ TEST_F(HandshakeTest, GoReportsExactSizeFlagsAndBlockSizes) {  // O7, O8, B1–B
 }
 
 TEST_F(HandshakeTest, FlagsDependOnKindAndStructuredReplies) {  // F1
-  EXPECT_EQ(ingest_->transmission_flags(false), 0x096d);
-  EXPECT_EQ(ingest_->transmission_flags(true), 0x09ed);
-  EXPECT_EQ(point_->transmission_flags(false), 0x010f);
-  EXPECT_EQ(point_->transmission_flags(true), 0x018f);
+  EXPECT_EQ(ingest_->transmission_flags({}), 0x096d);
+  EXPECT_EQ(ingest_->transmission_flags({.structured_replies = true}), 0x09ed);
+  EXPECT_EQ(point_->transmission_flags({}), 0x010f);
+  EXPECT_EQ(point_->transmission_flags({.structured_replies = true}), 0x018f);
 }
 
 TEST_F(HandshakeTest, NameAndDescriptionAreToldWhenAsked) {  // O7, O8
@@ -530,10 +530,52 @@ TEST_F(HandshakeTest, ContextsOfAnotherExportAreDroppedAtGo) {  // O18
   EXPECT_TRUE(negotiated().contexts.empty());
 }
 
-TEST_F(HandshakeTest, ExtendedHeadersAreUnsupportedForNow) {  // O16, K2
+TEST_F(HandshakeTest, ExtendedHeadersTakeThePlaceOfStructuredReplies) {  // O16, X-7, K2
   connect();
-  EXPECT_EQ(ask(Option::extended_headers).type, OptionReply::err_unsup);
   EXPECT_EQ(ask(Option::extended_headers, Bytes(1)).type, OptionReply::err_invalid);
+  EXPECT_EQ(ask(Option::extended_headers).type, OptionReply::ack);
+  EXPECT_EQ(ask(Option::extended_headers).type, OptionReply::ack);
+  EXPECT_EQ(ask(Option::structured_reply, Bytes(1)).type, OptionReply::err_invalid);
+  EXPECT_EQ(ask(Option::structured_reply).type, OptionReply::err_ext_header_reqd);
+  EXPECT_EQ(contexts(Option::set_meta_context, "vm1-1-disk0", {"base:allocation"}).size(), 2u);
+  go("vm1-1-disk0");
+  EXPECT_TRUE(negotiated().rules.extended_headers);
+  EXPECT_TRUE(negotiated().rules.structured_replies);
+}
+
+TEST_F(HandshakeTest, ExtendedHeadersMayFollowStructuredReplies) {
+  connect();
+  structured();
+  EXPECT_EQ(ask(Option::extended_headers).type, OptionReply::ack);
+  go("vm1-1-disk0");
+  EXPECT_TRUE(negotiated().rules.extended_headers);
+}
+
+TEST_F(HandshakeTest, ExportNameAfterExtendedHeadersDrops) {
+  connect();
+  EXPECT_EQ(ask(Option::extended_headers).type, OptionReply::ack);
+  client_->send(wire::option(Option::export_name, wire::from_text("vm1-1-disk0")));
+  EXPECT_TRUE(client_->ends());
+}
+
+TEST_F(HandshakeTest, StatusPayloadIsOfferedWithExtendedHeadersAndAContextOfThatExport) {
+  const auto flags = [&](const std::string& name) {
+    for (const OptionAnswer& answer : ask_all(Option::info, InfoRequest{name, {}}.encode())) {
+      if (answer.type == OptionReply::info && answer.data[1] == std::byte{0}) {
+        return io::load_be<uint16_t>(answer.data.data() + 10);
+      }
+    }
+    return uint16_t{0};
+  };
+  connect();
+  structured();
+  contexts(Option::set_meta_context, "vm1-1-disk0", {"base:allocation"});
+  EXPECT_EQ(flags("vm1-1-disk0"), 0x09ed);
+  EXPECT_EQ(ask(Option::extended_headers).type, OptionReply::ack);
+  EXPECT_EQ(flags("vm1-1-disk0"), 0x19ed);
+  EXPECT_EQ(flags("vm1/disk-0@p1"), 0x018f);  // the context belongs to the other export
+  contexts(Option::set_meta_context, "vm1-1-disk0", {});
+  EXPECT_EQ(flags("vm1-1-disk0"), 0x09ed);
 }
 
 TEST_F(HandshakeTest, DrainingServerAnswersOnlyAbort) {  // O17, X10

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "tests/nbd/wire.h"
@@ -69,6 +70,70 @@ TEST(Protocol, RequestWithAnotherMagicIsRefused) {  // C17
   }
 }
 
+TEST(Protocol, ExtendedRequestHasItsGoldenBytes) {
+  const Bytes golden =
+      from_hex("21e41c71 0001 0006 1122334455667788 0000000100000200 0000400000000000");
+  const Request request = Request::decode_extended(fixed<32>(golden));
+  EXPECT_EQ(request.flags, kFlagFua);
+  EXPECT_EQ(request.command, Command::write_zeroes);
+  EXPECT_EQ(request.cookie, 0x1122334455667788u);
+  EXPECT_EQ(request.offset, 0x100000200u);
+  EXPECT_EQ(request.length, uint64_t{1} << 46);
+  EXPECT_EQ(request.payload_bytes, 0u);
+  EXPECT_EQ(to_hex(request.encode_extended()), to_hex(golden));
+}
+
+TEST(Protocol, PayloadLenSaysThatTheLengthIsOneOfBytesThatFollow) {
+  const Bytes write =
+      from_hex("21e41c71 0021 0001 0000000000000007 0000000000010000 0000000000000200");
+  const Request with_data = Request::decode_extended(fixed<32>(write));
+  EXPECT_EQ(with_data.payload_bytes, 0x200u);
+  EXPECT_EQ(with_data.length, 0x200u);
+  EXPECT_EQ(to_hex(with_data.encode_extended()), to_hex(write));
+  const Bytes status =
+      from_hex("21e41c71 0020 0007 0000000000000007 0000000000010000 000000000000000c");
+  const Request filtered = Request::decode_extended(fixed<32>(status));
+  EXPECT_EQ(filtered.payload_bytes, 12u);
+  EXPECT_EQ(filtered.length, 0u);  // stands in the payload
+  EXPECT_EQ(to_hex(filtered.encode_extended()), to_hex(status));
+  // Without the flag nothing follows, whatever the command; a compact WRITE always has its data.
+  const Bytes bare =
+      from_hex("21e41c71 0000 0001 0000000000000007 0000000000010000 0000000000000200");
+  EXPECT_EQ(Request::decode_extended(fixed<32>(bare)).payload_bytes, 0u);
+  EXPECT_EQ(Request::decode(Request{0, Command::write, 7, 0, 512}.encode()).payload_bytes, 512u);
+  EXPECT_EQ(Request::decode(Request{0, Command::trim, 7, 0, 512}.encode()).payload_bytes, 0u);
+}
+
+TEST(Protocol, EachKindOfRequestRefusesTheOthersMagic) {  // C17, X-1
+  Bytes compact(32), extended(28);
+  const auto request = Request{0, Command::read, 7, 0, 512};
+  std::ranges::copy(request.encode(), compact.begin());
+  std::ranges::copy_n(request.encode_extended().begin(), 28, extended.begin());
+  EXPECT_THROW(Request::decode_extended(fixed<32>(compact)), ProtocolError);
+  EXPECT_THROW(Request::decode(fixed<28>(extended)), ProtocolError);
+}
+
+TEST(Protocol, StatusFilterHasItsGoldenBytes) {
+  const Bytes golden = from_hex("0000010000000000 00000002 00000001");
+  const StatusFilter filter = StatusFilter::decode(golden);
+  EXPECT_EQ(filter.length, uint64_t{1} << 40);
+  EXPECT_EQ(filter.context_ids, (std::vector<uint32_t>{2, 1}));
+  EXPECT_EQ(to_hex(filter.encode()), to_hex(golden));
+}
+
+TEST(Protocol, StatusFilterIsRefusedWhenCutAnywhereOrWithAnIdTwice) {
+  const Bytes whole = from_hex("0000010000000000 00000002 00000001");
+  for (size_t length = 0; length < whole.size(); ++length) {
+    const auto cut = std::span(whole).first(length);
+    if (length == 12) {
+      EXPECT_EQ(StatusFilter::decode(cut).context_ids.size(), 1u);
+    } else {
+      EXPECT_THROW(StatusFilter::decode(cut), ProtocolError) << length;
+    }
+  }
+  EXPECT_THROW(StatusFilter::decode(from_hex("0000010000000000 00000002 00000002")), ProtocolError);
+}
+
 TEST(Protocol, SimpleReplyHasItsGoldenBytes) {  // P1
   const SimpleReply reply{WireError::enospc, 0x0102030405060708};
   EXPECT_EQ(to_hex(reply.encode()),
@@ -94,7 +159,26 @@ TEST(Protocol, ChunkHeaderHasItsGoldenBytes) {  // P2, P4
   EXPECT_FALSE(ChunkHeader::decode(ChunkHeader{}.encode()).done);
 }
 
+TEST(Protocol, ExtendedReplyHasItsGoldenBytes) {
+  const ChunkHeader header{true, ChunkType::block_status_ext, 5, 24, 0x100000200};
+  EXPECT_EQ(to_hex(header.encode_extended()),
+            "6e8a278c"
+            "0001"
+            "0006"
+            "0000000000000005"
+            "0000000100000200"
+            "0000000000000018");
+  const ChunkHeader back = ChunkHeader::decode_extended(header.encode_extended());
+  EXPECT_TRUE(back.done);
+  EXPECT_EQ(back.type, ChunkType::block_status_ext);
+  EXPECT_EQ(back.cookie, 5u);
+  EXPECT_EQ(back.offset, 0x100000200u);
+  EXPECT_EQ(back.length, 24u);
+  EXPECT_FALSE(ChunkHeader::decode_extended(ChunkHeader{}.encode_extended()).done);
+}
+
 TEST(Protocol, RepliesWithAnotherMagicAreRefused) {
+  EXPECT_THROW(ChunkHeader::decode_extended(fixed<32>(Bytes(32))), ProtocolError);
   EXPECT_THROW(SimpleReply::decode(fixed<16>(Bytes(16))), ProtocolError);
   EXPECT_THROW(ChunkHeader::decode(fixed<20>(Bytes(20))), ProtocolError);
 }
@@ -112,6 +196,12 @@ TEST(Protocol, ChunkPayloadsHaveTheirGoldenBytes) {  // P3
             "00000002"
             "0001000000000000"
             "0002000000000003");
+  const std::vector<StatusRun> long_runs = {{uint64_t{1} << 40, 0}, {65536, 3}};
+  EXPECT_EQ(to_hex(encode_block_status_ext(2, long_runs)),
+            "00000002"
+            "00000002"
+            "00000100000000000000000000000000"
+            "00000000000100000000000000000003");
 }
 
 TEST(Protocol, ErrorTextIsCutAtTwoHundredAndFiftySixBytesBetweenCharacters) {  // P2

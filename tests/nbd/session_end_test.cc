@@ -209,6 +209,25 @@ TEST_F(SessionEnds, SealWaitsForWritesUnderWay) {  // contract 6.2
   EXPECT_TRUE(sealed);
 }
 
+TEST_F(SessionEnds, SealStopsALongZeroingAtItsNextStep) {  // X-6, D7
+  settings_.change_bytes_at_once = 1 << 20;
+  for (const Command command : {Command::trim, Command::write_zeroes}) {
+    make_export({});
+    memory_.preset(0, 8 << 20, 0x55);
+    wire::Client& client = connect(true);
+    device_.shut_gate(command == Command::trim ? Verb::discard : Verb::write_zeroes);
+    client.send(request(command, 1000, 8 << 20));
+    run(device_.until_waiting(1));
+    io::TaskScope sealing;
+    sealing.spawn(exported_->seal());
+    device_.open_gate();
+    run(sealing.join());
+    expect_error(client.receive_reply(), WireError::eperm, "export \"disk\" is sealed");
+    EXPECT_EQ(on_device(1 << 20, 1), Bytes(1, std::byte{0x55}));
+    EXPECT_EQ(on_device((1 << 20) - 1, 1), Bytes(1));
+  }
+}
+
 TEST_F(SessionEnds, SealDropsAHalfReceivedPayloadAfterAWhile) {  // contract 6.2
   wire::Client& client = connect(true);
   client.send(request(Command::write, 0, 3 << 20));

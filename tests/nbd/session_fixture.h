@@ -44,11 +44,18 @@ class SessionTest : public support::RingTest {
 
   /// A new client in transmission. `context_count`: of base:allocation, qemu:allocation-depth.
   wire::Client& connect(bool structured, size_t context_count = 0) {
+    return connect(Negotiation{structured, false, context_count > 0}, context_count);
+  }
+  wire::Client& connect_extended(size_t context_count = 0) {
+    return connect(Negotiation{true, true, context_count > 0}, context_count);
+  }
+  wire::Client& connect(Negotiation rules, size_t context_count) {
     auto [server, client] = wire::socket_pair(ring());
     clients_.push_back(std::make_unique<wire::Client>(ring(), std::move(client)));
     auto place = exported_->connect();
+    clients_.back()->extended = rules.extended_headers;
     Negotiated negotiated{
-        AdmissionSlot(admission_), std::move(std::get<ConnectionPlace>(place)), structured, {}};
+        AdmissionSlot(admission_), std::move(std::get<ConnectionPlace>(place)), rules, {}};
     for (size_t index = 0; index < context_count; ++index) {
       negotiated.contexts.push_back({static_cast<uint32_t>(index) + 1, index});
     }

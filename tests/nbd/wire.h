@@ -85,7 +85,8 @@ struct Reply {
   ChunkType type = ChunkType::none;
   WireError error = WireError::none;
   uint64_t cookie = 0;
-  Bytes payload;  ///< of a chunk
+  Bytes payload;                ///< of a chunk
+  uint64_t request_offset = 0;  ///< with extended headers
 
   uint64_t offset() const { return io::load_be<uint64_t>(payload.data()); }
   uint32_t hole_length() const { return io::load_be<uint32_t>(payload.data() + 8); }
@@ -96,6 +97,13 @@ struct Reply {
   }
   std::vector<StatusRun> runs() const {
     std::vector<StatusRun> found;
+    if (type == ChunkType::block_status_ext) {
+      for (size_t at = 8; at < payload.size(); at += 16) {
+        found.push_back({io::load_be<uint64_t>(payload.data() + at),
+                         io::load_be<uint64_t>(payload.data() + at + 8)});
+      }
+      return found;
+    }
     for (size_t at = 4; at < payload.size(); at += 8) {
       found.push_back({io::load_be<uint32_t>(payload.data() + at),
                        io::load_be<uint32_t>(payload.data() + at + 4)});
@@ -169,6 +177,11 @@ class Client {
 
   /// The next reply, whose READ data (of simple replies) is `data_bytes` long.
   Reply receive_reply(size_t data_bytes = 0) {
+    if (extended) {
+      const Bytes wire = receive(ChunkHeader::kExtendedWireBytes);
+      return receive_chunk(ChunkHeader::decode_extended(
+          std::span<const std::byte, ChunkHeader::kExtendedWireBytes>(wire.data(), wire.size())));
+    }
     const Bytes magic = receive(4);
     Reply reply;
     if (io::load_be<uint32_t>(magic.data()) == kSimpleReplyMagic) {
@@ -181,12 +194,20 @@ class Client {
       return reply;
     }
     const Bytes wire = join(magic, receive(ChunkHeader::kWireBytes - 4));
-    const auto chunk = ChunkHeader::decode(
-        std::span<const std::byte, ChunkHeader::kWireBytes>(wire.data(), wire.size()));
+    return receive_chunk(ChunkHeader::decode(
+        std::span<const std::byte, ChunkHeader::kWireBytes>(wire.data(), wire.size())));
+  }
+
+  bool extended = false;  ///< replies come with extended headers, all of them
+
+ private:
+  Reply receive_chunk(const ChunkHeader& chunk) {
+    Reply reply;
     reply.structured = true;
     reply.done = chunk.done;
     reply.type = chunk.type;
     reply.cookie = chunk.cookie;
+    reply.request_offset = chunk.offset;
     reply.payload = receive(chunk.length);
     if (chunk.type == ChunkType::error || chunk.type == ChunkType::error_offset) {
       reply.error = reply.chunk_error();
@@ -194,7 +215,6 @@ class Client {
     return reply;
   }
 
- private:
   std::unique_ptr<io::Clock::Alarm> patience() {
     return ring_.call_at(ring_.now() + std::chrono::seconds(10), [this] {
       late_ = true;

@@ -173,6 +173,7 @@ class FaultyDevice : public io::BlockDevice {
     while (waiting_ < count) co_await arrived_.wait();
   }
   uint64_t waiting() const { return waiting_; }
+  uint64_t calls(Verb verb) { return calls_[verb]; }
 
   uint64_t size() const override { return below_.size(); }
   uint32_t preferred_block_size() const override { return below_.preferred_block_size(); }
@@ -209,6 +210,7 @@ class FaultyDevice : public io::BlockDevice {
     uint64_t after = 0;
   };
   io::Task<void> first(Verb verb, uint64_t offset, uint64_t length) {
+    ++calls_[verb];
     if (gated_ == verb && !gate_.is_set()) {
       ++waiting_;
       arrived_.wake();
@@ -228,6 +230,7 @@ class FaultyDevice : public io::BlockDevice {
 
   io::BlockDevice& below_;
   std::map<Verb, Fault> faults_;
+  std::map<Verb, uint64_t> calls_;
   Verb gated_ = Verb::flush;
   io::Event gate_, arrived_;
   uint64_t waiting_ = 0;

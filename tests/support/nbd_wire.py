@@ -11,6 +11,8 @@ OPTION_REPLY_MAGIC = 0x3E889045565A9
 REQUEST_MAGIC = 0x25609513
 SIMPLE_MAGIC = 0x67446698
 CHUNK_MAGIC = 0x668E33EF
+EXTENDED_REQUEST_MAGIC = 0x21E41C71
+EXTENDED_REPLY_MAGIC = 0x6E8A278C
 
 EXPORT_NAME, ABORT, LIST, PEEK_EXPORT, STARTTLS, INFO, GO = range(1, 8)
 STRUCTURED_REPLY, LIST_META, SET_META, EXTENDED_HEADERS = range(8, 12)
@@ -18,11 +20,11 @@ ACK, SERVER, INFO_REPLY, META_CONTEXT = range(1, 5)
 ERR = 1 << 31
 ERR_UNSUP, ERR_POLICY, ERR_INVALID = ERR + 1, ERR + 2, ERR + 3
 ERR_PLATFORM, ERR_TLS_REQD = ERR + 4, ERR + 5
-ERR_UNKNOWN, ERR_SHUTDOWN, ERR_TOO_BIG = ERR + 6, ERR + 7, ERR + 9
+ERR_UNKNOWN, ERR_SHUTDOWN, ERR_TOO_BIG, ERR_EXT_HEADER_REQD = ERR + 6, ERR + 7, ERR + 9, ERR + 10
 
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS, RESIZE = range(9)
-FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = (1 << bit for bit in range(5))
-NONE, DATA, HOLE, STATUS, ERROR, ERROR_OFFSET = 0, 1, 2, 5, 0x8001, 0x8002
+FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN = (1 << bit for bit in range(6))
+NONE, DATA, HOLE, STATUS, STATUS_EXT, ERROR, ERROR_OFFSET = 0, 1, 2, 5, 6, 0x8001, 0x8002
 EPERM, EIO, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN = 1, 5, 22, 28, 75, 95, 108
 
 PATIENCE_SECONDS = 20
@@ -41,6 +43,7 @@ class Chunk:
     done: bool = True
     error: int = 0
     payload: bytes = b""
+    request_offset: int | None = None  # with extended headers
 
     @property
     def offset(self):
@@ -52,6 +55,10 @@ class Chunk:
 
     @property
     def runs(self):
+        if self.type == STATUS_EXT:
+            count = int.from_bytes(self.payload[4:8], "big")
+            assert len(self.payload) == 8 + 16 * count, (len(self.payload), count)
+            return [struct.unpack_from(">QQ", self.payload, at) for at in range(8, len(self.payload), 16)]
         return [struct.unpack_from(">II", self.payload, at) for at in range(4, len(self.payload), 8)]
 
     @property
@@ -79,6 +86,16 @@ def request(command, offset=0, length=0, flags=0, cookie=7, payload=b""):
     return struct.pack(">IHHQQI", REQUEST_MAGIC, flags, command, cookie, offset, length) + payload
 
 
+def extended_request(command, offset=0, length=0, flags=0, cookie=7, payload=b""):
+    """With a payload, the length is that of the payload, and PAYLOAD_LEN says so."""
+    flags, length = (flags | PAYLOAD_LEN, len(payload)) if payload else (flags, length)
+    return struct.pack(">IHHQQQ", EXTENDED_REQUEST_MAGIC, flags, command, cookie, offset, length) + payload
+
+
+def status_filter(length, ids):
+    return struct.pack(f">Q{len(ids)}I", length, *ids)
+
+
 def write(offset, payload, flags=0, cookie=7):
     return request(WRITE, offset, len(payload), flags, cookie, payload)
 
@@ -91,7 +108,7 @@ class Wire:
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(PATIENCE_SECONDS)
         self.socket.connect(address)
-        self.structured = False
+        self.structured = self.extended = False
 
     def __enter__(self):
         return self
@@ -185,10 +202,13 @@ class Wire:
         assert answers[-1][0] == ACK, answers
         return {int.from_bytes(data[:2], "big"): data[2:] for kind, data in answers if kind == INFO_REPLY}
 
-    def transmission(self, name, structured=True, contexts=()):
+    def transmission(self, name, structured=True, contexts=(), extended=False):
         """Greeting, options and GO; returns self, in the transmission phase."""
         self.hello()
-        if structured:
+        if extended:
+            assert self.ask(EXTENDED_HEADERS)[0] == ACK
+            self.structured = self.extended = True
+        elif structured:
             assert self.ask(STRUCTURED_REPLY)[0] == ACK
             self.structured = True
         if contexts:
@@ -201,6 +221,12 @@ class Wire:
     def reply(self, data_bytes=0):
         """The next simple reply or structured chunk."""
         magic = int.from_bytes(self.receive(4), "big")
+        assert (magic == EXTENDED_REPLY_MAGIC) == self.extended, hex(magic)
+        if self.extended:
+            flags, kind, cookie, offset, length = struct.unpack(">HHQQQ", self.receive(28))
+            payload = self.receive(length)
+            error = int.from_bytes(payload[:4], "big") if kind >= ERROR else 0
+            return Chunk(kind, cookie, bool(flags & 1), error, payload, offset)
         if magic == SIMPLE_MAGIC:
             error, cookie = struct.unpack(">IQ", self.receive(12))
             return Chunk(None, cookie, error=error, payload=b"" if error else self.receive(data_bytes))
@@ -212,7 +238,8 @@ class Wire:
 
     def do(self, command, offset=0, length=0, flags=0, payload=b"", cookie=7):
         """One request and all its chunks."""
-        self.send(request(command, offset, length or len(payload), flags, cookie, payload))
+        form = extended_request if self.extended else request
+        self.send(form(command, offset, length or len(payload), flags, cookie, payload))
         data_bytes = length if command == READ else 0
         chunks = [self.reply(data_bytes)]
         while not chunks[-1].done:
