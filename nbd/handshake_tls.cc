@@ -45,7 +45,7 @@ io::Task<void> Handshake::enter_tls() {
   io::log(io::LogLevel::info, "nbd: {} is inside {}, user \"{}\"", transport_.peer(),
           tls_->description(), tls_->user());
   // T5: what was agreed on in the clear was agreed on with anybody.
-  structured_replies_ = false;
+  structured_replies_ = extended_headers_ = false;
   contexts_.clear();
   contexts_export_.clear();
   const std::string& user = tls_->user();
