@@ -13,7 +13,7 @@ namespace {
 
 /// The name of a parent that lies in the image's own directory.
 std::string bare_name(const CreateOptions& options) {
-  const std::string name = options.backing.substr(options.backing.rfind('/') + 1);
+  std::string name = options.backing.substr(options.backing.rfind('/') + 1);
   const std::string beside = io::parent_path(options.file) + "/" + name;
   if (options.backing != name && options.backing != beside &&
       io::parent_path(options.backing) != io::parent_path(options.file)) {

@@ -12,7 +12,7 @@
 namespace engine {
 namespace {
 
-constexpr int64_t kSecondsPerDay = 24 * 60 * 60;
+constexpr int64_t kSecondsPerDay = int64_t{24} * 60 * 60;
 
 void require_deletable(Core& core, const Job& job) {
   if (is_active(job.state)) throw refusals::backup_is_running(job.id);

@@ -123,7 +123,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     http::response_parser<http::string_body> parser;
     parser.body_limit(kAnswerBytesMax);
     co_await http::async_read_header(stream_, buffer, parser, use_awaitable);
-    const int status = parser.get().result_int();
+    const auto status = static_cast<int>(parser.get().result_int());
     // The status decides; what is wrong with the text behind it changes nothing.
     stream_.expires_after(kBodyPatience);
     beast::error_code ignored;

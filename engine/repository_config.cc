@@ -63,9 +63,10 @@ RepositoryConfig check_repository_config(RepositoryType type, std::string_view c
       if (!absent) kept[name] = *found;
       continue;
     }
-    if (absent || *found == "") throw invalid(fmt::format("{} is required", name));
+    if (absent) throw invalid(fmt::format("{} is required", name));
     if (!found->is_string()) throw invalid(fmt::format("{} must be a string", name));
     const std::string value = *found;
+    if (value.empty()) throw invalid(fmt::format("{} is required", name));
     if (need == Need::directory) {
       const std::string fault = path_fault(value);
       if (!fault.empty()) throw invalid(fmt::format("{} {}", name, fault));

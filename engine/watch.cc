@@ -189,7 +189,7 @@ std::string duration_text(io::Duration duration) {
   const auto whole_minutes = std::chrono::duration_cast<minutes>(duration - whole_hours);
   const auto rest =
       std::chrono::duration_cast<milliseconds>(duration - whole_hours - whole_minutes);
-  const std::string seconds = fmt::format("{}s", static_cast<double>(rest.count()) / 1000);
+  std::string seconds = fmt::format("{}s", static_cast<double>(rest.count()) / 1000);
   if (whole_hours.count() > 0) {
     return fmt::format("{}h{}m{}", whole_hours.count(), whole_minutes.count(), seconds);
   }
