@@ -1,170 +1,71 @@
 #!/usr/bin/python3
-"""Ingest, side by side: the same writes into varve and into qemu-nbd, interleaved, ending durable.
+"""The side-by-side comparison: varve, qemu-nbd (at its best, and as the old hub runs it), nbdkit, the
+bare sink and fio write the same incompressible data; runs are interleaved and end durable.
 
-Each run makes a fresh overlay on the same parent, starts one server on it, writes with bench/load,
-stops the server (which must leave everything on the disk), and syncs the file. The time from the
-first request to the end of that sync counts; CPU is the server's own, user and system. Medians over
-the rounds, with the smallest and largest; ratios are medians of the ratios within each round.
-"""
+Results go to bench/results/: one JSON file a workload, README.md with all tables, and throughput.svg.
+A workload that is measured again replaces its own figures only."""
 import argparse
-import json
 import os
 import pathlib
-import shutil
-import signal
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 
-GIB = 1 << 30
-
-# name: (arguments of bench/load, bytes written, virtual size, parent)
-WORKLOADS = {
-    "seq256": (["--block", "256K", "--depth", "16"], 4 * GIB, 16 * GIB, "empty"),
-    "seq64": (["--block", "64K", "--depth", "16"], 4 * GIB, 16 * GIB, "empty"),
-    "scatter64": (["--pattern", "scattered", "--block", "64K", "--depth", "16"], 2 * GIB, 16 * GIB, "empty"),
-    "client": (["--pattern", "client", "--depth", "1"], 4 * GIB, 4 * GIB, "empty"),
-    "sync256": (["--block", "256K", "--depth", "1"], 4 * GIB, 16 * GIB, "empty"),
-    "random4k": (["--pattern", "random", "--block", "4K", "--depth", "16"], 64 << 20, 4 * GIB, "quarter"),
-    "disks8": (["--block", "256K", "--depth", "4"], 4 * GIB, 16 * GIB, "empty"),
-    "zeroes1t": (["--zeroes", "--block", "32M", "--depth", "1"], 1024 * GIB, 1024 * GIB, "empty"),
-}
-SERVERS = ("varve", "qemu-best", "qemu-hub")
-DISKS = {"disks8": 8}
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent / "tests"))
+import report  # noqa: E402
+from runner import Runner  # noqa: E402
+from servers import Scratch, Servers  # noqa: E402
+from workloads import SCALES, WORKLOADS  # noqa: E402
 
 
-class Bench:
-    def __init__(self, build, directory, rounds, tcp):
-        self.load = build / "bench" / "load"
-        self.varve = build / "app" / "varve"
-        self.directory = directory
-        self.rounds = rounds
-        self.tcp = tcp
-
-    def parent(self, kind, size):
-        """A parent image: empty, or with every fourth 64 KiB cluster holding data."""
-        path = self.directory / f"parent-{kind}-{size}.qcow2"
-        if path.exists():
-            return path
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size)], check=True)
-        if kind == "quarter":
-            socket = self.directory / "parent.sock"
-            server = subprocess.Popen(["qemu-nbd", "-f", "qcow2", "-k", socket, path])
-            wait_for(socket)
-            subprocess.run([self.load, "--unix", socket, "--pattern", "scattered", "--block", "64K",
-                            "--bytes", str(size // 4)], check=True, stdout=subprocess.DEVNULL)
-            server.wait(60)
-        return path
-
-    def command(self, server, image, socket):
-        if server == "varve":
-            return [self.varve, "nbd", "-k", socket, image]
-        common = ["qemu-nbd", "-f", "qcow2", "-k", socket, "--shared", "10", "-t"]
-        if server == "qemu-best":
-            common += ["--cache", "none", "--aio", "io_uring"]
-        return common + [image]
-
-    def run(self, server, workload):
-        arguments, total, size, kind = WORKLOADS[workload]
-        disks = DISKS.get(workload, 1)
-        images, servers, loads = [], [], []
-        for disk in range(disks):
-            image = self.directory / f"run-{disk}.qcow2"
-            image.unlink(missing_ok=True)
-            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b",
-                            self.parent(kind, size).name, image, str(size)], check=True)
-            images.append(image)
-        os.sync()
-        for disk, image in enumerate(images):
-            socket = self.directory / f"run-{disk}.sock"
-            socket.unlink(missing_ok=True)
-            servers.append(subprocess.Popen(self.command(server, image, socket),
-                                            stderr=subprocess.DEVNULL))
-            wait_for(socket)
-        for disk in range(disks):
-            loads.append(subprocess.Popen(
-                [self.load, "--unix", self.directory / f"run-{disk}.sock", "--bytes",
-                 str(total // disks), "--seed", str(disk + 1), *arguments],
-                stdout=subprocess.PIPE, text=True))
-        seconds = max(json.loads(load.communicate(timeout=600)[0])["seconds"] for load in loads)
-        start = time.monotonic()
-        cpu = sum(stop(process) for process in servers)
-        for image in images:
-            with open(image, "rb") as file:
-                os.fsync(file.fileno())
-        seconds += time.monotonic() - start
-        for image in images:
-            subprocess.run(["qemu-img", "check", "-q", image], check=True)
-            image.unlink()
-        return {"mib_s": total / seconds / (1 << 20), "cpu_gib": cpu / (total / GIB)}
-
-    def compare(self, workload, servers):
-        results = {server: [] for server in servers}
-        for number in range(self.rounds + 1):
-            for server in servers:
-                result = self.run(server, workload)
-                if number > 0:  # the first round warms memory and file system
-                    results[server].append(result)
-        return results
+def warm_memory(mib):
+    """Touches the memory that page cache and buffers will use: its first touch is slow on a virtual
+    machine."""
+    held = [bytearray(64 << 20) for _ in range(mib // 64)]
+    for block in held:
+        block[::4096] = b"\1" * (len(block) // 4096)
 
 
-def wait_for(socket, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not socket.exists():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"no server on {socket} after {seconds} s")
-        time.sleep(0.01)
-
-
-def stop(process):
-    """Ends a server in good order; returns its CPU seconds."""
-    process.send_signal(signal.SIGTERM)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, -signal.SIGTERM):
-        raise SystemExit(f"{process.args[0]} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime
-
-
-def spread(values, digits):
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
-def ratio(results, over, member):
-    pairs = zip(results["varve"], results[over])
-    return statistics.median(mine[member] / theirs[member] for mine, theirs in pairs)
-
-
-def report(workload, results):
-    for server, runs in results.items():
-        print(f"| {workload} | {server} | {spread([r['mib_s'] for r in runs], 0)} | "
-              f"{spread([r['cpu_gib'] for r in runs], 2)} |"
-              + (f" {ratio(results, server, 'mib_s'):.2f} | {ratio(results, server, 'cpu_gib'):.2f} |"
-                 if server != "varve" and "varve" in results else " | |"), flush=True)
+def scale_of(name):
+    return next((title for title in SCALES if title.replace(" ", "-") == name), None)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)} (default: all)")
-    parser.add_argument("--build", default="build", type=pathlib.Path)
-    parser.add_argument("--rounds", default=5, type=int)
-    parser.add_argument("--servers", default=",".join(SERVERS))
-    parser.add_argument("--directory", help="where the images go (default: a temporary directory)")
+    scales = [title.replace(" ", "-") for title in SCALES]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("workloads", nargs="*", help=f"of {', '.join([*WORKLOADS, *scales])} (default: all)")
+    parser.add_argument("--build", default=HERE.parent / "build", type=pathlib.Path, help="build directory")
+    parser.add_argument("--rounds", default=5, type=int, help="counted runs of each server (default 5)")
+    parser.add_argument("--servers", help="only these, separated by commas")
+    parser.add_argument("--directory", default="/var/tmp", help="where the images go: the disk to measure")
+    parser.add_argument("--results", default=HERE / "results", type=pathlib.Path)
+    parser.add_argument("--warm-mib", default=4096, type=int, help="memory touched first")
     options = parser.parse_args()
-    servers = options.servers.split(",")
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="varve-bench-", dir=options.directory))
-    print("| workload | server | MiB/s | CPU s/GiB | varve's throughput ratio | varve's CPU ratio |")
-    print("|---|---|---|---|---|---|")
-    try:
-        bench = Bench(options.build.resolve(), directory, options.rounds, None)
-        for workload in options.workloads or WORKLOADS:
-            report(workload, bench.compare(workload, servers))
-    finally:
-        shutil.rmtree(directory)
-    return 0
+    chosen = options.workloads or [*WORKLOADS, *scales]
+    for name in chosen:
+        if name not in WORKLOADS and not scale_of(name):
+            parser.error(f"unknown workload {name}")
+    facts = report.machine(options.directory)
+    warm_memory(options.warm_mib)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    with Scratch(options.directory) as directory:
+        runner = Runner(Servers(options.build.resolve(), directory), directory, options.rounds)
+        for name in chosen:
+            if name in WORKLOADS:
+                workload = WORKLOADS[name]
+                names = options.servers.split(",") if options.servers else workload.servers
+                results = runner.workload(workload, [n for n in names if n in workload.servers])
+                print("\n".join(report.figures(name, results)), flush=True)
+            else:
+                scale = SCALES[scale_of(name)]
+                results = runner.interleaved({title: lambda one=one: runner.one("varve", one)
+                                              for title, one in scale.items()})
+                print("\n".join(report.scale_table(scale_of(name), results)), flush=True)
+            report.save(options.results / f"{name}.json", facts, options.rounds, results)
+    (options.results / "README.md").write_text(report.markdown(options.results), encoding="utf-8")
+    (options.results / "throughput.svg").write_text(report.plot(options.results), encoding="utf-8")
+    print(f"\nwritten: {options.results}/README.md, throughput.svg")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

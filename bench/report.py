@@ -1,0 +1,164 @@
+"""Figures of interleaved runs as JSON, as Markdown and as a picture."""
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from xml.sax.saxutils import escape
+
+from servers import LABELS
+from workloads import SCALES, WORKLOADS
+
+
+def machine(directory):
+    with open("/proc/cpuinfo", encoding="ascii") as info:
+        model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), "?")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    kind = subprocess.run(["stat", "-f", "-c", "%T", directory], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout.strip()
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": memory, "kernel": platform.release(),
+            "file_system": kind, "qemu": first_line("qemu-nbd", "--version"),
+            "nbdkit": first_line("nbdkit", "--version"), "fio": first_line("fio", "--version"),
+            "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
+
+
+def first_line(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[0]
+
+
+def save(path, machine_facts, rounds, results):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine_facts, "rounds": rounds, "results": results}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def median(runs, member):
+    values = [run[member] for run in runs if member in run]
+    return statistics.median(values) if values else None
+
+
+def ratio(results, server, member):
+    """The median of varve's figure over the server's, within each round."""
+    return statistics.median(mine[member] / theirs[member]
+                             for mine, theirs in zip(results["varve"], results[server]))
+
+
+def spread(runs, member, digits=0):
+    values = [run[member] for run in runs if member in run]
+    if not values:
+        return ""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def verdict(value, goal, at_least):
+    met = value >= goal if at_least else value <= goal
+    return f"{value:.2f} (goal {'≥' if at_least else '≤'} {goal}{'' if met else ', **not met**'})"
+
+
+def goals_row(name, results):
+    """One row of the goals' table: varve's ratios beside what they must be."""
+    workload = WORKLOADS[name]
+    cells = [workload.title]
+    for server in ("qemu-best", "qemu-hub"):
+        cells.append(verdict(ratio(results, server, "mib_s"), workload.goals[server], True)
+                     if server in results else "")
+    cells.append(verdict(ratio(results, "qemu-best", "cpu_gib"), workload.cpu_goal, False)
+                 if "qemu-best" in results else "")
+    for server in ("fio", "sink"):
+        if server not in results:
+            cells.append("")
+        elif server in workload.goals:
+            cells.append(verdict(ratio(results, server, "mib_s"), workload.goals[server], True))
+        else:
+            cells.append(f"{ratio(results, server, 'mib_s'):.2f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def figures(name, results):
+    lines = [f"### {WORKLOADS[name].title}", "",
+             "| server | MiB/s | CPU s/GiB | peak MiB | p50 µs | p99 µs | p99.9 µs |",
+             "|---|---|---|---|---|---|---|"]
+    for server, runs in results.items():
+        cells = [spread(runs, "mib_s"), spread(runs, "cpu_gib", 2)]
+        for member in ("peak_mib", "p50_us", "p99_us", "p999_us"):
+            value = median(runs, member)
+            cells.append("" if value is None else f"{value:.0f}")
+        lines.append(f"| {LABELS[server]} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def scale_table(title, results):
+    base = next(iter(results))
+    lines = [f"### The same increment, by {title}", "",
+             f"| {title} | MiB/s | against {base} | CPU s/GiB | against {base} | peak MiB |",
+             "|---|---|---|---|---|---|"]
+    for name, runs in results.items():
+        against = [statistics.median(run[m] / first[m] for run, first in zip(runs, results[base]))
+                   for m in ("mib_s", "cpu_gib")]
+        lines.append(f"| {name} | {spread(runs, 'mib_s')} | {against[0]:.2f} | "
+                     f"{spread(runs, 'cpu_gib', 2)} | {against[1]:.2f} | {median(runs, 'peak_mib'):.0f} |")
+    return lines
+
+
+def markdown(directory):
+    """The whole report, of all workloads that have results."""
+    lines = ["# Figures of scripts/bench", "",
+             "Made by `scripts/bench`; do not edit. Medians (smallest–largest) of interleaved runs, both",
+             "sides ending durable; ratios are medians of the ratios within each round.", ""]
+    records = {name: load(directory / f"{name}.json") for name in WORKLOADS}
+    records = {name: record for name, record in records.items() if record}
+    if records:
+        lines += ["| workload | × qemu-nbd at its best | × as the hub runs it | CPU per GiB, of qemu-nbd "
+                  "at its best | × fio | × bare sink |", "|---|---|---|---|---|---|"]
+        lines += [goals_row(name, record["results"]) for name, record in records.items()]
+    for name, record in records.items():
+        lines += ["", *figures(name, record["results"]), "", on_what(record)]
+    for title in SCALES:
+        record = load(directory / f"{title.replace(' ', '-')}.json")
+        if record:
+            lines += ["", *scale_table(title, record["results"]), "", on_what(record)]
+    return "\n".join(lines) + "\n"
+
+
+def on_what(record):
+    facts = record["machine"]
+    return (f"{record['rounds']} rounds, {facts['when']}: {facts['cpu']}, {facts['cores']} cores, "
+            f"{facts['memory_gib']} GiB, Linux {facts['kernel']}, {facts['file_system']}; {facts['qemu']}; "
+            f"{facts['nbdkit']}; {facts['fio']}.")
+
+
+def plot(directory):
+    """Bars of MiB/s, a group a workload, as SVG."""
+    colours = {"varve": "#1b7f5c", "qemu-best": "#c98a2b", "qemu-hub": "#b7b7b7", "nbdkit": "#7a8fc2",
+               "sink": "#555555", "fio": "#222222"}
+    rows, top = [], 34
+    body = []
+    records = [(name, load(directory / f"{name}.json")) for name in WORKLOADS if name != "zeroes1t"]
+    records = [(name, record["results"]) for name, record in records if record]
+    largest = max((median(runs, "mib_s") for _, results in records for runs in results.values()), default=1)
+    for name, results in records:
+        body.append(text(8, top + 12, WORKLOADS[name].title, weight="bold"))
+        top += 20
+        for server, runs in results.items():
+            value = median(runs, "mib_s")
+            width = 560 * value / largest
+            body.append(f'<rect x="150" y="{top}" width="{width:.1f}" height="13" fill="{colours[server]}"/>')
+            body.append(text(144, top + 11, server, anchor="end"))
+            body.append(text(156 + width, top + 11, f"{value:.0f}"))
+            top += 17
+        top += 10
+    rows.append(f'<svg xmlns="http://www.w3.org/2000/svg" width="800" height="{top + 6}" '
+                'font-family="sans-serif" font-size="12">')
+    rows.append(f'<rect width="800" height="{top + 6}" fill="white"/>')
+    rows.append(text(8, 20, "MiB/s written and durable (longer is better)", size=14))
+    return "\n".join([*rows, *body, "</svg>"]) + "\n"
+
+
+def text(x, y, words, anchor="start", weight="normal", size=12):
+    return (f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" font-weight="{weight}" '
+            f'font-size="{size}">{escape(words)}</text>')
