@@ -16,10 +16,18 @@ class AlignedBytes {
 
   AlignedBytes() = default;
   explicit AlignedBytes(size_t size) : size_(size) {
+    if (size == 0) return;
     const size_t rounded = (size + kAlignment - 1) / kAlignment * kAlignment;
     data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)));
     if (!data_) throw std::bad_alloc();
     std::memset(data_.get(), 0, rounded);
+  }
+
+  /// Behind the old size lie zeroes.
+  void grow(size_t size) {
+    AlignedBytes larger(size);
+    if (size_ > 0) std::memcpy(larger.data(), data(), size_);
+    *this = std::move(larger);
   }
 
   std::byte* data() const { return data_.get(); }

@@ -25,13 +25,15 @@ class Refcounts {
 
   io::Task<void> read_table();
 
-  uint64_t blocks_max() const { return table_.size(); }
-  bool has_block(uint64_t index) const { return index < table_.size() && table_[index] != 0; }
-  HostOffset block_offset(uint64_t index) const { return {table_[index]}; }
-  HostOffset table_offset() const { return table_offset_; }
-  uint64_t table_clusters() const {
-    return table_.size() / geometry_.refcount_table_entries_per_cluster();
+  uint64_t blocks_max() const {
+    return table_clusters_ * geometry_.refcount_table_entries_per_cluster();
   }
+  bool has_block(uint64_t index) const { return block_offset(index).bytes != 0; }
+  HostOffset block_offset(uint64_t index) const {
+    return {index < table_.size() ? table_[index] : 0};
+  }
+  HostOffset table_offset() const { return table_offset_; }
+  uint64_t table_clusters() const { return table_clusters_; }
 
   /// Brings the block into memory. It exists, or was made fresh.
   io::Task<void> load(uint64_t index);
@@ -64,20 +66,27 @@ class Refcounts {
   void drop_clean(uint64_t keep, uint64_t first = 0, uint64_t end = 0);
 
  private:
+  /// An idle image must not cost much, so what is zero up to a block's end is not kept.
   struct Block {
-    AlignedBytes bytes;
+    AlignedBytes bytes;  // whole parts, from the block's start
     std::vector<bool> part_dirty;
     bool dirty = false;
   };
 
   uint64_t block_of(uint64_t cluster) const { return geometry_.refcount_table_index(cluster); }
+  size_t part_of(uint64_t index_in_block) const {
+    return ((index_in_block << geometry_.refcount_order) / 8) / part_bytes_;
+  }
+  AlignedBytes whole(const Block& block) const;
+  void set_table_entry(const NewBlock& block);
 
   io::File& file_;
   std::string image_name_;
   Geometry geometry_;
   HostOffset table_offset_;
   size_t part_bytes_;
-  std::vector<uint64_t> table_;  // offsets of blocks, as on the disk
+  uint64_t table_clusters_;
+  std::vector<uint64_t> table_;  // offsets of blocks, as on the disk, up to the last one there is
   std::map<uint64_t, Block> blocks_;
   size_t dirty_blocks_ = 0;
 };

@@ -408,5 +408,24 @@ TEST_F(ImageSeal, AbandonedImagesStopAtOnce) {
   EXPECT_EQ(run(qcow::check(runtime(), file("a.qcow2"), CheckOptions())).corruptions, 0u);
 }
 
+class ImageRecovery : public qcow_test::ImageModel {};
+
+TEST_F(ImageRecovery, OfAnImageWithTwoOwnersOfOneClusterMarksItCorruptAndRefuses) {  // FB2, DU9
+  create("a.qcow2", {.size = 1 << 20});
+  open("a.qcow2");
+  write_random(0, 128 << 10);
+  close();
+  const std::string path = file("a.qcow2");
+  constexpr uint64_t kL1Field = 40, kOffsetBits = 0x00fffffffffffe00;
+  const auto l1_table = qcow_test::peek_be<uint64_t>(path, kL1Field);
+  const uint64_t l2_table = qcow_test::peek_be<uint64_t>(path, l1_table) & kOffsetBits;
+  qcow_test::patch_be<uint64_t>(path, l2_table + 8, qcow_test::peek_be<uint64_t>(path, l2_table));
+  EXPECT_EQ(qcow_test::refusal_of([&] { open("a.qcow2"); }),
+            "\"a.qcow2\": two owners of one host cluster; marked corrupt");
+  EXPECT_EQ(qcow_test::peek_be<uint64_t>(path, 72), 2u);
+  EXPECT_NE(support::run_command("qemu-img check " + path).output.find("refcount=1 reference=2"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace qcow

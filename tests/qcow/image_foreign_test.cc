@@ -99,20 +99,6 @@ TEST_F(ForeignImages, MarkedCorruptAreNotWritten) {  // RF7
   EXPECT_EQ(refusal_of([&] { open("a.qcow2"); }), "\"a.qcow2\": marked corrupt");
 }
 
-TEST_F(ForeignImages, WithTwoOwnersOfOneClusterAreMarkedCorruptAndNotWritten) {  // FB2, DU9
-  qemu_img("create -f qcow2 a.qcow2 1M");
-  qemu_io("a.qcow2", {"write -P 1 0 128k"});
-  const std::string path = file("a.qcow2");
-  constexpr uint64_t kL1Field = 40, kOffsetBits = 0x00fffffffffffe00;
-  const auto l1_table = qcow_test::peek_be<uint64_t>(path, kL1Field);
-  const uint64_t l2_table = qcow_test::peek_be<uint64_t>(path, l1_table) & kOffsetBits;
-  qcow_test::patch_be<uint64_t>(path, l2_table + 8, qcow_test::peek_be<uint64_t>(path, l2_table));
-  EXPECT_EQ(refusal_of([&] { open("a.qcow2"); }),
-            "\"a.qcow2\": two owners of one host cluster; marked corrupt");
-  EXPECT_EQ(qcow_test::peek_be<uint64_t>(path, 72), 2u);
-  EXPECT_NE(check("a.qcow2").find("ERROR"), std::string::npos);
-}
-
 TEST_F(ForeignImages, InUseElsewhereAreRefused) {  // RF21, LK1
   create("a.qcow2", {.size = 1 << 20});
   open("a.qcow2");
