@@ -2,7 +2,8 @@
 """The side-by-side comparison: varve, qemu-nbd (at its best, and as the old hub runs it), nbdkit, the
 bare sink and fio write the same incompressible data; runs are interleaved and end durable.
 
-Results go to bench/results/: one JSON file a workload, README.md with all tables, and throughput.svg.
+Results go to bench/results/: one JSON file a workload, README.md with all tables, and throughput.svg; the
+summaries of docs/performance.md are renewed too.
 A workload that is measured again replaces its own figures only."""
 import argparse
 import os
@@ -64,6 +65,9 @@ def main():
             report.save(options.results / f"{name}.json", facts, options.rounds, results)
     (options.results / "README.md").write_text(report.markdown(options.results), encoding="utf-8")
     (options.results / "throughput.svg").write_text(report.plot(options.results), encoding="utf-8")
+    if options.results == HERE / "results":
+        report.replace_in_document("goals", report.goals_table(options.results))
+        report.replace_in_document("scales", report.scale_tables(options.results))
     print(f"\nwritten: {options.results}/README.md, throughput.svg")
 
 

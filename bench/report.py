@@ -1,6 +1,7 @@
 """Figures of interleaved runs as JSON, as Markdown and as a picture."""
 import json
 import os
+import pathlib
 import platform
 import statistics
 import subprocess
@@ -112,10 +113,7 @@ def markdown(directory):
              "sides ending durable; ratios are medians of the ratios within each round.", ""]
     records = {name: load(directory / f"{name}.json") for name in WORKLOADS}
     records = {name: record for name, record in records.items() if record}
-    if records:
-        lines += ["| workload | × qemu-nbd at its best | × as the hub runs it | CPU per GiB, of qemu-nbd "
-                  "at its best | × fio | × bare sink |", "|---|---|---|---|---|---|"]
-        lines += [goals_row(name, record["results"]) for name, record in records.items()]
+    lines.append(goals_table(directory))
     for name, record in records.items():
         lines += ["", *figures(name, record["results"]), "", on_what(record)]
     for title in SCALES:
@@ -130,6 +128,37 @@ def on_what(record):
     return (f"{record['rounds']} rounds, {facts['when']}: {facts['cpu']}, {facts['cores']} cores, "
             f"{facts['memory_gib']} GiB, Linux {facts['kernel']}, {facts['file_system']}; {facts['qemu']}; "
             f"{facts['nbdkit']}; {facts['fio']}.")
+
+
+DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+
+
+def goals_table(directory):
+    lines = ["| workload | × qemu-nbd at its best | × as the hub runs it | CPU per GiB, of qemu-nbd "
+             "at its best | × fio | × bare sink |", "|---|---|---|---|---|---|"]
+    for name in WORKLOADS:
+        record = load(directory / f"{name}.json")
+        if record:
+            lines.append(goals_row(name, record["results"]))
+    return "\n".join(lines)
+
+
+def scale_tables(directory):
+    lines = []
+    for title in SCALES:
+        record = load(directory / f"{title.replace(' ', '-')}.json")
+        if record:
+            lines += [*scale_table(title, record["results"]), ""]
+    return "\n".join(lines).rstrip()
+
+
+def replace_in_document(name, words, document=DOCUMENT):
+    """Puts `words` between the markers <!-- NAME --> and <!-- end of NAME -->."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    text = document.read_text(encoding="utf-8")
+    head, rest = text.split(begin)
+    tail = rest.split(end)[1]
+    document.write_text(f"{head}{begin}\n{words}\n{end}{tail}", encoding="utf-8")
 
 
 def plot(directory):
