@@ -185,6 +185,47 @@ class KilledImageServer(unittest.TestCase):
         self.assertEqual(kills, 2 * NBD_ROUNDS)
 
 
+class BoundedLoss(unittest.TestCase):
+    """What a kill may cost a client that never sends FLUSH."""
+
+    def setUp(self):
+        self.dir = self.enterContext(scratch.directory())
+        self.image = self.dir / "disk.qcow2"
+        self.assertEqual(image_server.create(self.image, 16 * MIB).returncode, 0)
+
+    def bytes_kept(self, options, seconds, disconnect=False):
+        """Of 8 MiB, after so much silence, of which the last MiB came alone."""
+        server = image_server.ImageServer(self.image, socket_path=self.dir / "disk.sock", options=options).wait()
+        handle = server.connect()
+        for number in range(8):
+            handle.pwrite(b"\x5a" * MIB, number * MIB)
+        if disconnect:
+            handle.shutdown()
+        time.sleep(seconds)
+        server.kill()
+        check_without_errors(self.image)
+        raw = self.dir / "disk.raw"
+        qemu.convert_to_raw(self.image, raw)
+        return raw.read_bytes().count(b"\x5a")
+
+    def test_after_the_commit_interval_nothing_is_lost(self):
+        self.assertEqual(self.bytes_kept(["--commit-interval", "200ms"], 1), 8 * MIB)
+
+    def test_the_defaults_keep_everything_that_is_older_than_a_second(self):
+        self.assertEqual(self.bytes_kept([], 2), 8 * MIB)
+
+    def test_after_so_many_bytes_a_commit_does_not_wait_for_the_interval(self):
+        kept = self.bytes_kept(["--commit-interval", "1h", "--commit-bytes", "2M"], 0.5)
+        self.assertGreaterEqual(kept, 6 * MIB)
+
+    def test_without_either_there_is_something_to_lose(self):
+        """the three tests above see a commit, not luck"""
+        self.assertEqual(self.bytes_kept(["--commit-interval", "1h"], 0.5), 0)
+
+    def test_a_disconnect_commits(self):
+        self.assertEqual(self.bytes_kept(["--commit-interval", "1h"], 0.5, disconnect=True), 8 * MIB)
+
+
 class KilledServer(HubCase):
     """`varve serve` with failed images kept, so that what a FLUSH promised can be looked at."""
 

@@ -11,11 +11,12 @@ import struct
 import subprocess
 import sys
 import time
+import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import nbd  # noqa: E402
-from support import loop_mount, qemu, run, scratch  # noqa: E402
+from support import image_server, loop_mount, qemu, run, scratch  # noqa: E402
 from support.case import MIB, HubCase  # noqa: E402
 
 FS_BYTES = 64 * MIB
@@ -246,6 +247,42 @@ class Cut(HubCase):
         self.assertIn("cut by another program", answer.text)
         self.wait_for_status(job["backup_id"], "failed")
         self.assert_nothing_left()
+
+
+class FullUnderAnImage(unittest.TestCase):
+    def test_varve_nbd_answers_enospc_keeps_what_was_flushed_and_needs_no_repair(self):
+        reason = loop_mount.why_not()
+        if reason:
+            self.skipTest(reason)
+        directory = self.enterContext(scratch.directory())
+        small = loop_mount.LoopMount(directory, FS_BYTES)
+        self.addCleanup(small.unmount)
+        image = small.path / "disk.qcow2"
+        self.assertEqual(image_server.create(image, 256 * MIB).returncode, 0)
+        server = image_server.ImageServer(image, socket_path=directory / "disk.sock").wait()
+        self.addCleanup(server.close)
+        handle = server.connect()
+        handle.pwrite(b"\x11" * 8 * MIB, 0)
+        handle.flush()
+        with self.assertRaises(nbd.Error) as refusal:
+            for number in range(1, 32):
+                handle.pwrite(os.urandom(8 * MIB), number * 8 * MIB)
+                handle.flush()
+        self.assertEqual(refusal.exception.errno, "ENOSPC")
+        with self.assertRaises(nbd.Error) as again:
+            handle.pwrite(b"small", 0)
+        self.assertEqual(again.exception.errno, "ENOSPC")  # the first cause, although this would fit
+        server.kill()
+        scratch.wait_until(lambda: "Failed to get" not in self.check(image).stderr, 10, "the locks are given back")
+        self.assertIn(self.check(image).returncode, (0, 3))
+        server = image_server.ImageServer(image, socket_path=directory / "disk.sock").wait()
+        self.addCleanup(server.close)
+        self.assertEqual(server.connect().pread(8 * MIB, 0), b"\x11" * 8 * MIB)
+        self.assertEqual(server.stop(), 0, server.log)
+        qemu.check(image)
+
+    def check(self, image):
+        return subprocess.run(["qemu-img", "check", image], capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":
