@@ -59,7 +59,7 @@ class Runner:
                           else self.servers.parent(workload.parent, workload.size))
                 make_overlay(image, parent, workload.size)
             tcp = workload.tcp or workload.disks > 1
-            running.append(self.servers.start(name, image, workload.size, tcp))
+            running.append(self.servers.start(name, image, workload.size, tcp, workload.options))
         os.sync()
         share = str(workload.bytes // workload.disks)
         loads = [self.load(server.arguments, workload.load, share, disk)

@@ -50,9 +50,9 @@ class Servers:
         self.directory = directory
         self.next_port = 21809
 
-    def start(self, name, image, size, tcp=False, single_ring=False):
+    def start(self, name, image, size, tcp=False, options=()):
         if name in QCOW2:
-            return self.start_qcow2(name, image, tcp, single_ring)
+            return self.start_qcow2(name, image, tcp, options)
         raw = image.with_suffix(".raw")
         raw.unlink(missing_ok=True)
         socket = self.socket_for(raw)
@@ -66,8 +66,8 @@ class Servers:
                                raw, socket)
         raise SystemExit(f"unknown server {name}: {', '.join(LABELS)}")
 
-    def start_qcow2(self, name, image, tcp, single_ring):
-        command = [self.varve, "nbd"] if name == "varve" else [
+    def start_qcow2(self, name, image, tcp, options):
+        command = [self.varve, "nbd", *options] if name == "varve" else [
             "qemu-nbd", "-f", "qcow2", "--shared", "10", "-t"]
         if name == "qemu-best":
             command += ["--cache", "none", "--aio", "io_uring"]

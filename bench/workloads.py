@@ -15,6 +15,7 @@ class Workload:
     layers: int = 1  # images below the overlay
     disks: int = 1
     tcp: bool = False
+    options: tuple = ()  # more options of varve
     servers: tuple = ("varve", "qemu-best", "qemu-hub")
     # varve's throughput at least this many times a server's; its CPU at most this part of qemu-best's
     goals: dict = field(default_factory=dict)
@@ -71,5 +72,10 @@ SCALES = {
         "1 layer": Workload("", INCREMENT, GIB, layers=1),
         "8 layers": Workload("", INCREMENT, GIB, layers=8),
         "64 layers": Workload("", INCREMENT, GIB, layers=64),
+    },
+    "commit interval": {
+        "only at the end": Workload("", INCREMENT, 4 * GIB,
+                                    options=("--commit-interval", "1h", "--commit-bytes", "8G")),
+        "1 s or 256 MiB": Workload("", INCREMENT, 4 * GIB),
     },
 }
