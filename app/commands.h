@@ -10,5 +10,6 @@ int run_serve(const ServeOptions& options);
 int run_check(const CheckOptions& options);
 int run_create(const CreateOptions& options);
 int run_nbd(const NbdOptions& options);
+int run_rebuild(const RebuildOptions& options);
 
 }  // namespace app

@@ -56,7 +56,9 @@ class Daemon {
     nbd::TlsAccess tls;
   };
   std::vector<Bound> bound_;
-  nbd::TlsAccess tls_access(nbd::TlsMode mode) const { return {mode, tls_, std::string(engine::kJobPrefix)}; }
+  nbd::TlsAccess tls_access(nbd::TlsMode mode) const {
+    return {mode, tls_, std::string(engine::kJobPrefix)};
+  }
 
   std::shared_ptr<const nbd::TlsServer> tls_;
   std::vector<nbd::TlsMode> nbd_tls_;  // of options_.nbd

@@ -140,6 +140,26 @@ void declare_check(CLI::App& command, CheckOptions& options) {
       "3 leaked clusters only, 4 errors in tables, refcounts or the chain. Changes nothing.");
 }
 
+void declare_rebuild(CLI::App& command, RebuildOptions& options) {
+  command
+      .add_option("--repository", options.repository,
+                  "the repository whose files are read (default: that of `varve serve`)")
+      ->type_name("DIR");
+  command
+      .add_option("--repository-id", options.repository_id,
+                  "its id in the catalogue (default 1); added when it is not known")
+      ->type_name("ID");
+  command
+      .add_option("--catalogue", options.catalogue,
+                  "the catalogue to fill, made when missing (default: that of `varve serve`)")
+      ->type_name("FILE");
+  command.footer(
+      "For a catalogue that is lost: images and their sidecars are the truth. A backup is taken\n"
+      "over when all its disks and parents are there; what the catalogue knows already stays.\n"
+      "Stop `varve serve` first. VMs need their credentials again afterwards.\n"
+      "Exit status: 0 all taken over, 1 failed, 2 wrong usage, 3 something was left out.");
+}
+
 /// Options that are read once the command line is whole.
 struct NbdTexts {
   std::string commit_interval, commit_bytes;
@@ -192,6 +212,10 @@ Command parse_command_line(int argc, const char* const* argv) {
   CLI::App& check = *app.add_subcommand("check", "check an image or a backup, and its parents");
   CheckOptions check_options;
   declare_check(check, check_options);
+  CLI::App& rebuild =
+      *app.add_subcommand("rebuild", "make a lost catalogue anew from a repository's files");
+  RebuildOptions rebuild_options;
+  declare_rebuild(rebuild, rebuild_options);
   CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image until SIGTERM");
   NbdOptions nbd_options;
   NbdTexts nbd_texts;
@@ -217,6 +241,7 @@ Command parse_command_line(int argc, const char* const* argv) {
     return create_options;
   }
   if (check.parsed()) return check_options;
+  if (rebuild.parsed()) return rebuild_options;
   if (nbd.parsed()) {
     if (!nbd_texts.commit_interval.empty()) {
       nbd_options.commit_interval = parse_duration(nbd_texts.commit_interval);

@@ -65,6 +65,13 @@ struct CheckOptions {
   bool json = false;
 };
 
+/// `varve rebuild`
+struct RebuildOptions {
+  std::string repository;  ///< "": that of `varve serve`
+  std::string repository_id = "1";
+  std::string catalogue;  ///< "": that of `varve serve`
+};
+
 /// `varve nbd`
 struct NbdOptions {
   std::string file;
@@ -86,7 +93,8 @@ struct PrintText {
   std::string text;
 };
 
-using Command = std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, PrintText>;
+using Command =
+    std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, RebuildOptions, PrintText>;
 
 /// Throws UsageError with a sentence.
 Command parse_command_line(int argc, const char* const* argv);

@@ -1,0 +1,90 @@
+#!/usr/bin/python3
+"""A lost catalogue comes back from the repository's files, and backups go on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import qemu, run  # noqa: E402
+from support.case import MIB, HubCase  # noqa: E402
+from support.daemon import binary  # noqa: E402
+
+
+class Rebuild(HubCase):
+    def setUp(self):
+        super().setUp()
+        self.register("vm", [MIB, MIB])
+        self.quick_backup("vm", ["u0/1", "u1/1"], writes=[(0, b"a" * 65536)])
+        self.quick_backup("vm", ["u0/2", "u1/2"], "incremental", [(65536, b"b" * 65536)])
+        self.before = [self.chain("vm", disk)["backups"] for disk in (0, 1)]
+
+    def rebuild(self, repository=None):
+        command = [binary(), "rebuild", "--repository", str(repository or self.hub.repository), "--catalogue",
+                   str(self.hub.catalogue)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    def lose_catalogue(self):
+        self.hub.stop()
+        for path in self.hub.catalogue.parent.glob(self.hub.catalogue.name + "*"):
+            path.unlink()
+
+    def test_a_lost_catalogue_comes_back_and_the_next_incremental_stands_on_it(self):
+        """contract 7.3"""
+        self.lose_catalogue()
+        done = self.rebuild()
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        self.assertIn("1 VMs, 2 backups, 4 images", done.stdout)
+        self.hub.restart()
+        for disk in (0, 1):
+            after = self.chain("vm", disk)["backups"]
+            for old, new in zip(self.before[disk], after, strict=True):
+                for member in ("id", "change_id", "parent_backup_id", "size_bytes"):
+                    self.assertEqual(old.get(member), new.get(member), member)
+        self.register_again()
+        self.quick_backup("vm", ["u0/3", "u1/3"], "incremental", [(131072, b"c" * 65536)])
+        for disk in (0, 1):
+            raw = self.dir / "raw"
+            qemu.convert_to_raw(self.disk_images(disk)[-1], raw)
+            self.assertEqual(raw.read_bytes()[:196608], b"a" * 65536 + b"b" * 65536 + b"c" * 65536)
+
+    def test_a_backup_that_is_not_whole_is_left_out_and_named(self):
+        images = self.disk_images(1)
+        self.lose_catalogue()
+        images[-1].unlink()
+        done = self.rebuild()
+        self.assertEqual(done.returncode, 3, done)
+        self.assertIn("1 backups, 2 images", done.stdout)
+        self.assertIn("left out:", done.stderr)
+        self.assertIn("is missing", done.stderr)
+
+    def test_it_refuses_beside_a_running_varve(self):
+        done = self.rebuild()
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("in use", done.stderr)
+
+    def test_what_the_catalogue_knows_already_stays(self):
+        self.hub.stop()
+        done = self.rebuild()
+        self.assertEqual(done.returncode, 0, done)
+        self.hub.restart()
+        self.assertEqual([self.chain("vm", disk)["backups"] for disk in (0, 1)], self.before)
+
+    def test_an_id_of_another_directory_is_refused(self):
+        self.hub.stop()
+        other = self.dir / "other"
+        other.mkdir()
+        done = self.rebuild(other)
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("choose another --repository-id", done.stderr)
+
+    def register_again(self):
+        answer = self.hub.register("vm", [MIB, MIB])
+        self.assertIn(answer.status, (200, 201), answer)
+
+    def disk_images(self, disk):
+        return sorted(self.hub.repository.glob(f"*/disk-{disk}/*.qcow2"))
+
+
+if __name__ == "__main__":
+    run.main()
