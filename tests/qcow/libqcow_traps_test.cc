@@ -67,18 +67,27 @@ TEST_F(LibqcowTraps, Lq4AShortLastClusterIsReadPastItsBuffer) {
 }
 
 TEST_F(LibqcowTraps, Lq5AnEncryptedImageIsReadAsGarbageWithSuccess) {
-  const std::string secret = " --object secret,id=s,data=varve ";
-  qemu_img("create" + secret +
-           "-f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 a.qcow2 1M");
-  const std::string disk =
-      "--image-opts driver=qcow2,encrypt.key-secret=s,file.filename=" + file("a.qcow2");
-  ASSERT_TRUE(
-      support::run_command("qemu-io" + secret + "-c 'write -P 7 0 64k' " + disk).ok());
-  const Reading reading = libqcow_read("a.qcow2", 65536, {{0, 65536}});
-  EXPECT_TRUE(reading.result.ok()) << reading.result.output;
-  const Bytes written(65536, std::byte{7});
-  EXPECT_GT(wrong_bytes(Bytes(reading.content.begin(), reading.content.begin() + 65536), written),
-            60000u);
+  const std::string secret = "secret,id=s,data=varve";
+  // AES, not LUKS: making a LUKS header measures the CPU's time, and fails on a busy machine.
+  qemu_img("create --object " + secret +
+           " -f qcow2 -o encrypt.format=aes,encrypt.key-secret=s a.qcow2 1M");
+  const std::vector<std::string> write = {
+      "qemu-io",
+      "--object",
+      secret,
+      "-c",
+      "write -P 7 0 64k",
+      "--image-opts",
+      "driver=qcow2,encrypt.key-secret=s,file.filename=" + file("a.qcow2")};
+  const support::CommandResult written_by_qemu = support::run_command(write);
+  ASSERT_TRUE(written_by_qemu.ok()) << written_by_qemu.output;
+  // Without the helper of the other tests, which asks varve first, and varve refuses (RF4).
+  const std::string out = file("libqcow.out");
+  const support::CommandResult reading = support::run_command(
+      {"sh", "-c",
+       "echo 0 65536 | exec " LIBQCOW_READER " 65536 '" + out + "' '" + file("a.qcow2") + "'"});
+  EXPECT_TRUE(reading.ok()) << reading.output;
+  EXPECT_GT(wrong_bytes(qcow_test::read_file(out), Bytes(65536, std::byte{7})), 60000u);
 }
 
 TEST_F(LibqcowTraps, Lq6RefusesUnknownCompatibleBits) {
