@@ -112,6 +112,14 @@ std::string SocketAddress::text() const {
   }
 }
 
+std::string SocketAddress::path() const {
+  if (storage.ss_family != AF_UNIX) return {};
+  sockaddr_un local;
+  std::memcpy(&local, &storage, sizeof local);
+  const size_t room = std::min<size_t>(length, sizeof local) - offsetof(sockaddr_un, sun_path);
+  return {local.sun_path, ::strnlen(local.sun_path, room)};
+}
+
 bool SocketAddress::is_loopback() const {
   sockaddr_in v4;
   sockaddr_in6 v6;

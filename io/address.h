@@ -33,6 +33,8 @@ struct SocketAddress {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   uint16_t port() const;
   std::string text() const;
+  /// Of a Unix socket; "" for others, and for one without a name in the file system.
+  std::string path() const;
   bool is_loopback() const;
 };
 

@@ -1,5 +1,6 @@
 #include "io/listener.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -53,12 +54,14 @@ void remove_stale_socket(const std::string& path, const SocketAddress& address) 
 
 }  // namespace
 
-Listener::Listener(Ring& ring, OwnedFd fd, std::string text, uint16_t port, std::string unix_path)
+Listener::Listener(Ring& ring, OwnedFd fd, std::string text, uint16_t port, std::string unix_path,
+                   Origin origin)
     : ring_(ring),
       fd_(std::move(fd)),
       text_(std::move(text)),
       port_(port),
-      unix_path_(std::move(unix_path)) {}
+      unix_path_(std::move(unix_path)),
+      origin_(origin) {}
 
 std::unique_ptr<Listener> Listener::tcp(Ring& ring, const HostPort& address) {
   const SocketAddress wanted = SocketAddress::tcp(address.host, address.port);
@@ -78,22 +81,28 @@ std::unique_ptr<Listener> Listener::unix_socket(Ring& ring, const std::string& p
 
 std::unique_ptr<Listener> Listener::adopt(Ring& ring, OwnedFd fd) {
   const SocketAddress bound = SocketAddress::local_of(fd.get());
-  return std::unique_ptr<Listener>(
-      new Listener(ring, std::move(fd), bound.text(), bound.port(), ""));
+  const std::string path = bound.path();
+  // A ring's accept waits only on a socket that blocks.
+  const int flags = ::fcntl(fd.get(), F_GETFL);
+  if (flags >= 0) ::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK);
+  return std::unique_ptr<Listener>(new Listener(ring, std::move(fd),
+                                                path.empty() ? bound.text() : path, bound.port(),
+                                                path, Origin::adopted));
 }
 
 Listener::~Listener() {
-  if (!unix_path_.empty()) ::unlink(unix_path_.c_str());
+  if (!unix_path_.empty() && origin_ == Origin::made) ::unlink(unix_path_.c_str());
 }
 
 Task<std::unique_ptr<Socket>> Listener::accept() {
   while (!closed_) {
     SocketAddress peer;
     peer.length = sizeof peer.storage;
-    const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
+    const auto accept = [&](io_uring_sqe* sqe) {
       io_uring_prep_accept(sqe, fd_.get(), reinterpret_cast<sockaddr*>(&peer.storage), &peer.length,
                            SOCK_CLOEXEC);
-    });
+    };
+    const int32_t result = co_await ring_.submit(accept, &accepting_);
     if (result >= 0) {
       OwnedFd connection(result);
       if (closed_) break;
@@ -110,8 +119,11 @@ Task<std::unique_ptr<Socket>> Listener::accept() {
 void Listener::close() noexcept {
   if (closed_) return;
   closed_ = true;
-  // Wakes the pending accept with EINVAL.
-  ::shutdown(fd_.get(), SHUT_RDWR);
+  if (origin_ == Origin::adopted) {
+    ring_.cancel(accepting_);  // a shutdown would end the socket for all who hold it
+  } else {
+    ::shutdown(fd_.get(), SHUT_RDWR);  // wakes the pending accept with EINVAL
+  }
 }
 
 }  // namespace io

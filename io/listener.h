@@ -21,7 +21,8 @@ class Listener {
   /// EADDRINUSE.
   static std::unique_ptr<Listener> unix_socket(Ring& ring, const std::string& path);
 
-  /// Takes over a socket that listens already (socket activation).
+  /// Takes over a socket that listens already (socket activation). Others may hold it too: close()
+  /// leaves it listening, and clients wait there for the next server.
   static std::unique_ptr<Listener> adopt(Ring& ring, OwnedFd fd);
 
   ~Listener();
@@ -37,15 +38,20 @@ class Listener {
   std::string address() const { return text_; }
   uint16_t port() const { return port_; }
   bool is_unix() const { return !unix_path_.empty(); }
+  int descriptor() const { return fd_.get(); }
 
  private:
-  Listener(Ring& ring, OwnedFd fd, std::string text, uint16_t port, std::string unix_path);
+  enum class Origin : uint8_t { made, adopted };
+  Listener(Ring& ring, OwnedFd fd, std::string text, uint16_t port, std::string unix_path,
+           Origin origin = Origin::made);
 
   Ring& ring_;
   OwnedFd fd_;
   std::string text_;
   uint16_t port_;
   std::string unix_path_;
+  const Origin origin_;
+  Ring::Handle accepting_;
   bool closed_ = false;
 };
 

@@ -22,6 +22,8 @@ class OwnedFd {
   }
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
+  /// Gives the descriptor away.
+  int release() { return std::exchange(fd_, -1); }
   explicit operator bool() const = delete;  // fd 0 is a real file
 
  private:

@@ -155,6 +155,13 @@ io_uring_sqe* Ring::next_sqe() {
   }
 }
 
+void Ring::cancel(const Handle& handle) {
+  if (handle.completion == nullptr) return;
+  io_uring_sqe* const sqe = next_sqe();
+  io_uring_prep_cancel(sqe, handle.completion, 0);
+  io_uring_sqe_set_data(sqe, nullptr);
+}
+
 void Ring::post(Job job) {
   bool was_empty = false;
   {

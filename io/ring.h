@@ -50,13 +50,20 @@ class Ring final : public Executor, public Clock {
 
   RingTier tier() const { return tier_; }
 
+  /// Names an operation while it is under way, for cancel().
+  class Handle {
+    friend class Ring;
+    void* completion = nullptr;
+  };
+
   /// `const int32_t result = co_await ring.submit([&](io_uring_sqe* sqe) { io_uring_prep_…; })`:
   /// the completion's result, a negative errno in failure. What `prepare` points the kernel to must
   /// live in the awaiting frame. Never issued outside io/.
   template <class Prepare>
-  auto submit(Prepare prepare) {
+  auto submit(Prepare prepare, Handle* handle = nullptr) {
     struct Operation : Completion {
-      Operation(Ring& ring, Prepare prepare) : ring(ring), prepare(std::move(prepare)) {}
+      Operation(Ring& ring, Prepare prepare, Handle* handle)
+          : ring(ring), prepare(std::move(prepare)), handle(handle) {}
       bool await_ready() const noexcept { return false; }
       void await_suspend(std::coroutine_handle<> awaiter) {
         waiter = awaiter;
@@ -64,13 +71,21 @@ class Ring final : public Executor, public Clock {
         prepare(sqe);
         io_uring_sqe_set_data(sqe, static_cast<Completion*>(this));
         ++ring.in_flight_;
+        if (handle) handle->completion = static_cast<Completion*>(this);
       }
-      int32_t await_resume() const noexcept { return result; }
+      int32_t await_resume() const noexcept {
+        if (handle) handle->completion = nullptr;
+        return result;
+      }
       Ring& ring;
       Prepare prepare;
+      Handle* handle;
     };
-    return Operation(*this, std::move(prepare));
+    return Operation(*this, std::move(prepare), handle);
   }
+
+  /// Makes the operation complete with -ECANCELED, unless it has completed already. Does not wait.
+  void cancel(const Handle& handle);
 
   /// Runs `blocking` on this ring's worker thread, for the few system calls that io_uring lacks
   /// (ftruncate, readdir, statvfs); its result or failure arrives here.

@@ -1,5 +1,7 @@
 #include "io/socket.h"
 
+#include <fcntl.h>
+
 #include <filesystem>
 
 #include "io/listener.h"
@@ -94,6 +96,32 @@ TEST_F(Sockets, ClosingAListenerEndsThePendingAccept) {
     co_await scope.join();
   };
   run(run_scoped(body));
+}
+
+TEST_F(Sockets, ClosingAnAdoptedListenerLeavesTheSocketListening) {  // L4
+  const std::string path = directory_ + "/socket";
+  const auto made = Listener::unix_socket(ring(), path);
+  for (int round = 0; round < 2; ++round) {
+    // As a service manager hands it over: the same socket, and not blocking.
+    const int passed = ::dup(made->descriptor());
+    ::fcntl(passed, F_SETFL, O_NONBLOCK);
+    const auto adopted = Listener::adopt(ring(), OwnedFd(passed));
+    EXPECT_EQ(adopted->address(), path);
+    const auto body = [&](TaskScope& scope) -> Task<void> {
+      co_await exchange(*adopted, connect_unix(ring(), path));
+      const auto wait = [&]() -> Task<void> { EXPECT_EQ(co_await adopted->accept(), nullptr); };
+      const auto waiting = wait;
+      scope.spawn(waiting());
+      co_await sleep(ring(), ring(), std::chrono::milliseconds(2));
+      adopted->close();
+      co_await scope.join();
+    };
+    run(run_scoped(body));
+  }
+  // A client that comes between two servers waits for the next one.
+  const auto early = run(connect_unix(ring(), path));
+  EXPECT_NE(run(made->accept()), nullptr);
+  EXPECT_TRUE(std::filesystem::exists(path));
 }
 
 TEST_F(Sockets, AbortWakesAPendingReceive) {
