@@ -174,6 +174,7 @@ class HttpServer::Impl {
   asio::awaitable<bool> send(Session& session, Response response, bool keep_alive, bool has_body,
                              bool unhurried);
   asio::awaitable<void> drain(Session& session);
+  void adopt(int fd);
   void begin_stop();
   void end_if_done();
 
@@ -183,7 +184,7 @@ class HttpServer::Impl {
   asio::executor_work_guard<asio::io_context::executor_type> at_work_ = make_work_guard(loop_);
   asio::steady_timer grace_{loop_};
   std::vector<tcp::acceptor> acceptors_;
-  std::optional<stream_protocol::acceptor> unix_acceptor_;
+  std::vector<stream_protocol::acceptor> unix_acceptors_;
   std::vector<std::string> addresses_;
   std::set<SessionPtr> sessions_;  // of the network thread, like all below
   bool stopping_ = false;
@@ -197,11 +198,29 @@ HttpServer::Impl::Impl(const Api& api, HttpServerOptions options)
     acceptors_.push_back(listen_on(loop_, address));
     addresses_.push_back(text_of(acceptors_.back().local_endpoint()));
   }
-  if (!options_.unix_socket.empty()) unix_acceptor_ = listen_on_path(loop_, options_.unix_socket);
+  for (const int fd : options_.adopted) adopt(fd);
+  if (!options_.unix_socket.empty()) {
+    unix_acceptors_.push_back(listen_on_path(loop_, options_.unix_socket));
+  }
   for (auto& acceptor : acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
-  if (unix_acceptor_) asio::co_spawn(loop_, accept(*unix_acceptor_), asio::detached);
+  for (auto& acceptor : unix_acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
   handlers_.emplace(options_.handler_threads_max);
   thread_ = std::thread([this] { loop_.run(); });
+}
+
+void HttpServer::Impl::adopt(int fd) {
+  sockaddr_storage bound{};
+  socklen_t size = sizeof bound;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) != 0) {
+    throw std::system_error(errno, std::generic_category(), "listen on an adopted socket");
+  }
+  if (bound.ss_family == AF_UNIX) {
+    unix_acceptors_.emplace_back(loop_, stream_protocol(), fd);
+    addresses_.push_back("unix:" + unix_acceptors_.back().local_endpoint().path());
+  } else {
+    acceptors_.emplace_back(loop_, bound.ss_family == AF_INET ? tcp::v4() : tcp::v6(), fd);
+    addresses_.push_back(text_of(acceptors_.back().local_endpoint()));
+  }
 }
 
 void HttpServer::Impl::stop() {
@@ -209,13 +228,13 @@ void HttpServer::Impl::stop() {
   asio::post(loop_, [this] { begin_stop(); });
   thread_.join();
   handlers_.reset();
-  if (unix_acceptor_) ::unlink(options_.unix_socket.c_str());
+  if (!options_.unix_socket.empty()) ::unlink(options_.unix_socket.c_str());
 }
 
 void HttpServer::Impl::begin_stop() {
   stopping_ = true;
   for (auto& acceptor : acceptors_) acceptor.close();
-  if (unix_acceptor_) unix_acceptor_->close();
+  for (auto& acceptor : unix_acceptors_) acceptor.close();
   for (const SessionPtr& session : sessions_) {
     if (session->idle) session->stream.close();
   }

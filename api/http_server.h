@@ -15,6 +15,8 @@ struct HttpServerOptions {
   /// "127.0.0.1:8082", "[::1]:0", "localhost:8082"; port 0 takes any free one.
   std::vector<std::string> addresses;
   std::string unix_socket;  ///< path; "" for none
+  /// Descriptors of sockets that listen already, TCP or Unix; the server closes them.
+  std::vector<int> adopted;
   size_t handler_threads_max = 64;
   size_t connections_max = 1024;
   uint64_t body_bytes_max = 1 << 20;

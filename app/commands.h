@@ -10,6 +10,8 @@ int run_serve(const ServeOptions& options);
 int run_check(const CheckOptions& options);
 int run_create(const CreateOptions& options);
 int run_nbd(const NbdOptions& options);
+/// `varve nbd --list`: what a server has, as qemu-nbd prints it.
+int list_exports(const NbdOptions& options);
 int run_rebuild(const RebuildOptions& options);
 
 }  // namespace app

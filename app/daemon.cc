@@ -35,13 +35,23 @@ engine::NodeUrl node_url(const engine::EngineOptions& options) {
 
 }  // namespace
 
-Daemon::Daemon(ServeOptions options) : options_(std::move(options)) {
+Daemon::Daemon(ServeOptions options, std::vector<ActivatedSocket> activated)
+    : options_(std::move(options)), activated_(std::move(activated)) {
   options_.engine.version = VARVE_VERSION;
   options_.engine.pid = ::getpid();
+  choose_places();
   choose_tls();
 }
 
 Daemon::~Daemon() = default;
+
+void Daemon::choose_places() {
+  for (const ActivatedSocket& socket : activated_) {
+    const bool api = socket.use == ActivatedSocket::Use::api;
+    if (api && !options_.http_is_given) options_.http.host.clear();
+    if (!api && !options_.nbd_is_given) options_.nbd.clear();
+  }
+}
 
 /// What each listener does about TLS, decided before anything is touched.
 void Daemon::choose_tls() {
@@ -52,9 +62,22 @@ void Daemon::choose_tls() {
   for (const NbdAddress& address : options_.nbd) {
     nbd_tls_.push_back(mode_of("--nbd " + io::to_text(address), is_local(address), address.tls));
   }
+  for (const ActivatedSocket& socket : activated_) {
+    std::optional<nbd::TlsMode> own;
+    if (socket.use == ActivatedSocket::Use::nbd_tls) own = nbd::TlsMode::require;
+    const bool is_local = socket.is_local || socket.use == ActivatedSocket::Use::api;
+    activated_tls_.push_back(mode_of(socket.name, is_local, own));
+  }
   socket_tls_ = mode_of("--nbd-socket " + options_.nbd_socket, true, std::nullopt);
   engine::EngineOptions& engine = options_.engine;
-  engine.main_tls = nbd_tls_.front();
+  if (!nbd_tls_.empty()) {
+    engine.main_tls = nbd_tls_.front();
+  } else {
+    const auto first = std::ranges::find_if(activated_, [](const ActivatedSocket& socket) {
+      return socket.use != ActivatedSocket::Use::api;
+    });
+    engine.main_tls = activated_tls_[static_cast<size_t>(first - activated_.begin())];
+  }
   engine.ports_tls = mode_of("--ports", is_local({engine.ports_host, 0}), options_.ports_tls);
   tls_ = load_tls(options_.tls);
   if (engine.export_access == nbd::ExportAccess::owner && !tls_) {
@@ -92,8 +115,17 @@ io::Task<void> Daemon::bind_nbd() {
       io::log(io::LogLevel::info, "nbd: {}; going on without it", failure.what());
     }
   }
-  options_.engine.nbd_port = bound_.empty() ? 0 : bound_.front().listener->port();
-  for (const Bound& bound : bound_) nbd_addresses_.push_back(bound.listener->address());
+  for (size_t index = 0; index < activated_.size(); ++index) {
+    ActivatedSocket& socket = activated_[index];
+    if (socket.use == ActivatedSocket::Use::api) continue;
+    bound_.push_back(
+        {io::Listener::adopt(nbd_ring(), std::move(socket.fd)), tls_access(activated_tls_[index])});
+  }
+  options_.engine.nbd_port = 0;
+  for (const Bound& bound : bound_) {
+    nbd_addresses_.push_back(bound.listener->address());
+    if (options_.engine.nbd_port == 0) options_.engine.nbd_port = bound.listener->port();
+  }
   if (!options_.nbd_socket.empty()) {
     bound_.push_back(
         {io::Listener::unix_socket(nbd_ring(), options_.nbd_socket), tls_access(socket_tls_)});
@@ -141,7 +173,10 @@ void Daemon::start_http() {
   };
   api_ = std::make_unique<api::Api>(*engine_, settings);
   api::HttpServerOptions http;
-  http.addresses = {io::to_text(options_.http)};
+  if (!options_.http.host.empty()) http.addresses = {io::to_text(options_.http)};
+  for (ActivatedSocket& socket : activated_) {
+    if (socket.use == ActivatedSocket::Use::api) http.adopted.push_back(socket.fd.release());
+  }
   http.unix_socket = options_.http_socket;
   http_ = std::make_unique<api::HttpServer>(*api_, http);
   for (const std::string& address : http_->addresses()) {

@@ -6,6 +6,7 @@
 
 #include "api/api.h"
 #include "api/http_server.h"
+#include "app/activation.h"
 #include "app/options.h"
 #include "engine/engine_impl.h"
 #include "engine/names.h"
@@ -24,7 +25,8 @@ namespace app {
 /// threw.
 class Daemon {
  public:
-  explicit Daemon(ServeOptions options);
+  /// `activated` sockets take the place of the default addresses (L4).
+  Daemon(ServeOptions options, std::vector<ActivatedSocket> activated);
   ~Daemon();
 
   /// Recovers, then listens, then writes the ready file. Throws with a sentence.
@@ -34,6 +36,7 @@ class Daemon {
   void stop();
 
  private:
+  void choose_places();
   void choose_tls();
   void make_rings();
   io::Task<void> bind_nbd();
@@ -46,6 +49,7 @@ class Daemon {
   io::Ring& nbd_ring() { return data_.front()->ring(); }
 
   ServeOptions options_;
+  std::vector<ActivatedSocket> activated_;  // until somebody takes them
   std::unique_ptr<io::RingThread> control_;
   std::vector<std::unique_ptr<io::RingThread>> data_;
   nbd::ExportTable exports_;
@@ -61,7 +65,8 @@ class Daemon {
   }
 
   std::shared_ptr<const nbd::TlsServer> tls_;
-  std::vector<nbd::TlsMode> nbd_tls_;  // of options_.nbd
+  std::vector<nbd::TlsMode> nbd_tls_;        // of options_.nbd
+  std::vector<nbd::TlsMode> activated_tls_;  // of activated_
   nbd::TlsMode socket_tls_ = nbd::TlsMode::off;
   std::vector<std::string> nbd_addresses_;
   std::unique_ptr<engine::NodeClient> node_;

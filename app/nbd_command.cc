@@ -1,7 +1,11 @@
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
+#include <optional>
 
+#include "app/activation.h"
+#include "app/background.h"
 #include "app/commands.h"
 #include "io/call_on.h"
 #include "io/file_limit.h"
@@ -29,30 +33,46 @@ nbd::MetaContexts contexts_of(const qcow::Chain* chain, size_t first_ancestor) {
   return nbd::change_contexts(ancestors);
 }
 
-/// One image, served in the foreground. All methods run on the ring.
+/// A socket that clients come to, and what it does about TLS.
+struct Place {
+  std::unique_ptr<io::Listener> listener;
+  nbd::TlsMode tls = nbd::TlsMode::off;
+};
+
+/// One image on its listeners. All methods run on the ring.
 class ImageServer {
  public:
-  ImageServer(io::RingThread& thread, const NbdOptions& options)
-      : ring_(thread.ring()), runtime_(thread.runtime()), options_(options) {}
+  ImageServer(io::RingThread& thread, const NbdOptions& options,
+              std::vector<ActivatedSocket> activated)
+      : ring_(thread.ring()),
+        runtime_(thread.runtime()),
+        options_(options),
+        activated_(std::move(activated)) {}
 
-  /// Returns the address that clients connect to.
-  io::Task<std::string> start() {
-    nbd::TlsAccess tls{.mode = tls_mode(), .server = load_tls(options_.tls)};
-    auto listener = listen();  // first: a taken address must not touch the image
-    const std::string address = listener->address();
+  io::Task<void> start() {
+    const std::shared_ptr<const nbd::TlsServer> tls = load_tls(options_.tls);
+    std::vector<Place> places = listen();  // first: a taken address must not touch the image
+    port_ = places.front().listener->port();
     co_await open();
     nbd::ExportSpec spec;
     spec.name = options_.export_name;
+    spec.description = options_.description;
     spec.kind = options_.read_only ? nbd::ExportKind::point : nbd::ExportKind::ingest;
     spec.read_only = options_.read_only;
+    spec.connections_max = options_.connections_max;
     spec.more_contexts = chain_ ? contexts_of(chain_.get(), 1) : contexts_of(image_->parents(), 0);
     exported_ = nbd::Export::make(spec, *device_, runtime_);
     exports_.add(exported_);
     nbd::ServerSettings settings;
     settings.allowed = options_.allowed;
     server_ = std::make_unique<nbd::Server>(ring_, exports_, settings);
-    server_->listen(std::move(listener), options_.export_name, std::move(tls));
-    co_return address;
+    for (Place& place : places) {
+      io::log(io::LogLevel::info, "nbd: serving {} as \"{}\" on {}{}", options_.file,
+              options_.export_name, place.listener->address(),
+              options_.read_only ? ", read-only" : "");
+      nbd::TlsAccess access{.mode = place.tls, .server = tls};
+      server_->listen(std::move(place.listener), options_.export_name, std::move(access));
+    }
   }
 
   /// Ends the connections in good order and leaves the image clean.
@@ -67,18 +87,35 @@ class ImageServer {
     chain_.reset();
   }
 
+  /// Of the first listener; 0 for a Unix socket. After start().
+  uint16_t port() const { return port_; }
+
  private:
-  std::unique_ptr<io::Listener> listen() {
-    if (!options_.socket.empty()) return io::Listener::unix_socket(ring_, options_.socket);
-    return io::Listener::tcp(ring_, {options_.bind, options_.port});
+  std::vector<Place> listen() {
+    std::vector<Place> places;
+    for (ActivatedSocket& socket : activated_) {
+      if (socket.use == ActivatedSocket::Use::api) {
+        throw UsageError(socket.name + " is for the HTTP API, which varve nbd has not");
+      }
+      std::optional<nbd::TlsMode> own;
+      if (socket.use == ActivatedSocket::Use::nbd_tls) own = nbd::TlsMode::require;
+      const nbd::TlsMode mode = tls_mode({socket.name, socket.is_local, own});
+      places.push_back({io::Listener::adopt(ring_, std::move(socket.fd)), mode});
+    }
+    if (!places.empty()) return places;
+    if (!options_.socket.empty()) {
+      const nbd::TlsMode mode = tls_mode({"--socket", true, std::nullopt});
+      places.push_back({io::Listener::unix_socket(ring_, options_.socket), mode});
+    } else {
+      const auto address = io::SocketAddress::tcp(options_.bind, options_.port);
+      const nbd::TlsMode mode =
+          tls_mode({"--bind " + options_.bind, address.is_loopback(), std::nullopt});
+      places.push_back({io::Listener::tcp(ring_, {options_.bind, options_.port}), mode});
+    }
+    return places;
   }
 
-  nbd::TlsMode tls_mode() const {
-    ListenerTls listener{"--socket", true, std::nullopt};
-    if (options_.socket.empty()) {
-      const auto address = io::SocketAddress::tcp(options_.bind, options_.port);
-      listener = {"--bind " + options_.bind, address.is_loopback(), std::nullopt};
-    }
+  nbd::TlsMode tls_mode(const ListenerTls& listener) const {
     return tls_mode_of(options_.tls, options_.allow_plain, listener);
   }
 
@@ -99,6 +136,8 @@ class ImageServer {
   io::Ring& ring_;
   io::Runtime runtime_;
   const NbdOptions& options_;
+  std::vector<ActivatedSocket> activated_;
+  uint16_t port_ = 0;
   std::unique_ptr<qcow::Image> image_;
   std::unique_ptr<qcow::Chain> chain_;
   io::BlockDevice* device_ = nullptr;
@@ -107,23 +146,84 @@ class ImageServer {
   std::unique_ptr<nbd::Server> server_;
 };
 
-}  // namespace
+std::string percent_encoded(std::string_view text) {
+  std::string encoded;
+  for (const char c : text) {
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                       std::string_view("-._~/").find(c) != std::string_view::npos;
+    encoded += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+  return encoded;
+}
 
-int run_nbd(const NbdOptions& options) {
-  io::configure_log(options.log.format, options.log.level);
+/// What the command of --run finds in its environment.
+std::vector<std::string> variables_for(const NbdOptions& options, uint16_t port) {
+  const bool local = !options.socket.empty();
+  const std::string name = percent_encoded(options.export_name);
+  const std::string scheme = options.tls.mode == nbd::TlsMode::require ? "nbds" : "nbd";
+  const std::string uri =
+      local ? fmt::format("{}+unix:///{}?socket={}", scheme, name, percent_encoded(options.socket))
+            : fmt::format("{}://{}/{}", scheme, io::to_text({options.bind, port}), name);
+  return {"uri=" + uri, "unixsocket=" + options.socket,
+          "port=" + (local ? std::string() : std::to_string(port)),
+          "exportname=" + options.export_name};
+}
+
+/// A process in the background has another directory.
+void make_paths_absolute(NbdOptions& options) {
+  for (std::string* const path : {&options.file, &options.socket, &options.pid_file}) {
+    if (!path->empty() && *path != "-") *path = std::filesystem::absolute(*path).string();
+  }
+}
+
+int serve(NbdOptions options, std::vector<ActivatedSocket> activated) {
+  make_paths_absolute(options);
+  std::optional<Background> background;
+  if (options.fork) background.emplace(Background::enter());
+  std::optional<PrivateDirectory> directory;
+  if (options.socket == "-") options.socket = directory.emplace().socket();
   io::block_termination_signals();
   io::raise_file_limit();
+  if (!options.run.empty()) prepare_run_command();
   io::RingThread thread("varve-nbd");
-  ImageServer server(thread, options);
-  const std::string address =
-      io::call_and_wait(thread.ring(), [&server] { return server.start(); });
-  io::log(io::LogLevel::info, "nbd: serving {} as \"{}\" on {}{}", options.file,
-          options.export_name, address, options.read_only ? ", read-only" : "");
-  io::wait_for_termination();
+  ImageServer server(thread, options, std::move(activated));
+  io::call_and_wait(thread.ring(), [&server] { return server.start(); });
+  std::optional<PidFile> pid_file;
+  int status = 0;
+  std::exception_ptr failure;
+  try {
+    if (!options.pid_file.empty()) pid_file.emplace(options.pid_file);
+    if (background) background->report_ready();
+    if (options.run.empty()) {
+      io::wait_for_termination();
+    } else {
+      status = run_command(options.run, variables_for(options, server.port()));
+    }
+  } catch (...) {
+    failure = std::current_exception();
+  }
   io::call_and_wait(thread.ring(), [&server] { return server.stop(); });
   thread.stop();
   io::log(io::LogLevel::info, "nbd: {} is closed and clean", options.file);
-  return 0;
+  if (failure) std::rethrow_exception(failure);
+  return status;
+}
+
+}  // namespace
+
+int run_nbd(const NbdOptions& given) {
+  io::configure_log(given.log.format, given.log.level);
+  if (given.list) return list_exports(given);
+  NbdOptions options = given;
+  std::vector<ActivatedSocket> activated = take_activated_sockets();
+  if (!activated.empty() && options.place_is_given) {
+    throw UsageError("sockets come from socket activation; leave --socket, --port and --bind out");
+  }
+  if (!activated.empty() && (options.fork || !options.run.empty())) {
+    throw UsageError("--fork and --run do not go with socket activation");
+  }
+  if (!options.run.empty() && !options.place_is_given) options.socket = "-";
+  return serve(std::move(options), std::move(activated));
 }
 
 }  // namespace app

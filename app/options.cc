@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "app/nbd_options.h"
 #include "app/settings.h"
 
 namespace app {
@@ -85,45 +86,6 @@ void declare_create(CLI::App& command, CreateOptions& options, std::string& size
       ->type_name("PARENT");
 }
 
-/// Puts the option's name before what is wrong with its value.
-template <class F>
-void named(const char* option, F apply) {
-  try {
-    apply();
-  } catch (const UsageError& error) {
-    throw UsageError(fmt::format("{}: {}", option, error.what()));
-  }
-}
-
-/// TLS and addresses, under the names that `varve serve` has for them too.
-void declare_access(CLI::App& command, NbdOptions& options) {
-  TlsOptions& tls = options.tls;
-  command
-      .add_option_function<std::string>(
-          "--tls",
-          [&tls](const std::string& mode) {
-            named("--tls", [&] { tls.mode = parse_tls_mode(mode); });
-          },
-          kTlsHelp)
-      ->type_name("MODE");
-  command.add_option("--tls-certificates", tls.certificates, kTlsCertificatesHelp)
-      ->type_name("DIR");
-  command.add_option("--tls-psk", tls.psk, kTlsPskHelp)->type_name("FILE");
-  command.add_flag("--tls-verify-peer", tls.verify_peer, kTlsVerifyPeerHelp);
-  command.add_option("--tls-allowed-name", tls.allowed_names, kTlsAllowedNameHelp)
-      ->type_name("NAME")
-      ->allow_extra_args(false);
-  command
-      .add_option_function<std::vector<std::string>>(
-          "--allow-address",
-          [&options](const std::vector<std::string>& ranges) {
-            named("--allow-address", [&] { options.allowed = parse_networks(ranges); });
-          },
-          kAllowAddressHelp)
-      ->type_name("CIDR")
-      ->allow_extra_args(false);
-}
-
 void declare_check(CLI::App& command, CheckOptions& options) {
   command
       .add_option("TARGET", options.target,
@@ -160,36 +122,6 @@ void declare_rebuild(CLI::App& command, RebuildOptions& options) {
       "Exit status: 0 all taken over, 1 failed, 2 wrong usage, 3 something was left out.");
 }
 
-/// Options that are read once the command line is whole.
-struct NbdTexts {
-  std::string commit_interval, commit_bytes;
-};
-
-void declare_nbd(CLI::App& command, NbdOptions& options, NbdTexts& texts) {
-  command.add_option("FILE", options.file, "QCOW2 image")->required();
-  auto* const socket = command.add_option("-k,--socket", options.socket, "serve on a Unix socket")
-                           ->type_name("PATH");
-  command.add_option("-p,--port", options.port, "TCP port (default 10809); 0 takes a free one")
-      ->type_name("N")
-      ->excludes(socket);
-  command.add_option("-b,--bind", options.bind, "TCP address (default 127.0.0.1)")
-      ->type_name("HOST")
-      ->excludes(socket);
-  command
-      .add_option("-x,--export-name", options.export_name, "name clients ask for (default \"\")")
-      ->type_name("NAME");
-  command.add_flag("-r,--read-only", options.read_only, "refuse every write");
-  command.add_flag("--allow-plain", options.allow_plain, "listen without TLS beyond loopback");
-  command
-      .add_option("--commit-interval", texts.commit_interval,
-                  "longest time between two commits (default 1s)")
-      ->type_name("TIME");
-  command
-      .add_option("--commit-bytes", texts.commit_bytes,
-                  "most data between two commits (default 256M)")
-      ->type_name("SIZE");
-}
-
 }  // namespace
 
 Command parse_command_line(int argc, const char* const* argv) {
@@ -216,11 +148,9 @@ Command parse_command_line(int argc, const char* const* argv) {
       *app.add_subcommand("rebuild", "make a lost catalogue anew from a repository's files");
   RebuildOptions rebuild_options;
   declare_rebuild(rebuild, rebuild_options);
-  CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image until SIGTERM");
+  CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image over NBD, as qemu-nbd does");
   NbdOptions nbd_options;
-  NbdTexts nbd_texts;
-  declare_nbd(nbd, nbd_options, nbd_texts);
-  declare_access(nbd, nbd_options);
+  declare_nbd(nbd, nbd_options);
 
   try {
     app.parse(argc, argv);
@@ -242,15 +172,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   }
   if (check.parsed()) return check_options;
   if (rebuild.parsed()) return rebuild_options;
-  if (nbd.parsed()) {
-    if (!nbd_texts.commit_interval.empty()) {
-      nbd_options.commit_interval = parse_duration(nbd_texts.commit_interval);
-    }
-    if (!nbd_texts.commit_bytes.empty()) {
-      nbd_options.commit_bytes = parse_commit_bytes(nbd_texts.commit_bytes);
-    }
-    return nbd_options;
-  }
+  if (nbd.parsed()) return checked(std::move(nbd_options));
   return PrintText{app.help()};
 }
 

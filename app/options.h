@@ -39,6 +39,7 @@ struct ServeOptions {
   std::string http_socket;
   std::vector<NbdAddress> nbd;  ///< empty: loopback, both families, port 10809
   std::string nbd_socket;
+  bool nbd_is_given = false, http_is_given = false;  ///< else sockets of activation replace them
   unsigned threads = 0;  ///< 0: one a core
   std::string ready_file;
   std::string api_token;  ///< "": no authentication
@@ -75,11 +76,18 @@ struct RebuildOptions {
 /// `varve nbd`
 struct NbdOptions {
   std::string file;
-  std::string socket;  ///< "": TCP
+  std::string socket;  ///< "": TCP; "-": in a private directory, which goes at the end
   std::string bind = "127.0.0.1";
   uint16_t port = 10809;
-  std::string export_name;  ///< "": the empty name, and any client finds it by default
+  bool place_is_given = false;  ///< socket, port or address
+  std::string export_name;      ///< "": the empty name, and any client finds it by default
+  std::string description;
+  uint32_t connections_max = 64;
   bool read_only = false;
+  std::string run;       ///< a shell command to serve while it runs; "": until a signal
+  std::string pid_file;  ///< "": none
+  bool fork = false;     ///< into the background once the server listens
+  bool list = false;     ///< list the exports of a server instead
   bool allow_plain = false;
   TlsOptions tls;
   io::Networks allowed;

@@ -8,9 +8,10 @@ namespace app {
 
 int run_serve(const ServeOptions& options) {
   io::configure_log(options.log.format, options.log.level);
+  std::vector<ActivatedSocket> activated = take_activated_sockets();
   io::block_termination_signals();
   io::raise_file_limit();
-  Daemon daemon(options);
+  Daemon daemon(options, std::move(activated));
   try {
     daemon.start();
   } catch (...) {

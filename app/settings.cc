@@ -102,7 +102,10 @@ std::vector<Setting> storage_settings() {
 std::vector<Setting> network_settings() {
   return {
       {"http", "HOST:PORT", "HTTP API (default 127.0.0.1:8082)",
-       [](ServeOptions& o, const Values& values) { o.http = address(values.back()); }},
+       [](ServeOptions& o, const Values& values) {
+         o.http = address(values.back());
+         o.http_is_given = true;
+       }},
       text_setting("http-socket", "PATH", "HTTP API on a Unix socket too",
                    [](ServeOptions& o) -> std::string& { return o.http_socket; }),
       {"nbd", "HOST:PORT",
@@ -111,6 +114,7 @@ std::vector<Setting> network_settings() {
        "behind it for a TLS mode of its own",
        [](ServeOptions& o, const Values& values) {
          o.nbd.clear();
+         o.nbd_is_given = true;
          for (const std::string& value : values) o.nbd.push_back(nbd_address(value));
        },
        true},

@@ -127,7 +127,8 @@ void Session::note_request() {
 /// Refuses a request that is no WRITE, or starts its answer.
 io::Task<void> Session::start(Request request, io::SteadyTime arrived) {
   InFlight in_flight = co_await wait_for_room(request);
-  Ticket ticket{request, std::move(in_flight), arrived, negotiated_.contexts};
+  Ticket ticket{request, std::move(in_flight), arrived};
+  if (request.command == Command::block_status) ticket.contexts = negotiated_.contexts;
   std::optional<Refusal> refusal;
   if (request.payload_bytes > 0) refusal = co_await receive_filter(ticket);
   if (!refusal) refusal = validate(ticket.request, export_, rules_);

@@ -126,6 +126,37 @@ TEST(CommandLine, NbdTakesTheOptionsOfQemuNbd) {
   EXPECT_THROW(parse<NbdOptions>({"nbd", "x.qcow2", "-k", "s", "-p", "1"}), UsageError);
 }
 
+TEST(CommandLine, NbdServesForAsLongAsItIsTold) {
+  const auto options = parse<NbdOptions>(
+      {"nbd", "x.qcow2", "-e", "3", "--run", "true", "-P", "/p", "-D", "a disk", "-t"});
+  EXPECT_EQ(options.connections_max, 3u);
+  EXPECT_EQ(options.run, "true");
+  EXPECT_EQ(options.pid_file, "/p");
+  EXPECT_EQ(options.description, "a disk");
+  EXPECT_FALSE(options.place_is_given);
+  EXPECT_EQ(parse<NbdOptions>({"nbd", "x.qcow2", "--shared=0"}).connections_max, 1024u);
+  EXPECT_TRUE(parse<NbdOptions>({"nbd", "x.qcow2", "--fork", "-k", "-"}).fork);
+  EXPECT_TRUE(parse<NbdOptions>({"nbd", "x.qcow2", "-p", "0"}).place_is_given);
+  EXPECT_TRUE(parse<NbdOptions>({"nbd", "-L", "-k", "/s"}).list);
+  EXPECT_EQ(refusal({"nbd"}), "varve nbd: FILE is required");
+  EXPECT_NE(refusal({"nbd", "x.qcow2", "-L"}), "");
+  EXPECT_NE(refusal({"nbd", "x.qcow2", "--run", "true", "--fork"}), "");
+  EXPECT_NE(refusal({"nbd", "x.qcow2", "-e", "1025"}), "");
+}
+
+TEST(CommandLine, NbdSaysWhatToDoInsteadOfWhatItHasNot) {
+  EXPECT_EQ(refusal({"nbd", "x.qcow2", "-s"}),
+            "varve nbd has no -s,--snapshot: make an overlay and serve that: varve create "
+            "OVERLAY.qcow2 --backing FILE");
+  for (const char* option : {"--snapshot", "-c/dev/nbd0", "--tls-creds=x", "--cache=none",
+                             "--discard=unmap", "-o5", "-Bb", "--vsock", "--single"}) {
+    EXPECT_NE(refusal({"nbd", "x.qcow2", option}).find("varve nbd has no"), std::string::npos)
+        << option;
+  }
+  EXPECT_EQ(parse<NbdOptions>({"nbd", "x.qcow2", "-f", "qcow2"}).file, "x.qcow2");
+  EXPECT_NE(refusal({"nbd", "x.raw", "-f", "raw"}).find("qemu-nbd or nbdkit"), std::string::npos);
+}
+
 TEST(CommandLine, HowMuchACrashMayCostIsAnOptionOfBothServers) {
   const auto options =
       parse<NbdOptions>({"nbd", "x.qcow2", "--commit-interval", "250ms", "--commit-bytes", "8M"});

@@ -783,6 +783,18 @@ class Changes(Conformance):
             self.assertEqual(self.since("base"), [(1, 0), (3, 1), (1, 0), (3, 1)])
 
 
+    def test_changes_since_each_ancestor_read_only(self):
+        """M3: a restore point, as varve nbd -r serves it"""
+        server = image_server.ImageServer(self.dir / "mid.qcow2", str(self.dir / "point.sock"), export=NAME, read_only=True)
+        self.addCleanup(server.close)
+        server.wait()
+        contexts = ("qemu:dirty-bitmap:since-base", "qemu:allocation-depth")
+        with Wire(str(self.dir / "point.sock")).transmission(NAME, contexts=contexts) as wire:
+            depth, changed = (wire.status(0, 5 * CLUSTER)[number] for number in (2, 3))
+        self.assertEqual([(length // CLUSTER, value) for length, value in changed], [(1, 0), (1, 1), (3, 0)])
+        self.assertEqual([(length // CLUSTER, value) for length, value in depth], [(1, 2), (1, 1), (2, 2), (1, 0)])
+
+
 class ReadOnly(Conformance):
     """A read-only export: section 3's middle column."""
 

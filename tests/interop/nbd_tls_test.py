@@ -147,16 +147,17 @@ class On(TlsCase):
 
     def test_everything_negotiated_in_the_clear_is_forgotten(self):
         """T5 Q15: CVE-2021-3716"""
-        wire = self.hello()
-        self.assertEqual(wire.ask(STRUCTURED_REPLY)[0], ACK)
-        self.assertEqual(len(wire.ask_all(SET_META, meta_data(NAME, ("base:allocation",)))), 2)
-        wire.start_tls(self.context())
-        self.assertEqual(wire.ask(SET_META, meta_data(NAME, ("base:allocation",)))[0], ERR_INVALID)
-        reported = wire.info(NAME, number=GO)[0]
-        self.assertEqual(int.from_bytes(reported[8:10], "big"), 0x096D)  # F1: without structured replies
-        (reply,) = wire.do(READ, 0, 512)
-        self.assertIsNone(reply.type)
-        self.assertEqual(wire.error(BLOCK_STATUS, 0, 512), EINVAL)
+        for option_ in (STRUCTURED_REPLY, EXTENDED_HEADERS):
+            wire = self.hello()
+            self.assertEqual(wire.ask(option_)[0], ACK)
+            self.assertEqual(len(wire.ask_all(SET_META, meta_data(NAME, ("base:allocation",)))), 2)
+            wire.start_tls(self.context())
+            self.assertEqual(wire.ask(SET_META, meta_data(NAME, ("base:allocation",)))[0], ERR_INVALID)
+            reported = wire.info(NAME, number=GO)[0]
+            self.assertEqual(int.from_bytes(reported[8:10], "big"), 0x096D)  # F1: without structured replies
+            (reply,) = wire.do(READ, 0, 512)
+            self.assertIsNone(reply.type)
+            self.assertEqual(wire.error(BLOCK_STATUS, 0, 512), EINVAL)
 
     def test_structured_replies_are_asked_for_again(self):
         """T5"""

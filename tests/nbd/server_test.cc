@@ -6,6 +6,7 @@
 
 #include "io/call_on.h"
 #include "io/ring_thread.h"
+#include "nbd/client.h"
 #include "tests/nbd/wire.h"
 #include "tests/support/memory_device.h"
 #include "tests/support/ring_fixture.h"
@@ -140,6 +141,41 @@ TEST_F(ServerTest, ConnectionMovesToTheRingOfItsExport) {
   EXPECT_EQ(far->counters().connections_now, 0u);
   join(far);
   table_.remove(*far);  // its thread goes before the server
+  all_.pop_back();
+}
+
+TEST_F(ServerTest, ClientsOnSeveralConnectionsReadWhatTheOthersWrote) {  // P10, multi-conn
+  constexpr size_t kBytes = 100'000;
+  io::RingThread thread("export");
+  const auto elsewhere = add("elsewhere", thread.runtime());
+  const uint16_t port = listen();
+  std::vector<std::unique_ptr<nbd::Client>> clients;
+  for (const bool extended : {false, true, false, true}) {
+    auto socket = run(io::connect_tcp(ring(), "127.0.0.1", port));
+    clients.push_back(run(nbd::Client::open(
+        runtime(), std::move(socket), {.export_name = "elsewhere", .extended_headers = extended})));
+  }
+  const auto content = [](size_t writer) {
+    return Bytes(kBytes, static_cast<std::byte>(writer + 1));
+  };
+  const auto write = [&](size_t writer) -> io::Task<void> {
+    const Bytes bytes = content(writer);
+    co_await clients[writer]->write_from(writer * kBytes, bytes);
+    co_await clients[writer]->flush();
+  };
+  io::TaskScope writers;
+  for (size_t writer = 0; writer < clients.size(); ++writer) writers.spawn(write(writer));
+  run(writers.join());
+  for (size_t reader = 0; reader < clients.size(); ++reader) {
+    const size_t writer = (reader + 1) % clients.size();
+    Bytes bytes(kBytes);
+    run(clients[reader]->read(writer * kBytes, bytes));
+    EXPECT_EQ(bytes, content(writer));
+  }
+  for (const auto& client : clients) run(client->close());
+  run(server().stop());
+  join(elsewhere);
+  table_.remove(*elsewhere);
   all_.pop_back();
 }
 

@@ -1,0 +1,132 @@
+#include "app/background.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "io/failure.h"
+
+extern char** environ;
+
+namespace app {
+namespace {
+
+int exit_status(int wait_status) {
+  return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+int wait_for(pid_t child) {
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return exit_status(status);
+}
+
+/// Those of a process that runs a command: its child's, and its own end.
+sigset_t awaited_signals() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, number);
+  return signals;
+}
+
+}  // namespace
+
+void prepare_run_command() {
+  const sigset_t signals = awaited_signals();
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
+
+Background Background::enter() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw io::failure("create", "pipe", errno);
+  io::OwnedFd heard(ends[0]), report(ends[1]);
+  const pid_t child = ::fork();
+  if (child < 0) throw io::failure("start", "process in the background", errno);
+  if (child == 0) {
+    ::setsid();
+    return Background(std::move(report));
+  }
+  report = io::OwnedFd();
+  char ready = 0;
+  const bool serves = ::read(heard.get(), &ready, 1) == 1;
+  // No destructors: everything here belongs to the child.
+  ::_exit(serves ? 0 : wait_for(child));
+}
+
+void Background::report_ready() {
+  if (::chdir("/") != 0) throw io::failure("change directory to", "/", errno);
+  const io::OwnedFd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (nothing.valid()) ::dup2(nothing.get(), stream);
+  }
+  const char ready = 1;
+  static_cast<void>(::write(report_.get(), &ready, 1));  // nobody waits: nobody needs to know
+  report_ = io::OwnedFd();
+}
+
+PidFile::PidFile(std::string path) : path_(std::move(path)) {
+  const std::string text = fmt::format("{}\n", ::getpid());
+  const io::OwnedFd fd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!fd.valid()) throw io::failure("write", path_, errno);
+  if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+    throw io::failure("write", path_, errno);
+  }
+}
+
+PidFile::~PidFile() { ::unlink(path_.c_str()); }
+
+PrivateDirectory::PrivateDirectory() {
+  const char* const parent = std::getenv("TMPDIR");
+  path_ = std::string(parent != nullptr && *parent == '/' ? parent : "/tmp") + "/varve-XXXXXX";
+  if (::mkdtemp(path_.data()) == nullptr) throw io::failure("create directory", path_, errno);
+}
+
+PrivateDirectory::~PrivateDirectory() {
+  ::unlink(socket().c_str());
+  ::rmdir(path_.c_str());
+}
+
+int run_command(const std::string& command, const std::vector<std::string>& variables) {
+  std::vector<char*> environment;
+  for (char** variable = environ; *variable != nullptr; ++variable)
+    environment.push_back(*variable);
+  for (const std::string& variable : variables) {
+    environment.push_back(const_cast<char*>(variable.c_str()));
+  }
+  environment.push_back(nullptr);
+  const char* const arguments[] = {"sh", "-c", command.c_str(), nullptr};
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  sigset_t none, defaults;
+  ::sigemptyset(&none);
+  ::sigemptyset(&defaults);
+  ::sigaddset(&defaults, SIGPIPE);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setsigdefault(&attributes, &defaults);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  pid_t child = 0;
+  const int error = ::posix_spawn(&child, "/bin/sh", nullptr, &attributes,
+                                  const_cast<char**>(arguments), environment.data());
+  ::posix_spawnattr_destroy(&attributes);
+  if (error != 0) throw io::failure("run", command, error);
+  // Only this thread reaps the child, so its number means the child until then.
+  const sigset_t awaited = awaited_signals();
+  for (;;) {
+    int number = 0;
+    if (::sigwait(&awaited, &number) != 0) continue;
+    int status = 0;
+    if (::waitpid(child, &status, WNOHANG) == child) return exit_status(status);
+    if (number != SIGCHLD) ::kill(child, SIGTERM);
+  }
+}
+
+}  // namespace app
