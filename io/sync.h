@@ -14,6 +14,15 @@
 /// release(), so a caller's invariants hold until its own next suspension.
 namespace io {
 
+/// `co_await NextTurn{executor}`: everybody else who is ready goes first. For loops over work that
+/// may never have to wait.
+struct NextTurn {
+  Executor& executor;
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> waiter) const { executor.resume_soon(waiter); }
+  void await_resume() const noexcept {}
+};
+
 /// A gate that is shut until set(), and open from then on until reset().
 class Event {
  public:

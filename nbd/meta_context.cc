@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "io/sync.h"
+
 namespace nbd {
 namespace {
 
@@ -122,10 +124,12 @@ std::vector<size_t> list_contexts(const MetaContexts& contexts,
 io::Task<std::vector<std::vector<StatusRun>>> block_status(io::BlockDevice& device,
                                                            std::vector<const MetaContext*> contexts,
                                                            uint64_t offset, uint64_t length,
-                                                           bool one, const io::Clock& clock,
+                                                           bool one, io::Runtime runtime,
                                                            StatusBounds bounds) {
-  constexpr size_t kExtentsAtOnce = 1024;  // asked of the device between two looks at the clock
-  const io::SteadyTime started = clock.now();
+  // Asked of the device between two looks at the clock.
+  constexpr size_t kExtentsAtOnce = 1024;
+  constexpr uint64_t kBytesAtOnce = uint64_t{16} << 30;
+  const io::SteadyTime started = runtime.clock.now();
   const size_t runs_max =
       one ? 1 : std::max<size_t>(1, bounds.runs_max / std::max<size_t>(1, contexts.size()));
   std::vector<std::vector<StatusRun>> answers(contexts.size());
@@ -133,7 +137,7 @@ io::Task<std::vector<std::vector<StatusRun>>> block_status(io::BlockDevice& devi
   const auto has_enough = [&](const auto& runs) { return runs.size() > runs_max; };
   for (const uint64_t end = offset + length; offset < end;) {
     const std::vector<io::Extent> extents =
-        co_await device.extents(offset, end - offset, kExtentsAtOnce);
+        co_await device.extents(offset, std::min(end - offset, kBytesAtOnce), kExtentsAtOnce);
     for (const io::Extent& extent : extents) {
       for (size_t index = 0; index < contexts.size(); ++index) {
         contexts[index]->describe(offset, extent, answers[index]);
@@ -142,7 +146,8 @@ io::Task<std::vector<std::vector<StatusRun>>> block_status(io::BlockDevice& devi
     }
     const bool enough =
         one ? std::ranges::all_of(answers, has_enough) : std::ranges::any_of(answers, has_enough);
-    if (enough || clock.now() - started >= bounds.work_max) break;
+    if (enough || runtime.clock.now() - started >= bounds.work_max) break;
+    co_await io::NextTurn{runtime.executor};
   }
   for (std::vector<StatusRun>& runs : answers) runs.resize(std::min(runs.size(), runs_max));
   co_return answers;

@@ -9,6 +9,7 @@
 
 #include "io/block_device.h"
 #include "io/clock.h"
+#include "io/runtime.h"
 #include "io/task.h"
 #include "nbd/protocol.h"
 
@@ -66,7 +67,7 @@ struct StatusBounds {
 io::Task<std::vector<std::vector<StatusRun>>> block_status(io::BlockDevice& device,
                                                            std::vector<const MetaContext*> contexts,
                                                            uint64_t offset, uint64_t length,
-                                                           bool one, const io::Clock& clock,
+                                                           bool one, io::Runtime runtime,
                                                            StatusBounds bounds);
 
 }  // namespace nbd

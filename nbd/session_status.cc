@@ -64,7 +64,7 @@ io::Task<void> Session::answer_block_status(Ticket& ticket) {
     contexts.push_back(export_.contexts()[selected.index].get());
   }
   auto asking = block_status(device(), std::move(contexts), request.offset, request.length, one,
-                             runtime_.clock, settings_.status_bounds);
+                             runtime_, settings_.status_bounds);
   const std::vector<std::vector<StatusRun>> answers = co_await std::move(asking);
   std::vector<Bytes> payloads;
   for (size_t index = 0; index < answers.size(); ++index) {

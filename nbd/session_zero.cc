@@ -17,6 +17,7 @@ io::Task<void> Session::change_in_steps(uint64_t offset, uint64_t end, Change ch
     const Export::WriteUnderWay under_way(export_);
     co_await change(offset, next - offset);
     offset = next;
+    if (offset < end) co_await io::NextTurn{runtime_.executor};
   }
 }
 

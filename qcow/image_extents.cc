@@ -36,7 +36,8 @@ io::Task<std::vector<io::Extent>> Image::extents(uint64_t offset, uint64_t lengt
       if (extents.size() > count_max) break;
       offset = std::min(cluster_end, table_end);
     }
-    uint64_t run_end = offset;  // of what is unallocated here
+    // What is unallocated here: at once all of a table that does not exist.
+    uint64_t run_end = table == nullptr && partials_->empty() ? table_end : offset;
     while (run_end < table_end && extents.size() <= count_max) {
       const uint64_t cluster = cluster_of(run_end);
       if (mapping_of(table, cluster).kind != MappingKind::unallocated ||

@@ -72,7 +72,7 @@ class Contexts : public Parts {
 
   /// What one context says of the whole of `device`.
   Runs status(support::MemoryDevice& device, const MetaContext& context, bool one = false) {
-    return run(block_status(device, {&context}, 0, device.size(), one, ring(), {})).at(0);
+    return run(block_status(device, {&context}, 0, device.size(), one, runtime(), {})).at(0);
   }
 };
 
@@ -114,16 +114,16 @@ TEST_F(Contexts, OneWalkAnswersForAllOfThem) {  // M8, M10
   MetaContexts contexts = change_contexts(ancestors);
   std::vector<const MetaContext*> all;
   for (const auto& context : contexts) all.push_back(context.get());
-  const auto answers = run(block_status(counted, all, 0, disk.size(), false, ring(), {}));
+  const auto answers = run(block_status(counted, all, 0, disk.size(), false, runtime(), {}));
   EXPECT_EQ(counted.calls(support::FaultyDevice::Verb::extents), 1u);
   ASSERT_EQ(answers.size(), 60u);
   for (const Runs& runs : answers) EXPECT_EQ(runs.size(), 64u);
   // The bound is that of the whole answer.
   const auto few =
-      run(block_status(counted, all, 0, disk.size(), false, ring(), {.runs_max = 120}));
+      run(block_status(counted, all, 0, disk.size(), false, runtime(), {.runs_max = 120}));
   for (const Runs& runs : few) EXPECT_EQ(runs.size(), 2u);
   const auto least =
-      run(block_status(counted, all, 0, disk.size(), false, ring(), {.runs_max = 1}));
+      run(block_status(counted, all, 0, disk.size(), false, runtime(), {.runs_max = 1}));
   for (const Runs& runs : least) EXPECT_EQ(runs.size(), 1u);
 }
 

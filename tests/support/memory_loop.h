@@ -15,6 +15,7 @@
 #include "io/clock.h"
 #include "io/executor.h"
 #include "io/stream.h"
+#include "io/sync.h"
 #include "io/task_scope.h"
 
 namespace support {
@@ -90,7 +91,7 @@ class ScriptedStream final : public io::Stream {
       : executor_(executor), script_(script), piece_bytes_(piece_bytes), sent_(sent) {}
 
   io::Task<size_t> receive(std::span<const iovec> into) override {
-    co_await NextTurn{executor_};
+    co_await io::NextTurn{executor_};
     if (aborted_) co_return 0;
     size_t left = std::min(piece_bytes_, script_.size()), count = 0;
     for (const iovec& room : into) {
@@ -103,7 +104,7 @@ class ScriptedStream final : public io::Stream {
     co_return count;
   }
   io::Task<void> send(std::span<const iovec> from) override {
-    co_await NextTurn{executor_};
+    co_await io::NextTurn{executor_};
     if (aborted_) throw std::system_error(EPIPE, std::generic_category(), "send to script");
     for (const iovec& piece : from) {
       const auto* const bytes = static_cast<const std::byte*>(piece.iov_base);
@@ -116,14 +117,6 @@ class ScriptedStream final : public io::Stream {
   std::string peer() const override { return "script"; }
 
  private:
-  /// Lets others go first, as a socket would.
-  struct NextTurn {
-    io::Executor& executor;
-    bool await_ready() const noexcept { return false; }
-    void await_suspend(std::coroutine_handle<> waiter) const { executor.resume_soon(waiter); }
-    void await_resume() const noexcept {}
-  };
-
   io::Executor& executor_;
   std::span<const std::byte> script_;
   size_t piece_bytes_;
