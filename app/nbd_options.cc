@@ -200,7 +200,7 @@ void declare_nbd(CLI::App& command, NbdOptions& options) {
   command.footer(
       "Serves until SIGTERM, and leaves the image clean. With sockets of systemd's socket\n"
       "activation it serves on these:\n"
-      "  nbdcopy disk.raw [ varve nbd disk.qcow2 ]\n"
+      "  nbdcopy -- disk.raw [ varve nbd disk.qcow2 ]\n"
       "  varve nbd disk.qcow2 --read-only --run 'nbdinfo --map \"$uri\"'");
 }
 

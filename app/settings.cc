@@ -22,6 +22,7 @@ io::HostPort address(const std::string& text) {
 /// "127.0.0.1:10809" or "192.0.2.1:10809,tls=require".
 NbdAddress nbd_address(const std::string& text) {
   constexpr std::string_view kTls = ",tls=";
+  if (text.starts_with("vsock:")) throw UsageError("vsock is not offered yet; write HOST:PORT");
   const size_t comma = std::min(text.find(kTls), text.size());
   NbdAddress listener{address(text.substr(0, comma))};
   if (comma < text.size()) listener.tls = parse_tls_mode(text.substr(comma + kTls.size()));
