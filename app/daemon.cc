@@ -68,8 +68,9 @@ void Daemon::choose_tls() {
     const bool is_local = socket.is_local || socket.use == ActivatedSocket::Use::api;
     activated_tls_.push_back(mode_of(socket.name, is_local, own));
   }
-  socket_tls_ = mode_of("--nbd-socket " + options_.nbd_socket, true, std::nullopt);
   engine::EngineOptions& engine = options_.engine;
+  engine.nbd_socket = options_.nbd_socket;
+  engine.socket_tls = mode_of("--nbd-socket " + options_.nbd_socket, true, std::nullopt);
   if (!nbd_tls_.empty()) {
     engine.main_tls = nbd_tls_.front();
   } else {
@@ -127,8 +128,8 @@ io::Task<void> Daemon::bind_nbd() {
     if (options_.engine.nbd_port == 0) options_.engine.nbd_port = bound.listener->port();
   }
   if (!options_.nbd_socket.empty()) {
-    bound_.push_back(
-        {io::Listener::unix_socket(nbd_ring(), options_.nbd_socket), tls_access(socket_tls_)});
+    bound_.push_back({io::Listener::unix_socket(nbd_ring(), options_.nbd_socket),
+                      tls_access(options_.engine.socket_tls)});
   }
   nbd::ServerSettings settings;
   settings.ports_tls = tls_access(options_.engine.ports_tls);

@@ -67,7 +67,6 @@ class Daemon {
   std::shared_ptr<const nbd::TlsServer> tls_;
   std::vector<nbd::TlsMode> nbd_tls_;        // of options_.nbd
   std::vector<nbd::TlsMode> activated_tls_;  // of activated_
-  nbd::TlsMode socket_tls_ = nbd::TlsMode::off;
   std::vector<std::string> nbd_addresses_;
   std::unique_ptr<engine::NodeClient> node_;
   std::unique_ptr<engine::EngineImpl> engine_;

@@ -55,9 +55,12 @@ struct EngineOptions {
   std::string advertised_host = "127.0.0.1";  ///< written into targets
   /// Of the main listener, as really bound: for TargetsMode::names and for URIs. 0: there is none.
   uint16_t nbd_port = 10809;
+  /// A Unix socket with every export by name; "": there is none.
+  std::string nbd_socket;
   uint32_t connections_per_export = 64;
-  /// Of the main listener and of the ports: for URIs, and for targets.
-  nbd::TlsMode main_tls = nbd::TlsMode::off, ports_tls = nbd::TlsMode::off;
+  /// Of the main listener, the ports and the Unix socket: for URIs, and for targets.
+  nbd::TlsMode main_tls = nbd::TlsMode::off, ports_tls = nbd::TlsMode::off,
+               socket_tls = nbd::TlsMode::off;
   nbd::ExportAccess export_access = nbd::ExportAccess::anybody;
 
   /// "" switches the node call off: an operator starts the writer by hand.

@@ -3,17 +3,31 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "engine/repositories.h"
 
 namespace engine {
 namespace {
 
+std::string_view scheme(nbd::TlsMode tls) { return tls == nbd::TlsMode::off ? "nbd" : "nbds"; }
+
 std::string uri(nbd::TlsMode tls, const std::string& host, uint16_t port, const std::string& name) {
   const bool is_ipv6 = host.find(':') != std::string::npos;
   // Export names of jobs need no percent-encoding (names.h).
-  return fmt::format("{}://{}{}{}:{}/{}", tls == nbd::TlsMode::off ? "nbd" : "nbds",
-                     is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "", port, name);
+  return fmt::format("{}://{}{}{}:{}/{}", scheme(tls), is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "",
+                     port, name);
+}
+
+std::string socket_uri(nbd::TlsMode tls, const std::string& socket, const std::string& name) {
+  constexpr std::string_view kPlain = "/-._~";
+  std::string path;
+  for (const char c : socket) {
+    const bool is_plain = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+                          kPlain.find(c) != std::string_view::npos;
+    path += is_plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+  return fmt::format("{}+unix:///{}?socket={}", scheme(tls), name, path);
 }
 
 ExportView view_of(const Core& core, const Job& job, const JobDisk& disk, const Ingest& ingest) {
@@ -34,6 +48,9 @@ ExportView view_of(const Core& core, const Job& job, const JobDisk& disk, const 
   if (core.options.nbd_port != 0) {
     view.uris.push_back(
         uri(core.options.main_tls, core.options.advertised_host, core.options.nbd_port, view.name));
+  }
+  if (!core.options.nbd_socket.empty()) {
+    view.uris.push_back(socket_uri(core.options.socket_tls, core.options.nbd_socket, view.name));
   }
   view.connections = static_cast<uint32_t>(traffic.connections_now);
   view.bytes_received = traffic.bytes_received;

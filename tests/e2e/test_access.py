@@ -3,7 +3,9 @@
 
 import re
 import ssl
+import subprocess
 import sys
+import unittest
 import urllib.parse
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import nbd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import run, scratch, tls_files  # noqa: E402
 from support.case import HubCase  # noqa: E402
+from support.daemon import binary  # noqa: E402
 from support.nbd_wire import *  # noqa: E402, F403  the wire's words are this file's vocabulary
 
 MIB = 1 << 20
@@ -204,6 +207,18 @@ class SharedKey(AccessCase):
             self.wait_for_status(job["backup_id"], "completed")
 
 
+class UnixSocket(AccessCase):
+    options = {"nbd_socket": "{files}/our socket", "tls": "on", "tls_psk": "{files}/keys.psk", "tls_certificates": "{files}/server"}
+
+    def test_its_address_is_in_the_api_and_is_understood(self):
+        """L10 L3"""
+        uri = self.uris(self.one)[-1]
+        self.assertTrue(uri.startswith(f"nbds+unix:///{self.name(self.one)}?socket={self.files}/our%20socket"), uri)
+        certificates = f"{uri}&tls-certificates={self.files}/server"
+        done = subprocess.run(["nbdinfo", "--size", certificates], capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(done.stdout.strip(), str(MIB), done.stderr)
+
+
 class PlainPorts(AccessCase):
     options = {"tls": "require", "tls_psk": "{files}/keys.psk", "ports_tls": "off"}
 
@@ -221,6 +236,27 @@ class OneListener(AccessCase):
     def test_a_listener_may_have_a_mode_of_its_own(self):
         self.assertEqual(self.hello().ask(LIST)[0], ERR_TLS_REQD)
         self.hello(self.port(self.one)).info(self.name(self.one), number=GO)
+
+
+class StartUp(unittest.TestCase):
+    def refusal(self, *options):
+        with scratch.directory() as directory:
+            state = ["--repository", directory / "r", "--catalogue", directory / "c.db", "--http", "127.0.0.1:0", "--ports", "none"]
+            words = [binary(), "serve", *map(str, state), *map(str, options)]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertEqual(list(directory.iterdir()), [], "nothing is touched")
+            return done.stderr
+
+    def test_what_would_put_plain_nbd_on_a_network(self):
+        """L1 T3 Q24"""
+        self.assertIn("--nbd 0.0.0.0:0: this is not a loopback address", self.refusal("--nbd", "0.0.0.0:0"))
+        self.assertIn("--nbd [::]:0", self.refusal("--nbd", "127.0.0.1:0", "--nbd", "[::]:0,tls=on"))
+
+    def test_tls_without_credentials(self):
+        """T3"""
+        self.assertIn("credentials", self.refusal("--nbd", "127.0.0.1:0", "--tls", "require"))
+        self.assertIn("--tls-psk", self.refusal("--nbd", "127.0.0.1:0", "--export-access", "owner"))
 
 
 class Elsewhere(AccessCase):

@@ -114,6 +114,31 @@ TEST(Names, A22EveryNameIsSafeAndGivesTheClientTheRightDisk) {
   }
 }
 
+TEST(Names, SecretsLeaveTheShapeOfExportNamesAsItIs) {
+  class Counting final : public io::Random {
+   public:
+    uint64_t next() override { return chance_(); }
+
+   private:
+    std::mt19937_64 chance_{1};
+  } numbers;
+  const std::regex shape("([A-Za-z0-9._-]+)-1759913694(-[0-9]+)?-([a-z2-7]{20})-disk([0-9]+)");
+  std::mt19937 random(9);
+  std::set<std::string> secrets;
+  for (int round = 0; round < 1000; ++round) {
+    const std::string safe = safe_name(random_name(random)), secret = name_secret(numbers);
+    secrets.insert(secret);
+    const uint32_t index = random() % 101;
+    const std::string name = export_name(safe, kSecond, 1 + random() % 99, index, secret);
+    std::smatch match;
+    ASSERT_LE(name.size(), 64u) << name;
+    ASSERT_TRUE(std::regex_match(name, match, shape)) << name;
+    ASSERT_TRUE(safe.starts_with(match[1].str())) << name;
+    ASSERT_EQ(match[4].str(), std::to_string(index)) << name;
+  }
+  EXPECT_EQ(secrets.size(), 1000u);
+}
+
 TEST(Names, DifferentNamesStayDifferent) {
   std::mt19937 random(7);
   std::set<std::string> names, safe;
