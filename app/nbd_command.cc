@@ -21,14 +21,32 @@
 namespace app {
 namespace {
 
+/// "monday" of "/srv/monday.qcow2".
+std::string name_of_file(const std::string& path) {
+  std::string name = std::filesystem::path(path).filename().string();
+  if (name.ends_with(".qcow2")) name.resize(name.size() - std::string_view(".qcow2").size());
+  return name;
+}
+
+/// LIST never shows an empty name (O3): an export without one has its file's, and the empty name
+/// opens it too.
+std::string name_of_export(const NbdOptions& options) {
+  if (!options.export_name.empty()) return options.export_name;
+  std::string name = name_of_file(options.file);
+  try {
+    nbd::check_string(name, "export name");
+  } catch (const nbd::ProtocolError&) {
+    name.clear();  // a file may be called what no export may
+  }
+  return name.empty() ? "disk" : name;
+}
+
 /// The images below the one that is served, by their file names, as metadata contexts.
 nbd::MetaContexts contexts_of(const qcow::Chain* chain, size_t first_ancestor) {
   std::vector<nbd::Ancestor> ancestors;
   for (size_t index = first_ancestor; chain && index < chain->layer_count(); ++index) {
     const qcow::Layer& layer = chain->layer(index);
-    std::string point = layer.name();
-    if (point.ends_with(".qcow2")) point.resize(point.size() - std::string_view(".qcow2").size());
-    ancestors.push_back({std::move(point), layer.header().virtual_size});
+    ancestors.push_back({name_of_file(layer.name()), layer.header().virtual_size});
   }
   return nbd::change_contexts(ancestors);
 }
@@ -55,7 +73,7 @@ class ImageServer {
     port_ = places.front().listener->port();
     co_await open();
     nbd::ExportSpec spec;
-    spec.name = options_.export_name;
+    spec.name = name_of_export(options_);
     spec.description = options_.description;
     spec.kind = options_.read_only ? nbd::ExportKind::point : nbd::ExportKind::ingest;
     spec.read_only = options_.read_only;
@@ -68,10 +86,10 @@ class ImageServer {
     server_ = std::make_unique<nbd::Server>(ring_, exports_, settings);
     for (Place& place : places) {
       io::log(io::LogLevel::info, "nbd: serving {} as \"{}\" on {}{}", options_.file,
-              options_.export_name, place.listener->address(),
+              exported_->name(), place.listener->address(),
               options_.read_only ? ", read-only" : "");
       nbd::TlsAccess access{.mode = place.tls, .server = tls};
-      server_->listen(std::move(place.listener), options_.export_name, std::move(access));
+      server_->listen(std::move(place.listener), exported_->name(), std::move(access));
     }
   }
 

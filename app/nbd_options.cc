@@ -46,7 +46,9 @@ void declare_place(CLI::App& command, NbdOptions& options) {
 
 void declare_export(CLI::App& command, NbdOptions& options) {
   command
-      .add_option("-x,--export-name", options.export_name, "name clients ask for (default \"\")")
+      .add_option("-x,--export-name", options.export_name,
+                  "name clients ask for (default: the file's); the empty name\n"
+                  "opens it as well")
       ->type_name("NAME")
       ->group("What");
   command.add_option("-D,--description", options.description, "text that LIST shows")

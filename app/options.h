@@ -40,7 +40,7 @@ struct ServeOptions {
   std::vector<NbdAddress> nbd;  ///< empty: loopback, both families, port 10809
   std::string nbd_socket;
   bool nbd_is_given = false, http_is_given = false;  ///< else sockets of activation replace them
-  unsigned threads = 0;  ///< 0: one a core
+  unsigned threads = 0;                              ///< 0: one a core
   std::string ready_file;
   std::string api_token;  ///< "": no authentication
   std::vector<std::string> cors_origins;
@@ -80,7 +80,7 @@ struct NbdOptions {
   std::string bind = "127.0.0.1";
   uint16_t port = 10809;
   bool place_is_given = false;  ///< socket, port or address
-  std::string export_name;      ///< "": the empty name, and any client finds it by default
+  std::string export_name;      ///< "": that of the file; the empty name opens it in any case
   std::string description;
   uint32_t connections_max = 64;
   bool read_only = false;

@@ -184,6 +184,15 @@ class List(Command):
         self.assertIn(" export: 'disk'\n  description: the first\n", ours)
         self.assertIn("  available meta contexts: 2\n   base:allocation\n   qemu:allocation-depth\n", ours)
 
+    def test_export_without_a_name_has_its_files(self):
+        """O3 O10: LIST shows no empty name, and the empty name opens it"""
+        self.start(self.image, "-k", self.path)
+        for name in ("", "disk"):
+            handle = self.connect(f"nbd+unix:///{name}?socket={self.path}")
+            self.assertEqual(handle.get_canonical_export_name() if name == "" else name, "disk")
+        listed = self.varve("-L", "-k", self.path).stdout
+        self.assertTrue(listed.startswith("exports available: 1\n export: 'disk'\n"), listed)
+
     def test_list_of_another_server(self):
         command = ["qemu-nbd", "-t", "-r", "-f", "qcow2", "-k", self.path, "-x", "theirs", str(self.image)]
         peer = subprocess.Popen(command)
