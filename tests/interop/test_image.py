@@ -36,7 +36,7 @@ class ImageCase(unittest.TestCase):
 class VarvesOwnImage(writers.Writers, ImageCase):
     """Every client writes through `varve nbd` over a Unix socket."""
 
-    export_name = ""
+    export_name = "own"  # the file's, by default
 
     def make(self, size):
         return self.created("own.qcow2", size)
@@ -53,6 +53,8 @@ class VarvesOwnImage(writers.Writers, ImageCase):
 
 class QemusImage(VarvesOwnImage):
     """The same with an image that qemu-img has made."""
+
+    export_name = "qemu"
 
     def make(self, size):
         image = self.dir / "qemu.qcow2"
