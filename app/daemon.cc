@@ -110,7 +110,8 @@ io::Task<void> Daemon::bind_nbd() {
   for (size_t index = 0; index < options_.nbd.size(); ++index) {
     const io::HostPort& address = options_.nbd[index];
     try {
-      bound_.push_back({io::Listener::tcp(nbd_ring(), address), tls_access(nbd_tls_[index])});
+      auto listener = io::Listener::tcp(nbd_ring(), address, io::Listener::kStartPatience);
+      bound_.push_back({std::move(listener), tls_access(nbd_tls_[index])});
     } catch (const std::system_error& failure) {
       if (bound_.empty() || !is_dispensable(address, failure)) throw;
       io::log(io::LogLevel::info, "nbd: {}; going on without it", failure.what());
@@ -128,8 +129,9 @@ io::Task<void> Daemon::bind_nbd() {
     if (options_.engine.nbd_port == 0) options_.engine.nbd_port = bound.listener->port();
   }
   if (!options_.nbd_socket.empty()) {
-    bound_.push_back({io::Listener::unix_socket(nbd_ring(), options_.nbd_socket),
-                      tls_access(options_.engine.socket_tls)});
+    auto listener =
+        io::Listener::unix_socket(nbd_ring(), options_.nbd_socket, io::Listener::kStartPatience);
+    bound_.push_back({std::move(listener), tls_access(options_.engine.socket_tls)});
   }
   nbd::ServerSettings settings;
   settings.ports_tls = tls_access(options_.engine.ports_tls);

@@ -121,14 +121,15 @@ class ImageServer {
       places.push_back({io::Listener::adopt(ring_, std::move(socket.fd)), mode});
     }
     if (!places.empty()) return places;
+    constexpr io::Duration kPatience = io::Listener::kStartPatience;
     if (!options_.socket.empty()) {
       const nbd::TlsMode mode = tls_mode({"--socket", true, std::nullopt});
-      places.push_back({io::Listener::unix_socket(ring_, options_.socket), mode});
+      places.push_back({io::Listener::unix_socket(ring_, options_.socket, kPatience), mode});
     } else {
       const auto address = io::SocketAddress::tcp(options_.bind, options_.port);
       const nbd::TlsMode mode =
           tls_mode({"--bind " + options_.bind, address.is_loopback(), std::nullopt});
-      places.push_back({io::Listener::tcp(ring_, {options_.bind, options_.port}), mode});
+      places.push_back({io::Listener::tcp(ring_, {options_.bind, options_.port}, kPatience), mode});
     }
     return places;
   }

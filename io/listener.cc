@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <chrono>
+#include <system_error>
+#include <thread>
 
 #include "io/failure.h"
 
@@ -52,6 +55,21 @@ void remove_stale_socket(const std::string& path, const SocketAddress& address) 
   }
 }
 
+template <class Listen>
+OwnedFd while_taken(Duration patience, Listen listen) {
+  constexpr std::chrono::milliseconds kPause{20};
+  const auto end = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    try {
+      return listen();
+    } catch (const std::system_error& failure) {
+      const bool taken = failure.code().value() == EADDRINUSE;
+      if (!taken || std::chrono::steady_clock::now() >= end) throw;
+    }
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
 }  // namespace
 
 Listener::Listener(Ring& ring, OwnedFd fd, std::string text, uint16_t port, std::string unix_path,
@@ -63,18 +81,21 @@ Listener::Listener(Ring& ring, OwnedFd fd, std::string text, uint16_t port, std:
       unix_path_(std::move(unix_path)),
       origin_(origin) {}
 
-std::unique_ptr<Listener> Listener::tcp(Ring& ring, const HostPort& address) {
+std::unique_ptr<Listener> Listener::tcp(Ring& ring, const HostPort& address, Duration patience) {
   const SocketAddress wanted = SocketAddress::tcp(address.host, address.port);
-  OwnedFd fd = listening_socket(wanted, to_text(address));
+  OwnedFd fd = while_taken(patience, [&] { return listening_socket(wanted, to_text(address)); });
   const SocketAddress bound = SocketAddress::local_of(fd.get());
   return std::unique_ptr<Listener>(
       new Listener(ring, std::move(fd), bound.text(), bound.port(), ""));
 }
 
-std::unique_ptr<Listener> Listener::unix_socket(Ring& ring, const std::string& path) {
+std::unique_ptr<Listener> Listener::unix_socket(Ring& ring, const std::string& path,
+                                                Duration patience) {
   const SocketAddress address = SocketAddress::unix_path(path);
-  remove_stale_socket(path, address);
-  OwnedFd fd = listening_socket(address, path);
+  OwnedFd fd = while_taken(patience, [&] {
+    remove_stale_socket(path, address);
+    return listening_socket(address, path);
+  });
   if (::chmod(path.c_str(), 0660) != 0) throw failure("set mode of", path, errno);
   return std::unique_ptr<Listener>(new Listener(ring, std::move(fd), path, 0, path));
 }

@@ -14,12 +14,18 @@ namespace io {
 /// close() it, and await the accept() under way, before it goes.
 class Listener {
  public:
+  /// A process that was killed holds its sockets until the kernel has ended its ring, which comes
+  /// some time after the process itself is gone: so a program that starts tries an address that is
+  /// taken for this long, and blocks meanwhile.
+  static constexpr Duration kStartPatience = std::chrono::seconds(2);
+
   /// Throws std::system_error (EADDRINUSE, …) naming the address. Port 0 takes any free one.
-  static std::unique_ptr<Listener> tcp(Ring& ring, const HostPort& address);
+  static std::unique_ptr<Listener> tcp(Ring& ring, const HostPort& address, Duration patience = {});
 
   /// Mode 0660. A socket file that nobody listens on any more is replaced; a live one throws
   /// EADDRINUSE.
-  static std::unique_ptr<Listener> unix_socket(Ring& ring, const std::string& path);
+  static std::unique_ptr<Listener> unix_socket(Ring& ring, const std::string& path,
+                                               Duration patience = {});
 
   /// Takes over a socket that listens already (socket activation). Others may hold it too: close()
   /// leaves it listening, and clients wait there for the next server.

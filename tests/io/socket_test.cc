@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "io/listener.h"
 #include "tests/support/ring_fixture.h"
@@ -61,6 +62,21 @@ TEST_F(Sockets, CarryBytesOverUnixSocketsOfMode0660) {
     run(exchange(*listener, connect_unix(ring(), path)));
   }
   EXPECT_FALSE(std::filesystem::exists(path)) << "the socket file goes with its listener";
+}
+
+TEST_F(Sockets, AnAddressThatIsGivenUpWithinTheStartsPatienceIsTaken) {
+  const std::string path = directory_ + "/socket";
+  auto old_unix = Listener::unix_socket(ring(), path);
+  auto old_tcp = Listener::tcp(ring(), {"127.0.0.1", 0});
+  const uint16_t port = old_tcp->port();
+  std::thread dying([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    old_unix.reset();
+    old_tcp.reset();
+  });
+  EXPECT_EQ(Listener::unix_socket(ring(), path, Listener::kStartPatience)->address(), path);
+  EXPECT_EQ(Listener::tcp(ring(), {"127.0.0.1", port}, Listener::kStartPatience)->port(), port);
+  dying.join();
 }
 
 TEST_F(Sockets, AStaleSocketFileIsReplacedAndALiveOneIsNot) {
