@@ -159,6 +159,15 @@ class On(TlsCase):
             self.assertIsNone(reply.type)
             self.assertEqual(wire.error(BLOCK_STATUS, 0, 512), EINVAL)
 
+    def test_extended_headers_in_the_clear_are_forgotten(self):
+        """T5 X-7: else STRUCTURED_REPLY would be refused, and requests be read with other headers"""
+        wire = self.hello()
+        self.assertEqual(wire.ask(EXTENDED_HEADERS)[0], ACK)
+        wire.start_tls(self.context())
+        self.assertEqual(wire.ask(STRUCTURED_REPLY)[0], ACK)
+        wire.info(NAME, number=GO)
+        self.assertEqual(wire.error(FLUSH), 0)
+
     def test_structured_replies_are_asked_for_again(self):
         """T5"""
         wire = self.hello()
