@@ -89,6 +89,7 @@ class TlsCase(unittest.TestCase):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.authority.certificate)
         context.minimum_version, context.maximum_version = oldest, newest
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # T12: an end without close-notify is one
         if certificate:
             context.load_cert_chain(certificate / "client-cert.pem", certificate / "client-key.pem")
         return context
