@@ -71,7 +71,8 @@ class Client final : public io::BlockDevice {
  private:
   /// A request that waits for its answer, in the frame of whoever made it.
   struct Pending {
-    Pending(io::Executor& executor, Request request) : request(request), done(executor) {}
+    Pending(io::Executor& executor, Request request)
+        : request(request), done(executor), payload_returned(executor) {}
     Request request;
     std::span<std::byte> into{};  // of a READ
     uint64_t answered = 0;        // bytes of it that have arrived
@@ -79,6 +80,7 @@ class Client final : public io::BlockDevice {
     std::string error_text;
     std::vector<StatusPayload> status;
     io::Event done;
+    io::Event payload_returned;  // a server may answer before it has read all of the request
   };
 
   Client(io::Runtime runtime, std::unique_ptr<io::Stream> stream);

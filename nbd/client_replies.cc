@@ -36,12 +36,13 @@ io::Task<void> Client::perform(Pending& pending, std::span<const std::byte> payl
   const bool reads = request.command == Command::read;
   Message message =
       rules_.extended_headers ? Message(request.encode_extended()) : Message(request.encode());
-  message.with_borrowed(payload);
+  message.with_borrowed(Loan(payload, pending.payload_returned));
   pending_.emplace(request.cookie, &pending);
   asked_.wake();
   reads_pending_ += reads;
   requests_.push(std::move(message));
   co_await pending.done.wait();
+  co_await pending.payload_returned.wait();
   reads_pending_ -= reads;
   if (pending_.erase(request.cookie) > 0) std::rethrow_exception(failure_);  // unanswered
   if (pending.error != WireError::none) throw failed(request, pending.error, pending.error_text);

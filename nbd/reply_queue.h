@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "io/buffer.h"
@@ -39,6 +40,29 @@ class InFlight {
   uint64_t bytes_ = 0;
 };
 
+/// Bytes that somebody lends to a message; the event says that it does not need them any more.
+class Loan {
+ public:
+  Loan() = default;
+  Loan(std::span<const std::byte> bytes, io::Event& returned)
+      : bytes_(bytes), returned_(&returned) {}
+  Loan(Loan&& other) noexcept
+      : bytes_(other.bytes_), returned_(std::exchange(other.returned_, nullptr)) {}
+  Loan& operator=(Loan&& other) noexcept {
+    std::swap(bytes_, other.bytes_);
+    std::swap(returned_, other.returned_);
+    return *this;
+  }
+  ~Loan() {
+    if (returned_) returned_->set();
+  }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+  io::Event* returned_ = nullptr;
+};
+
 /// A unit on the wire: a simple reply with its data, or one structured chunk. Nothing else is sent
 /// between its bytes (P10).
 class Message {
@@ -64,9 +88,8 @@ class Message {
     data_ = std::move(data);
     return *this;
   }
-  /// Bytes that stay where they are until the message has been sent.
-  Message& with_borrowed(std::span<const std::byte> bytes) {
-    borrowed_ = bytes;
+  Message& with_borrowed(Loan loan) {
+    borrowed_ = std::move(loan);
     return *this;
   }
   /// Held until the message has been sent.
@@ -84,7 +107,7 @@ class Message {
   size_t head_bytes_ = 0;
   Bytes body_;
   std::vector<io::Buffer> data_;
-  std::span<const std::byte> borrowed_;
+  Loan borrowed_;
   std::vector<InFlight> in_flight_;  // none or one
 };
 

@@ -368,6 +368,28 @@ TEST_F(LyingServer, IsCaughtInEveryLie) {
   EXPECT_THROW(talk(wire::join(handshake(true), elsewhere)), ProtocolError);
 }
 
+TEST_F(LyingServer, ThatAnswersBeforeItHasReadKeepsTheBytesLent) {
+  auto [server, client_end] = wire::socket_pair(ring());
+  const Bytes script = wire::join(handshake(true), chunk(true, true, ChunkType::none, 1, {}, 0));
+  const iovec piece = io::as_iovec(script);
+  run(server->send({&piece, 1}));
+  const auto client = run(Client::open(runtime(), std::move(client_end), {}));
+  const Bytes bytes(8 << 20, std::byte{7});
+  bool done = false;
+  const auto write = [&]() -> io::Task<void> {
+    co_await client->write_from(0, bytes);
+    done = true;
+  };
+  io::TaskScope writing;
+  writing.spawn(write());
+  run(io::sleep(ring(), ring(), std::chrono::milliseconds(20)));
+  EXPECT_FALSE(done) << "the kernel still reads the bytes";
+  server->abort();
+  run(writing.join());
+  EXPECT_TRUE(done);
+  run(client->close());
+}
+
 TEST(Replies, ThatAreCutShortOrTooLongAreRefused) {
   const auto refuse_all_but = [](const Bytes& whole, auto decode) {
     for (size_t length = 0; length <= whole.size() + 1; ++length) {
