@@ -17,12 +17,10 @@ struct TaskScope::Detached {
 
 TaskScope::~TaskScope() { assert(running_ == 0 && "join() a scope before it goes"); }
 
-void TaskScope::spawn(Task<void> task) {
-  ++running_;
-  run(std::move(task));
-}
+void TaskScope::spawn(Task<void> task) { run(std::move(task)); }
 
 TaskScope::Detached TaskScope::run(Task<void> task) {
+  ++running_;  // here, because a frame that cannot be had never ends
   {
     // The task's frame goes before the joiner is resumed: it may refer to what the joiner destroys.
     Task<void> owned = std::move(task);
