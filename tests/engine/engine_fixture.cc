@@ -33,9 +33,11 @@ Hub::Hub(std::string where, std::function<void(EngineOptions&)> adjust)
     server_ = std::make_unique<nbd::Server>(data_->ring(), exports);
     co_return;
   });
+  const io::Runtime data = data_->runtime();
+  data_files_ = std::make_unique<support::FaultyFileSystem>(data.files, faults);
   impl = std::make_unique<EngineImpl>(
       EngineParts{.home = control_->runtime(),
-                  .data = {data_->runtime()},
+                  .data = {{data.executor, data.clock, *data_files_, data.buffers, data.random}},
                   .server_thread = data_->ring(),
                   .server = *server_,
                   .exports = exports,

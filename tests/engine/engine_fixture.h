@@ -18,6 +18,7 @@
 #include "io/call_on.h"
 #include "io/ring_thread.h"
 #include "tests/support/command.h"
+#include "tests/support/faulty_file_system.h"
 
 namespace engine_test {
 
@@ -62,10 +63,13 @@ class Hub {
   /// Told of every step, on the control thread.
   std::function<void(std::string_view)> reached = [](std::string_view) {};
   nbd::ExportTable exports;
+  /// Asked before each call on an image's file; set them on the data thread (on_data).
+  support::FileFaults faults;
   std::unique_ptr<EngineImpl> impl;
 
  private:
   std::unique_ptr<io::RingThread> control_, data_;
+  std::unique_ptr<support::FaultyFileSystem> data_files_;
   std::unique_ptr<nbd::Server> server_;
 };
 

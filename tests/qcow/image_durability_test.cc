@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "io/task_scope.h"
 #include "qcow/check.h"
@@ -83,6 +84,42 @@ TEST_F(ImageFailures, OfAllocatingAheadIsNone) {
   write(0, Bytes(8 << 20, std::byte{1}));
   close();
   expect_valid("a.qcow2");
+}
+
+TEST_F(ImageFailures, AreToldAtOnceThoughNobodyAsks) {
+  create("a.qcow2", {.size = 8 << 20});
+  ImageOptions options;
+  options.commit_interval = std::chrono::milliseconds(5);
+  std::vector<int> told;
+  options.on_failure = [&](const std::exception_ptr& cause) {
+    told.push_back(error_of([&] { std::rethrow_exception(cause); }));
+  };
+  open("a.qcow2", options);
+  write(0, Bytes(kCluster, std::byte{1}));
+  fail_from_now("write", EROFS);
+  for (int i = 0; i < 200 && told.empty(); ++i) {
+    run(io::sleep(ring(), runtime().clock, std::chrono::milliseconds(5)));
+  }
+  expect_final(EROFS);
+  EXPECT_EQ(told, std::vector<int>{EROFS});
+}
+
+TEST_F(ImageFailures, OfAFileThatAnotherProgramCutsAreFoundByTheNextCommit) {
+  create("a.qcow2", {.size = 8 << 20});
+  ImageOptions options;
+  options.commit_interval = std::chrono::hours(1);
+  open("a.qcow2", options);
+  write(0, Bytes(4 << 20, std::byte{1}));
+  flush();
+  std::filesystem::resize_file(file("a.qcow2"), 1 << 20);
+  write(6 << 20, Bytes(kCluster, std::byte{2}));
+  try {
+    flush();
+    ADD_FAILURE() << "not noticed";
+  } catch (const std::system_error& failure) {
+    EXPECT_NE(std::string(failure.what()).find("cut by another program"), std::string::npos);
+  }
+  expect_final(EIO);
 }
 
 TEST_F(ImageFailures, AtEveryCallOnceNeverHarmTheImage) {

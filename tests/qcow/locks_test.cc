@@ -49,6 +49,21 @@ TEST_F(Locks, Lk2AReadersImageCanBeReadAndNotWritten) {
   EXPECT_NE(write.output.find("Failed to get \"write\" lock"), std::string::npos) << write.output;
 }
 
+TEST_F(Locks, OfAProcessThatIsEndingAreWaitedFor) {
+  const auto image = open(io::OpenMode::read_write);
+  auto other = open();
+  ImageLock theirs = ImageLock::acquire(*other, LockRole::reader, "a.qcow2");
+  const auto alarm = runtime().clock.call_at(runtime().clock.now() + std::chrono::milliseconds(100),
+                                             [&] { theirs = ImageLock(); });
+  const ImageLock lock =
+      run(ImageLock::acquire_patiently(runtime(), *image, LockRole::writer, "a.qcow2"));
+  EXPECT_TRUE(lock.held());
+  EXPECT_EQ(refusal_of([&] {
+              run(ImageLock::acquire_patiently(runtime(), *other, LockRole::reader, "a.qcow2"));
+            }),
+            "\"a.qcow2\": in use by another process (lock byte 101)");
+}
+
 TEST_F(Locks, ReadersShareAndAWriterDoesNot) {
   const auto one = open(), two = open(), three = open();
   const ImageLock first = ImageLock::acquire(*one, LockRole::reader, "a.qcow2");

@@ -10,7 +10,8 @@
 namespace support {
 namespace {
 
-constexpr uint64_t kDirectAlignment = 4096;
+/// What direct access may need, the larger one first.
+constexpr uint64_t kDirectAlignments[] = {4096, 512};
 constexpr uint32_t kWakeupBytes = 8;
 
 thread_local const RingFaults* asked = nullptr;
@@ -21,9 +22,11 @@ thread_local std::deque<std::vector<iovec>> cut_pieces;
 
 /// Half of `length`, so that what may go directly to the disk still may.
 uint64_t half(uint64_t length, uint64_t other_bits) {
-  const bool direct = ((length | other_bits) & (kDirectAlignment - 1)) == 0;
-  if (!direct) return std::max<uint64_t>(length / 2, 1);
-  return std::max(length / 2 / kDirectAlignment, uint64_t{1}) * kDirectAlignment;
+  for (const uint64_t unit : kDirectAlignments) {
+    if (((length | other_bits) & (unit - 1)) != 0) continue;
+    return std::max(length / 2 / unit, uint64_t{1}) * unit;
+  }
+  return std::max<uint64_t>(length / 2, 1);
 }
 
 void cut(io_uring_sqe& entry) {
