@@ -114,7 +114,8 @@ void Image::release_retained_over_bound() {
 }
 
 io::Task<void> Image::commit_in_background() {
-  for (;;) {
+  // A commit shuts changed_, also when stop_background() opened it meanwhile.
+  while (!stopping_ && !failure_) {
     co_await changed_.wait();
     if (stopping_ || failure_) co_return;
     co_await io::wait_for(runtime_.executor, runtime_.clock, urgent_, options_.commit_interval);

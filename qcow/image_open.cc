@@ -85,8 +85,9 @@ io::Task<void> Image::find_room(uint64_t file_bytes) {
   }
   // Other programs' refcounts of zero are not trusted: behind the end there is always room.
   if (header_.record) co_await allocator_->find_free();
-  // What was read may be in the page cache only; the disk's tables must name no free cluster.
-  if (allocator_->has_free()) co_await file_->sync_data();
+  // What a killed process wrote may be in the page cache only. The disk's tables must name no free
+  // cluster; and a flush here covers the writes that were acknowledged there.
+  co_await file_->sync_data();
   co_await allocator_->make_room(missing);
 }
 
