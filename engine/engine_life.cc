@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "engine/bring_up.h"
 #include "engine/end_job.h"
 #include "engine/engine_impl.h"
 #include "engine/recovery.h"
@@ -29,32 +30,36 @@ void require_sound(Catalogue& catalogue, const std::string& path) {
 
 }  // namespace
 
-io::Task<void> EngineImpl::start_there() {
-  io::FileSystem& files = core_.files();
-  const std::string& catalogue_path = core_.options.catalogue_path;
+io::Task<void> bring_up(Core& core) {
+  io::FileSystem& files = core.files();
+  const std::string& catalogue_path = core.options.catalogue_path;
   std::string state_directory = io::parent_path(catalogue_path);
   co_await files.make_directories(std::move(state_directory));
   const std::string catalogue_lock = catalogue_path + ".lock";
   const std::string catalogue_name = "catalogue " + catalogue_path;
-  InstanceLock lock = co_await InstanceLock::acquire(core_.parts.home, catalogue_lock,
-                                                     catalogue_name, core_.options.pid);
-  core_.locks.emplace(catalogue_path, std::move(lock));
-  core_.catalogue = std::make_unique<Catalogue>(catalogue_path);
-  require_sound(*core_.catalogue, catalogue_path);
-  core_.secrets =
-      co_await Secrets::open(files, catalogue_path + ".secrets", core_.options.named_secrets);
-  core_.catalogue_open = true;
+  InstanceLock lock = co_await InstanceLock::acquire(core.parts.home, catalogue_lock,
+                                                     catalogue_name, core.options.pid);
+  core.locks.emplace(catalogue_path, std::move(lock));
+  core.catalogue = std::make_unique<Catalogue>(catalogue_path);
+  require_sound(*core.catalogue, catalogue_path);
+  core.secrets =
+      co_await Secrets::open(files, catalogue_path + ".secrets", core.options.named_secrets);
+  core.catalogue_open = true;
 
-  co_await ensure_first_repository(core_);
-  const std::vector<Repository> repositories = core_.catalogue->repositories.list();
+  co_await ensure_first_repository(core);
+  const std::vector<Repository> repositories = core.catalogue->repositories.list();
   for (const Repository& repository : repositories) {
     const auto status = co_await files.status(repository.directory);
     if (!status || status->kind != io::FileKind::directory) continue;
-    co_await lock_repository(core_, repository.directory);
+    co_await lock_repository(core, repository.directory);
   }
-  co_await recover(core_);
-  co_await engine::refresh_storage(core_);
-  core_.recovered = true;
+  co_await recover(core);
+  co_await engine::refresh_storage(core);
+  core.recovered = true;
+}
+
+io::Task<void> EngineImpl::start_there() {
+  co_await bring_up(core_);
   watch_.spawn(watch_jobs(core_));
 }
 

@@ -9,6 +9,7 @@
 #include "engine/storage.h"
 #include "io/call_on.h"
 #include "io/log.h"
+#include "io/planted_bug.h"
 #include "qcow/image.h"
 #include "qcow/layer.h"
 
@@ -52,7 +53,7 @@ io::Task<void> rename_image(Core& core, const DecidedImage& image) {
     if (!published) throw std::runtime_error(fmt::format("image {} is gone", partial));
   }
   const std::string directory = io::parent_path(image.image_path);
-  co_await core.files().sync_directory(directory);
+  UNLESS_PLANTED(directory_not_synced) co_await core.files().sync_directory(directory);
   core.parts.reached("renamed");
 }
 
@@ -70,13 +71,14 @@ io::Task<void> write_chain_file(Core& core, const Job& job, const JobDisk& disk)
 /// From the decision to the last transaction.
 io::Task<void> carry_out(Core& core, const Job& job, const PublishHeader& publish_header) {
   const std::vector<DecidedImage> images = core.catalogue->jobs.decided_images(job.id);
+  PLANTED_BUG(completed_before_durable, core.catalogue->jobs.publish(job.id))
   for (size_t at = 0; at < images.size(); ++at) {
     co_await finish_image(core, at, images[at], publish_header);
   }
   for (const DecidedImage& image : images) co_await rename_image(core, image);
   for (const JobDisk& disk : job.disks) co_await write_chain_file(core, job, disk);
   core.parts.reached("publish");
-  core.catalogue->jobs.publish(job.id);
+  UNLESS_PLANTED(completed_before_durable) core.catalogue->jobs.publish(job.id);
   core.parts.reached("published");
 }
 

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "io/failure.h"
+#include "io/planted_bug.h"
 
 namespace io {
 
@@ -32,7 +33,7 @@ Task<void> replace_text(FileSystem& files, std::string path, std::string text, O
   }
   co_await files.rename(temporary, path, true);
   std::string directory = parent_path(path);
-  co_await files.sync_directory(std::move(directory));
+  UNLESS_PLANTED(directory_not_synced) co_await files.sync_directory(std::move(directory));
 }
 
 }  // namespace io

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "io/log.h"
+#include "io/planted_bug.h"
 
 namespace nbd {
 namespace {
@@ -172,6 +173,7 @@ io::Task<void> Session::execute(Ticket& ticket) {
       co_await answer_read(ticket);
       break;
     case Command::flush:
+      PLANTED_BUG(flush_of_own_connection, if (io::planted_writers.erase(this) == 0) break)
       co_await device().flush();
       break;
     case Command::trim:

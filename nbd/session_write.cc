@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "io/planted_bug.h"
 #include "nbd/session.h"
 
 /// WRITE: the payload goes from the socket into pooled buffers, in pieces cut at cluster boundaries
@@ -84,6 +85,7 @@ io::Task<void> Session::write_piece(std::shared_ptr<PendingWrite> write, uint64_
   {
     const Export::WriteUnderWay under_way(export_);
     try {
+      PLANTED_BUG(flush_of_own_connection, io::planted_writers.insert(this))
       io::Task<void> writing = device().write(offset, std::move(piece));
       co_await std::move(writing);
     } catch (...) {

@@ -1,6 +1,7 @@
 #include <array>
 #include <cassert>
 
+#include "io/planted_bug.h"
 #include "qcow/allocator.h"
 #include "qcow/format_error.h"
 
@@ -140,7 +141,7 @@ io::Task<void> Allocator::move_table(uint64_t blocks_needed) {
   }
   co_await refcounts_.write_dirty();
   co_await refcounts_.write_new_table(table, table_clusters, added);
-  co_await file_.sync_data();
+  UNLESS_PLANTED(header_before_table) co_await file_.sync_data();
 
   constexpr uint64_t kTableFieldOffset = 48;  // HD8: offset, then clusters
   std::array<std::byte, 12> field;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/big_endian.h"
+#include "io/planted_bug.h"
 #include "qcow/entries.h"
 #include "qcow/layer.h"
 
@@ -129,7 +130,7 @@ io::Task<void> create(io::Runtime runtime, std::string path, CreateOptions optio
   try {
     co_await write_image(*file, header, name);
     const std::string directory = io::parent_path(path);
-    co_await runtime.files.sync_directory(directory);
+    UNLESS_PLANTED(directory_not_synced) co_await runtime.files.sync_directory(directory);
   } catch (...) {
     failure = std::current_exception();
   }

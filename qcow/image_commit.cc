@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "io/planted_bug.h"
 #include "qcow/image_parts.h"
 
 namespace qcow {
@@ -11,6 +12,7 @@ namespace qcow {
 io::Task<void> Image::flush() {
   if (failure_) std::rethrow_exception(failure_);
   if (state_ == State::sealed || state_ == State::closed) co_return;
+  PLANTED_BUG(flush_while_queued, if (!write_behind_->idle()) co_return )
   co_await commit();
 }
 
@@ -72,16 +74,20 @@ io::Task<void> Image::commit_steps() {
   co_await allocator_->give_back(releasable_);
   const bool new_blocks = allocator_->has_planned_blocks();
   if (!data_written && snapshot.empty() && !allocator_->dirty()) co_return;
-  co_await allocator_->write_refcounts();
-  co_await file_->sync_data();
+  UNLESS_PLANTED(l2_before_refcount) co_await allocator_->write_refcounts();
+  PLANTED_BUG(table_entry_before_block, co_await allocator_->write_table_entries())
+  PLANTED_BUG(sync_trusted_after_failure, co_await io::sync_believing_the_second(*file_))
+  UNLESS_PLANTED(flush_without_sync) co_await file_->sync_data();
   if (!snapshot.empty() || new_blocks) {
-    co_await map_->write_tables(snapshot);
+    UNLESS_PLANTED(flush_without_l2) co_await map_->write_tables(snapshot);
     co_await allocator_->write_table_entries();
     if (!snapshot.new_tables.empty()) {
-      co_await file_->sync_data();
+      UNLESS_PLANTED(l1_before_l2) co_await file_->sync_data();
       co_await map_->write_l1(snapshot);
     }
-    co_await file_->sync_data();
+    PLANTED_BUG(l2_before_refcount, co_await allocator_->write_refcounts())
+    PLANTED_BUG(sync_trusted_after_failure, co_await io::sync_believing_the_second(*file_))
+    UNLESS_PLANTED(flush_without_sync) co_await file_->sync_data();
   }
   map_->committed(snapshot);
   co_await allocator_->committed();

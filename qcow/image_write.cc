@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "io/failure.h"
+#include "io/planted_bug.h"
 #include "qcow/image_parts.h"
 #include "qcow/zero_check.h"
 
@@ -121,6 +122,8 @@ io::Task<void> Image::write_partial(std::shared_ptr<Payload> payload, uint64_t o
       held->payload = std::move(payload);
       held->hold = std::move(hold);
       const HostOffset at{mapping.host.bytes + geometry_.offset_in_cluster(offset)};
+      PLANTED_BUG(zero_before_rewrite, const std::vector<std::byte> zeroes(bytes.size());
+                  co_await file_->write(at.bytes, zeroes))
       changed(bytes.size());
       write_behind_->submit(at, bytes, held);
       co_return;
@@ -201,6 +204,8 @@ HostOffset Image::host_for_new_data(L2Table& table, uint64_t cluster) {
   if (!retained_.empty()) {
     if (const auto own = retained_.take(cluster)) host = geometry_.host_offset(*own);
   }
+  PLANTED_BUG(freed_cluster_reused,
+              if (!host) host = geometry_.host_offset(io::steal_retained(retained_)))
   if (!host) {
     host = allocator_->allocate(1);
     counters_.bytes_stored += geometry_.cluster_bytes();

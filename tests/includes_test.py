@@ -66,6 +66,12 @@ class IncludeArrows(unittest.TestCase):
             for path in sources(folder):
                 self.assertNotRegex(path.read_text(), r"io_uring_(prep|get_sqe)", str(path))
 
+    def test_bugs_are_planted_in_the_crash_tests_only(self):
+        """Without the define the hooks of io/planted_bug.h leave nothing behind."""
+        defined = [path for path in ROOT.rglob("meson.build")
+                   if "VARVE_PLANTED_BUGS" in path.read_text()]
+        self.assertEqual(defined, [ROOT / "tests/crash/meson.build"])
+
     def test_nothing_above_io_opens_files_or_starts_threads(self):
         """The lower seam: the crash simulation must see every file operation."""
         forbidden = re.compile(r"#include <(fcntl\.h|fstream|sys/stat\.h|thread|random)>")

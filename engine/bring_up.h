@@ -1,0 +1,12 @@
+#pragma once
+
+#include "engine/core.h"
+#include "io/task.h"
+
+namespace engine {
+
+/// Takes catalogue and repositories for itself and recovers what the life before has left; then
+/// jobs may be started. Throws with a sentence when varve cannot run here. Control thread.
+io::Task<void> bring_up(Core& core);
+
+}  // namespace engine

@@ -1,0 +1,72 @@
+#pragma once
+
+/// Bugs that the crash simulator must find, to prove that it sees. Only tests/crash is built with
+/// VARVE_PLANTED_BUGS; everywhere else both macros leave nothing behind.
+///
+///   UNLESS_PLANTED(name) statement;      the bug leaves the statement out
+///   PLANTED_BUG(name, statement);        the bug adds one
+#ifdef VARVE_PLANTED_BUGS
+
+#include <cstdint>
+#include <set>
+
+#include "io/file.h"
+
+namespace io {
+
+enum class PlantedBug : uint8_t {
+  none,
+  flush_without_sync,
+  flush_without_l2,
+  l2_before_refcount,
+  table_entry_before_block,
+  freed_cluster_reused,
+  zero_before_rewrite,
+  flush_while_queued,
+  sync_trusted_after_failure,
+  flush_of_own_connection,
+  header_before_table,
+  directory_not_synced,
+  completed_before_durable,
+  l1_before_l2,
+};
+
+/// The one that is switched on.
+inline PlantedBug planted_bug = PlantedBug::none;
+
+/// For flush_of_own_connection: connections with something to flush.
+inline std::set<const void*> planted_writers;
+
+/// For sync_trusted_after_failure: what fails is tried once more, and believed.
+inline Task<void> sync_believing_the_second(File& file) {
+  bool failed = false;
+  try {
+    co_await file.sync_data();
+  } catch (const std::exception&) {
+    failed = true;
+  }
+  if (failed) co_await file.sync_data();
+}
+
+/// For freed_cluster_reused: the number of a host cluster that is kept for another guest cluster,
+/// or 0. `Retained` is qcow::RetainedClusters.
+template <class Retained>
+uint64_t steal_retained(Retained& retained) {
+  for (const auto& run : retained.take_shortest(1)) return run.host;
+  return 0;
+}
+
+}  // namespace io
+
+#define UNLESS_PLANTED(name) if (io::planted_bug != io::PlantedBug::name)
+#define PLANTED_BUG(name, ...)                   \
+  if (io::planted_bug == io::PlantedBug::name) { \
+    __VA_ARGS__;                                 \
+  }
+
+#else
+
+#define UNLESS_PLANTED(name)
+#define PLANTED_BUG(name, ...)
+
+#endif

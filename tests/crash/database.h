@@ -1,0 +1,26 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace crash {
+
+/// The files of an SQLite database as one commit left them.
+struct DatabaseFiles {
+  std::string main, log;
+};
+
+DatabaseFiles read_database(const std::string& path);
+/// Puts them in the place of what is there; nothing of no commit.
+void restore_database(const std::string& path, const DatabaseFiles& files);
+
+/// Calls `committed` after each transaction of any database of this process, until destroyed. One
+/// at a time.
+class CommitWatch {
+ public:
+  explicit CommitWatch(std::function<void()> committed);
+  CommitWatch(const CommitWatch&) = delete;
+  ~CommitWatch();
+};
+
+}  // namespace crash

@@ -1,0 +1,51 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "io/log.h"
+#include "io/planted_bug.h"
+#include "tests/crash/engine_run.h"
+
+namespace crash {
+namespace {
+
+/// The first failure of some runs.
+std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wanted) {
+  for (uint64_t seed = 1; campaign.states < states_wanted; ++seed) {
+    EngineRun run(campaign, seed);
+    if (const auto failure = run.run()) {
+      return fmt::format("{}\nseed {}, cut {}", failure->what, seed, failure->cut);
+    }
+    ++campaign.runs;
+  }
+  return std::nullopt;
+}
+
+TEST(EnginePowerCut, GivesEveryDiskOfAVmThePointOrNone) {
+  Campaign campaign;
+  const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 50'000 : 2'000;
+  const auto finding = search_engine(campaign, wanted);
+  EXPECT_FALSE(finding) << *finding;
+  fmt::print("{} states judged in {} runs\n", campaign.states, campaign.runs);
+}
+
+class EnginePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {
+ protected:
+  ~EnginePlantedBug() override { io::planted_bug = io::PlantedBug::none; }
+};
+
+TEST_P(EnginePlantedBug, IsFoundWithin20000States) {
+  io::planted_bug = GetParam();
+  Campaign campaign;
+  const auto finding = search_engine(campaign, 20'000);
+  ASSERT_TRUE(finding) << campaign.states << " states judged";
+  fmt::print("found after {} states: {}\n", campaign.states, *finding);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EnginePlantedBug,
+                         ::testing::Values(io::PlantedBug::completed_before_durable,
+                                           io::PlantedBug::directory_not_synced));
+
+}  // namespace
+}  // namespace crash

@@ -1,0 +1,129 @@
+#include <fmt/format.h>
+
+#include <map>
+
+#include "engine/digest.h"
+#include "engine/sidecar.h"
+#include "qcow/check.h"
+#include "qcow/layer.h"
+#include "tests/crash/engine_process.h"
+
+namespace crash {
+
+namespace {
+
+constexpr uint64_t kDrawsAnEvent = 2;
+
+std::string as_text(const Bytes& bytes) {
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+}  // namespace
+
+std::optional<Failure> EngineRun::judge_cuts() {
+  const Parts parts(world_->disk.live());
+  Replay replay(world_->disk.start(), world_->disk.log());
+  for (;; replay.advance()) {
+    for (uint64_t draw = 0; draw < kDrawsAnEvent && replay.position() >= registered_at_; ++draw) {
+      const uint64_t number = replay.position() * kDrawsAnEvent + draw;
+      if (!campaign_.only_cut.empty() && campaign_.only_cut != std::to_string(number)) continue;
+      Rng rng(seed_of(seed_of(seed_, 9), number));
+      std::string told;
+      const State state = replay.build(rng, parts, told);
+      ++campaign_.states;
+      const uint64_t moment = Disk::last_moment(replay.position());
+      if (const auto wrong = judge(state, moment, rng.one_in(10))) {
+        return Failure{fmt::format("{}; after {} events, {}", *wrong, replay.position(), told),
+                       std::to_string(number)};
+      }
+    }
+    if (replay.at_end()) return std::nullopt;
+  }
+}
+
+/// A new process comes up on the disk; sometimes it goes on to the next backup.
+std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment, bool go_on) {
+  restore_database(catalogue_path_,
+                   state.catalogue == 0 ? DatabaseFiles{} : commits_[state.catalogue - 1]);
+  World world(state);
+  Process process(world, ring_.ring(), catalogue_path_);
+  std::optional<std::string> wrong;
+  try {
+    world.scheduler.run(engine::bring_up(process.core()));
+    wrong = judge_points(world, process.core(), moment);
+    if (!wrong) wrong = judge_names(world);
+    const size_t points = process.core().catalogue->points.list("1").size() / kDisks;
+    if (!wrong && go_on && points > 0) {
+      const std::vector<Bytes> content = content_;
+      const std::vector<Job> jobs = jobs_;
+      Rng rng(seed_of(seed_, moment));
+      world.scheduler.run(back_up(process.core(), world, rng, points));
+      content_ = content;
+      jobs_ = jobs;
+      const size_t now = process.core().catalogue->points.list("1").size() / kDisks;
+      if (now != points + 1) wrong = "the next backup does not become a point";
+    }
+  } catch (const std::exception& failure) {
+    wrong = fmt::format("BAD: the engine: {}", failure.what());
+  }
+  process.end();
+  return wrong;
+}
+
+std::optional<std::string> EngineRun::judge_points(World& world, engine::Core& core,
+                                                   uint64_t moment) {
+  size_t promised = 0, possible = 0;
+  for (const Job& job : jobs_) {
+    promised += job.answered <= moment ? 1 : 0;
+    possible += job.begun <= moment ? 1 : 0;
+  }
+  std::map<uint32_t, std::vector<engine::Point>> disks;
+  for (engine::Point& point : core.catalogue->points.list("1")) {
+    disks[point.disk_index].push_back(std::move(point));
+  }
+  for (uint32_t disk = 0; disk < kDisks; ++disk) {
+    if (disks[disk].size() != disks[0].size()) return "BAD: one disk has a point, another has not";
+  }
+  const size_t points = disks[0].size();
+  if (points < promised) return "LOST: a completed backup is gone";
+  if (points > possible) return "BAD: a point of a backup that never was";
+  for (uint32_t disk = 0; disk < kDisks; ++disk) {
+    for (size_t i = 0; i < points; ++i) {
+      if (auto wrong = judge_point(world, disks[disk][i], history_[disk][i])) return wrong;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> EngineRun::judge_point(World& world, const engine::Point& point,
+                                                  const Bytes& content) {
+  const Node* const image = world.disk.find(point.image_path);
+  const Node* const sidecar = world.disk.find(engine::sidecar_path(point.image_path));
+  if (image == nullptr) return fmt::format("LOST: {} is gone", point.image_path);
+  if (sidecar == nullptr) return fmt::format("LOST: the sidecar of {} is gone", point.image_path);
+  if (world.disk.size(image->file) != point.file_bytes) return "BAD: the image's length is wrong";
+  const auto check =
+      world.scheduler.run(qcow::check(world.runtime(), point.image_path, qcow::CheckOptions()));
+  if (!check.clean()) return fmt::format("BAD: {}", check.findings.front());
+  const auto read_header = [&]() -> io::Task<qcow::Header> {
+    const auto file = co_await world.files.open(point.image_path, io::OpenMode::read_only);
+    co_return co_await qcow::read_header(*file, "image");
+  };
+  const qcow::Header header = world.scheduler.run(read_header());
+  if (!header.sealed() || !header.record) return "BAD: a published image is not sealed";
+  if (engine::sha256(as_text(world.disk.content(sidecar->file))) != header.record->manifest_hash) {
+    return "BAD: the sidecar is not the one of the image";
+  }
+  if (read_disk(world, point.image_path) != content) return "LOST: a point's content is wrong";
+  return std::nullopt;
+}
+
+/// Nothing unpublished stays behind.
+std::optional<std::string> EngineRun::judge_names(World& world) {
+  for (const auto& [path, node] : world.disk.names()) {
+    if (path.ends_with(".partial")) return fmt::format("BAD: {} is left over", path);
+  }
+  return std::nullopt;
+}
+
+}  // namespace crash

@@ -1,0 +1,62 @@
+#pragma once
+
+#include "engine/bring_up.h"
+#include "tests/crash/engine_run.h"
+
+/// One life of varve's engine on a simulated disk. Included by tests/crash only.
+namespace crash {
+
+class EngineRun::NoNode final : public engine::NodeClient {
+ public:
+  io::Task<engine::NodeAnswer> call(engine::NodeCall) override {
+    co_return engine::NodeAnswer{.outcome = engine::NodeAnswer::Outcome::accepted};
+  }
+  void stop() override {}
+};
+
+class EngineRun::Process {
+ public:
+  static constexpr const char* kRepository = "/r";
+
+  Process(World& world, io::Ring& ring, const std::string& catalogue_path)
+      : world_(world),
+        server_(ring, exports_),
+        core_(std::make_unique<engine::Core>(engine::EngineParts{.home = world.runtime(),
+                                                                 .data = {world.runtime()},
+                                                                 .server_thread = world.scheduler,
+                                                                 .server = server_,
+                                                                 .exports = exports_,
+                                                                 .node = node_},
+                                             options(catalogue_path))) {}
+
+  engine::Core& core() { return *core_; }
+
+  /// What runs in the background comes to its end, and the catalogue is closed.
+  void end() {
+    world_.scheduler.run(core_->background.join());
+    world_.scheduler.run(core_->ports.join());
+    core_.reset();
+  }
+
+ private:
+  static engine::EngineOptions options(const std::string& catalogue_path) {
+    engine::EngineOptions options;
+    options.version = "test";
+    options.pid = 1;
+    options.catalogue_path = catalogue_path;
+    options.repository_path = kRepository;
+    options.targets = engine::TargetsMode::names;
+    options.named_secrets["vc1"] = {.username = "reader", .password = "secret"};
+    options.node_url = "";
+    options.space_reserve_bytes = 0;
+    return options;
+  }
+
+  World& world_;
+  NoNode node_;
+  nbd::ExportTable exports_;
+  nbd::Server server_;
+  std::unique_ptr<engine::Core> core_;
+};
+
+}  // namespace crash

@@ -1,0 +1,110 @@
+#include "tests/crash/engine_run.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "engine/complete_job.h"
+#include "engine/start_job.h"
+#include "engine/vms.h"
+#include "tests/crash/engine_process.h"
+
+namespace crash {
+
+EngineRun::EngineRun(Campaign& campaign, uint64_t seed)
+    : campaign_(campaign),
+      seed_(seed),
+      catalogue_path_(fmt::format("/dev/shm/varve-crash-{}/catalogue.db", ::getpid())),
+      content_(kDisks, Bytes(kDiskBytes)),
+      history_(kDisks) {
+  std::filesystem::create_directory(io::parent_path(catalogue_path_));
+}
+
+EngineRun::~EngineRun() {
+  std::error_code ignored;
+  std::filesystem::remove_all(io::parent_path(catalogue_path_), ignored);
+}
+
+std::optional<Failure> EngineRun::run() {
+  State empty;
+  empty.directories = {"/"};
+  world_ = std::make_unique<World>(empty, seed_of(seed_, 7));
+  restore_database(catalogue_path_, {});
+  {
+    const CommitWatch watch([this] {
+      commits_.push_back(read_database(catalogue_path_));
+      world_->disk.catalogue_committed();
+    });
+    Process process(*world_, ring_.ring(), catalogue_path_);
+    world_->scheduler.run(play(process.core()));
+    process.end();
+  }
+  return judge_cuts();
+}
+
+io::Task<void> EngineRun::play(engine::Core& core) {
+  co_await engine::bring_up(core);
+  engine::PutVmContext vm;
+  vm.vm_name = "vm";
+  vm.vm_path = "/DC1/vm/vm";
+  vm.vcenter_host = "vc1.example";
+  vm.credentials.kind = engine::CredentialsChange::Kind::reference;
+  vm.credentials.reference = "vc1";
+  for (size_t i = 0; i < kDisks; ++i) {
+    vm.disks.push_back({.disk_id = fmt::format("disk-{}", 2000 + i), .capacity_bytes = kDiskBytes});
+  }
+  co_await engine::put_vm(core, vm);
+  registered_at_ = world_->disk.events();
+  Rng rng(seed_of(seed_, 8));
+  for (size_t number = 0; number < kJobs; ++number) {
+    co_await back_up(core, *world_, rng, number);
+    for (size_t disk = 0; disk < kDisks; ++disk) history_[disk].push_back(content_[disk]);
+    // A job's exports end in the background; a VM has one job at a time.
+    while (!core.jobs.empty()) {
+      co_await io::sleep(world_->scheduler, world_->scheduler, std::chrono::milliseconds(50));
+    }
+  }
+}
+
+/// One job from its start to the answer to its last `complete`.
+io::Task<void> EngineRun::back_up(engine::Core& core, World& world, Rng& rng, size_t number) {
+  jobs_.push_back({world.disk.moment()});
+  engine::StartBackup request;
+  request.vm_name = "vm";
+  request.backup_type = number == 0 ? engine::BackupType::full : engine::BackupType::incremental;
+  request.repository_id = "1";
+  const engine::Job job = co_await engine::start_job(core, request);
+  co_await fill(core, world, rng, job);
+  for (const engine::JobDisk& disk : job.disks) {
+    engine::CompleteDisk complete;
+    complete.backup_id = job.id;
+    complete.disk_id = disk.index;
+    complete.change_id =
+        fmt::format("52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d{}/{}", disk.index, number + 1);
+    co_await engine::complete_job(core, complete);
+  }
+  jobs_.back().answered = world.disk.moment();
+}
+
+io::Task<void> EngineRun::fill(engine::Core& core, World& world, Rng& rng, const engine::Job& job) {
+  for (const engine::JobDisk& disk : job.disks) {
+    const auto exported = core.parts.exports.find(disk.export_name);
+    auto connected = exported->connect();
+    const nbd::ConnectionPlace place = std::move(std::get<nbd::ConnectionPlace>(connected));
+    for (int i = 0; i < 6; ++i) {
+      Op op;
+      op.offset = sector_down(rng.below(kDiskBytes));
+      op.length = std::min(kSector * rng.between(1, 200), kDiskBytes - op.offset);
+      op.tag = rng.next();
+      const Bytes bytes = op.bytes();
+      io::Buffer buffer = co_await world.buffers.acquire(bytes.size(), op.offset % 4096);
+      std::copy(bytes.begin(), bytes.end(), buffer.data());
+      std::copy(bytes.begin(), bytes.end(),
+                content_[disk.index].begin() + static_cast<ptrdiff_t>(op.offset));
+      co_await exported->device().write(op.offset, std::move(buffer));
+    }
+  }
+}
+
+}  // namespace crash

@@ -1,0 +1,237 @@
+#include "tests/crash/image_run.h"
+
+#include <fmt/format.h>
+
+#include "io/task_scope.h"
+#include "qcow/create.h"
+#include "tests/crash/client.h"
+
+namespace crash {
+
+ImageRun::ImageRun(Campaign& campaign, uint64_t seed, Shape shape, std::vector<Op> script)
+    : campaign_(campaign), seed_(seed), shape_(std::move(shape)), script_(std::move(script)) {
+  const State start = prepare_disk(seed, shape_);
+  State made = start;
+  if (shape_.made_in_run) {
+    World before(start);
+    before.scheduler.run(qcow::create(before.runtime(), kPath, create_options(shape_)));
+    made = before.disk.live();
+  }
+  World reader(made);
+  model_.emplace(read_disk(reader, kPath));
+  world_.emplace(start, seed_of(seed, 4));
+}
+
+ImageRun::ImageRun(Campaign& campaign, uint64_t seed, Shape shape, std::vector<Op> script,
+                   State start, Bytes content, std::string cut_so_far, int generation)
+    : campaign_(campaign),
+      seed_(seed),
+      shape_(std::move(shape)),
+      script_(std::move(script)),
+      cut_so_far_(std::move(cut_so_far)),
+      generation_(generation) {
+  model_.emplace(std::move(content));
+  world_.emplace(std::move(start), seed_of(seed, 4));
+}
+
+ImageRun::~ImageRun() = default;
+
+std::optional<Failure> ImageRun::run() {
+  world_->files.faults = shape_.faults;
+  world_->scheduler.run(play());
+  if (!complaint_.empty()) return Failure{complaint_, cut_so_far_ + "0"};
+  return judge_cuts();
+}
+
+io::Task<void> ImageRun::play() {
+  if (shape_.made_in_run && generation_ == 0) {
+    bool made = true;
+    try {
+      co_await qcow::create(world_->runtime(), kPath, create_options(shape_));
+    } catch (const std::system_error& failure) {
+      made = false;
+      if (shape_.faults.error == 0) complaint_ = fmt::format("creation: {}", failure.what());
+    }
+    exists_from_ = made ? world_->disk.events() : ~uint64_t{0};
+    if (!made) co_return;
+  }
+  for (size_t at = 0; at <= script_.size() && !broken_ && complaint_.empty();) {
+    size_t end = at;
+    const auto is_end = [&](const Op& op) {
+      return !op.dropped && (op.kind == Op::Kind::reopen || op.kind == Op::Kind::kill);
+    };
+    while (end < script_.size() && !is_end(script_[end])) ++end;
+    const bool kill = end < script_.size() && script_[end].kind == Op::Kind::kill;
+    co_await play_session(at, end, kill);
+    at = end + 1;
+  }
+}
+
+/// From opening the image to its end, one way or another.
+io::Task<void> ImageRun::play_session(size_t first, size_t end, bool kill) {
+  std::string trouble;
+  try {
+    image_ = co_await qcow::Image::open(world_->runtime(), kPath, shape_.options);
+    co_await note_what_is_left();
+  } catch (const std::exception& failure) {
+    trouble = failure.what();
+  }
+  if (!trouble.empty()) {
+    broken_ = true;
+    if (shape_.faults.error == 0) complaint_ = fmt::format("opening: {}", trouble);
+  }
+  if (!image_) co_return;
+  taken_.assign(shape_.clients, first);
+  stopping_ = broken_;
+  somebody_is_done_ = false;
+  std::optional<NbdServer> server;
+  if (shape_.over_nbd) server.emplace(*world_, *image_);
+  std::vector<std::unique_ptr<Client>> clients;
+  io::TaskScope work_scope;
+  for (uint32_t number = 0; number < shape_.clients; ++number) {
+    if (server) {
+      clients.push_back(server->connect());
+    } else {
+      clients.push_back(std::make_unique<DirectClient>(*world_, *image_));
+    }
+    for (uint32_t i = 0; i < shape_.depth; ++i) {
+      work_scope.spawn(work(*clients.back(), number, end));
+    }
+  }
+  if (kill) {
+    while (!somebody_is_done_) co_await world_->scheduler.turn(Turn::client);
+    stopping_ = true;
+    co_await image_->abandon();
+    if (server) {
+      for (auto& client : clients) static_cast<NbdClient&>(*client).stream().abort();
+    }
+  }
+  co_await work_scope.join();
+  const bool abandon = kill || broken_;
+  const uint64_t closing_at = world_->disk.moment();
+  if (server) co_await server->stop(clients, abandon);
+  co_await end_session(abandon, closing_at);
+}
+
+io::Task<void> ImageRun::end_session(bool kill, uint64_t closing_at) {
+  std::string trouble;
+  try {
+    if (kill) {
+      co_await image_->abandon();
+    } else {
+      co_await image_->close();
+      model_->flushed(closing_at, world_->disk.moment());
+    }
+  } catch (const std::exception& failure) {
+    trouble = failure.what();
+  }
+  image_.reset();
+  if (trouble.empty()) co_return;
+  broken_ = true;
+  if (shape_.faults.error == 0) complaint_ = fmt::format("closing: {}", trouble);
+}
+
+/// After a kill the disk holds some of what was not flushed; from now on that is what is there.
+io::Task<void> ImageRun::note_what_is_left() {
+  Bytes found(model_->size());
+  const uint64_t now = world_->disk.moment();
+  co_await image_->read(0, found);
+  if (const auto wrong = model_->judge(found, now)) {
+    complaint_ = fmt::format("after a restart: {}", *wrong);
+  }
+  model_->restarted(world_->disk.moment(), found);
+}
+
+void ImageRun::trace(const Op& op, const char* step) {
+  if (campaign_.only_cut.empty()) return;
+  trace_.push_back(fmt::format("event {}: {} {}", world_->disk.events(), op.text(), step));
+}
+
+std::optional<size_t> ImageRun::next_op(uint32_t client, size_t end) {
+  for (size_t& at = taken_[client]; at < end;) {
+    const Op& op = script_[at++];
+    if (op.client == client && !op.dropped && op.kind < Op::Kind::reopen) return at - 1;
+  }
+  return std::nullopt;
+}
+
+io::Task<void> ImageRun::work(Client& client, uint32_t number, size_t end) {
+  while (!stopping_) {
+    const auto next = next_op(number, end);
+    if (!next) break;
+    co_await world_->scheduler.turn(Turn::client);
+    const Op& op = script_[*next];
+    std::string trouble;
+    try {
+      trace(op, "begins");
+      if (!stopping_) co_await perform(client, op);
+      trace(op, "ends");
+    } catch (const std::exception& failure) {
+      trouble = failure.what();
+    }
+    if (trouble.empty() || stopping_) continue;
+    stopping_ = broken_ = true;
+    if (shape_.faults.error == 0) complaint_ = fmt::format("{}: {}", op.text(), trouble);
+  }
+  somebody_is_done_ = true;
+}
+
+io::Task<void> ImageRun::perform(Client& client, const Op& op) {
+  if (op.kind == Op::Kind::flush) {
+    const uint64_t sent = world_->disk.moment();
+    co_await client.flush();
+    if (!stopping_) model_->flushed(sent, world_->disk.moment());
+    co_return;
+  }
+  // Two that share a sector have no order; the later one waits a while, or is left out.
+  for (int i = 0; i < 10 && model_->busy(op.offset, op.length); ++i) {
+    co_await world_->scheduler.turn(Turn::client);
+  }
+  if (op.length == 0 || model_->busy(op.offset, op.length)) co_return;
+  if (op.kind == Op::Kind::read) {
+    co_await expect_read(client, op);
+  } else {
+    co_await change(client, op);
+  }
+}
+
+io::Task<void> ImageRun::change(Client& client, const Op& op) {
+  const bool zero = op.kind != Op::Kind::write && op.kind != Op::Kind::write_fua;
+  Bytes bytes = zero ? Bytes(op.length) : op.bytes();
+  const uint64_t change = model_->begin(world_->disk.moment(), op.offset, bytes);
+  const bool fua = op.kind == Op::Kind::write_fua;
+  std::exception_ptr failure;
+  try {
+    if (!zero) {
+      co_await client.write(op.offset, std::move(bytes), fua);
+    } else if (op.kind == Op::Kind::discard) {
+      co_await client.discard(op.offset, op.length);
+    } else {
+      co_await client.zero(op.offset, op.length, op.kind == Op::Kind::zero_no_hole);
+    }
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (failure) {
+    model_->failed(change);
+    std::rethrow_exception(failure);
+  }
+  model_->acknowledged(world_->disk.moment(), change);
+  if (fua) model_->durable(world_->disk.moment(), change);
+}
+
+io::Task<void> ImageRun::expect_read(Client& client, const Op& op) {
+  const auto part = [&] {
+    const auto from = model_->content().begin() + static_cast<ptrdiff_t>(op.offset);
+    return Bytes(from, from + static_cast<ptrdiff_t>(op.length));
+  };
+  const Bytes before = part();
+  const Bytes found = co_await client.read(op.offset, op.length);
+  // A write that came meanwhile may show or not.
+  if (stopping_ || model_->busy(op.offset, op.length) || part() != before) co_return;
+  if (found != before && complaint_.empty()) {
+    complaint_ = fmt::format("{} does not give what was written", op.text());
+  }
+}
+
+}  // namespace crash
