@@ -8,6 +8,11 @@
 
 namespace crash {
 
+static bool has_failed(const Faults& faults) {
+  return (faults.sync_at && faults.syncs > *faults.sync_at) ||
+         (faults.write_at && faults.writes > *faults.write_at);
+}
+
 ImageRun::ImageRun(Campaign& campaign, uint64_t seed, Shape shape, std::vector<Op> script)
     : campaign_(campaign), seed_(seed), shape_(std::move(shape)), script_(std::move(script)) {
   const State start = prepare_disk(seed, shape_);
@@ -63,6 +68,8 @@ io::Task<void> ImageRun::play() {
     while (end < script_.size() && !is_end(script_[end])) ++end;
     const bool kill = end < script_.size() && script_[end].kind == Op::Kind::kill;
     co_await play_session(at, end, kill);
+    // Killed while a sync failed: the kernel drops such pages, and tells nobody who comes later.
+    if (has_failed(world_->files.faults)) broken_ = true;
     at = end + 1;
   }
 }

@@ -78,7 +78,9 @@ void Scheduler::step() {
     return;
   }
   if (waiting_.empty() && alarms_.empty()) die_stuck();
-  const bool alarm = waiting_.empty() || (!alarms_.empty() && rng_.one_in(alarm_rate_));
+  // While something is under way only near alarms come early: no request takes minutes.
+  const bool near = !alarms_.empty() && alarms_.begin()->first.first <= now_ + seconds(2);
+  const bool alarm = waiting_.empty() || (near && rng_.one_in(alarm_rate_));
   if (alarm) {
     ring_alarm();
   } else {
