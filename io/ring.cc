@@ -163,12 +163,10 @@ void Ring::cancel(const Handle& handle) {
 }
 
 void Ring::post(Job job) {
-  bool was_empty = false;
-  {
-    const std::lock_guard lock(posted_mutex_);
-    was_empty = posted_.empty();
-    posted_.push_back(std::move(job));
-  }
+  // The wake-up inside the lock too: once the ring's thread has taken the job, it may end the ring.
+  const std::lock_guard lock(posted_mutex_);
+  const bool was_empty = posted_.empty();
+  posted_.push_back(std::move(job));
   if (!was_empty) return;
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(wakeup_.get(), &one, sizeof one);
