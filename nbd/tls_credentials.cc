@@ -139,20 +139,20 @@ std::shared_ptr<const TlsServer> TlsServer::make(const TlsSettings& settings) {
 GnutlsServer::GnutlsServer(const TlsSettings& settings) : psk_(settings.psk) {
   const char* wrong = nullptr;
   const int result = gnutls_priority_init2(
-      &priority_, processor_has_aes() ? kPriorityWithAes : kPriorityWithoutAes, &wrong, 0);
+      &own_.priority, processor_has_aes() ? kPriorityWithAes : kPriorityWithoutAes, &wrong, 0);
   if (result < 0) throw_tls_failure(fmt::format("set TLS priorities at \"{}\"", wrong), result);
-  if (gnutls_certificate_allocate_credentials(&x509_) < 0 ||
-      gnutls_psk_allocate_server_credentials(&psk_credentials_) < 0) {
+  if (gnutls_certificate_allocate_credentials(&own_.x509) < 0 ||
+      gnutls_psk_allocate_server_credentials(&own_.psk_credentials) < 0) {
     throw std::bad_alloc();
   }
   if (settings.certificates) load(*settings.certificates);
-  if (psk_) gnutls_psk_set_server_credentials_function(psk_credentials_, find_key);
+  if (psk_) gnutls_psk_set_server_credentials_function(own_.psk_credentials, find_key);
 }
 
-GnutlsServer::~GnutlsServer() {
-  gnutls_psk_free_server_credentials(psk_credentials_);
-  gnutls_certificate_free_credentials(x509_);
-  gnutls_priority_deinit(priority_);
+GnutlsServer::Handles::~Handles() {
+  if (psk_credentials != nullptr) gnutls_psk_free_server_credentials(psk_credentials);
+  if (x509 != nullptr) gnutls_certificate_free_credentials(x509);
+  if (priority != nullptr) gnutls_priority_deinit(priority);
 }
 
 void GnutlsServer::load(const TlsCertificates& certificates) {
@@ -160,18 +160,18 @@ void GnutlsServer::load(const TlsCertificates& certificates) {
   const gnutls_datum_t certificate = as_datum(certificates.certificate);
   const gnutls_datum_t key = as_datum(certificates.key);
   const gnutls_datum_t crl = as_datum(certificates.crl);
-  int result = gnutls_certificate_set_x509_trust_mem(x509_, &ca, GNUTLS_X509_FMT_PEM);
+  int result = gnutls_certificate_set_x509_trust_mem(own_.x509, &ca, GNUTLS_X509_FMT_PEM);
   if (result < 0) throw_tls_failure("load ca-cert.pem", result);
   if (result == 0) throw std::runtime_error("load ca-cert.pem: there is no certificate in it");
   if (crl.size > 0) {
-    result = gnutls_certificate_set_x509_crl_mem(x509_, &crl, GNUTLS_X509_FMT_PEM);
+    result = gnutls_certificate_set_x509_crl_mem(own_.x509, &crl, GNUTLS_X509_FMT_PEM);
     if (result < 0) throw_tls_failure("load ca-crl.pem", result);
   }
-  result = gnutls_certificate_set_x509_key_mem(x509_, &certificate, &key, GNUTLS_X509_FMT_PEM);
+  result = gnutls_certificate_set_x509_key_mem(own_.x509, &certificate, &key, GNUTLS_X509_FMT_PEM);
   if (result < 0) throw_tls_failure("load server-cert.pem and server-key.pem", result);
   allowed_names_ = certificates.allowed_names;
   verify_peer_ = certificates.verify_peer || !allowed_names_.empty();
-  if (verify_peer_) gnutls_certificate_set_verify_function(x509_, verify_client);
+  if (verify_peer_) gnutls_certificate_set_verify_function(own_.x509, verify_client);
 }
 
 std::unique_ptr<TlsStream> GnutlsServer::accept(io::Executor& executor,
@@ -181,9 +181,9 @@ std::unique_ptr<TlsStream> GnutlsServer::accept(io::Executor& executor,
 }
 
 void GnutlsServer::equip(gnutls_session_t session) const {
-  gnutls_priority_set(session, priority_);
-  gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, x509_);
-  if (psk_) gnutls_credentials_set(session, GNUTLS_CRD_PSK, psk_credentials_);
+  gnutls_priority_set(session, own_.priority);
+  gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, own_.x509);
+  if (psk_) gnutls_credentials_set(session, GNUTLS_CRD_PSK, own_.psk_credentials);
   gnutls_certificate_server_set_request(session,
                                         verify_peer_ ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_IGNORE);
 }

@@ -19,7 +19,6 @@ namespace nbd {
 class GnutlsServer final : public TlsServer {
  public:
   explicit GnutlsServer(const TlsSettings& settings);
-  ~GnutlsServer() override;
 
   std::unique_ptr<TlsStream> accept(io::Executor& executor, io::Stream& transport) const override;
 
@@ -34,9 +33,17 @@ class GnutlsServer final : public TlsServer {
   void load(const TlsCertificates& certificates);
   bool is_allowed(gnutls_x509_crt_t certificate, std::string& why) const;
 
-  gnutls_certificate_credentials_t x509_ = nullptr;
-  gnutls_psk_server_credentials_t psk_credentials_ = nullptr;
-  gnutls_priority_t priority_ = nullptr;
+  /// Given back also when the constructor throws.
+  struct Handles {
+    gnutls_certificate_credentials_t x509 = nullptr;
+    gnutls_psk_server_credentials_t psk_credentials = nullptr;
+    gnutls_priority_t priority = nullptr;
+    Handles() = default;
+    Handles(const Handles&) = delete;
+    ~Handles();
+  };
+
+  Handles own_;
   PskLookup psk_;
   bool verify_peer_ = false;
   std::vector<std::string> allowed_names_;
