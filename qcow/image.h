@@ -239,7 +239,8 @@ class Image final : public io::BlockDevice {
   std::optional<PartialClusters> partials_;
   RetainedClusters retained_;
   RangeQueue ranges_;
-  io::Semaphore budget_;  // bytes accepted and not yet written
+  io::Semaphore budget_;     // bytes accepted and not yet written
+  io::Semaphore completed_;  // bytes of partial clusters completed and not yet written
 
   uint64_t reserved_ = 0;  // host clusters promised to operations under way
   bool relieving_ = false;

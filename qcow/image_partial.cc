@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cassert>
 
 #include "io/task_scope.h"
 #include "qcow/image_parts.h"
@@ -6,17 +7,21 @@
 
 namespace qcow {
 
-/// A partial cluster that has become whole is stored like any whole cluster.
+/// A partial cluster that has become whole is stored like any whole cluster. Until its mapping says
+/// so it stays where a commit looks for it, because its bytes were acknowledged.
 io::Task<void> Image::finish_partial(uint64_t cluster, RangeQueue::Hold hold, bool detect_zeroes) {
-  PartialCluster partial = partials_->take(cluster);
+  const PartialCluster& partial = *partials_->find(cluster);
+  assert(partial.complete());
+  if (detect_zeroes && is_zero(partial.bytes.bytes())) {
+    co_await zero_clusters(cluster, 1);
+    co_return;
+  }
   const auto held = std::make_shared<HeldWrite>();
   held->hold = std::move(hold);
-  held->cluster = std::move(partial.bytes);
-  if (detect_zeroes && is_zero(held->cluster.bytes())) {
-    co_await zero_clusters(cluster, 1);
-  } else {
-    co_await place(held, cluster, 1, held->cluster.data());
-  }
+  held->completed = co_await io::Grant::acquire(completed_, geometry_.cluster_bytes());
+  L2Table* const table = co_await table_for_update(l1_index_of(cluster));
+  held->cluster = partials_->take(cluster).bytes;
+  place_in_table(held, *table, cluster, 1, held->cluster.data());
 }
 
 /// Fills what is missing from below. The cluster is held, so nothing else changes it; and it stays
@@ -27,6 +32,7 @@ io::Task<void> Image::fill_gaps(uint64_t cluster) {
     const auto into = partial.bytes.bytes().subspan(gap.from, gap.to - gap.from);
     co_await read_base(cluster, gap.from, into);
   }
+  partial.mark_complete();
 }
 
 io::Task<void> Image::complete_partial(uint64_t cluster) {

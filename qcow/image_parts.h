@@ -19,6 +19,7 @@ struct Image::Payload {
 struct Image::HeldWrite {
   std::shared_ptr<Payload> payload;  // may be null
   io::Buffer cluster;                // a completed partial cluster, or empty
+  io::Grant completed;               // the cluster's share of what completed ones may take
   RangeQueue::Hold hold;             // destroyed first
 };
 

@@ -166,10 +166,6 @@ io::Task<void> Image::zero_clusters(uint64_t first, uint64_t count) {
     co_await write_behind_->drain_all();  // the caller's hold ends with the call
     co_return;
   }
-  if (!partials_->empty()) {
-    partials_->erase(first, count);
-    changed(0);
-  }
   while (count > 0) {
     const uint64_t part = std::min(count, clusters_to_table_end(first));
     const uint64_t l1_index = l1_index_of(first);
@@ -178,11 +174,16 @@ io::Task<void> Image::zero_clusters(uint64_t first, uint64_t count) {
     const bool below_is_zero =
         !parents_ || (already_zero.size() == 1 && already_zero.front().first == first &&
                       already_zero.front().end == first + part);
-    if (map_->has_table(l1_index) || !below_is_zero) {
-      L2Table* const table = co_await table_for_update(l1_index);
-      if (failure_) std::rethrow_exception(failure_);
-      zero_in_table(*table, first, part, already_zero);
+    L2Table* table = nullptr;
+    if (map_->has_table(l1_index) || !below_is_zero) table = co_await table_for_update(l1_index);
+    if (failure_) std::rethrow_exception(failure_);
+    // What waits in memory was acknowledged: it goes in the same step in which the mapping says
+    // zero, so that every snapshot has the one or the other (DU2).
+    if (!partials_->empty()) {
+      partials_->erase(first, part);
+      changed(0);
     }
+    if (table != nullptr) zero_in_table(*table, first, part, already_zero);
     first += part;
     count -= part;
   }

@@ -25,6 +25,8 @@ struct PartialCluster {
   void put(uint32_t at, std::span<const std::byte> from);
   void put_zeroes(uint32_t at, uint32_t count);
   bool complete() const { return valid.size() == 1 && valid[0] == whole(); }
+  /// The gaps have been filled.
+  void mark_complete() { valid.assign(1, whole()); }
 
   /// The ranges that are still to be filled from below.
   std::vector<ByteRange> gaps() const;
