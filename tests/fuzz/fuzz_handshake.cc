@@ -19,7 +19,7 @@ io::Task<void> serve(fuzz::Server& server, std::unique_ptr<io::Stream> stream) {
     nbd::Session session(std::move(stream), std::move(*negotiated), ahead);
     co_await session.serve();
   }
-  if (rules.structured_replies) fuzz::check_replies(server.sent, rules.extended_headers);
+  if (rules.structured_replies) fuzz::check_replies(server, rules.extended_headers);
 }
 
 }  // namespace
@@ -29,7 +29,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const size_t piece_bytes = data[0] == 0 ? size : data[0];
   const auto script = std::as_bytes(std::span(data, size)).subspan(1);
   fuzz::Server server;
-  server.loop.run(serve(server, std::make_unique<support::ScriptedStream>(
-                                    server.loop, script, piece_bytes, server.sent)));
+  server.loop.run(
+      serve(server, std::make_unique<support::ScriptedStream>(server.loop, script, piece_bytes,
+                                                              server.sent, &server.aborted)));
   return 0;
 }

@@ -41,6 +41,7 @@ class Server {
   std::shared_ptr<nbd::Export> writable = make("disk", false);
   std::shared_ptr<nbd::Export> read_only = make("point", true);
   std::vector<std::byte> sent;  // by the server
+  bool aborted = false;         // it gave the connection up, perhaps inside a long reply
 
  private:
   std::shared_ptr<nbd::Export> make(const char* name, bool read_only) {
@@ -56,8 +57,9 @@ class Server {
 };
 
 /// Walks over the replies in `sent`: every one has its magic, a known type, and a length that the
-/// bytes bear out. Aborts the process otherwise. Only for connections with structured replies.
-void check_replies(std::span<const std::byte> sent, bool extended);
+/// bytes bear out; the last one may be cut when the connection was given up. Aborts the process
+/// otherwise. Only for connections with structured replies.
+void check_replies(const Server& server, bool extended);
 
 /// Lets a session serve `script`.
 void serve_session(Server& server, nbd::Negotiated negotiated, std::span<const std::byte> script,

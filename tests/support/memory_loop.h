@@ -86,9 +86,14 @@ class MemoryLoop final : public io::Executor, public io::Clock {
 /// leaves. What is sent to it is kept.
 class ScriptedStream final : public io::Stream {
  public:
+  /// `aborted`, where given, says whether the server gave the connection up.
   ScriptedStream(io::Executor& executor, std::span<const std::byte> script, size_t piece_bytes,
-                 std::vector<std::byte>& sent)
-      : executor_(executor), script_(script), piece_bytes_(piece_bytes), sent_(sent) {}
+                 std::vector<std::byte>& sent, bool* aborted = nullptr)
+      : executor_(executor),
+        script_(script),
+        piece_bytes_(piece_bytes),
+        sent_(sent),
+        told_(aborted) {}
 
   io::Task<size_t> receive(std::span<const iovec> into) override {
     co_await io::NextTurn{executor_};
@@ -112,7 +117,10 @@ class ScriptedStream final : public io::Stream {
     }
   }
   io::Task<void> finish_sending() override { co_return; }
-  void abort() noexcept override { aborted_ = true; }
+  void abort() noexcept override {
+    aborted_ = true;
+    if (told_ != nullptr) *told_ = true;
+  }
   bool has_arrived() const override { return true; }
   std::string peer() const override { return "script"; }
 
@@ -121,6 +129,7 @@ class ScriptedStream final : public io::Stream {
   std::span<const std::byte> script_;
   size_t piece_bytes_;
   std::vector<std::byte>& sent_;
+  bool* told_;
   bool aborted_ = false;
 };
 
