@@ -1,5 +1,5 @@
-// A load generator for NBD servers: a number of connections, each with a number of requests in
-// flight, each on a thread of its own, ended by FLUSH.
+// A load generator for NBD servers, built on nbd::Client: a number of connections, each with a
+// number of requests in flight and a thread of its own, ended by FLUSH.
 //
 // Payload comes from a pool of random bytes that was touched before the clock starts. Prints one
 // line of JSON: bytes, seconds from the first request to the reply of the FLUSH, and the requests'
@@ -10,21 +10,30 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <future>
 #include <random>
 #include <thread>
 #include <vector>
 
 #include "app/options.h"
-#include "bench/connection.h"
 #include "bench/patterns.h"
+#include "io/address.h"
 #include "io/big_endian.h"
+#include "io/ring_thread.h"
+#include "io/socket.h"
+#include "nbd/client.h"
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// Where the server is: a Unix socket, or HOST:PORT when that is empty.
+struct Server {
+  std::string unix_path, tcp, export_name;
+};
+
 struct LoadOptions {
-  bench::Server server;
+  Server server;
   std::string pattern = "sequential";
   uint64_t block = 256 << 10, bytes = uint64_t{4} << 30;
   unsigned depth = 16, connections = 1;
@@ -41,100 +50,112 @@ std::vector<std::byte> random_pool(uint64_t seed) {
   return pool;
 }
 
-/// One connection's share of the requests.
+/// One connection's share of the requests, on a thread of its own: `depth` coroutines take the next
+/// request each, and wait for its answer.
 class Worker {
  public:
-  Worker(const LoadOptions& options, std::span<std::byte> pool)
-      : options_(options), pool_(pool), connection_(options.server) {}
+  Worker(const LoadOptions& options, std::span<const std::byte> pool)
+      : options_(options), pool_(pool) {}
 
-  uint64_t disk_size() const { return connection_.size(); }
   void add(bench::Extent extent) { extents_.push_back(extent); }
 
-  void run() {
-    latencies_.reserve(extents_.size());
-    sent_at_.resize(extents_.size() + 2);
-    start_ = Clock::now();
-    for (const bench::Extent& extent : extents_) {
-      if (in_flight_ == options_.depth) take_reply();
-      keep_to_rate();
-      send(extent);
+  /// Connects and tells the disk's size; sends what add() has brought once `planned` is ready.
+  void run(std::promise<uint64_t>& disk_size, const std::shared_future<void>& planned) {
+    try {
+      io::RingRuntime parts;
+      parts.ring().run(work(parts, disk_size, planned));
+    } catch (...) {
+      failure_ = std::current_exception();
+      if (!connected_) disk_size.set_exception(failure_);
     }
-    while (in_flight_ > 0) take_reply();
-    connection_.request(nbd::Command::flush, 0, 0);
-    connection_.take_reply();
-    end_ = Clock::now();
-    connection_.request(nbd::Command::disconnect, 0, 0);
   }
 
+  std::exception_ptr failure() const { return failure_; }
   Clock::time_point start() const { return start_; }
   Clock::time_point end() const { return end_; }
   const std::vector<double>& latencies() const { return latencies_; }  // microseconds
 
  private:
-  void send(const bench::Extent& extent) {
-    const Clock::time_point now = Clock::now();
-    uint64_t cookie = 0;
-    if (options_.zeroes) {
-      cookie = connection_.request(nbd::Command::write_zeroes, extent.offset, extent.length);
-    } else {
-      if (pool_at_ + extent.length > pool_.size()) pool_at_ = 0;
-      cookie =
-          connection_.request(nbd::Command::write, extent.offset, extent.length, &pool_[pool_at_]);
-      pool_at_ += extent.length;
+  io::Task<void> work(io::RingRuntime& parts, std::promise<uint64_t>& disk_size,
+                      const std::shared_future<void>& planned) {
+    // As little as a client can ask for, so that the server is what is measured.
+    nbd::ClientOptions plain{options_.server.export_name, false, false, {}};
+    auto stream = co_await connect(parts.ring());
+    auto opening = nbd::Client::open(parts.runtime(), std::move(stream), std::move(plain));
+    client_ = co_await std::move(opening);
+    connected_ = true;
+    disk_size.set_value(client_->size());
+    planned.wait();
+    latencies_.reserve(extents_.size());
+    start_ = Clock::now();
+    const io::Runtime runtime = parts.runtime();
+    auto all_lanes = [&](io::TaskScope& lanes) -> io::Task<void> {
+      for (unsigned i = 0; i < options_.depth; ++i) lanes.spawn(lane(runtime));
+      co_return;
+    };
+    co_await io::run_scoped(all_lanes);
+    co_await client_->flush();
+    end_ = Clock::now();
+    co_await client_->close();
+  }
+
+  io::Task<std::unique_ptr<io::Socket>> connect(io::Ring& ring) const {
+    if (!options_.server.unix_path.empty()) {
+      co_return co_await io::connect_unix(ring, options_.server.unix_path);
     }
-    sent_at_.at(cookie) = now;
-    sent_bytes_ += extent.length;
-    ++in_flight_;
+    const io::HostPort tcp = io::parse_host_port(options_.server.tcp);
+    co_return co_await io::connect_tcp(ring, tcp.host, tcp.port);
   }
 
-  void take_reply() {
-    const uint64_t cookie = connection_.take_reply();
-    const std::chrono::duration<double, std::micro> took = Clock::now() - sent_at_.at(cookie);
-    latencies_.push_back(took.count());
-    --in_flight_;
+  io::Task<void> lane(io::Runtime runtime) {
+    while (next_ < extents_.size()) {
+      const bench::Extent extent = extents_[next_++];
+      if (options_.rate > 0) co_await keep_to_rate(runtime, extent.length);
+      const Clock::time_point sent = Clock::now();
+      if (options_.zeroes) {
+        co_await client_->write_zeroes(extent.offset, extent.length, io::ZeroMode::may_unmap);
+      } else {
+        const auto payload = next_payload(extent.length);
+        co_await client_->write_from(extent.offset, payload);
+      }
+      const std::chrono::duration<double, std::micro> took = Clock::now() - sent;
+      latencies_.push_back(took.count());
+    }
   }
 
-  void keep_to_rate() const {
-    if (options_.rate == 0) return;
+  std::span<const std::byte> next_payload(uint64_t length) {
+    if (pool_at_ + length > pool_.size()) pool_at_ = 0;
+    const auto payload = pool_.subspan(pool_at_, length);
+    pool_at_ += length;
+    return payload;
+  }
+
+  io::Task<void> keep_to_rate(const io::Runtime& runtime, uint64_t bytes) {
     const double share = static_cast<double>(options_.rate) / options_.connections;
     const std::chrono::duration<double> due(static_cast<double>(sent_bytes_) / share);
-    std::this_thread::sleep_until(start_ + std::chrono::duration_cast<Clock::duration>(due));
+    sent_bytes_ += bytes;
+    const Clock::time_point at = start_ + std::chrono::duration_cast<Clock::duration>(due);
+    const Clock::time_point now = Clock::now();
+    if (at > now) co_await io::sleep(runtime.executor, runtime.clock, at - now);
   }
 
   const LoadOptions& options_;
-  std::span<std::byte> pool_;
-  bench::Connection connection_;
+  std::span<const std::byte> pool_;
+  std::unique_ptr<nbd::Client> client_;
   std::vector<bench::Extent> extents_;
-  std::vector<Clock::time_point> sent_at_;  // by cookie
   std::vector<double> latencies_;
   Clock::time_point start_, end_;
-  size_t pool_at_ = 0;
+  size_t next_ = 0;     // extent
+  size_t pool_at_ = 0;  // bytes
   uint64_t sent_bytes_ = 0;
-  unsigned in_flight_ = 0;
+  bool connected_ = false;
+  std::exception_ptr failure_;
 };
 
 double percentile(const std::vector<double>& sorted, double part) {
   if (sorted.empty()) return 0;
   const auto index = static_cast<size_t>(part * static_cast<double>(sorted.size()));
   return sorted[std::min(index, sorted.size() - 1)];
-}
-
-void run_all(std::vector<std::unique_ptr<Worker>>& workers) {
-  std::vector<std::exception_ptr> failures(workers.size());
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < workers.size(); ++i) {
-    threads.emplace_back([&, i] {
-      try {
-        workers[i]->run();
-      } catch (...) {
-        failures[i] = std::current_exception();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::exception_ptr& failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
 }
 
 void report(const LoadOptions& options, const std::vector<std::unique_ptr<Worker>>& workers) {
@@ -154,17 +175,48 @@ void report(const LoadOptions& options, const std::vector<std::unique_ptr<Worker
       percentile(latencies, 0.999));
 }
 
+using Workers = std::vector<std::unique_ptr<Worker>>;
+
+/// Every worker has connected when this returns; each then waits for the plan.
+uint64_t connect_all(Workers& workers, std::vector<std::thread>& threads,
+                     const std::shared_future<void>& planned) {
+  std::vector<std::promise<uint64_t>> sizes(workers.size());
+  std::vector<std::future<uint64_t>> answers;
+  for (auto& size : sizes) answers.push_back(size.get_future());
+  for (size_t i = 0; i < workers.size(); ++i) {
+    threads.emplace_back([&worker = *workers[i], size = std::move(sizes[i]), planned]() mutable {
+      worker.run(size, planned);
+    });
+  }
+  for (auto& answer : answers) answer.wait();
+  uint64_t disk_size = 0;
+  for (auto& answer : answers) disk_size = answer.get();
+  return disk_size;
+}
+
 void load(const LoadOptions& options) {
-  std::vector<std::byte> pool = random_pool(options.seed);
-  std::vector<std::unique_ptr<Worker>> workers;
+  const std::vector<std::byte> pool = random_pool(options.seed);
+  Workers workers;
   for (unsigned i = 0; i < options.connections; ++i) {
     workers.push_back(std::make_unique<Worker>(options, pool));
   }
-  const uint64_t disk_size = workers.front()->disk_size();
-  const std::vector<bench::Extent> extents =
-      bench::plan(options.pattern, options.bytes, options.block, disk_size, options.seed);
-  for (size_t i = 0; i < extents.size(); ++i) workers[i % workers.size()]->add(extents[i]);
-  run_all(workers);
+  std::promise<void> plan;
+  std::vector<std::thread> threads;
+  std::exception_ptr failure;
+  try {
+    const uint64_t disk_size = connect_all(workers, threads, plan.get_future().share());
+    const std::vector<bench::Extent> extents =
+        bench::plan(options.pattern, options.bytes, options.block, disk_size, options.seed);
+    for (size_t i = 0; i < extents.size(); ++i) workers[i % workers.size()]->add(extents[i]);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  plan.set_value();
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& worker : workers) {
+    if (!failure) failure = worker->failure();
+  }
+  if (failure) std::rethrow_exception(failure);
   report(options, workers);
 }
 

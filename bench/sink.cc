@@ -12,6 +12,7 @@
 #include "io/big_endian.h"
 #include "io/listener.h"
 #include "io/ring_thread.h"
+#include "nbd/options.h"
 #include "nbd/protocol.h"
 
 namespace {
@@ -55,11 +56,13 @@ class Sink {
     co_await io::receive_exactly(*stream_, hello);
     const auto option =
         nbd::OptionHeader::decode(std::span(hello).last<nbd::OptionHeader::kWireBytes>());
-    std::vector<std::byte> name(option.length);
-    co_await io::receive_exactly(*stream_, name);
-    std::array<std::byte, 10> answer;
-    io::BigEndianWriter out(answer);
-    out.put(size_).put(uint16_t{nbd::kHasFlags | nbd::kSendFlush});
+    if (option.option != nbd::Option::go) throw nbd::ProtocolError("the sink knows only GO");
+    std::vector<std::byte> data(option.length);
+    co_await io::receive_exactly(*stream_, data);
+    nbd::Bytes answer;
+    nbd::append_reply(answer, option.option, nbd::OptionReply::info,
+                      nbd::encode_info_export(size_, nbd::kHasFlags | nbd::kSendFlush));
+    nbd::append_reply(answer, option.option, nbd::OptionReply::ack, {});
     co_await send(answer);
   }
 
