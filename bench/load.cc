@@ -86,9 +86,19 @@ class Worker {
     connected_ = true;
     disk_size.set_value(client_->size());
     planned.wait();
+    std::exception_ptr failure;
+    try {
+      co_await send_all(parts.runtime());
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    co_await client_->close();
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  io::Task<void> send_all(io::Runtime runtime) {
     latencies_.reserve(extents_.size());
     start_ = Clock::now();
-    const io::Runtime runtime = parts.runtime();
     auto all_lanes = [&](io::TaskScope& lanes) -> io::Task<void> {
       for (unsigned i = 0; i < options_.depth; ++i) lanes.spawn(lane(runtime));
       co_return;
@@ -96,7 +106,6 @@ class Worker {
     co_await io::run_scoped(all_lanes);
     co_await client_->flush();
     end_ = Clock::now();
-    co_await client_->close();
   }
 
   io::Task<std::unique_ptr<io::Socket>> connect(io::Ring& ring) const {
