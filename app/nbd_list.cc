@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "app/commands.h"
+#include "io/address.h"
 #include "io/ring_thread.h"
 #include "io/socket.h"
 #include "nbd/client_handshake.h"
@@ -79,7 +80,17 @@ io::Task<std::string> ask(io::Ring& ring, NbdOptions options) {
 
 int list_exports(const NbdOptions& options) {
   io::RingRuntime here;
-  const std::string text = here.ring().run(ask(here.ring(), options));
+  std::string text;
+  try {
+    text = here.ring().run(ask(here.ring(), options));
+  } catch (const nbd::ProtocolError& refusal) {
+    const bool wants_tls = refusal.reply() == nbd::OptionReply::err_tls_reqd;
+    throw std::runtime_error(fmt::format(
+        "list the exports of {}: {}{}",
+        options.socket.empty() ? io::to_text({options.bind, options.port}) : options.socket,
+        refusal.what(),
+        wants_tls ? "; varve nbd --list speaks none, nbdinfo --list nbds://… does" : ""));
+  }
   std::fputs(text.c_str(), stdout);
   return 0;
 }

@@ -137,11 +137,11 @@ Buffer BufferPool::make(size_t size, uint64_t phase, uint8_t size_class) {
   return buffer;
 }
 
-Task<Buffer> BufferPool::acquire(size_t size, uint64_t phase) {
+Task<Buffer> BufferPool::acquire(size_t size, uint64_t phase, const void* key) {
   assert(size > 0 && size <= kBufferBytesMax);
   const uint8_t size_class = size_class_for(size);
   lease_for(block_bytes(size_class));
-  co_await semaphore_.acquire(block_bytes(size_class));
+  if (!co_await semaphore_.acquire(block_bytes(size_class), key)) co_return Buffer();
   co_return make(size, phase, size_class);
 }
 

@@ -65,7 +65,11 @@ class BufferPool {
 
   /// A buffer of `size` bytes (1 … kBufferBytesMax) whose address ≡ `phase` modulo kPage, so that
   /// a payload for guest offset `phase` can be written with O_DIRECT as it lies.
-  Task<Buffer> acquire(size_t size, uint64_t phase = 0);
+  /// With a `key`, an empty buffer when withdraw(key) ended the wait.
+  Task<Buffer> acquire(size_t size, uint64_t phase = 0, const void* key = nullptr);
+
+  /// Ends the wait of the first who waits under `key`; false when nobody does.
+  bool withdraw(const void* key) { return semaphore_.withdraw(key); }
 
   /// The same at once, or an empty buffer when it would have to wait.
   Buffer try_acquire(size_t size, uint64_t phase = 0);

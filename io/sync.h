@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 #include <coroutine>
 #include <cstdint>
@@ -74,17 +75,31 @@ class Semaphore {
   }
 
   /// `co_await semaphore.acquire(n)`: returns once n units are taken. n must not exceed the total.
-  auto acquire(uint64_t units) {
+  /// With a `key`, false when withdraw(key) ended the wait, and nothing is taken.
+  auto acquire(uint64_t units, const void* key = nullptr) {
     struct Awaiter {
       Semaphore& semaphore;
       uint64_t units;
+      const void* key;
+      bool taken = true;
       bool await_ready() const noexcept { return semaphore.try_acquire(units); }
       void await_suspend(std::coroutine_handle<> waiter) {
-        semaphore.waiting_.push_back({waiter, units});
+        semaphore.waiting_.push_back({waiter, units, key, &taken});
       }
-      void await_resume() const noexcept {}
+      bool await_resume() const noexcept { return taken; }
     };
-    return Awaiter{*this, units};
+    return Awaiter{*this, units, key};
+  }
+
+  /// Ends the wait of the first who waits under `key`; false when nobody does.
+  bool withdraw(const void* key) {
+    const auto waiter = std::ranges::find(waiting_, key, &Waiter::key);
+    if (waiter == waiting_.end()) return false;
+    *waiter->taken = false;
+    executor_.resume_soon(waiter->handle);
+    waiting_.erase(waiter);
+    release(0);  // whoever comes next may want less
+    return true;
   }
 
   void release(uint64_t units) {
@@ -105,6 +120,8 @@ class Semaphore {
   struct Waiter {
     std::coroutine_handle<> handle;
     uint64_t units;
+    const void* key;
+    bool* taken;  // in the waiter's frame
   };
   Executor& executor_;
   uint64_t free_;

@@ -6,6 +6,13 @@
 #include "io/log.h"
 
 namespace nbd {
+namespace {
+
+/// What one send is given: it shows progress to the watch over slow readers, and a batch of short
+/// messages ends there.
+constexpr size_t kPartBytes = 1 << 20;
+
+}  // namespace
 
 void Message::append(std::span<const std::byte> part) {
   assert(head_bytes_ + part.size() <= kHeadBytes);
@@ -20,6 +27,12 @@ void Message::gather(std::vector<iovec>& pieces) const {
   for (const io::Buffer& buffer : data_) pieces.push_back(io::as_iovec(buffer.bytes()));
 }
 
+size_t Message::size() const {
+  size_t size = head_bytes_ + body_.size() + borrowed_.bytes().size();
+  for (const io::Buffer& buffer : data_) size += buffer.size();
+  return size;
+}
+
 void ReplyQueue::push(Message message) {
   if (failed_) return;
   ready_.push_back(std::move(message));
@@ -32,33 +45,38 @@ void ReplyQueue::finish() {
 }
 
 io::Task<void> ReplyQueue::run() {
-  std::deque<Message> batch;
   std::vector<iovec> pieces;
   try {
     for (;;) {
       while (ready_.empty() && !finishing_) co_await changed_.wait();
       if (ready_.empty()) break;
-      batch.swap(ready_);
-      for (const Message& message : batch) message.gather(pieces);
+      take_batch();
+      for (const Message& message : batch_) message.gather(pieces);
       sending_ = true;
       co_await send_all(pieces);
       sending_ = false;
       pieces.clear();
-      batch.clear();
+      batch_.clear();
     }
     co_await stream_.finish_sending();
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::debug, "nbd: {}", failure.what());
     failed_ = true;
     sending_ = false;
+    batch_.clear();
     ready_.clear();
     stream_.abort();  // nobody can be answered here any more: reading on would be in vain
   }
 }
 
+void ReplyQueue::take_batch() {
+  for (size_t bytes = 0; !ready_.empty() && bytes < kPartBytes; ready_.pop_front()) {
+    bytes += ready_.front().size();
+    batch_.push_back(std::move(ready_.front()));
+  }
+}
+
 io::Task<void> ReplyQueue::send_all(std::span<const iovec> pieces) {
-  // In parts, so that a slow reader of a large batch is seen to make progress.
-  constexpr size_t kPartBytes = 1 << 20;
   while (!pieces.empty()) {
     size_t count = 0, bytes = 0;
     while (count < pieces.size() && bytes < kPartBytes) bytes += pieces[count++].iov_len;

@@ -12,6 +12,7 @@
 #include "io/stream.h"
 #include "io/sync.h"
 #include "nbd/counters.h"
+#include "nbd/pieces.h"
 #include "nbd/protocol.h"
 
 namespace nbd {
@@ -84,8 +85,11 @@ class Message {
     body_ = std::move(body);
     return *this;
   }
-  Message& with_data(std::vector<io::Buffer> data) {
+  /// The buffers count as held until the message has been sent.
+  Message& with_data(std::vector<io::Buffer> data, Pieces::Hold hold, io::Grant grant = {}) {
     data_ = std::move(data);
+    hold_ = std::move(hold);
+    grant_ = std::move(grant);
     return *this;
   }
   Message& with_borrowed(Loan loan) {
@@ -99,6 +103,7 @@ class Message {
   }
 
   void gather(std::vector<iovec>& pieces) const;
+  size_t size() const;
 
  private:
   void append(std::span<const std::byte> part);
@@ -106,15 +111,18 @@ class Message {
   std::array<std::byte, kHeadBytes> head_;
   size_t head_bytes_ = 0;
   Bytes body_;
-  std::vector<io::Buffer> data_;
+  io::Grant grant_;
+  Pieces::Hold hold_;
+  std::vector<io::Buffer> data_;  // given back before hold_ is
   Loan borrowed_;
   std::vector<InFlight> in_flight_;  // none or one
 };
 
 /// The replies of one connection on their way out.
 ///
-/// Everything that is ready leaves in one send; one coroutine, run(), does all sending. Once the
-/// stream has failed, replies are dropped. Belongs to the stream's thread.
+/// What is ready leaves together, some megabyte at a time, so that the buffers of what has been
+/// sent are free for the next; one coroutine, run(), does all sending. Once the stream has failed,
+/// replies are dropped. Belongs to the stream's thread.
 class ReplyQueue {
  public:
   ReplyQueue(io::Executor& executor, io::Stream& stream) : stream_(stream), changed_(executor) {}
@@ -132,11 +140,13 @@ class ReplyQueue {
   uint64_t sent() const { return sent_; }
 
  private:
+  void take_batch();
   io::Task<void> send_all(std::span<const iovec> pieces);
 
   io::Stream& stream_;
   io::Event changed_;
   std::deque<Message> ready_;
+  std::vector<Message> batch_;  // being sent
   bool finishing_ = false, sending_ = false, failed_ = false;
   uint64_t sent_ = 0;
 };

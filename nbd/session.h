@@ -14,6 +14,7 @@
 #include "nbd/export.h"
 #include "nbd/handshake.h"
 #include "nbd/inbox.h"
+#include "nbd/pieces.h"
 #include "nbd/reply_queue.h"
 #include "nbd/validate.h"
 
@@ -97,9 +98,8 @@ class Session final : public LiveConnection {
   io::Task<bool> receive_write(const Request& request, io::SteadyTime arrived);
   io::Task<void> receive_pieces(std::shared_ptr<PendingWrite> write);
   io::Task<void> write_piece(std::shared_ptr<PendingWrite> write, uint64_t offset,
-                             io::Buffer piece);
+                             Pieces::Piece piece);
   io::Task<void> finish_write(std::shared_ptr<PendingWrite> write);
-  io::Task<io::Buffer> acquire_piece(size_t size, uint64_t offset);
 
   // session_read.cc
   io::Task<void> answer_read(Ticket& ticket);
@@ -118,6 +118,8 @@ class Session final : public LiveConnection {
   const Negotiation rules_;
   std::unique_ptr<io::Stream> stream_;
   Inbox inbox_;
+  Pieces received_pieces_,
+      reply_pieces_;           // each direction has a piece whatever the other waits for
   io::Semaphore room_;         // bytes in flight (X4)
   io::Semaphore large_reads_;  // one: READs whose data must be in memory as a whole
   ReplyQueue replies_;
@@ -126,8 +128,7 @@ class Session final : public LiveConnection {
 
   const size_t header_bytes_;  // of a request
   size_t ahead_max_ = Inbox::kBufferBytes;
-  uint32_t pieces_held_ = 0;  // buffers that this connection waits with or works on (X5)
-  uint64_t unanswered_ = 0;   // requests that have been received whole
+  uint64_t unanswered_ = 0;  // requests that have been received whole
   bool finishing_ = false;
   std::optional<Export::WriteUnderWay> receiving_write_;
   std::string end_reason_;  // set when the server ends the connection

@@ -97,15 +97,13 @@ io::Task<void> Session::read_structured(Ticket& ticket) {
 
 io::Task<void> Session::read_data_chunk(StructuredRead& read, uint64_t offset, size_t length) {
   const io::Grant place(read.window, 1);
-  io::Buffer data = co_await acquire_piece(length, offset);
-  ++pieces_held_;
+  Pieces::Piece piece = co_await reply_pieces_.acquire(length, offset);
   std::exception_ptr failure;
   try {
-    co_await device().read(offset, data.bytes());
+    co_await device().read(offset, piece.buffer.bytes());
   } catch (...) {
     failure = std::current_exception();
   }
-  --pieces_held_;
   if (failure) {
     // P9: the rest of the range is still delivered.
     const Refusal refusal = refusal_for(failure);
@@ -120,8 +118,8 @@ io::Task<void> Session::read_data_chunk(StructuredRead& read, uint64_t offset, s
       read.chunk(*this, ChunkType::offset_data, length, kDataChunkPrefixBytes + length);
   message.with_part(encode_data_prefix(offset));
   std::vector<io::Buffer> payload;
-  payload.push_back(std::move(data));
-  message.with_data(std::move(payload));
+  payload.push_back(std::move(piece.buffer));
+  message.with_data(std::move(payload), std::move(piece.hold));
   read.push(*this, std::move(message), length);
 }
 
@@ -150,18 +148,29 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
     replies_.push(std::move(message));
     co_return;
   }
-  // A READ of several buffers holds some while it waits for more. One at a time per connection,
-  // over the budget if need be, so that such READs cannot wait for one another for ever.
+  // A READ of several buffers would hold some while it waits for more: such READs could wait for
+  // one another for ever. It takes all of them once it has the first, one such READ at a time, and
+  // when that goes over the budget, the next one waits until its reply has been sent.
   io::Grant large;
   if (request.length > kPieceBytes) large = co_await io::Grant::acquire(large_reads_, 1);
+  Pieces::Hold hold;
   std::vector<io::Buffer> data;
+  bool over_budget = false;
   for (uint64_t offset = request.offset; offset < end;) {
     const uint64_t next = piece_end(offset, end);
     const size_t size = static_cast<size_t>(next - offset);
-    const uint64_t phase = offset % io::BufferPool::kPage;
-    io::Buffer piece = runtime_.buffers.try_acquire(size, phase);
-    if (piece.size() != size) piece = runtime_.buffers.acquire_over_budget(size, phase);
-    data.push_back(std::move(piece));
+    if (data.empty()) {
+      Pieces::Piece first = co_await reply_pieces_.acquire(size, offset);
+      hold = std::move(first.hold);
+      data.push_back(std::move(first.buffer));
+    } else {
+      const uint64_t phase = offset % io::BufferPool::kPage;
+      data.push_back(runtime_.buffers.try_acquire(size, phase));
+      if (data.back().size() != size) {
+        data.back() = runtime_.buffers.acquire_over_budget(size, phase);
+        over_budget = true;
+      }
+    }
     offset = next;
   }
   io::Semaphore window(runtime_.executor, kPiecesAtOnce);
@@ -174,16 +183,19 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
     }
   };
   co_await io::run_scoped(std::cref(body));
+  if (!over_budget) large.release();
   count(ticket, WireError::none);
   if (simple) {
     Message message(SimpleReply{WireError::none, request.cookie}.encode());
-    message.with_data(std::move(data)).with_in_flight(std::move(ticket.in_flight));
+    message.with_data(std::move(data), std::move(hold), std::move(large));
+    message.with_in_flight(std::move(ticket.in_flight));
     replies_.push(std::move(message));
   } else {
     Message message =
         chunk(request, true, ChunkType::offset_data, kDataChunkPrefixBytes + request.length);
     message.with_part(encode_data_prefix(request.offset));
-    message.with_data(std::move(data)).with_in_flight(std::move(ticket.in_flight));
+    message.with_data(std::move(data), std::move(hold), std::move(large));
+    message.with_in_flight(std::move(ticket.in_flight));
     replies_.push(std::move(message));
   }
 }

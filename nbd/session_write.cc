@@ -60,16 +60,15 @@ io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
   receiving_write_.emplace(export_);
   while (offset < end && !write->given_up()) {
     const uint64_t next = piece_end(offset, end, block_bytes);
-    io::Buffer piece = co_await acquire_piece(static_cast<size_t>(next - offset), offset);
-    ++pieces_held_;
+    Pieces::Piece piece =
+        co_await received_pieces_.acquire(static_cast<size_t>(next - offset), offset);
     // Behind the last piece lies the next request's header, if the client has sent it already.
-    co_await inbox_.receive(piece.bytes(), next == end ? header_bytes_ : 0);
+    co_await inbox_.receive(piece.buffer.bytes(), next == end ? header_bytes_ : 0);
     export_.counters().bytes_received += next - offset;
     note_traffic();
     if (!receiving_write_) {  // seal() would not wait any longer
       write->refusal = export_.write_refusal();
       if (!write->refusal) write->refusal = export_.closed_refusal();
-      --pieces_held_;
     } else {
       ++write->holders;
       answers_.spawn(write_piece(write, offset, std::move(piece)));
@@ -81,18 +80,18 @@ io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
 }
 
 io::Task<void> Session::write_piece(std::shared_ptr<PendingWrite> write, uint64_t offset,
-                                    io::Buffer piece) {
+                                    Pieces::Piece piece) {
   {
     const Export::WriteUnderWay under_way(export_);
     try {
       PLANTED_BUG(flush_of_own_connection, io::planted_writers.insert(this))
-      io::Task<void> writing = device().write(offset, std::move(piece));
+      io::Task<void> writing = device().write(offset, std::move(piece.buffer));
       co_await std::move(writing);
     } catch (...) {
       if (!write->failure) write->failure = std::current_exception();
     }
   }
-  --pieces_held_;
+  piece.hold = {};
   if (--write->holders == 0) co_await finish_write(std::move(write));
 }
 
@@ -113,16 +112,6 @@ io::Task<void> Session::finish_write(std::shared_ptr<PendingWrite> write) {
     reply_done(std::move(ticket));
   }
   finish_when_answered();
-}
-
-/// X5: a connection that has no piece gets one at once, over the budget if need be, so that none
-/// starves; for more it waits its turn.
-io::Task<io::Buffer> Session::acquire_piece(size_t size, uint64_t offset) {
-  const uint64_t phase = offset % io::BufferPool::kPage;
-  io::Buffer piece = runtime_.buffers.try_acquire(size, phase);
-  if (piece.size() == size) co_return std::move(piece);
-  if (pieces_held_ == 0) co_return runtime_.buffers.acquire_over_budget(size, phase);
-  co_return co_await runtime_.buffers.acquire(size, phase);
 }
 
 }  // namespace nbd

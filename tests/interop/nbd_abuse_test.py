@@ -273,6 +273,14 @@ class Abuse(HubCase):
         time.sleep(1)
         resident = int(Path(f"/proc/{self.hub.ready['pid']}/statm").read_text().split()[1]) * 4096
         self.assertLess(resident, 1500 * MIB)
+        with self.open() as reader:  # whoever reads goes on, though they hold all of the memory
+            for cookie in range(4):
+                reader.send(request(READ, 0, 16 * MIB, cookie=cookie))
+            left = 4
+            while left:
+                chunk = reader.reply()
+                self.assertEqual(chunk.error, 0)
+                left -= chunk.done
 
     def test_writers_that_stop_halfway(self):
         """X4 X5 X8: 32 of them, each inside a payload of 64 MiB"""

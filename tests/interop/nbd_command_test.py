@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import nbd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import image_server, run, scratch  # noqa: E402
+from support import image_server, run, scratch, tls_files  # noqa: E402
 from support.daemon import binary  # noqa: E402
 
 SIZE = 10 << 20
@@ -216,6 +217,26 @@ class List(Command):
         ended = self.varve("-L", "-k", self.path)
         self.assertEqual(ended.returncode, 1)
         self.assertIn(self.path, ended.stderr)
+
+    def test_server_that_requires_tls(self):
+        keys = tls_files.keys_file(self.dir / "keys.psk", {"alice": b"k" * 32})
+        self.start(self.image, "-k", self.path, "--tls=require", "--tls-psk", keys)
+        scratch.wait_until(lambda: Path(self.path).exists(), 10, "the server to listen")
+        ended = self.varve("-L", "-k", self.path)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn(f"list the exports of {self.path}: TLS is required on this listener", ended.stderr)
+        self.assertIn("nbdinfo --list nbds://", ended.stderr)
+
+    def test_server_that_speaks_something_else(self):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.path)
+            listener.listen()
+            talker = threading.Thread(target=lambda: listener.accept()[0].sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+            talker.start()
+            ended = self.varve("-L", "-k", self.path)
+            talker.join()
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("the server does not speak newstyle NBD", ended.stderr)
 
 
 class Activation(Command):

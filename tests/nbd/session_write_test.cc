@@ -143,26 +143,5 @@ TEST_F(SessionWrites, ClientThatDoesNotReadItsRepliesHindersNobody) {  // X8
   EXPECT_LT(ring().now() - start, std::chrono::seconds(2));
 }
 
-TEST_F(SessionWrites, ConnectionWithoutAPieceGetsOneThoughOthersHoldTheBudget) {  // X5
-  run(exported_->join());
-  io::BufferPool small(ring(), 4 << 20);
-  const io::Runtime home = runtime();
-  exported_ = Export::make({.name = "disk"}, device_,
-                           {home.executor, home.clock, home.files, small, home.random});
-  for (int count = 0; count < 4; ++count) {
-    wire::Client& greedy = connect(true);
-    greedy.send(request(Command::write, 0, 1 << 20));
-    greedy.send(Bytes(5));
-  }
-  pass_time(std::chrono::milliseconds(20));
-  EXPECT_EQ(small.try_acquire(1 << 20).size(), 0u);
-  wire::Client& other = connect(true);
-  EXPECT_EQ(ask(other, write_request(4 << 20, Bytes(3 << 20))).error, WireError::none);
-  clients_.clear();
-  run(sessions_.join());
-  run(exported_->join());
-  make_export({});
-}
-
 }  // namespace
 }  // namespace nbd

@@ -1,0 +1,24 @@
+#include "nbd/pieces.h"
+
+namespace nbd {
+
+io::Task<Pieces::Piece> Pieces::acquire(size_t size, uint64_t offset) {
+  const uint64_t phase = offset % io::BufferPool::kPage;
+  io::Buffer buffer = pool_.try_acquire(size, phase);
+  bool holds = false;
+  if (buffer.size() != size && held_ > 0) {
+    ++waiting_;
+    buffer = co_await pool_.acquire(size, phase, this);
+    --waiting_;
+    holds = buffer.size() != size;  // withdrawn: give_up() has counted this piece
+  }
+  if (buffer.size() != size) buffer = pool_.acquire_over_budget(size, phase);
+  if (!holds) ++held_;
+  co_return Piece{Hold(*this), std::move(buffer)};
+}
+
+void Pieces::give_up() {
+  if (--held_ == 0 && waiting_ > 0 && pool_.withdraw(this)) ++held_;
+}
+
+}  // namespace nbd
