@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "io/failure.h"
+#include "io/page_cache.h"
 
 namespace io {
 namespace {
@@ -64,7 +65,8 @@ int RingFile::descriptor_for_write(uint64_t offset, std::span<const iovec> piece
 
 int RingFile::descriptor_for_read(uint64_t offset, std::span<const std::byte> into) const {
   const bool direct = direct_.valid() && into.size() >= kDirectReadBytesMin &&
-                      aligned(offset, into.data(), into.size());
+                      aligned(offset, into.data(), into.size()) &&
+                      !is_in_page_cache(cached_.get(), offset, into.size());
   return direct ? direct_.get() : cached_.get();
 }
 

@@ -9,9 +9,10 @@
 namespace io {
 
 /// A file on a ring. Where the file system allows O_DIRECT it holds two descriptors, and every
-/// call picks one: aligned writes and large aligned reads go directly to the disk, all else
-/// through the page cache. The kernel keeps the two views coherent as long as no two calls under
-/// way touch the same page, which is the caller's duty as for any overlapping writes.
+/// call picks one: aligned writes go directly to the disk, and so do large aligned reads of what is
+/// not in the page cache; all else goes through it. The kernel keeps the two views coherent as long
+/// as no two calls under way touch the same page, which is the caller's duty as for any overlapping
+/// writes.
 class RingFile final : public File {
  public:
   /// `direct` may be invalid; `direct_alignment` is 1 then.

@@ -1,6 +1,10 @@
 #include "io/file.h"
+#include "io/owned_fd.h"
+#include "io/page_cache.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -63,6 +67,29 @@ TEST_F(Files, GatheredPiecesLieOneBehindTheOther) {
   std::vector<std::byte> back(10'000);
   run(file->read(123, back));
   EXPECT_EQ(back, bytes);
+}
+
+/// What `cp` or qemu-img has just written is read from memory, not from the disk once more.
+TEST_F(Files, WhatIsInThePageCacheIsKnownToBeThere) {
+  constexpr uint64_t kBytes = 1 << 20;
+  { create("data"); }
+  const OwnedFd fd(::open(path("data").c_str(), O_RDWR | O_CLOEXEC));
+  const auto bytes = random_bytes(kBytes);
+  ASSERT_EQ(::pwrite(fd.get(), bytes.data(), kBytes, 0), static_cast<ssize_t>(kBytes));
+  if (!is_in_page_cache(fd.get(), 0, kBytes)) GTEST_SKIP() << "this kernel does not say";
+  EXPECT_TRUE(is_in_page_cache(fd.get(), 4096, 8192));
+  EXPECT_FALSE(is_in_page_cache(fd.get(), 0, kBytes + 1));  // nothing is there past the end
+  const auto file = run(files().open(path("data"), OpenMode::read_only));
+  const Buffer whole = runtime().buffers.try_acquire(kBytes);
+  run(file->read(0, whole.bytes()));
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), whole.data()));
+  ::fsync(fd.get());
+  ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  if (file->direct_alignment() == 1) GTEST_SKIP() << "this file system lives in the page cache";
+  EXPECT_FALSE(is_in_page_cache(fd.get(), 0, kBytes));
+  run(file->read(0, whole.bytes()));
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), whole.data()));
+  EXPECT_FALSE(is_in_page_cache(fd.get(), 0, kBytes));  // a large read leaves nothing behind
 }
 
 TEST_F(Files, ReadAsZeroesPastTheirEnd) {
