@@ -75,6 +75,8 @@ ServeOptions serve_options(const ServeArguments& arguments) {
   if (engine.catalogue_path.empty()) {
     engine.catalogue_path = default_state_directory() + "/catalogue.db";
   }
+  engine.repository_path = absolute_path(engine.repository_path);
+  engine.catalogue_path = absolute_path(engine.catalogue_path);
   if (options.nbd.empty()) options.nbd = {{{"127.0.0.1", 10809}}, {{"::1", 10809}}};
   return options;
 }

@@ -119,6 +119,10 @@ uint64_t parse_commit_bytes(std::string_view text);
 /// $XDG_DATA_HOME/varve or ~/.local/share/varve.
 std::string default_state_directory();
 
+/// Absolute, without `.`, `..`, doubled and closing slashes: what is stored must mean the same
+/// whatever directory varve is started in.
+std::string absolute_path(const std::string& path);
+
 /// Build features and what this kernel's io_uring offers.
 std::string version_text();
 

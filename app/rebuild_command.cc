@@ -14,15 +14,13 @@ namespace {
 constexpr int kLeftOut = 3;
 
 std::string absolute(const std::string& given, const char* usual) {
-  const std::string path = given.empty() ? default_state_directory() + usual : given;
-  return std::filesystem::absolute(path).lexically_normal().string();
+  return absolute_path(given.empty() ? default_state_directory() + usual : given);
 }
 
 }  // namespace
 
 int run_rebuild(const RebuildOptions& options) {
-  std::string directory = absolute(options.repository, "/repository");
-  if (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
+  const std::string directory = absolute(options.repository, "/repository");
   if (!std::filesystem::is_directory(directory)) {
     throw UsageError(fmt::format("{}: no such directory; name one with --repository", directory));
   }

@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 
 #include "app/options.h"
 
@@ -75,6 +76,12 @@ uint64_t parse_commit_bytes(std::string_view text) {
     throw UsageError(fmt::format("\"{}\" is not a size from 1M to 16G", text));
   }
   return bytes;
+}
+
+std::string absolute_path(const std::string& path) {
+  std::string absolute = std::filesystem::absolute(path).lexically_normal().string();
+  if (absolute.size() > 1 && absolute.ends_with('/')) absolute.pop_back();
+  return absolute;
 }
 
 std::string default_state_directory() {

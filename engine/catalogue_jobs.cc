@@ -295,4 +295,8 @@ std::vector<KnownImage> JobCatalogue::known_images(std::string_view repository_i
   return images;
 }
 
+void JobCatalogue::move_image(std::string_view image_id, std::string_view image_path) {
+  Stmt(db_, "UPDATE job_disk SET image_path = ? WHERE image_id = ?", image_path, image_id).run();
+}
+
 }  // namespace engine

@@ -114,6 +114,7 @@ class JobCatalogue {
   JobTotals totals(std::string_view context_id, std::string_view repository_id);
   /// Every image of the repository that a row owns.
   std::vector<KnownImage> known_images(std::string_view repository_id);
+  void move_image(std::string_view image_id, std::string_view image_path);
 
   // ---- deletion (contract.md 7.4) ----
 

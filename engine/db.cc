@@ -22,6 +22,11 @@ bool DbError::is_duplicate() const {
          code_ == SQLITE_CONSTRAINT_ROWID;
 }
 
+bool DbError::is_damage() const {
+  const int primary = code_ & 0xff;  // the rest says where
+  return primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB;
+}
+
 void Db::Close::operator()(sqlite3* handle) const noexcept { sqlite3_close_v2(handle); }
 
 Db::Db(const std::string& path, DbAccess access) : path_(path) {

@@ -27,6 +27,8 @@ class DbError : public std::runtime_error {
   int code() const { return code_; }
   /// A UNIQUE or PRIMARY KEY constraint was hit.
   bool is_duplicate() const;
+  /// The file is no database, or a broken one.
+  bool is_damage() const;
 
  private:
   int code_;

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "engine/bring_up.h"
+#include "engine/db.h"
 #include "engine/end_job.h"
 #include "engine/engine_impl.h"
 #include "engine/recovery.h"
@@ -16,16 +17,27 @@ namespace {
 
 constexpr const char* kShutDown = "server shut down during backup";
 
+/// Who reads this has lost the catalogue, not the backups. A log left beside a new file would be
+/// played into it.
+std::runtime_error damaged(const std::string& path, std::string_view cause) {
+  return std::runtime_error(
+      fmt::format("catalogue {0} is damaged ({1}); put a copy in its place, or move it and {0}-wal "
+                  "away and make it anew with 'varve rebuild --repository DIR --catalogue {0}'",
+                  path, cause));
+}
+
 /// A damaged catalogue is told of before anything is written to it.
-void require_sound(Catalogue& catalogue, const std::string& path) {
-  const std::vector<std::string> problems = catalogue.integrity_problems();
+std::unique_ptr<Catalogue> open_sound(const std::string& path) try {
+  auto catalogue = std::make_unique<Catalogue>(path);
+  const std::vector<std::string> problems = catalogue->integrity_problems();
   for (const std::string& problem : problems) {
     io::log(io::LogLevel::error, "catalogue {}: {}", path, problem);
   }
-  if (!problems.empty()) {
-    throw std::runtime_error(
-        fmt::format("catalogue {} is damaged ({}); put a copy in its place", path, problems[0]));
-  }
+  if (!problems.empty()) throw damaged(path, problems[0]);
+  return catalogue;
+} catch (const DbError& failure) {
+  if (!failure.is_damage()) throw;
+  throw damaged(path, failure.what());
 }
 
 }  // namespace
@@ -40,8 +52,7 @@ io::Task<void> bring_up(Core& core) {
   InstanceLock lock = co_await InstanceLock::acquire(core.parts.home, catalogue_lock,
                                                      catalogue_name, core.options.pid);
   core.locks.emplace(catalogue_path, std::move(lock));
-  core.catalogue = std::make_unique<Catalogue>(catalogue_path);
-  require_sound(*core.catalogue, catalogue_path);
+  core.catalogue = open_sound(catalogue_path);
   core.secrets =
       co_await Secrets::open(files, catalogue_path + ".secrets", core.options.named_secrets);
   core.catalogue_open = true;
@@ -52,6 +63,7 @@ io::Task<void> bring_up(Core& core) {
     const auto status = co_await files.status(repository.directory);
     if (!status || status->kind != io::FileKind::directory) continue;
     co_await lock_repository(core, repository.directory);
+    co_await find_moved_images(core, repository);
   }
   co_await recover(core);
   co_await engine::refresh_storage(core);

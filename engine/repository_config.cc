@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -38,6 +39,13 @@ const std::vector<ConfigMember>& members_of(RepositoryType type) {
   return type == RepositoryType::nfs ? nfs : cifs;
 }
 
+// Without doubled and closing slashes, so that one directory has one name.
+std::string plain(const std::string& path) {
+  std::string normal = std::filesystem::path(path).lexically_normal().string();
+  if (normal.size() > 1 && normal.ends_with('/')) normal.pop_back();
+  return normal;
+}
+
 // Only such paths are taken that mean the same wherever they are read.
 std::string path_fault(const std::string& path) {
   if (!path.starts_with('/')) return "must be an absolute path";
@@ -70,7 +78,7 @@ RepositoryConfig check_repository_config(RepositoryType type, std::string_view c
     if (need == Need::directory) {
       const std::string fault = path_fault(value);
       if (!fault.empty()) throw invalid(fmt::format("{} {}", name, fault));
-      checked.directory = value;
+      checked.directory = plain(value);
     }
     kept[name] = value;
   }

@@ -13,6 +13,7 @@ using Owners = std::map<std::string, KnownImage>;  // by final path
 
 constexpr std::string_view kImage = ".qcow2", kPartial = ".qcow2.partial", kSidecar = ".qcow2.json",
                            kSums = ".qcow2.sums", kTemporary = ".new";
+constexpr size_t kNamedAtMost = 5;
 
 bool is_published(const Owners& owners, const std::string& image_path) {
   const auto owner = owners.find(image_path);
@@ -38,8 +39,12 @@ bool is_stray(const Owners& owners, const std::string& path) {
 
 class Sweep {
  public:
-  Sweep(Core& core, std::string root, Owners owners)
-      : core_(core), files_(core.files()), root_(std::move(root)), owners_(std::move(owners)) {}
+  Sweep(Core& core, const Repository& repository, Owners owners)
+      : core_(core),
+        files_(core.files()),
+        root_(repository.directory),
+        repository_id_(repository.id),
+        owners_(std::move(owners)) {}
 
   io::Task<void> run() {
     const auto entries = co_await files_.list(root_);
@@ -53,6 +58,7 @@ class Sweep {
         co_await take_away(path);
       }
     }
+    advise_on_unknown();
     co_await report_missing();
   }
 
@@ -79,10 +85,26 @@ class Sweep {
         co_await take_away(path);
         removed = true;
       } else if (path.ends_with(kImage) && !owners_.contains(path)) {
-        io::log(io::LogLevel::warning, "{} is unknown to the catalogue and is left alone", path);
+        report_unknown(path);
       }
     }
     if (removed) co_await files_.sync_directory(directory);
+  }
+
+  /// After the loss of a catalogue that is every image there is: the first few stand for all.
+  void report_unknown(const std::string& path) {
+    if (++unknown_ > kNamedAtMost) return;
+    io::log(io::LogLevel::warning, "{} is unknown to the catalogue and is left alone", path);
+  }
+
+  void advise_on_unknown() const {
+    if (unknown_ == 0) return;
+    io::log(
+        io::LogLevel::warning,
+        "{} images of {} are unknown to the catalogue; if a catalogue was lost, bring them back "
+        "before the next backup: stop varve and run 'varve rebuild --repository {} "
+        "--repository-id {} --catalogue {}'",
+        unknown_, root_, root_, repository_id_, core_.options.catalogue_path);
   }
 
   /// Links to nothing, and unfinished ones. Other people's links are none of ours.
@@ -120,8 +142,9 @@ class Sweep {
 
   Core& core_;
   io::FileSystem& files_;
-  const std::string root_;
+  const std::string root_, repository_id_;
   const Owners owners_;
+  size_t unknown_ = 0;  // images that no row names
 };
 
 }  // namespace
@@ -132,7 +155,7 @@ io::Task<void> remove_strays(Core& core, Repository repository) {
     std::string path = image.image_path;
     owners.emplace(std::move(path), std::move(image));
   }
-  Sweep sweep(core, repository.directory, std::move(owners));
+  Sweep sweep(core, repository, std::move(owners));
   co_await sweep.run();
 }
 

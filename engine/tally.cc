@@ -8,7 +8,7 @@ namespace {
 /// By the command's number; the last one stands for all unknown ones (nbd::Counters).
 constexpr std::array<const char*, nbd::Counters::kCommands> kCommandNames = {
     "read", "write", "disc", "flush", "trim", "cache", "write_zeroes", "block_status", "unknown"};
-constexpr double kSecondsPerMicrosecond = 1e-6;
+constexpr double kMicrosecondsPerSecond = 1e6;
 
 }  // namespace
 
@@ -29,7 +29,7 @@ void Tally::note_export(const nbd::Counters& counters, const DiskCounters& disk)
     request_seconds.counts[bucket] += counters.request_times[bucket];
   }
   request_seconds.sum_seconds +=
-      static_cast<double>(counters.request_time_sum_us) * kSecondsPerMicrosecond;
+      static_cast<double>(counters.request_time_sum_us) / kMicrosecondsPerSecond;
 }
 
 Histogram Tally::histogram(std::vector<double> bounds) {
@@ -39,10 +39,12 @@ Histogram Tally::histogram(std::vector<double> bounds) {
   return made;
 }
 
+/// Divided, not multiplied by 1e-6, which is no binary number: monitors match buckets by their
+/// text, and only the quotient is the double that prints as 0.0001.
 std::vector<double> Tally::request_bounds() {
   std::vector<double> bounds;
   for (const uint64_t microseconds : nbd::Counters::kRequestMicroseconds) {
-    bounds.push_back(static_cast<double>(microseconds) * kSecondsPerMicrosecond);
+    bounds.push_back(static_cast<double>(microseconds) / kMicrosecondsPerSecond);
   }
   return bounds;
 }

@@ -4,6 +4,7 @@
 import datetime
 import os
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class Service(HubCase):
             "varve_last_success_timestamp_seconds",
         ):  # fmt: skip
             self.assertRegex(text, rf"(?m)^{name}(_bucket|_count|_sum)?[{{ ]", name)
+        for bound in set(re.findall(r'le="([^"]*)"', text)):
+            self.assertLess(len(bound), 9, f"a bound that monitors can match by its text: {bound}")
 
     def test_the_openapi_document_describes_routes_that_exist(self):
         """A32 openapi equals the routes, seen from outside"""

@@ -79,6 +79,33 @@ class Rebuild(HubCase):
         self.assertEqual(done.returncode, 1, done)
         self.assertIn("choose another --repository-id", done.stderr)
 
+    def test_a_start_without_the_catalogue_says_how_to_bring_it_back(self):
+        self.lose_catalogue()
+        self.hub.restart()
+        self.assertIn("4 images of", self.hub.log)
+        self.assertIn(f"varve rebuild --repository {self.hub.repository} --repository-id 1", self.hub.log)
+        self.hub.stop()
+        self.assertEqual(self.rebuild().returncode, 0)
+        self.hub.restart()
+        self.assertEqual(self.points_of_both_disks(), self.before)
+
+    def test_a_damaged_catalogue_is_refused_with_the_way_out(self):
+        self.hub.stop()
+        whole = self.hub.catalogue.read_bytes()
+        broken = {"header": b"garbage!" * 2 + whole[16:], "middle": whole[:4096] + b"\xa5" * (len(whole) - 4096)}
+        for name, content in broken.items():
+            with self.subTest(name):
+                self.hub.catalogue.write_bytes(content)
+                self.hub.launch()
+                self.assertEqual(self.hub.wait(30), 1)
+                self.assertIn("is damaged", self.hub.log)
+                self.assertIn("varve rebuild --repository", self.hub.log)
+                self.assertEqual(self.hub.catalogue.read_bytes(), content)
+        self.hub.catalogue.unlink()
+        self.assertEqual(self.rebuild().returncode, 0)
+        self.hub.restart()
+        self.assertEqual(self.points_of_both_disks(), self.before)
+
     def register_again(self):
         answer = self.hub.register("vm", [MIB, MIB])
         self.assertIn(answer.status, (200, 201), answer)
