@@ -79,7 +79,7 @@ io::Task<void> EngineImpl::stop_there() {
   core_.shutting_down = true;
   core_.parts.node.stop();
   core_.stop_watching.set();
-  co_await watch_.join();
+  co_await watch_.joined();
   for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);
   // What is still being started ends in its own rollback.
   while (calls_.running() > 1) {
@@ -87,7 +87,7 @@ io::Task<void> EngineImpl::stop_there() {
                        std::chrono::milliseconds(1));
     for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);
   }
-  co_await core_.background.join();
+  co_await core_.background.joined();
   co_await core_.ports.join();
   down_ = true;
   core_.catalogue_open = false;

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cassert>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace io {
@@ -35,8 +36,8 @@ constexpr uint64_t kLeaseBytes = 8 << 20;
 class BufferPool::Membership final : public MemoryBudget::Member {
  public:
   Membership(Executor& executor, BufferPool& pool) : Member(executor), pool_(pool) {}
-  void more_is_free() override { pool_.serve_waiting(); }
-  void give_surplus() override { pool_.give_surplus(); }
+  void more_is_free() noexcept override { pool_.serve_waiting(); }
+  void give_surplus() noexcept override { pool_.give_surplus(); }
 
  private:
   BufferPool& pool_;
@@ -56,9 +57,20 @@ BufferPool::BufferPool(Executor& executor, std::shared_ptr<MemoryBudget> budget)
 BufferPool::~BufferPool() {
   assert(in_use_ == 0 && "a pool outlives its buffers");
   budget_->give_back(*membership_, leased_);
-  for (const auto& blocks : free_) {
-    for (std::byte* const block : blocks) std::free(block);
+  for (FreeBlocks& blocks : free_) {
+    while (!blocks.empty()) std::free(blocks.pop());
   }
+}
+
+void BufferPool::FreeBlocks::push(std::byte* block) noexcept {
+  std::memcpy(block, &last_, sizeof last_);
+  last_ = block;
+}
+
+std::byte* BufferPool::FreeBlocks::pop() noexcept {
+  std::byte* const block = last_;
+  std::memcpy(&last_, block, sizeof last_);
+  return block;
 }
 
 uint8_t BufferPool::size_class_for(size_t bytes) {
@@ -76,12 +88,11 @@ std::byte* BufferPool::new_block(uint8_t size_class) {
 }
 
 /// Frees blocks that are kept for reuse until all fit the lease, largest first.
-void BufferPool::drop_free_blocks() {
+void BufferPool::drop_free_blocks() noexcept {
   for (size_t size_class = kSizeClasses; size_class-- > 0;) {
     auto& blocks = free_.at(size_class);
     while (!blocks.empty() && held_ > leased_ + over_) {
-      std::free(blocks.back());
-      blocks.pop_back();
+      std::free(blocks.pop());
       held_ -= block_bytes(static_cast<uint8_t>(size_class));
     }
   }
@@ -97,22 +108,26 @@ void BufferPool::lease_for(uint64_t bytes) {
   semaphore_.release(leased);
 }
 
-void BufferPool::serve_waiting() {
+void BufferPool::serve_waiting() noexcept {
   while (const uint64_t missing = semaphore_.missing()) {
-    const uint64_t leased = budget_->lease(*membership_, missing, missing);
-    if (leased == 0) return;  // waits again
-    leased_ += leased;
-    semaphore_.release(leased);
+    try {
+      const uint64_t leased = budget_->lease(*membership_, missing, missing);
+      if (leased == 0) return;  // waits again
+      leased_ += leased;
+    } catch (const std::bad_alloc&) {
+      over_ += missing;  // it could not be told again: better beyond the budget than never
+    }
+    semaphore_.release(missing);
   }
 }
 
 /// Another pool waits: whatever nobody here needs at the moment goes back, memory and all.
-void BufferPool::give_surplus() {
+void BufferPool::give_surplus() noexcept {
   const uint64_t surplus = semaphore_.available();
   if (surplus > 0 && semaphore_.try_acquire(surplus)) unlease(surplus);
 }
 
-void BufferPool::unlease(uint64_t bytes) {
+void BufferPool::unlease(uint64_t bytes) noexcept {
   leased_ -= bytes;
   drop_free_blocks();
   budget_->give_back(*membership_, bytes);
@@ -122,8 +137,7 @@ Buffer BufferPool::make(size_t size, uint64_t phase, uint8_t size_class) {
   auto& blocks = free_.at(size_class);
   std::byte* block = nullptr;
   if (!blocks.empty()) {
-    block = blocks.back();
-    blocks.pop_back();
+    block = blocks.pop();
   } else {
     block = new_block(size_class);
   }
@@ -142,7 +156,10 @@ Task<Buffer> BufferPool::acquire(size_t size, uint64_t phase, const void* key) {
   const uint8_t size_class = size_class_for(size);
   lease_for(block_bytes(size_class));
   if (!co_await semaphore_.acquire(block_bytes(size_class), key)) co_return Buffer();
-  co_return make(size, phase, size_class);
+  Grant granted(semaphore_, block_bytes(size_class));
+  Buffer buffer = make(size, phase, size_class);
+  granted.keep();
+  co_return buffer;
 }
 
 Buffer BufferPool::try_acquire(size_t size, uint64_t phase) {
@@ -151,18 +168,22 @@ Buffer BufferPool::try_acquire(size_t size, uint64_t phase) {
   if (semaphore_.contended()) return {};
   lease_for(block_bytes(size_class));
   if (!semaphore_.try_acquire(block_bytes(size_class))) return {};
-  return make(size, phase, size_class);
+  Grant granted(semaphore_, block_bytes(size_class));
+  Buffer buffer = make(size, phase, size_class);
+  granted.keep();
+  return buffer;
 }
 
 Buffer BufferPool::acquire_over_budget(size_t size, uint64_t phase) {
   Buffer buffer = try_acquire(size, phase);
   if (buffer.data() != nullptr) return buffer;
   const uint8_t size_class = size_class_for(size);
+  buffer = make(size, phase, size_class);
   over_ += block_bytes(size_class);
-  return make(size, phase, size_class);
+  return buffer;
 }
 
-void BufferPool::give_back(std::byte* block, uint8_t size_class) {
+void BufferPool::give_back(std::byte* block, uint8_t size_class) noexcept {
   const size_t bytes = block_bytes(size_class);
   in_use_ -= bytes;
   if (over_ >= bytes) {
@@ -172,7 +193,7 @@ void BufferPool::give_back(std::byte* block, uint8_t size_class) {
     std::free(block);
     return;
   }
-  free_.at(size_class).push_back(block);
+  free_.at(size_class).push(block);
   // A pool that has more than its share serves others before its own.
   const bool owed =
       budget_->somebody_waits() && (!semaphore_.contended() || leased_ > budget_->fair_share());

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "io/memory_budget.h"
 #include "io/sync.h"
@@ -86,16 +85,28 @@ class BufferPool {
   // Blocks of 4 KiB … 2 MiB by powers of two, each with one page more for the phase.
   static constexpr size_t kSizeClasses = 10;
 
+  /// Blocks that wait for reuse, last in first out. The link lies in the block itself, so that
+  /// giving one back, which destructors do, cannot fail.
+  class FreeBlocks {
+   public:
+    bool empty() const noexcept { return last_ == nullptr; }
+    void push(std::byte* block) noexcept;
+    std::byte* pop() noexcept;
+
+   private:
+    std::byte* last_ = nullptr;
+  };
+
   static uint8_t size_class_for(size_t bytes);
   static size_t block_bytes(uint8_t size_class) { return (kPage << size_class) + kPage; }
   Buffer make(size_t size, uint64_t phase, uint8_t size_class);
   std::byte* new_block(uint8_t size_class);
-  void drop_free_blocks();
+  void drop_free_blocks() noexcept;
   void lease_for(uint64_t bytes);
-  void serve_waiting();
-  void give_surplus();
-  void unlease(uint64_t bytes);
-  void give_back(std::byte* block, uint8_t size_class);
+  void serve_waiting() noexcept;
+  void give_surplus() noexcept;
+  void unlease(uint64_t bytes) noexcept;
+  void give_back(std::byte* block, uint8_t size_class) noexcept;
 
   Semaphore semaphore_;
   std::shared_ptr<MemoryBudget> budget_;
@@ -104,7 +115,7 @@ class BufferPool {
   uint64_t in_use_ = 0;
   uint64_t over_ = 0;  // bytes handed out beyond the semaphore's grant
   uint64_t held_ = 0;  // bytes of all blocks, in use and free
-  std::array<std::vector<std::byte*>, kSizeClasses> free_;
+  std::array<FreeBlocks, kSizeClasses> free_;
 };
 
 }  // namespace io

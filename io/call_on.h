@@ -27,8 +27,9 @@ auto call_on(Executor& there, Executor& home, F f) -> std::invoke_result_t<F> {
     std::conditional_t<std::is_void_v<T>, std::monostate, std::optional<T>> result{};
     std::exception_ptr failure{};
     TaskScope scope{};
+    std::optional<Job> back{}, home_again{};
 
-    Task<void> work(std::coroutine_handle<> caller) {
+    Task<void> work() {
       try {
         if constexpr (std::is_void_v<T>) {
           co_await f();
@@ -39,11 +40,14 @@ auto call_on(Executor& there, Executor& home, F f) -> std::invoke_result_t<F> {
         failure = std::current_exception();
       }
       // Two hops: the scope must be empty here before the caller, who owns it, goes on there.
-      there.post([this, caller] { home.post([caller] { caller.resume(); }); });
+      there.post(std::move(*back));
     }
     bool await_ready() const noexcept { return false; }
+    /// All that needs memory is made here: when it cannot be had, nothing has begun.
     void await_suspend(std::coroutine_handle<> caller) {
-      there.post([this, caller] { scope.spawn(work(caller)); });
+      home_again.emplace([caller] { caller.resume(); });
+      back.emplace([this] { home.post(std::move(*home_again)); });
+      there.post([this, task = work()]() mutable { scope.spawn(std::move(task)); });
     }
     T await_resume() {
       if (failure) std::rethrow_exception(failure);
@@ -64,25 +68,37 @@ template <class F>
 auto call_and_wait(Executor& there, F f) {
   using T = decltype(std::declval<std::invoke_result_t<F>>().operator co_await().await_resume());
   // Shared with the job that answers: that job may still be at it when the caller goes on.
-  const auto promise = std::make_shared<std::promise<T>>();
-  auto answer = promise->get_future();
+  struct Outcome {
+    std::promise<T> promise{};
+    std::conditional_t<std::is_void_v<T>, std::monostate, std::optional<T>> result{};
+    std::exception_ptr failure{};
+  };
+  const auto outcome = std::make_shared<Outcome>();
+  auto answer = outcome->promise.get_future();
   TaskScope scope;
+  Job tell([outcome] {
+    if (outcome->failure) {
+      outcome->promise.set_exception(outcome->failure);
+    } else if constexpr (std::is_void_v<T>) {
+      outcome->promise.set_value();
+    } else {
+      outcome->promise.set_value(std::move(*outcome->result));
+    }
+  });
   const auto work = [&]() -> Task<void> {
     try {
       if constexpr (std::is_void_v<T>) {
         co_await f();
-        there.post([promise] { promise->set_value(); });
       } else {
-        // Shared, because a job is moved and the result may be move-only.
-        const auto result = std::make_shared<std::optional<T>>(co_await f());
-        there.post([promise, result] { promise->set_value(std::move(**result)); });
+        outcome->result.emplace(co_await f());
       }
     } catch (...) {
-      there.post(
-          [promise, failure = std::current_exception()] { promise->set_exception(failure); });
+      outcome->failure = std::current_exception();
     }
+    // Another turn: the scope must be empty before the caller, who owns it, goes on.
+    there.post(std::move(tell));
   };
-  there.post([&] { scope.spawn(work()); });
+  there.post([&scope, task = work()]() mutable { scope.spawn(std::move(task)); });
   return answer.get();
 }
 

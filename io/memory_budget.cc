@@ -11,10 +11,10 @@ void MemoryBudget::join(const std::shared_ptr<Member>& member) {
   members_count_ = static_cast<uint32_t>(members_.size());
 }
 
-void MemoryBudget::tell(const std::shared_ptr<Member>& member, Event event) {
-  member->executor_.post([known = std::weak_ptr<Member>(member), event] {
+Job MemoryBudget::told(Member& member, Event event) {
+  return [known = member.weak_from_this(), event] {
     if (const auto alive = known.lock()) (alive.get()->*event)();
-  });
+  };
 }
 
 uint64_t MemoryBudget::lease(Member& member, uint64_t least, uint64_t most) {
@@ -24,17 +24,20 @@ uint64_t MemoryBudget::lease(Member& member, uint64_t least, uint64_t most) {
     free_ -= granted;
     return granted;
   }
-  if (member.waits_) return 0;
-  member.waits_ = true;
-  ++waiting_count_;
+  if (member.wakeup_) return 0;
+  Job wakeup = told(member, &Member::more_is_free);
   for (const auto& known : members_) {
     const auto other = known.lock();
-    if (other && other.get() != &member) tell(other, &Member::give_surplus);
+    if (other && other.get() != &member) {
+      other->executor_.post(told(*other, &Member::give_surplus));
+    }
   }
+  member.wakeup_ = std::move(wakeup);
+  ++waiting_count_;
   return 0;
 }
 
-void MemoryBudget::give_back(const Member& from, uint64_t bytes) {
+void MemoryBudget::give_back(const Member& from, uint64_t bytes) noexcept {
   const std::lock_guard lock(mutex_);
   free_ += bytes;
   if (waiting_count_ == 0) return;
@@ -42,14 +45,19 @@ void MemoryBudget::give_back(const Member& from, uint64_t bytes) {
   std::shared_ptr<Member> last;
   for (const auto& known : members_) {
     const auto member = known.lock();
-    if (!member || !std::exchange(member->waits_, false)) continue;
+    if (!member || !member->wakeup_) continue;
     if (member.get() == &from) {
       last = member;
     } else {
-      tell(member, &Member::more_is_free);
+      wake(*member);
     }
   }
-  if (last) tell(last, &Member::more_is_free);
+  if (last) wake(*last);
+}
+
+void MemoryBudget::wake(Member& member) noexcept {
+  Job wakeup = *std::exchange(member.wakeup_, std::nullopt);
+  member.executor_.post(std::move(wakeup));
 }
 
 }  // namespace io

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "io/executor.h"
@@ -18,19 +19,19 @@ namespace io {
 class MemoryBudget {
  public:
   /// A pool as the budget sees it. Both calls come on the pool's own thread, from its executor.
-  class Member {
+  class Member : public std::enable_shared_from_this<Member> {
    public:
     explicit Member(Executor& executor) : executor_(executor) {}
     virtual ~Member() = default;
     /// There may be bytes to lease now.
-    virtual void more_is_free() = 0;
+    virtual void more_is_free() noexcept = 0;
     /// Somebody else waits.
-    virtual void give_surplus() = 0;
+    virtual void give_surplus() noexcept = 0;
 
    private:
     friend class MemoryBudget;
     Executor& executor_;
-    bool waits_ = false;  // guarded by the budget's mutex
+    std::optional<Job> wakeup_;  // guarded by the budget's mutex; while it waits, else nothing
   };
 
   explicit MemoryBudget(uint64_t bytes) : total_(bytes), free_(bytes) {}
@@ -39,9 +40,10 @@ class MemoryBudget {
   void join(const std::shared_ptr<Member>& member);
 
   /// Leases as much as is free, `least` to `most` bytes; otherwise nothing, and `member` waits.
+  /// Throws, without either, when there is no memory to tell the others.
   uint64_t lease(Member& member, uint64_t least, uint64_t most);
   /// Whoever waits may try again, `from` last.
-  void give_back(const Member& from, uint64_t bytes);
+  void give_back(const Member& from, uint64_t bytes) noexcept;
 
   uint64_t total() const { return total_; }
   /// What each pool has when all want the same.
@@ -50,8 +52,9 @@ class MemoryBudget {
   bool somebody_waits() const { return waiting_count_.load(std::memory_order_relaxed) > 0; }
 
  private:
-  using Event = void (Member::*)();
-  void tell(const std::shared_ptr<Member>& member, Event event);
+  using Event = void (Member::*)() noexcept;
+  static Job told(Member& member, Event event);
+  static void wake(Member& member) noexcept;
 
   const uint64_t total_;
   std::mutex mutex_;

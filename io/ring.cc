@@ -38,7 +38,7 @@ class Ring::Worker {
   void enqueue(Job job) {
     {
       const std::lock_guard lock(mutex_);
-      jobs_.push_back(std::move(job));
+      jobs_.push(std::move(job));
     }
     changed_.notify_one();
   }
@@ -49,8 +49,7 @@ class Ring::Worker {
     for (;;) {
       changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
       if (jobs_.empty()) return;
-      Job job = std::move(jobs_.front());
-      jobs_.pop_front();
+      Job job = jobs_.pop();
       lock.unlock();
       job();
       lock.lock();
@@ -58,7 +57,7 @@ class Ring::Worker {
   }
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Job> jobs_;
+  JobQueue jobs_;
   bool stopping_ = false;
   std::thread thread_;  // last: it uses all of the above
 };
@@ -166,7 +165,7 @@ void Ring::post(Job job) {
   // The wake-up inside the lock too: once the ring's thread has taken the job, it may end the ring.
   const std::lock_guard lock(posted_mutex_);
   const bool was_empty = posted_.empty();
-  posted_.push_back(std::move(job));
+  posted_.push(std::move(job));
   if (!was_empty) return;
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(wakeup_.get(), &one, sizeof one);
@@ -204,19 +203,17 @@ void Ring::resume_ready() {
   // Only what is ready now: what these make ready waits for the next turn, so that completions
   // and timers are never starved.
   for (size_t left = ready_.size(); left > 0; --left) {
-    const auto what = ready_.front();
-    ready_.pop_front();
-    what.resume();
+    ready_.pop().handle.resume();
   }
 }
 
 void Ring::run_posted() {
-  std::vector<Job> jobs;
+  JobQueue jobs;
   {
     const std::lock_guard lock(posted_mutex_);
     jobs.swap(posted_);
   }
-  for (Job& job : jobs) job();
+  while (!jobs.empty()) jobs.pop()();
 }
 
 void Ring::arm_wakeup() {
@@ -260,7 +257,7 @@ void Ring::reap() {
       }
       completion->result = batch[i]->res;
       --in_flight_;
-      ready_.push_back(completion->waiter);
+      ready_.push(*completion);
     }
     io_uring_cq_advance(&ring_, count);
   }

@@ -4,14 +4,12 @@
 
 #include <coroutine>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "io/clock.h"
 #include "io/executor.h"
@@ -62,24 +60,24 @@ class Ring final : public Executor, public Clock {
   template <class Prepare>
   auto submit(Prepare prepare, Handle* handle = nullptr) {
     struct Operation : Completion {
-      Operation(Ring& ring, Prepare prepare, Handle* handle)
-          : ring(ring), prepare(std::move(prepare)), handle(handle) {}
+      Operation(Ring& ring, Prepare prepare, Handle* name)
+          : ring(ring), prepare(std::move(prepare)), name(name) {}
       bool await_ready() const noexcept { return false; }
       void await_suspend(std::coroutine_handle<> awaiter) {
-        waiter = awaiter;
+        this->handle = awaiter;
         io_uring_sqe* const sqe = ring.next_sqe();
         prepare(sqe);
         io_uring_sqe_set_data(sqe, static_cast<Completion*>(this));
         ++ring.in_flight_;
-        if (handle) handle->completion = static_cast<Completion*>(this);
+        if (name) name->completion = static_cast<Completion*>(this);
       }
       int32_t await_resume() const noexcept {
-        if (handle) handle->completion = nullptr;
+        if (name) name->completion = nullptr;
         return result;
       }
       Ring& ring;
       Prepare prepare;
-      Handle* handle;
+      Handle* name;
     };
     return Operation(*this, std::move(prepare), handle);
   }
@@ -96,7 +94,7 @@ class Ring final : public Executor, public Clock {
   template <class T>
   T run(Task<T> task);
 
-  void resume_soon(std::coroutine_handle<> what) override { ready_.push_back(what); }
+  void resume_soon(Waiter& waiter) noexcept override { ready_.push(waiter); }
   void post(Job job) override;
   bool here() const override { return std::this_thread::get_id() == thread_; }
 
@@ -105,8 +103,7 @@ class Ring final : public Executor, public Clock {
   std::unique_ptr<Alarm> call_at(SteadyTime due, Job action) override;
 
  private:
-  struct Completion {
-    std::coroutine_handle<> waiter;
+  struct Completion : Waiter {
     int32_t result = 0;
   };
   class RingAlarm;
@@ -128,7 +125,7 @@ class Ring final : public Executor, public Clock {
   RingTier tier_ = RingTier::a;
   std::thread::id thread_ = std::this_thread::get_id();
   uint64_t in_flight_ = 0;
-  std::deque<std::coroutine_handle<>> ready_;
+  WaiterQueue ready_;
   Alarms alarms_;
 
   OwnedFd wakeup_;  // eventfd that post() writes to
@@ -136,7 +133,7 @@ class Ring final : public Executor, public Clock {
   bool wakeup_armed_ = false;
   Completion wakeup_completion_;
   std::mutex posted_mutex_;
-  std::vector<Job> posted_;  // guarded by posted_mutex_
+  JobQueue posted_;  // guarded by posted_mutex_
 
   std::unique_ptr<Worker> worker_;
 };
@@ -152,7 +149,8 @@ Task<std::invoke_result_t<F>> Ring::run_blocking(F blocking) {
 
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiter) {
-      ring.enqueue_blocking([this, waiter] {
+      Job back([waiter] { waiter.resume(); });  // here, where lack of memory has somebody to tell
+      ring.enqueue_blocking([this, back = std::move(back)]() mutable {
         try {
           if constexpr (std::is_void_v<T>) {
             blocking();
@@ -162,7 +160,7 @@ Task<std::invoke_result_t<F>> Ring::run_blocking(F blocking) {
         } catch (...) {
           failure = std::current_exception();
         }
-        ring.post([waiter] { waiter.resume(); });
+        ring.post(std::move(back));
       });
     }
     T await_resume() {

@@ -1,10 +1,8 @@
 #pragma once
 
-#include <algorithm>
 #include <cassert>
 #include <coroutine>
 #include <cstdint>
-#include <deque>
 #include <utility>
 
 #include "io/executor.h"
@@ -19,8 +17,12 @@ namespace io {
 /// may never have to wait.
 struct NextTurn {
   Executor& executor;
+  Waiter waiter{};
   bool await_ready() const noexcept { return false; }
-  void await_suspend(std::coroutine_handle<> waiter) const { executor.resume_soon(waiter); }
+  void await_suspend(std::coroutine_handle<> handle) noexcept {
+    waiter.handle = handle;
+    executor.resume_soon(waiter);
+  }
   void await_resume() const noexcept {}
 };
 
@@ -31,15 +33,15 @@ class Event {
   Event(const Event&) = delete;
   ~Event() { assert(waiting_.empty() && "an event outlives its waiters"); }
 
-  void set() {
+  void set() noexcept {
     set_ = true;
     wake();
   }
   /// Lets everybody who waits now go on, without opening the gate for later ones.
-  void wake() {
-    for (const auto waiter : std::exchange(waiting_, {})) executor_.resume_soon(waiter);
+  void wake() noexcept {
+    while (!waiting_.empty()) executor_.resume_soon(waiting_.pop());
   }
-  void reset() { set_ = false; }
+  void reset() noexcept { set_ = false; }
   bool is_set() const { return set_; }
 
   /// `co_await event.wait()`: returns once set. A set() followed by a reset() still wakes
@@ -47,8 +49,12 @@ class Event {
   auto wait() {
     struct Awaiter {
       Event& event;
+      Waiter waiter{};
       bool await_ready() const noexcept { return event.set_; }
-      void await_suspend(std::coroutine_handle<> waiter) { event.waiting_.push_back(waiter); }
+      void await_suspend(std::coroutine_handle<> handle) noexcept {
+        waiter.handle = handle;
+        event.waiting_.push(waiter);
+      }
       void await_resume() const noexcept {}
     };
     return Awaiter{*this};
@@ -57,7 +63,7 @@ class Event {
  private:
   Executor& executor_;
   bool set_ = false;
-  std::deque<std::coroutine_handle<>> waiting_;
+  WaiterQueue waiting_;
 };
 
 /// A budget of units (bytes, slots), granted first come first served: a large request is never
@@ -68,7 +74,7 @@ class Semaphore {
   Semaphore(const Semaphore&) = delete;
   ~Semaphore() { assert(waiting_.empty() && "a semaphore outlives its waiters"); }
 
-  bool try_acquire(uint64_t units) {
+  bool try_acquire(uint64_t units) noexcept {
     if (!waiting_.empty() || units > free_) return false;
     free_ -= units;
     return true;
@@ -79,53 +85,52 @@ class Semaphore {
   auto acquire(uint64_t units, const void* key = nullptr) {
     struct Awaiter {
       Semaphore& semaphore;
-      uint64_t units;
-      const void* key;
-      bool taken = true;
-      bool await_ready() const noexcept { return semaphore.try_acquire(units); }
-      void await_suspend(std::coroutine_handle<> waiter) {
-        semaphore.waiting_.push_back({waiter, units, key, &taken});
+      Request request;
+      bool await_ready() const noexcept { return semaphore.try_acquire(request.units); }
+      void await_suspend(std::coroutine_handle<> handle) noexcept {
+        request.handle = handle;
+        semaphore.waiting_.push(request);
       }
-      bool await_resume() const noexcept { return taken; }
+      bool await_resume() const noexcept { return request.taken; }
     };
-    return Awaiter{*this, units, key};
+    return Awaiter{*this, Request{{}, units, key}};
   }
 
   /// Ends the wait of the first who waits under `key`; false when nobody does.
-  bool withdraw(const void* key) {
-    const auto waiter = std::ranges::find(waiting_, key, &Waiter::key);
-    if (waiter == waiting_.end()) return false;
-    *waiter->taken = false;
-    executor_.resume_soon(waiter->handle);
-    waiting_.erase(waiter);
+  bool withdraw(const void* key) noexcept {
+    const auto has_key = [key](Waiter& waiter) { return static_cast<Request&>(waiter).key == key; };
+    Waiter* const waiter = waiting_.take(has_key);
+    if (waiter == nullptr) return false;
+    static_cast<Request*>(waiter)->taken = false;
+    executor_.resume_soon(*waiter);
     release(0);  // whoever comes next may want less
     return true;
   }
 
-  void release(uint64_t units) {
+  void release(uint64_t units) noexcept {
     free_ += units;
-    while (!waiting_.empty() && waiting_.front().units <= free_) {
-      free_ -= waiting_.front().units;
-      executor_.resume_soon(waiting_.front().handle);
-      waiting_.pop_front();
+    while (!waiting_.empty() && first_wanted() <= free_) {
+      free_ -= first_wanted();
+      executor_.resume_soon(waiting_.pop());
     }
   }
 
   uint64_t available() const { return free_; }
   bool contended() const { return !waiting_.empty(); }
   /// What the first of those who wait needs beyond what is free; 0 when nobody waits.
-  uint64_t missing() const { return waiting_.empty() ? 0 : waiting_.front().units - free_; }
+  uint64_t missing() const { return waiting_.empty() ? 0 : first_wanted() - free_; }
 
  private:
-  struct Waiter {
-    std::coroutine_handle<> handle;
-    uint64_t units;
-    const void* key;
-    bool* taken;  // in the waiter's frame
+  struct Request : Waiter {
+    uint64_t units = 0;
+    const void* key = nullptr;
+    bool taken = true;  // once it is resumed
   };
+  uint64_t first_wanted() const { return static_cast<Request&>(waiting_.front()).units; }
+
   Executor& executor_;
   uint64_t free_;
-  std::deque<Waiter> waiting_;
+  WaiterQueue waiting_;  // of Requests
 };
 
 /// Units taken from a Semaphore, given back by the destructor.
@@ -145,9 +150,12 @@ class Grant {
   }
   ~Grant() { release(); }
 
-  void release() {
+  void release() noexcept {
     if (from_) std::exchange(from_, nullptr)->release(std::exchange(units_, 0));
   }
+
+  /// They are somebody else's to give back now.
+  void keep() noexcept { from_ = nullptr; }
 
   static Task<Grant> acquire(Semaphore& from, uint64_t units) {
     co_await from.acquire(units);

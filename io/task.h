@@ -7,8 +7,8 @@
 #include <utility>
 #include <variant>
 
-/// Task<T>: a lazy coroutine, awaited exactly once, that runs on its awaiter's thread until it first
-/// has to wait, and hands the thread back to its awaiter when it ends.
+/// Task<T>: a lazy coroutine, awaited exactly once, that runs on its awaiter's thread until it
+/// first has to wait, and hands the thread back to its awaiter when it ends.
 ///
 /// A task that was started must be awaited to its end: whoever holds it owns the frame, and the
 /// kernel may hold pointers into that frame. TaskScope (io/task_scope.h) is the way to start
@@ -20,6 +20,8 @@ namespace io {
 
 template <class T = void>
 class Task;
+
+class TaskScope;
 
 namespace detail {
 
@@ -37,7 +39,7 @@ class PromiseBase {
   Handover final_suspend() const noexcept { return {}; }
   void set_awaiter(std::coroutine_handle<> awaiter) { awaiter_ = awaiter; }
 
- private:
+ protected:
   std::coroutine_handle<> awaiter_ = std::noop_coroutine();
 };
 
@@ -62,6 +64,14 @@ class Promise : public PromiseBase {
 template <>
 class Promise<void> : public PromiseBase {
  public:
+  /// Of a task in a scope nobody holds the frame: it goes here, before the scope hears of the end.
+  struct Handover {
+    bool await_ready() const noexcept { return false; }
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> ended) const noexcept;
+    void await_resume() const noexcept {}
+  };
+  Handover final_suspend() const noexcept { return {}; }
+  void set_scope(TaskScope& scope) { scope_ = &scope; }
   Task<void> get_return_object() noexcept;
   void unhandled_exception() noexcept { failure_ = std::current_exception(); }
   void return_void() const noexcept {}
@@ -71,6 +81,7 @@ class Promise<void> : public PromiseBase {
 
  private:
   std::exception_ptr failure_;
+  TaskScope* scope_ = nullptr;
 };
 
 }  // namespace detail
@@ -112,6 +123,7 @@ class [[nodiscard]] Task {
 
  private:
   friend promise_type;
+  friend class TaskScope;
   explicit Task(std::coroutine_handle<promise_type> frame) : frame_(frame) {}
   std::coroutine_handle<promise_type> frame_;
 };

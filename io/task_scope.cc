@@ -1,54 +1,31 @@
 #include "io/task_scope.h"
 
-#include <cassert>
-
 namespace io {
 
-/// A frame that destroys itself when it ends; the scope counts it instead of holding it.
-struct TaskScope::Detached {
-  struct promise_type {
-    Detached get_return_object() const noexcept { return {}; }
-    std::suspend_never initial_suspend() const noexcept { return {}; }
-    std::suspend_never final_suspend() const noexcept { return {}; }
-    void return_void() const noexcept {}
-    void unhandled_exception() const noexcept { std::terminate(); }  // run() catches everything
-  };
-};
+std::coroutine_handle<> detail::Promise<void>::Handover::await_suspend(
+    std::coroutine_handle<Promise> ended) const noexcept {
+  TaskScope* const scope = ended.promise().scope_;
+  if (scope == nullptr) return ended.promise().awaiter_;
+  std::exception_ptr failure = std::move(ended.promise().failure_);
+  // The frame goes before the joiner is resumed: it may refer to what the joiner destroys.
+  ended.destroy();
+  return scope->ended(std::move(failure));
+}
 
 TaskScope::~TaskScope() { assert(running_ == 0 && "join() a scope before it goes"); }
 
-void TaskScope::spawn(Task<void> task) { run(std::move(task)); }
-
-TaskScope::Detached TaskScope::run(Task<void> task) {
-  ++running_;  // here, because a frame that cannot be had never ends
-  {
-    // The task's frame goes before the joiner is resumed: it may refer to what the joiner destroys.
-    Task<void> owned = std::move(task);
-    try {
-      co_await std::move(owned);
-    } catch (...) {
-      if (!failure_) failure_ = std::current_exception();
-    }
-  }
-  ended();
+void TaskScope::spawn(Task<void> task) noexcept {
+  assert(task.frame_ && "a task is spawned once");
+  ++running_;
+  const auto frame = std::exchange(task.frame_, nullptr);
+  frame.promise().set_scope(*this);
+  frame.resume();
 }
 
-void TaskScope::ended() {
-  if (--running_ == 0 && joiner_) std::exchange(joiner_, nullptr).resume();
-}
-
-Task<void> TaskScope::join() {
-  struct AllEnded {
-    TaskScope& scope;
-    bool await_ready() const noexcept { return scope.running_ == 0; }
-    void await_suspend(std::coroutine_handle<> joiner) const {
-      assert(!scope.joiner_ && "a scope has one joiner");
-      scope.joiner_ = joiner;
-    }
-    void await_resume() const noexcept {}
-  };
-  co_await AllEnded{*this};
-  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+std::coroutine_handle<> TaskScope::ended(std::exception_ptr failure) noexcept {
+  if (failure && !failure_) failure_ = std::move(failure);
+  if (--running_ > 0 || !joiner_) return std::noop_coroutine();
+  return std::exchange(joiner_, nullptr);
 }
 
 }  // namespace io

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <coroutine>
 #include <cstdint>
 #include <exception>
@@ -11,27 +12,43 @@ namespace io {
 
 /// Owns the tasks that run side by side, and joins them.
 ///
-/// spawn() runs the task at once, up to its first suspension. join() waits for all of them and
-/// rethrows the first failure. A scope is destroyed only when empty: use run_scoped, which joins
-/// also when the body throws. Belongs to one thread.
+/// spawn() runs the task at once, up to its first suspension. joined() waits for all of them and
+/// rethrows the first failure. Neither needs memory: a task that could be made can be run and
+/// waited for. A scope is destroyed only when empty: use run_scoped, which joins also when the body
+/// throws. Belongs to one thread.
 class TaskScope {
  public:
   TaskScope() = default;
   TaskScope(const TaskScope&) = delete;
   ~TaskScope();
 
-  void spawn(Task<void> task);
+  void spawn(Task<void> task) noexcept;
 
-  /// Waits until every task has ended; may be called again. Rethrows the first failure once.
-  Task<void> join();
+  /// `co_await scope.joined()`: waits until every task has ended; may be called again. Rethrows the
+  /// first failure once.
+  auto joined() noexcept {
+    struct AllEnded {
+      TaskScope& scope;
+      bool await_ready() const noexcept { return scope.running_ == 0; }
+      void await_suspend(std::coroutine_handle<> joiner) const noexcept {
+        assert(!scope.joiner_ && "a scope has one joiner");
+        scope.joiner_ = joiner;
+      }
+      void await_resume() const {
+        if (scope.failure_) std::rethrow_exception(std::exchange(scope.failure_, nullptr));
+      }
+    };
+    return AllEnded{*this};
+  }
+  /// The same as a task.
+  Task<void> join() { co_await joined(); }
 
   uint64_t running() const { return running_; }
   bool failed() const { return static_cast<bool>(failure_); }
 
  private:
-  struct Detached;
-  Detached run(Task<void> task);
-  void ended();
+  friend struct detail::Promise<void>::Handover;
+  std::coroutine_handle<> ended(std::exception_ptr failure) noexcept;
 
   uint64_t running_ = 0;
   std::exception_ptr failure_;
@@ -50,7 +67,7 @@ Task<void> run_scoped(Body body) {
     failure = std::current_exception();
   }
   try {
-    co_await scope.join();
+    co_await scope.joined();
   } catch (...) {
     if (!failure) failure = std::current_exception();
   }

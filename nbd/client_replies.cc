@@ -69,7 +69,7 @@ io::Task<void> Client::receive_replies() {
   // The kernel may still be sending what a waiting request lent.
   stream_->abort();
   requests_.finish();
-  co_await sender_.join();
+  co_await sender_.joined();
   for (const auto& [cookie, pending] : pending_) pending->done.set();
 }
 
@@ -199,8 +199,8 @@ io::Task<void> Client::close() {
   requests_.finish();
   const auto alarm =
       runtime_.clock.call_at(runtime_.clock.now() + kFarewell, [this] { stream_->abort(); });
-  co_await receiver_.join();
-  co_await sender_.join();
+  co_await receiver_.joined();
+  co_await sender_.joined();
 }
 
 }  // namespace nbd

@@ -146,9 +146,9 @@ io::Task<void> Export::end_connections_at_close(io::Duration grace) {
 io::Task<void> Export::join() {
   assert(home_.executor.here());
   close();
-  co_await background_.join();
+  co_await background_.joined();
   while (counters_.connections_now > 0) co_await changed_.wait();
-  co_await background_.join();
+  co_await background_.joined();
 }
 
 void Export::fail(std::exception_ptr cause) {

@@ -96,9 +96,9 @@ Server::Gate& Server::open_gate(std::unique_ptr<io::Listener> listener, Visibili
 
 io::Task<void> Server::close_gate(Gate& gate) {
   gate.listener->close();
-  co_await gate.accepting.join();
+  co_await gate.accepting.joined();
   gate.listener.reset();
-  co_await gate.connections.join();
+  co_await gate.connections.joined();
 }
 
 io::Task<void> Server::accept_clients(Gate& gate) {
@@ -206,7 +206,7 @@ io::Task<void> Server::stop() {
   io::TaskScope draining;
   draining.spawn(drain());
   for (const auto& gate : gates_) co_await close_gate(*gate);
-  co_await draining.join();
+  co_await draining.joined();
   gates_.clear();
 }
 

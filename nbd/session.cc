@@ -45,7 +45,7 @@ io::Task<void> Session::serve() {
   co_await receive_until_end();
   co_await join_answers();
   replies_.finish();
-  co_await sender_.join();
+  co_await sender_.joined();
   watch_.reset();
   export_.leave(*this);
 }
@@ -82,7 +82,7 @@ io::Task<void> Session::receive_until_end() {
 /// that waits for ever: then the stream ends instead.
 io::Task<void> Session::join_answers() {
   try {
-    co_await answers_.join();
+    co_await answers_.joined();
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "nbd: a request to \"{}\" has no answer: {}", export_.name(),
             failure.what());

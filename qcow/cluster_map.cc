@@ -79,9 +79,9 @@ io::Task<L2Table*> ClusterMap::load(uint64_t l1_index) {
 
 L2Table& ClusterMap::create(uint64_t l1_index, HostOffset host) {
   assert(l1_[l1_index] == 0);
-  l1_[l1_index] = L1Entry{host, true}.encode();
   L2Table& table = insert(l1_index, host, false);
-  table.mark_dirty(0);  // so that the next commit takes it, whole
+  l1_[l1_index] = L1Entry{host, true}.encode();  // last: a commit under way may write what is here
+  table.mark_dirty(0);                           // so that the next commit takes it, whole
   return table;
 }
 
@@ -95,9 +95,11 @@ void ClusterMap::move(L2Table& table, HostOffset host) {
 
 L2Table& ClusterMap::insert(uint64_t l1_index, HostOffset host, bool linked) {
   evict();
-  tables_.emplace_front(l1_index, host, geometry_.cluster_bytes(), linked);
-  by_index_[l1_index] = tables_.begin();
-  tables_.front().dirty_total_ = &dirty_parts_;
+  Tables made;
+  made.emplace_front(l1_index, host, geometry_.cluster_bytes(), linked);
+  made.front().dirty_total_ = &dirty_parts_;
+  by_index_[l1_index] = made.begin();
+  tables_.splice(tables_.begin(), made);
   return tables_.front();
 }
 

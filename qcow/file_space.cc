@@ -1,16 +1,22 @@
 #include "qcow/file_space.h"
 
 #include <algorithm>
+#include <new>
 
 namespace qcow {
 
-void FileSpace::use(uint64_t end) {
+void FileSpace::use(uint64_t end) noexcept {
   if (off_ || growing_ || end + kStepBytes / 2 <= end_) return;
   const uint64_t to = std::min(end + kStepBytes, bytes_max_);
   if (to <= end_) return;
-  growing_ = true;
-  growing_to_ = to;
-  scope_.spawn(grow(to));
+  try {
+    io::Task<void> growth = grow(to);
+    growing_ = true;
+    growing_to_ = to;
+    scope_.spawn(std::move(growth));
+  } catch (const std::bad_alloc&) {
+    // The write extends the file by itself, and the next call tries again.
+  }
 }
 
 io::Task<void> FileSpace::grow(uint64_t to) {
@@ -33,7 +39,7 @@ io::Task<void> FileSpace::grow(uint64_t to) {
 
 io::Task<void> FileSpace::stop() {
   off_ = true;
-  co_await scope_.join();
+  co_await scope_.joined();
 }
 
 }  // namespace qcow

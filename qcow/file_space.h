@@ -22,11 +22,11 @@ class FileSpace {
   FileSpace(io::File& file, uint64_t file_bytes, uint64_t bytes_max)
       : file_(file), end_(file_bytes), bytes_max_(bytes_max) {}
 
-  /// Called when an allocation ended, with or without success.
+  /// Called when an allocation ended, with or without success; throws nothing.
   void on_change(std::function<void()> callback) { on_change_ = std::move(callback); }
 
   /// Bytes below `end` are, or will be, written. Starts an allocation when little is left.
-  void use(uint64_t end);
+  void use(uint64_t end) noexcept;
 
   /// True while the space below `end` is on its way, so that waiting pays.
   bool is_coming(uint64_t end) const { return growing_ && end > end_ && end <= growing_to_; }

@@ -6,6 +6,7 @@
 #include <cassert>
 
 #include "io/failure.h"
+#include "io/log.h"
 #include "qcow/image_parts.h"
 
 namespace qcow {
@@ -62,7 +63,7 @@ void Image::require_open(const char* verb, uint64_t offset, uint64_t length) con
 }
 
 /// The first failure is final: nothing that came after the last good commit can be trusted.
-void Image::fail(std::exception_ptr failure) {
+void Image::fail(std::exception_ptr failure) noexcept {
   if (failure_) return;
   failure_ = std::move(failure);
   write_behind_->abandon();
@@ -72,7 +73,13 @@ void Image::fail(std::exception_ptr failure) {
     event->set();
     event->reset();
   }
-  if (state_ == State::open && options_.on_failure) options_.on_failure(failure_);
+  if (state_ != State::open || !options_.on_failure) return;
+  try {
+    options_.on_failure(failure_);
+  } catch (const std::exception& untold) {
+    io::log(io::LogLevel::error, "qcow: nobody could be told of a failure of {}: {}", name_,
+            untold.what());
+  }
 }
 
 /// Makes a failure final, unless it refused the request before anything was changed.

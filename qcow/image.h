@@ -46,8 +46,8 @@ struct ImageOptions {
   /// being written down while the next one's data arrive.
   uint64_t refcount_cover_bytes = 512 << 20;
 
-  /// Told of the first failure at once, also when no request is under way. Not while the image is
-  /// sealed or ended, because that throws the failure.
+  /// Told of the first failure at once, also when no request is under way. What it throws is lost.
+  /// Not while the image is sealed or ended, because that throws the failure.
   std::function<void(std::exception_ptr)> on_failure = nullptr;
 };
 
@@ -109,9 +109,12 @@ class Image final : public io::BlockDevice {
   /// may be repeated with the same values.
   io::Task<void> publish_header(Sha256 manifest_hash, uint64_t publish_time);
   /// Everything durable and the file cut to its length, unless sealed already; then at rest.
-  /// Throws the sticky failure, but is at rest in any case.
+  /// Throws the sticky failure, but is at rest in any case; when there is no memory even for the
+  /// task, the call itself throws and nothing has happened.
   io::Task<void> close();
-  /// At rest without a commit: what is not durable is lost, and nothing more is written.
+  /// At rest without a commit: what is not durable is lost, and nothing more is written; from the
+  /// call on, not only when awaited. Never fails, unless the image is at rest already: what it
+  /// needs was set aside by open().
   io::Task<void> abandon();
 
  private:
@@ -149,7 +152,7 @@ class Image final : public io::BlockDevice {
   Mapping mapping_of(const L2Table* table, uint64_t cluster) const;
   bool owns(const Mapping& mapping, uint64_t cluster) const;
   void require_open(const char* verb, uint64_t offset, uint64_t length) const;
-  void fail(std::exception_ptr failure);
+  void fail(std::exception_ptr failure) noexcept;
   void refuse_or_fail(std::exception_ptr failure);
   void changed(uint64_t data_bytes);
 
@@ -214,7 +217,8 @@ class Image final : public io::BlockDevice {
 
   // image_seal.cc
   io::Task<void> drain();
-  io::Task<void> come_to_rest();
+  io::Task<void> come_to_rest(io::Task<void> written, io::Task<void> allocated);
+  io::Task<void> take_rest();
   io::Task<void> finish();
   io::Task<void> give_back_unowned();
   io::Task<void> punch_unowned();
@@ -262,6 +266,7 @@ class Image final : public io::BlockDevice {
   uint64_t commits_ended_ = 0;
   io::Event commit_ended_;
   io::TaskScope background_;
+  std::optional<io::Task<void>> rest_;  // made by open(), so that the way to rest needs no memory
 };
 
 }  // namespace qcow

@@ -121,16 +121,16 @@ void Image::release_retained_over_bound() {
 
 io::Task<void> Image::commit_in_background() {
   // A commit shuts changed_, also when stop_background() opened it meanwhile.
-  while (!stopping_ && !failure_) {
-    co_await changed_.wait();
-    if (stopping_ || failure_) co_return;
-    co_await io::wait_for(runtime_.executor, runtime_.clock, urgent_, options_.commit_interval);
-    if (stopping_ || failure_) co_return;
-    try {
+  try {
+    while (!stopping_ && !failure_) {
+      co_await changed_.wait();
+      if (stopping_ || failure_) co_return;
+      co_await io::wait_for(runtime_.executor, runtime_.clock, urgent_, options_.commit_interval);
+      if (stopping_ || failure_) co_return;
       co_await commit();
-    } catch (const std::exception&) {
-      co_return;  // it is failure_ now
     }
+  } catch (...) {
+    fail(std::current_exception());  // without commits the promise of bounded loss is broken
   }
 }
 
@@ -138,7 +138,7 @@ io::Task<void> Image::stop_background() {
   stopping_ = true;
   changed_.set();
   urgent_.set();
-  co_await background_.join();
+  co_await background_.joined();
 }
 
 }  // namespace qcow

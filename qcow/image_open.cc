@@ -11,6 +11,9 @@ io::Task<std::unique_ptr<Image>> Image::open(io::Runtime runtime, std::string pa
   std::unique_ptr<io::File> file = co_await runtime.files.open(path, io::OpenMode::read_write);
   std::unique_ptr<Image> image(new Image(runtime, path, std::move(options), std::move(file)));
   co_await image->prepare();
+  io::Task<void> written = image->write_behind_->stop();
+  io::Task<void> allocated = image->space_->stop();
+  image->rest_.emplace(image->come_to_rest(std::move(written), std::move(allocated)));
   image->background_.spawn(image->commit_in_background());
   co_return image;
 }

@@ -5,6 +5,10 @@
 
 namespace qcow {
 
+namespace {
+io::Task<void> nothing_left() { co_return; }
+}  // namespace
+
 /// Returns when every operation that entered before has left, its data write included.
 io::Task<void> Image::drain() {
   const RangeQueue::Hold everything = co_await ranges_.enter(
@@ -40,26 +44,42 @@ io::Task<void> Image::close() {
     failure = std::current_exception();
   }
   if (failure) fail(failure);
-  co_await come_to_rest();
+  io::Task<void> rest = take_rest();
+  co_await std::move(rest);
   if (failure) std::rethrow_exception(failure);
 }
 
 io::Task<void> Image::abandon() {
-  if (state_ == State::closed) co_return;
+  if (state_ == State::closed) return nothing_left();
   state_ = State::closed;
-  fail(std::make_exception_ptr(io::failure("use", name_, ECANCELED)));
-  co_await come_to_rest();
+  std::exception_ptr cause;
+  try {
+    cause = std::make_exception_ptr(io::failure("use", name_, ECANCELED));
+  } catch (...) {
+    cause = std::current_exception();
+  }
+  fail(std::move(cause));
+  return take_rest();
 }
 
-io::Task<void> Image::come_to_rest() {
+io::Task<void> Image::take_rest() { return *std::exchange(rest_, std::nullopt); }
+
+/// Needs no memory and does not fail: nothing may be left that refers to the image.
+io::Task<void> Image::come_to_rest(io::Task<void> written, io::Task<void> allocated) {
   commit_ended_.set();  // whoever waits for room finds that there will be none
   commit_ended_.reset();
   relieved_.set();
   relieved_.reset();
-  co_await drain();
-  co_await stop_background();
-  co_await write_behind_->stop();
-  co_await space_->stop();
+  {
+    const RangeQueue::Hold everything =
+        co_await ranges_.enter_last(0, std::max<uint64_t>(geometry_.guest_clusters(), 1));
+  }
+  stopping_ = true;
+  changed_.set();
+  urgent_.set();
+  co_await background_.joined();
+  co_await std::move(written);
+  co_await std::move(allocated);
 }
 
 /// PU1 and PU2: everything durable, nothing leaked, the file as long as its clusters.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <coroutine>
 #include <cstdint>
 #include <list>
@@ -30,7 +31,7 @@ class RangeQueue {
     uint64_t last = 0;   // cluster, inclusive
     Access access = Access::shared;
     uint32_t blockers = 0;  // earlier entries that must leave first
-    std::coroutine_handle<> waiter;
+    io::Waiter waiter{};    // its handle is null while nobody waits
 
     bool conflicts_with(const Entry& other) const {
       return first <= other.last && other.first <= last &&
@@ -66,16 +67,26 @@ class RangeQueue {
     Place place_;
   };
 
+  /// Only enter() itself can fail, for lack of memory, and then nothing has changed.
   /// `Hold hold = co_await queue.enter(first, count, access)`; count ≥ 1.
   auto enter(uint64_t first, uint64_t count, Access access) {
     struct Awaiter {
       RangeQueue& queue;
       Place place;
       bool await_ready() const noexcept { return place->blockers == 0; }
-      void await_suspend(std::coroutine_handle<> waiter) const noexcept { place->waiter = waiter; }
+      void await_suspend(std::coroutine_handle<> waiter) const noexcept {
+        place->waiter.handle = waiter;
+      }
       Hold await_resume() const noexcept { return Hold(queue, place); }
     };
     return Awaiter{*this, arrive(first, first + (count - 1), access)};
+  }
+
+  /// The same, exclusive, once: needs no memory.
+  auto enter_last(uint64_t first, uint64_t count) noexcept {
+    assert(!last_.empty() && "once");
+    spare_.splice(spare_.begin(), last_);
+    return enter(first, count, Access::exclusive);
   }
 
   /// Operations inside and waiting.
@@ -83,11 +94,12 @@ class RangeQueue {
 
  private:
   Place arrive(uint64_t first, uint64_t last, Access access);
-  void leave(Place place);
+  void leave(Place place) noexcept;
 
   io::Executor& executor_;
   std::list<Entry> entries_;  // in order of arrival
   std::list<Entry> spare_;    // nodes to use again
+  std::list<Entry> last_ = std::list<Entry>(1);
 };
 
 }  // namespace qcow

@@ -19,8 +19,10 @@ WriteBehind::WriteBehind(io::Executor& executor, io::File& file, FileSpace& spac
 void WriteBehind::submit(HostOffset at, std::span<const std::byte> bytes,
                          std::shared_ptr<const void> owner) {
   if (failed_) return;  // the mapping will never be committed
+  if (spare_.empty()) spare_.emplace_back();
+  spare_.front() = Segment{at, bytes, std::move(owner), epoch_};
+  pending_.splice(pending_.end(), spare_, spare_.begin());
   ++outstanding_[epoch_];
-  pending_.push_back({at, bytes, std::move(owner), epoch_});
   space_.use(at.bytes + bytes.size());
   pump();
 }
@@ -41,66 +43,73 @@ io::Task<void> WriteBehind::drain_all() {
 }
 
 io::Task<void> WriteBehind::stop() {
-  co_await drain_all();
-  co_await scope_.join();
+  while (!idle()) co_await drained_.wait();
+  co_await scope_.joined();
 }
 
-void WriteBehind::abandon() {
+void WriteBehind::abandon() noexcept {
   failed_ = true;
   drop_pending();
 }
 
-void WriteBehind::pump() {
+void WriteBehind::pump() noexcept {
   if (pumping_) return;  // a write that ended at once, inside spawn()
   pumping_ = true;
-  while (in_flight_ < limits_.writes_in_flight && !pending_.empty()) {
-    const Segment& next = pending_.front();
-    if (space_.is_coming(next.at.bytes + next.bytes.size())) break;  // on_change() pumps again
-    ++in_flight_;
-    ++writes_;
-    scope_.spawn(write(take_next()));
+  try {
+    while (in_flight_ < limits_.writes_in_flight && !pending_.empty()) {
+      const Segment& next = pending_.front();
+      if (space_.is_coming(next.at.bytes + next.bytes.size())) break;  // on_change() pumps again
+      scope_.spawn(write_next());
+    }
+  } catch (...) {
+    give_up(std::current_exception());
   }
   pumping_ = false;
 }
 
-std::vector<WriteBehind::Segment> WriteBehind::take_next() {
-  std::vector<Segment> taken;
+WriteBehind::Segments WriteBehind::take_next() noexcept {
+  Segments taken;
   size_t total = 0;
   do {
     total += pending_.front().bytes.size();
-    taken.push_back(std::move(pending_.front()));
-    pending_.pop_front();
+    taken.splice(taken.end(), pending_, pending_.begin());
   } while (!pending_.empty() && taken.size() < kPiecesMax &&
            pending_.front().at.bytes == taken.back().at.bytes + taken.back().bytes.size() &&
            total + pending_.front().bytes.size() <= limits_.merged_bytes);
   return taken;
 }
 
-io::Task<void> WriteBehind::write(std::vector<Segment> segments) {
+io::Task<void> WriteBehind::write_next() {
+  ++in_flight_;
+  ++writes_;
+  Segments segments = take_next();
+  const HostOffset at = segments.front().at;
   std::exception_ptr failure;
   try {
     if (segments.size() == 1) {
-      co_await file_.write(segments.front().at.bytes, segments.front().bytes);
+      co_await file_.write(at.bytes, segments.front().bytes);
     } else {
       std::vector<iovec> pieces;
       pieces.reserve(segments.size());
       for (const Segment& segment : segments) pieces.push_back(io::as_iovec(segment.bytes));
-      co_await file_.write_gathered(segments.front().at.bytes, pieces);
+      co_await file_.write_gathered(at.bytes, pieces);
     }
   } catch (...) {
     failure = std::current_exception();
   }
   --in_flight_;
-  if (failure && !failed_) {
-    failed_ = true;
-    on_failure_(failure);
-    drop_pending();
-  }
+  if (failure) give_up(failure);
   done(segments);
   pump();
 }
 
-void WriteBehind::done(std::vector<Segment>& segments) {
+void WriteBehind::give_up(std::exception_ptr failure) noexcept {
+  if (std::exchange(failed_, true)) return;
+  on_failure_(std::move(failure));
+  drop_pending();
+}
+
+void WriteBehind::done(Segments& segments) noexcept {
   for (Segment& segment : segments) {
     segment.owner.reset();
     if (--outstanding_[segment.epoch] == 0) {
@@ -108,12 +117,13 @@ void WriteBehind::done(std::vector<Segment>& segments) {
       drained_.reset();
     }
   }
+  spare_.splice(spare_.end(), segments);
+  while (spare_.size() > kSpareMax) spare_.pop_back();
 }
 
-void WriteBehind::drop_pending() {
-  std::vector<Segment> dropped(std::make_move_iterator(pending_.begin()),
-                               std::make_move_iterator(pending_.end()));
-  pending_.clear();
+void WriteBehind::drop_pending() noexcept {
+  Segments dropped;
+  dropped.swap(pending_);
   done(dropped);
 }
 

@@ -2,9 +2,9 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <functional>
+#include <list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -24,6 +24,10 @@ namespace qcow {
 /// in the file. Every write belongs to an epoch: drain(e) returns when all writes submitted in
 /// epochs up to e are on the disk (not yet durable), which is how a commit knows that a mapping
 /// names only data that was written. After the first failure nothing more is written.
+///
+/// Invariant: what is counted is in a list or in a write under way. Only submit() needs memory that
+/// it may have to refuse for, and it takes it before it counts; a write that cannot be begun for
+/// lack of memory is a failure like one that the disk reports.
 /// Belongs to one ring thread.
 class WriteBehind {
  public:
@@ -33,10 +37,10 @@ class WriteBehind {
   };
 
   WriteBehind(io::Executor& executor, io::File& file, FileSpace& space, Limits limits,
-              std::function<void(std::exception_ptr)> on_failure);
+              std::function<void(std::exception_ptr)> on_failure);  // which throws nothing
 
   /// Writes `bytes` at `at` some time soon. `owner` keeps the bytes alive and is let go when they
-  /// are written.
+  /// are written. Throws std::bad_alloc, and has done nothing then.
   void submit(HostOffset at, std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
 
   /// Ends the current epoch and returns it. The one before must have been drained.
@@ -49,7 +53,7 @@ class WriteBehind {
   io::Task<void> stop();
 
   /// Never writes what has not started yet.
-  void abandon();
+  void abandon() noexcept;
 
   uint64_t writes() const { return writes_; }  ///< I/Os so far
 
@@ -60,19 +64,23 @@ class WriteBehind {
     std::shared_ptr<const void> owner;
     unsigned epoch;
   };
+  using Segments = std::list<Segment>;
   static constexpr size_t kPiecesMax = 256;
+  static constexpr size_t kSpareMax = 64;  // segments kept to be used again
 
-  void pump();
-  std::vector<Segment> take_next();
-  io::Task<void> write(std::vector<Segment> segments);
-  void done(std::vector<Segment>& segments);
-  void drop_pending();
+  void pump() noexcept;
+  Segments take_next() noexcept;
+  io::Task<void> write_next();
+  void give_up(std::exception_ptr failure) noexcept;
+  void done(Segments& segments) noexcept;
+  void drop_pending() noexcept;
 
   io::File& file_;
   FileSpace& space_;
   Limits limits_;
   std::function<void(std::exception_ptr)> on_failure_;
-  std::deque<Segment> pending_;
+  Segments pending_;
+  Segments spare_;
   size_t in_flight_ = 0;
   uint64_t writes_ = 0;
   bool failed_ = false;

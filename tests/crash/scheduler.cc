@@ -28,8 +28,8 @@ Scheduler::Scheduler(uint64_t seed) : rng_(seed), now_(seconds(1000)) {
 
 Scheduler::~Scheduler() { assert(waiting_.empty() && "somebody still waits for a turn"); }
 
-void Scheduler::resume_soon(std::coroutine_handle<> what) {
-  ready_.push_back([what] { what.resume(); });
+void Scheduler::resume_soon(io::Waiter& waiter) noexcept {
+  ready_.push_back([&waiter] { waiter.handle.resume(); });
 }
 
 io::WallTime Scheduler::wall_time() const {
@@ -49,13 +49,12 @@ void Scheduler::run_to_end(io::Task<void> task) {
   scope.spawn(std::move(task));
   while (scope.running() > 0) step();
   if (!scope.failed()) return;
-  auto joined = scope.join();
   // Nothing is left to wait for, so this ends at once.
   io::TaskScope collector;
   std::exception_ptr failure;
   auto collect = [&]() -> io::Task<void> {
     try {
-      co_await std::move(joined);
+      co_await scope.join();
     } catch (...) {
       failure = std::current_exception();
     }

@@ -31,7 +31,7 @@ class Scheduler final : public io::Executor, public io::Clock {
   Scheduler(const Scheduler&) = delete;
   ~Scheduler() override;
 
-  void resume_soon(std::coroutine_handle<> what) override;
+  void resume_soon(io::Waiter& waiter) noexcept override;
   void post(io::Job job) override { ready_.push_back(std::move(job)); }
   bool here() const override { return true; }
 

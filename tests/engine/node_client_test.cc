@@ -28,8 +28,8 @@ using Outcome = engine::NodeAnswer::Outcome;
 /// An executor that the test's thread turns by itself.
 class Turned : public io::Executor {
  public:
-  void resume_soon(std::coroutine_handle<> what) override {
-    post([what] { what.resume(); });
+  void resume_soon(io::Waiter& waiter) noexcept override {
+    post([&waiter] { waiter.handle.resume(); });
   }
   void post(io::Job job) override {
     const std::lock_guard lock(mutex_);

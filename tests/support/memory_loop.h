@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,8 +23,8 @@ namespace support {
 /// then at once to the next alarm. The same input takes the same steps every time.
 class MemoryLoop final : public io::Executor, public io::Clock {
  public:
-  void resume_soon(std::coroutine_handle<> what) override { ready_.push_back(what); }
-  void post(io::Job job) override { jobs_.push_back(std::move(job)); }
+  void resume_soon(io::Waiter& waiter) noexcept override { ready_.push(waiter); }
+  void post(io::Job job) override { jobs_.push(std::move(job)); }
   bool here() const override { return true; }
 
   io::SteadyTime now() const override { return now_; }
@@ -58,13 +57,9 @@ class MemoryLoop final : public io::Executor, public io::Clock {
   }
   void turn() {
     if (!ready_.empty()) {
-      const auto next = ready_.front();
-      ready_.pop_front();
-      next.resume();
+      ready_.pop().handle.resume();
     } else if (!jobs_.empty()) {
-      io::Job next = std::move(jobs_.front());
-      jobs_.pop_front();
-      next();
+      jobs_.pop()();
     } else if (!alarms_.empty()) {
       auto first = alarms_.extract(alarms_.begin());
       now_ = std::max(now_, first.key().first);
@@ -75,8 +70,8 @@ class MemoryLoop final : public io::Executor, public io::Clock {
     }
   }
 
-  std::deque<std::coroutine_handle<>> ready_;
-  std::deque<io::Job> jobs_;
+  io::WaiterQueue ready_;
+  io::JobQueue jobs_;
   std::map<std::pair<io::SteadyTime, uint64_t>, io::Job> alarms_;
   uint64_t next_alarm_ = 0;
   io::SteadyTime now_{std::chrono::hours(1)};
