@@ -29,7 +29,7 @@ ConnectionPlace::~ConnectionPlace() {
   if (home.here()) {
     of_->place_given_up();
   } else {
-    home.post([of = std::move(of_)] { of->place_given_up(); });
+    home.post(std::move(give_up_));
   }
 }
 
@@ -63,6 +63,7 @@ uint16_t Export::transmission_flags(const Negotiation& negotiation) const {
 }
 
 std::variant<ConnectionPlace, Refusal> Export::connect() {
+  io::Job give_up([of = shared_from_this()] { of->place_given_up(); });
   {
     const std::lock_guard lock(places_mutex_);
     if (std::optional<Refusal> refusal = connect_refusal()) return std::move(*refusal);
@@ -75,7 +76,7 @@ std::variant<ConnectionPlace, Refusal> Export::connect() {
     ++counters_.connections_ever;
   }
   if (spec_.observer) spec_.observer->connection_opened(*this);
-  return ConnectionPlace(shared_from_this());
+  return ConnectionPlace(shared_from_this(), std::move(give_up));
 }
 
 std::optional<Refusal> Export::connect_refusal() const {
@@ -159,7 +160,12 @@ void Export::fail(std::exception_ptr cause) {
   failed_ = true;
   io::log(io::LogLevel::error, "nbd: export \"{}\" failed: {}", name(), failure_refusal_.text);
   if (spec_.observer) spec_.observer->storage_failed(*this, cause);
-  if (spec_.kind == ExportKind::ingest) background_.spawn(end_connections_at_failure());
+  if (spec_.kind != ExportKind::ingest) return;
+  try {
+    background_.spawn(end_connections_at_failure());
+  } catch (const std::bad_alloc&) {
+    for (LiveConnection* connection : connections_) connection->abort();
+  }
 }
 
 io::Task<void> Export::end_connections_at_failure() {
@@ -202,7 +208,12 @@ void Export::leave(LiveConnection& connection) {
   connections_.erase(&connection);
   changed_.wake();
   if (!read_only() && state() == ExportState::open && !failure_) {
-    background_.spawn(commit_after_disconnect());
+    try {
+      background_.spawn(commit_after_disconnect());
+    } catch (const std::bad_alloc&) {
+      io::log(io::LogLevel::warning,
+              "nbd: no memory to commit \"{}\" after a client has left: its interval will", name());
+    }
   }
 }
 

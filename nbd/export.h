@@ -67,10 +67,13 @@ class LiveConnection {
 /// One place among an export's connections. Giving it up, on whatever thread, counts down.
 class ConnectionPlace {
  public:
-  explicit ConnectionPlace(std::shared_ptr<Export> of) : of_(std::move(of)) {}
+  /// `give_up` counts down on the thread of the export.
+  ConnectionPlace(std::shared_ptr<Export> of, io::Job give_up)
+      : of_(std::move(of)), give_up_(std::move(give_up)) {}
   ConnectionPlace(ConnectionPlace&&) noexcept = default;
   ConnectionPlace& operator=(ConnectionPlace&& other) noexcept {
     std::swap(of_, other.of_);
+    std::swap(give_up_, other.give_up_);
     return *this;
   }
   ~ConnectionPlace();
@@ -78,6 +81,7 @@ class ConnectionPlace {
 
  private:
   std::shared_ptr<Export> of_;
+  io::Job give_up_;  // made beforehand, because a destructor cannot fail
 };
 
 struct ExportSpec {

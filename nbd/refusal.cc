@@ -5,16 +5,27 @@
 
 namespace nbd {
 
+namespace {
+
+/// A failure has no text rather than a second failure.
+std::string text_for_client(std::string_view text) noexcept try {
+  return without_paths(text);
+} catch (const std::bad_alloc&) {
+  return {};
+}
+
+}  // namespace
+
 Refusal refusal_for(std::exception_ptr failure) noexcept try {
   std::rethrow_exception(failure);
 } catch (const Refused& refused) {
   return refused.refusal();
 } catch (const std::system_error& error) {
-  return {wire_error(error.code().value()), without_paths(error.what())};
+  return {wire_error(error.code().value()), text_for_client(error.what())};
 } catch (const std::bad_alloc&) {
   return {WireError::enomem, "out of memory"};
 } catch (const std::exception& error) {
-  return {WireError::eio, without_paths(error.what())};
+  return {WireError::eio, text_for_client(error.what())};
 } catch (...) {
   return {WireError::eio, "unknown failure"};
 }

@@ -2,6 +2,7 @@
 
 #include <cassert>
 #include <cstring>
+#include <new>
 
 #include "io/log.h"
 
@@ -33,10 +34,21 @@ size_t Message::size() const {
   return size;
 }
 
-void ReplyQueue::push(Message message) {
+void ReplyQueue::push(Message message) noexcept {
   if (failed_) return;
-  ready_.push_back(std::move(message));
+  try {
+    ready_.push_back(std::move(message));
+  } catch (const std::bad_alloc&) {
+    give_up();
+  }
   changed_.wake();
+}
+
+/// Nobody can be answered here any more: reading on would be in vain.
+void ReplyQueue::give_up() noexcept {
+  failed_ = true;
+  ready_.clear();
+  stream_.abort();
 }
 
 void ReplyQueue::finish() {
@@ -61,11 +73,9 @@ io::Task<void> ReplyQueue::run() {
     co_await stream_.finish_sending();
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::debug, "nbd: {}", failure.what());
-    failed_ = true;
     sending_ = false;
     batch_.clear();
-    ready_.clear();
-    stream_.abort();  // nobody can be answered here any more: reading on would be in vain
+    give_up();
   }
 }
 

@@ -30,7 +30,12 @@ class InFlight {
       : grant_(std::move(other.grant_)),
         counters_(std::exchange(other.counters_, nullptr)),
         bytes_(other.bytes_) {}
-  InFlight& operator=(InFlight&&) = delete;
+  InFlight& operator=(InFlight&& other) noexcept {
+    std::swap(grant_, other.grant_);
+    std::swap(counters_, other.counters_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
   ~InFlight() {
     if (counters_) counters_->in_flight_bytes -= bytes_;
   }
@@ -98,7 +103,7 @@ class Message {
   }
   /// Held until the message has been sent.
   Message& with_in_flight(InFlight in_flight) {
-    in_flight_.push_back(std::move(in_flight));
+    in_flight_ = std::move(in_flight);
     return *this;
   }
 
@@ -115,19 +120,20 @@ class Message {
   Pieces::Hold hold_;
   std::vector<io::Buffer> data_;  // given back before hold_ is
   Loan borrowed_;
-  std::vector<InFlight> in_flight_;  // none or one
+  InFlight in_flight_;
 };
 
 /// The replies of one connection on their way out.
 ///
 /// What is ready leaves together, some megabyte at a time, so that the buffers of what has been
 /// sent are free for the next; one coroutine, run(), does all sending. Once the stream has failed,
-/// replies are dropped. Belongs to the stream's thread.
+/// replies are dropped. A reply that cannot be queued, for lack of memory, fails the stream: its
+/// client must not wait for ever. Belongs to the stream's thread.
 class ReplyQueue {
  public:
   ReplyQueue(io::Executor& executor, io::Stream& stream) : stream_(stream), changed_(executor) {}
 
-  void push(Message message);
+  void push(Message message) noexcept;
 
   /// Sends until finish(), then what is left, then says that nothing more comes. Returns early
   /// when the stream fails; never throws.
@@ -141,6 +147,7 @@ class ReplyQueue {
 
  private:
   void take_batch();
+  void give_up() noexcept;
   io::Task<void> send_all(std::span<const iovec> pieces);
 
   io::Stream& stream_;

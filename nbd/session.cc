@@ -39,15 +39,25 @@ Session::Session(std::unique_ptr<io::Stream> stream, Negotiated negotiated,
 Session::~Session() = default;
 
 io::Task<void> Session::serve() {
-  export_.enter(*this);
-  sender_.spawn(replies_.run());
-  watch_progress();
-  co_await receive_until_end();
-  co_await join_answers();
+  bool entered = false;
+  try {
+    export_.enter(*this);
+    entered = true;
+    sender_.spawn(replies_.run());
+    watch_progress();
+    co_await receive_until_end();
+  } catch (...) {
+    lose_client(std::current_exception());
+  }
+  try {
+    co_await answers_.joined();
+  } catch (...) {
+    lose_client(std::current_exception());
+  }
   replies_.finish();
   co_await sender_.joined();
   watch_.reset();
-  export_.leave(*this);
+  if (entered) export_.leave(*this);
 }
 
 io::Task<void> Session::receive_until_end() {
@@ -71,28 +81,27 @@ io::Task<void> Session::receive_until_end() {
   if (end == End::orderly) co_return;
   // The reply must arrive before the drop: closing now, with unread bytes, would reset it away.
   ++export_.counters().abnormal_ends;
-  co_await join_answers();
+  co_await answers_.joined();
   replies_.finish();
   const auto alarm =
       runtime_.clock.call_at(runtime_.clock.now() + settings_.linger, [this] { stream_->abort(); });
   co_await inbox_.discard_until_end();
 }
 
-/// Waits for every answer. One that could not even be queued, for lack of memory, leaves a client
-/// that waits for ever: then the stream ends instead.
-io::Task<void> Session::join_answers() {
+/// For lack of memory: a client without an answer would wait for ever, so the stream ends.
+void Session::lose_client(std::exception_ptr cause) noexcept {
   try {
-    co_await answers_.joined();
+    std::rethrow_exception(std::move(cause));
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::error, "nbd: a request to \"{}\" has no answer: {}", export_.name(),
+    io::log(io::LogLevel::error, "nbd: a connection to \"{}\" cannot go on: {}", export_.name(),
             failure.what());
-    stream_->abort();
+  } catch (...) {
   }
+  stream_->abort();
 }
 
 io::Task<Session::End> Session::receive_requests() {
   for (;;) {
-    if (answers_.failed()) throw std::runtime_error("a request has no answer");
     if (!inbox_.has(header_bytes_)) {
       if (!co_await inbox_.fill(header_bytes_, ahead_max_)) co_return End::orderly;
     }
@@ -160,10 +169,14 @@ io::Task<void> Session::answer(Ticket ticket) {
     failure = std::current_exception();
   }
   const Command command = ticket.request.command;
-  if (failure) {
-    reply_failed(std::move(ticket), failure);
-  } else if (command != Command::read && command != Command::block_status) {
-    reply_done(std::move(ticket));
+  try {
+    if (failure) {
+      reply_failed(std::move(ticket), failure);
+    } else if (command != Command::read && command != Command::block_status) {
+      reply_done(std::move(ticket));
+    }
+  } catch (...) {
+    lose_client(std::current_exception());
   }
   finish_when_answered();
 }
@@ -266,7 +279,7 @@ void Session::abort() {
 
 void Session::drop_half_received() { receiving_write_.reset(); }
 
-void Session::watch_progress() {
+void Session::watch_progress() noexcept try {
   constexpr uint32_t kTicks = 4;
   const bool receiving = inbox_.waits_inside_message() && inbox_.received() == watched_received_;
   const bool sending = replies_.sending() && replies_.sent() == watched_sent_;
@@ -282,6 +295,8 @@ void Session::watch_progress() {
   }
   watch_ = runtime_.clock.call_at(runtime_.clock.now() + settings_.stall / kTicks,
                                   [this] { watch_progress(); });
+} catch (...) {
+  lose_client(std::current_exception());
 }
 
 }  // namespace nbd

@@ -37,7 +37,8 @@ struct SessionSettings {
 /// device in pieces cut at cluster boundaries, each as soon as it has arrived.
 ///
 /// Invariant: every request that was received whole is answered exactly once, unless the stream
-/// has failed; serve() returns only when no piece of it is left at the device. Spec: sections 4 to
+/// has failed; serve() returns only when no piece of it is left at the device. A connection that
+/// has no memory to go on, or a request none for its answer, ends the stream. Spec: sections 4 to
 /// 6, 10 and 11 of the NBD reference. Belongs to the thread of the export.
 class Session final : public LiveConnection {
  public:
@@ -67,7 +68,7 @@ class Session final : public LiveConnection {
 
   // session.cc: receiving, answering, the end
   io::Task<void> receive_until_end();
-  io::Task<void> join_answers();
+  void lose_client(std::exception_ptr cause) noexcept;
   io::Task<End> receive_requests();
   Request take_request();
   void note_request();
@@ -82,7 +83,7 @@ class Session final : public LiveConnection {
   void count(const Ticket& ticket, WireError result);
   void note_traffic();
   void finish_when_answered();
-  void watch_progress();
+  void watch_progress() noexcept;
 
   // session_zero.cc
   using Change = std::function<io::Task<void>(uint64_t offset, uint64_t length)>;

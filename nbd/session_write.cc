@@ -92,7 +92,12 @@ io::Task<void> Session::write_piece(std::shared_ptr<PendingWrite> write, uint64_
     }
   }
   piece.hold = {};
-  if (--write->holders == 0) co_await finish_write(std::move(write));
+  if (--write->holders > 0) co_return;
+  try {
+    co_await finish_write(std::move(write));
+  } catch (...) {
+    lose_client(std::current_exception());
+  }
 }
 
 io::Task<void> Session::finish_write(std::shared_ptr<PendingWrite> write) {
@@ -104,12 +109,16 @@ io::Task<void> Session::finish_write(std::shared_ptr<PendingWrite> write) {
     }
   }
   Ticket ticket{write->request, std::move(write->in_flight), write->arrived};
-  if (write->failure) {
-    reply_failed(std::move(ticket), write->failure);
-  } else if (write->refusal) {
-    reply_refused(std::move(ticket), *write->refusal);
-  } else {
-    reply_done(std::move(ticket));
+  try {
+    if (write->failure) {
+      reply_failed(std::move(ticket), write->failure);
+    } else if (write->refusal) {
+      reply_refused(std::move(ticket), *write->refusal);
+    } else {
+      reply_done(std::move(ticket));
+    }
+  } catch (...) {
+    lose_client(std::current_exception());
   }
   finish_when_answered();
 }
