@@ -22,6 +22,7 @@
 #include "io/task_scope.h"
 #include "nbd/export_table.h"
 #include "nbd/server.h"
+#include "qcow/disk_share.h"
 
 namespace engine {
 
@@ -73,6 +74,7 @@ struct Core {
   Tally tally;
   std::vector<LateEnd> late_ends;
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository directory
+  std::map<std::string, std::shared_ptr<qcow::DiskShare>> disks;  ///< by repository directory
   /// What goes on without anybody waiting: failing jobs, ended exports. Joined at shutdown.
   io::TaskScope background;
   io::Event stop_watching;  ///< set at shutdown

@@ -161,6 +161,7 @@ io::Task<void> Ingest::open_there() {
     options.repository_root = spec_.repository_directory;
     options.commit_interval = spec_.commit_interval;
     options.commit_bytes = spec_.commit_bytes;
+    options.disk = spec_.disk;
     options.on_failure = [this](std::exception_ptr cause) {
       if (export_) export_->fail(std::move(cause));
     };

@@ -13,6 +13,7 @@
 #include "io/runtime.h"
 #include "io/task.h"
 #include "nbd/export.h"
+#include "qcow/disk_share.h"
 
 namespace engine {
 
@@ -39,6 +40,7 @@ struct IngestSpec {
   std::string owner;  ///< the job, as TLS names its client
   io::Duration commit_interval = std::chrono::seconds(1);
   uint64_t commit_bytes = 256 << 20;
+  std::shared_ptr<qcow::DiskShare> disk;  ///< below the repository
   /// Both are called on the home thread.
   std::function<void()> on_connection;
   std::function<void(std::string cause)> on_failure;

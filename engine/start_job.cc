@@ -64,6 +64,9 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   spec.owner = disk.job_id;
   spec.commit_interval = core.options.commit_interval;
   spec.commit_bytes = core.options.commit_bytes;
+  std::shared_ptr<qcow::DiskShare>& disk_below = core.disks[plan.directory];
+  if (!disk_below) disk_below = std::make_shared<qcow::DiskShare>();
+  spec.disk = disk_below;
   spec.on_connection = [&core, job, index = disk.index] {
     if (const auto running = job.lock()) note_connection(core, *running, index);
   };

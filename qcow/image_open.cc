@@ -50,8 +50,8 @@ io::Task<void> Image::prepare() {
 
   const uint64_t clusters_max = allocator_->end_cluster() + geometry_.clusters_without_refcounts();
   space_.emplace(*file_, file_bytes, geometry_.host_offset(clusters_max).bytes);
-  WriteBehind::Limits limits{options_.writes_in_flight, options_.merged_write_bytes};
-  write_behind_.emplace(runtime_.executor, *file_, *space_, limits,
+  WriteBehind::Limits limits{options_.writes_in_flight, options_.merged_write_bytes, options_.disk};
+  write_behind_.emplace(runtime_.executor, *file_, *space_, std::move(limits),
                         [this](std::exception_ptr failure) { fail(std::move(failure)); });
   if (!options_.allocate_ahead) co_await space_->stop();
   partials_.emplace(runtime_.buffers, static_cast<uint32_t>(geometry_.cluster_bytes()),

@@ -10,7 +10,7 @@ WriteBehind::WriteBehind(io::Executor& executor, io::File& file, FileSpace& spac
                          std::function<void(std::exception_ptr)> on_failure)
     : file_(file),
       space_(space),
-      limits_(limits),
+      limits_(std::move(limits)),
       on_failure_(std::move(on_failure)),
       drained_(executor) {
   space_.on_change([this] { pump(); });
@@ -56,7 +56,7 @@ void WriteBehind::pump() noexcept {
   if (pumping_) return;  // a write that ended at once, inside spawn()
   pumping_ = true;
   try {
-    while (in_flight_ < limits_.writes_in_flight && !pending_.empty()) {
+    while (!pending_.empty() && may_start_another()) {
       const Segment& next = pending_.front();
       if (space_.is_coming(next.at.bytes + next.bytes.size())) break;  // on_change() pumps again
       scope_.spawn(write_next());
@@ -65,6 +65,23 @@ void WriteBehind::pump() noexcept {
     give_up(std::current_exception());
   }
   pumping_ = false;
+}
+
+bool WriteBehind::may_start_another() const {
+  if (in_flight_ == 0) return true;
+  const size_t most = limits_.writes_in_flight;
+  return in_flight_ < kWhole * (limits_.disk ? limits_.disk->writes_each(most) : most);
+}
+
+void WriteBehind::started(size_t load) {
+  if (in_flight_ == 0 && limits_.disk) limits_.disk->enter();
+  in_flight_ += load;
+  ++writes_;
+}
+
+void WriteBehind::ended(size_t load) {
+  in_flight_ -= load;
+  if (in_flight_ == 0 && limits_.disk) limits_.disk->leave();
 }
 
 WriteBehind::Segments WriteBehind::take_next() noexcept {
@@ -80,10 +97,11 @@ WriteBehind::Segments WriteBehind::take_next() noexcept {
 }
 
 io::Task<void> WriteBehind::write_next() {
-  ++in_flight_;
-  ++writes_;
   Segments segments = take_next();
   const HostOffset at = segments.front().at;
+  const bool small = segments.size() == 1 && segments.front().bytes.size() <= kSmallBytes;
+  const size_t load = small ? 1 : kWhole;
+  started(load);
   std::exception_ptr failure;
   try {
     if (segments.size() == 1) {
@@ -97,7 +115,7 @@ io::Task<void> WriteBehind::write_next() {
   } catch (...) {
     failure = std::current_exception();
   }
-  --in_flight_;
+  ended(load);
   if (failure) give_up(failure);
   done(segments);
   pump();

@@ -13,6 +13,7 @@
 #include "io/file.h"
 #include "io/sync.h"
 #include "io/task_scope.h"
+#include "qcow/disk_share.h"
 #include "qcow/file_space.h"
 #include "qcow/geometry.h"
 
@@ -32,8 +33,9 @@ namespace qcow {
 class WriteBehind {
  public:
   struct Limits {
-    size_t writes_in_flight = 8;
+    size_t writes_in_flight = 8;  ///< whole ones; of small ones four times as many
     size_t merged_bytes = 1 << 20;
+    std::shared_ptr<DiskShare> disk = nullptr;  ///< of all who write to it; null: nobody else does
   };
 
   WriteBehind(io::Executor& executor, io::File& file, FileSpace& space, Limits limits,
@@ -66,9 +68,14 @@ class WriteBehind {
   };
   using Segments = std::list<Segment>;
   static constexpr size_t kPiecesMax = 256;
+  /// A small write keeps the disk busy for a quarter of the time that a whole one takes.
+  static constexpr size_t kWhole = 4, kSmallBytes = 32 << 10;
   static constexpr size_t kSpareMax = 64;  // segments kept to be used again
 
   void pump() noexcept;
+  bool may_start_another() const;
+  void started(size_t load);
+  void ended(size_t load);
   Segments take_next() noexcept;
   io::Task<void> write_next();
   void give_up(std::exception_ptr failure) noexcept;
@@ -81,7 +88,7 @@ class WriteBehind {
   std::function<void(std::exception_ptr)> on_failure_;
   Segments pending_;
   Segments spare_;
-  size_t in_flight_ = 0;
+  size_t in_flight_ = 0;  // quarters of a whole write
   uint64_t writes_ = 0;
   bool failed_ = false;
   bool pumping_ = false;
