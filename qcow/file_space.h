@@ -20,7 +20,7 @@ class FileSpace {
 
   /// `bytes_max`: an end that the file can never need to pass.
   FileSpace(io::File& file, uint64_t file_bytes, uint64_t bytes_max)
-      : file_(file), end_(file_bytes), bytes_max_(bytes_max) {}
+      : file_(file), fresh_from_(file_bytes), end_(file_bytes), bytes_max_(bytes_max) {}
 
   /// Called when an allocation ended, with or without success; throws nothing.
   void on_change(std::function<void()> callback) { on_change_ = std::move(callback); }
@@ -30,6 +30,9 @@ class FileSpace {
 
   /// True while the space below `end` is on its way, so that waiting pays.
   bool is_coming(uint64_t end) const { return growing_ && end > end_ && end <= growing_to_; }
+
+  /// Bytes [from, end) were allocated by this object, so they read as zero until they are written.
+  bool is_fresh(uint64_t from, uint64_t end) const { return from >= fresh_from_ && end <= end_; }
 
   /// The file is at least this long, unless somebody else has cut it.
   uint64_t allocated_end() const { return end_; }
@@ -41,6 +44,7 @@ class FileSpace {
   io::Task<void> grow(uint64_t to);
 
   io::File& file_;
+  const uint64_t fresh_from_;
   uint64_t end_;
   uint64_t bytes_max_;
   uint64_t growing_to_ = 0;

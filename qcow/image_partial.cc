@@ -7,12 +7,10 @@
 
 namespace qcow {
 
-/// A partial cluster that has become whole is stored like any whole cluster. Until its mapping says
-/// so it stays where a commit looks for it, because its bytes were acknowledged.
+/// Stores a partial cluster whose gaps, if it has any, are zeroes. Until its mapping says so it
+/// stays where a commit looks for it, because its bytes were acknowledged.
 io::Task<void> Image::finish_partial(uint64_t cluster, RangeQueue::Hold hold, bool detect_zeroes) {
-  const PartialCluster& partial = *partials_->find(cluster);
-  assert(partial.complete());
-  if (detect_zeroes && is_zero(partial.bytes.bytes())) {
+  if (detect_zeroes && partials_->find(cluster)->valid_is_zero()) {
     co_await zero_clusters(cluster, 1);
     co_return;
   }
@@ -20,8 +18,30 @@ io::Task<void> Image::finish_partial(uint64_t cluster, RangeQueue::Hold hold, bo
   held->hold = std::move(hold);
   held->completed = co_await io::Grant::acquire(completed_, geometry_.cluster_bytes());
   L2Table* const table = co_await table_for_update(l1_index_of(cluster));
-  held->cluster = partials_->take(cluster).bytes;
-  place_in_table(held, *table, cluster, 1, held->cluster.data());
+  store_partial(held, *table, cluster);
+}
+
+/// From look-up to submission without a suspension point, as place_in_table(). Zeroes are not
+/// written where the file has never been written, if that saves more than the writes it takes.
+void Image::store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table,
+                          uint64_t cluster) {
+  if (failure_) std::rethrow_exception(failure_);
+  PartialCluster partial = partials_->take(cluster);
+  const uint64_t cluster_bytes = geometry_.cluster_bytes();
+  const HostOffset end = geometry_.host_offset(allocator_->end_cluster());
+  const HostOffset host = host_for_new_data(table, cluster);
+  // A cluster that was zeroed has kept its place, and the old bytes are there.
+  const bool fresh = host >= end && space_->is_fresh(host.bytes, host.bytes + cluster_bytes);
+  if (fresh) partial.round_out(options_.sparse_unit_bytes);
+  const uint64_t cost =
+      partial.valid_bytes() + partial.valid.size() * options_.sparse_write_cost_bytes;
+  if (!fresh || cost > cluster_bytes) partial.fill_with_zeroes();
+  held->cluster = std::move(partial.bytes);
+  changed(cluster_bytes);
+  for (const ByteRange& range : partial.valid) {
+    const auto bytes = held->cluster.bytes().subspan(range.from, range.to - range.from);
+    write_behind_->submit({host.bytes + range.from}, bytes, held);
+  }
 }
 
 /// Fills what is missing from below. The cluster is held, so nothing else changes it; and it stays
@@ -39,7 +59,8 @@ io::Task<void> Image::complete_partial(uint64_t cluster) {
   RangeQueue::Hold hold = co_await ranges_.enter(cluster, 1, RangeQueue::Access::exclusive);
   if (failure_) std::rethrow_exception(failure_);
   if (partials_->find(cluster) == nullptr) co_return;  // completed or overwritten meanwhile
-  co_await fill_gaps(cluster);
+  const bool gaps_are_zero = co_await base_reads_as_zero(cluster);
+  if (!gaps_are_zero) co_await fill_gaps(cluster);
   co_await finish_partial(cluster, std::move(hold), true);
 }
 

@@ -59,6 +59,11 @@ io::Task<void> Image::require_fast_zero(uint64_t offset, uint64_t length) {
 io::Task<bool> Image::reads_as_zero(uint64_t cluster) {
   const RangeQueue::Hold hold = co_await ranges_.enter(cluster, 1, RangeQueue::Access::shared);
   if (partials_->find(cluster) != nullptr) co_return false;
+  co_return co_await base_reads_as_zero(cluster);
+}
+
+/// The same of what lies under the bytes that wait in memory; the cluster is held.
+io::Task<bool> Image::base_reads_as_zero(uint64_t cluster) {
   const L2Table* const table = co_await map_->load(l1_index_of(cluster));
   const Mapping mapping = mapping_of(table, cluster);
   if (mapping.kind == MappingKind::zero) co_return true;

@@ -4,6 +4,8 @@
 #include <cassert>
 #include <cstring>
 
+#include "qcow/zero_check.h"
+
 namespace qcow {
 
 void PartialCluster::put(uint32_t at, std::span<const std::byte> from) {
@@ -41,6 +43,34 @@ std::vector<ByteRange> PartialCluster::gaps() const {
   }
   if (at < whole().to) gaps.push_back({at, whole().to});
   return gaps;
+}
+
+void PartialCluster::fill_with_zeroes() {
+  for (const ByteRange& gap : gaps()) std::memset(bytes.data() + gap.from, 0, gap.to - gap.from);
+  mark_complete();
+}
+
+void PartialCluster::round_out(uint32_t alignment) {
+  for (const ByteRange& gap : gaps()) {
+    const uint32_t from =
+        std::min<uint32_t>((gap.from + alignment - 1) / alignment * alignment, gap.to);
+    const uint32_t to = std::max(from, gap.to / alignment * alignment);
+    const bool ends_inside = gap.to < whole().to;
+    if (from > gap.from) put_zeroes(gap.from, from - gap.from);
+    if (to < gap.to && ends_inside) put_zeroes(to, gap.to - to);
+  }
+}
+
+bool PartialCluster::valid_is_zero() const {
+  return std::all_of(valid.begin(), valid.end(), [&](const ByteRange& range) {
+    return is_zero(bytes.bytes().subspan(range.from, range.to - range.from));
+  });
+}
+
+uint64_t PartialCluster::valid_bytes() const {
+  uint64_t total = 0;
+  for (const ByteRange& range : valid) total += range.to - range.from;
+  return total;
 }
 
 PartialCluster* PartialClusters::find(uint64_t cluster) {

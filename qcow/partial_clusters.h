@@ -27,6 +27,13 @@ struct PartialCluster {
   bool complete() const { return valid.size() == 1 && valid[0] == whole(); }
   /// The gaps have been filled.
   void mark_complete() { valid.assign(1, whole()); }
+  /// Fills the gaps with zeroes.
+  void fill_with_zeroes();
+  /// Fills the gaps with zeroes where that makes the valid ranges begin and end at multiples of
+  /// `alignment`.
+  void round_out(uint32_t alignment);
+  bool valid_is_zero() const;
+  uint64_t valid_bytes() const;
 
   /// The ranges that are still to be filled from below.
   std::vector<ByteRange> gaps() const;

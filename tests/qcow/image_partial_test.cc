@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "io/ring_thread.h"
 #include "io/task_scope.h"
+#include "qcow/partial_clusters.h"
 #include "tests/qcow/image_model.h"
 
 namespace qcow {
@@ -85,6 +87,113 @@ TEST_F(ImagePartialClusters, ThatWaitForASlowDiskAreBoundedInMemory) {
   EXPECT_LT(most, uint64_t{32} << 20);
   run(image_->abandon());
   image_.reset();
+}
+
+/// Zeroes that need not be written, because the file was never written there.
+class SparseClusters : public qcow_test::ImageModel {
+ protected:
+  /// Writes 512 bytes into each of `count` clusters, makes them durable; returns the bytes of data
+  /// that went to the file for them.
+  uint64_t write_a_little_into_each(uint64_t first, uint64_t count) {
+    uint64_t bytes = 0;
+    for (uint64_t i = first; i < first + count; ++i) {
+      write(i * kCluster + 7 * 512, Bytes(512, std::byte{9}));
+    }
+    faults_.wrote = [&](uint64_t, std::span<const std::byte> written) { bytes += written.size(); };
+    flush();
+    faults_.wrote = {};
+    return bytes;
+  }
+};
+
+TEST_F(SparseClusters, StoreOnlyWhatWasWrittenIntoThem) {
+  create("a.qcow2", {.size = 64 << 20});
+  open("a.qcow2");
+  write_random(0, 1 << 20);  // the space behind it is being allocated
+  flush();
+  EXPECT_LE(write_a_little_into_each(100, 64), 64 * 4096 + 4 * kCluster);
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST_F(SparseClusters, AreStoredWholeWhereTheFileHoldsSomethingOld) {
+  create("a.qcow2", {.size = 64 << 20});
+  // What an earlier process left behind the last cluster, and never mapped.
+  const uint64_t end = qcow_test::file_bytes(file("a.qcow2"));
+  std::filesystem::resize_file(file("a.qcow2"), end + (16 << 20));
+  qcow_test::patch(file("a.qcow2"), end, Bytes(16 << 20, std::byte{0xee}));
+  open("a.qcow2");
+  write_a_little_into_each(3, 64);
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST_F(SparseClusters, AreStoredWholeInThePlaceOfAClusterThatWasZeroed) {
+  create("a.qcow2", {.size = 8 << 20});
+  open("a.qcow2");
+  write_random(0, 1 << 20);
+  flush();
+  write_random(4 << 20, 1 << 20);
+  zero(4 << 20, 1 << 20);
+  write_a_little_into_each((4 << 20) / kCluster, 16);
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST_F(SparseClusters, AreStoredWholeOverAParentsData) {
+  create("parent.qcow2", {.size = 8 << 20});
+  open("parent.qcow2");
+  write_random(0, 4 << 20);
+  close();
+  create("a.qcow2", {.size = 8 << 20, .parent = "parent.qcow2"});
+  open("a.qcow2");
+  write_a_little_into_each(0, 128);
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST_F(SparseClusters, OfManySmallPiecesAreWrittenAtOnce) {
+  create("a.qcow2", {.size = 8 << 20});
+  open("a.qcow2");
+  write_random(0, 1 << 20);
+  flush();
+  for (uint64_t at = 0; at < kCluster; at += 8192) {
+    write((4 << 20) + at, Bytes(512, std::byte{5}));
+  }
+  int writes = 0;
+  faults_.fail = [&](const support::FileCall& call) {
+    if (call.verb == "write" && call.length == kCluster) ++writes;
+    return 0;
+  };
+  flush();
+  faults_.fail = {};
+  EXPECT_GE(writes, 1);
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST(PartialClusterTest, IsRoundedOutToUnitsWithZeroes) {
+  io::RingRuntime parts;
+  PartialClusters clusters(parts.runtime().buffers, kCluster, kCluster);
+  PartialCluster& partial = clusters.get(0);
+  std::ranges::fill(partial.bytes.bytes(), std::byte{0xaa});
+  partial.put(5000, Bytes(100, std::byte{1}));
+  partial.put(9000, Bytes(4000, std::byte{1}));
+  partial.put(60'000, Bytes(5536, std::byte{1}));
+  partial.round_out(4096);
+  const std::vector<ByteRange> rounded = {{4096, 16384}, {57344, 65536}};
+  EXPECT_EQ(partial.valid, rounded);
+  EXPECT_EQ(partial.bytes.data()[4096], std::byte{0});
+  EXPECT_EQ(partial.bytes.data()[5000], std::byte{1});
+  EXPECT_EQ(partial.bytes.data()[8500], std::byte{0});
+  EXPECT_EQ(partial.bytes.data()[16383], std::byte{0});
+  EXPECT_EQ(partial.bytes.data()[65535], std::byte{1});
+  EXPECT_EQ(partial.valid_bytes(), 16384u - 4096 + 8192);
 }
 
 }  // namespace
