@@ -149,7 +149,7 @@ io::Task<void> Image::publish_header(Sha256 manifest_hash, uint64_t publish_time
   std::copy_n(cluster.begin(), used, bytes.data());
   co_await file_->write(0, bytes.bytes());
   co_await file_->sync();
-  header_ = header;
+  header_ = std::move(header);
   // From here on it is a restore point: others may read it, nobody may write it (LK2).
   lock_.become_reader();
 }

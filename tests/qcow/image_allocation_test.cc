@@ -1,7 +1,10 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <map>
 #include <new>
+#include <string_view>
 #include <utility>
 
 #include "qcow/chain.h"
@@ -9,15 +12,29 @@
 #include "tests/support/failing_allocations.h"
 
 /// Each allocation fails once: nothing hangs or ends the process, the image ends, and what was
-/// flushed reads back. Every one of a short script with all kinds of operations, and a sample of
-/// the long one's; all of it with VARVE_LONG.
+/// flushed reads back. Every one of a short script with all kinds of operations, up to its publish,
+/// and of opening, reading and checking what it left; a sample of the long script's, or all of it
+/// with VARVE_LONG.
 namespace qcow {
 namespace {
 
+constexpr unsigned kHangSeconds = 30;
+
+/// What waits for ever is told, and ends the test.
+[[noreturn]] void end_a_hang(int) {
+  constexpr std::string_view kText = "an allocation that failed made the image wait for ever\n";
+  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, kText.data(), kText.size());
+  ::_exit(1);
+}
+
 class AllocationSweep : public Sweep {
  protected:
+  AllocationSweep() { std::signal(SIGALRM, end_a_hang); }
+  ~AllocationSweep() override { ::alarm(0); }
+
   /// False when there were fewer allocations than that.
   bool run_with_victim(uint64_t victim) {
+    ::alarm(kHangSeconds);
     fresh_image();
     const size_t descriptors = open_descriptors();
     support::FailingAllocations allocations(victim);
@@ -57,12 +74,50 @@ class AllocationSweep : public Sweep {
     ASSERT_EQ(taken.size(), 6u);
   }
 
+  /// What other code does with a restore point.
+  Bytes open_read_and_check() {
+    Bytes disk(base_.size());
+    const auto chain = run(Chain::open(runtime(), file("a.qcow2"), ChainOptions()));
+    run(chain->extents(0, disk.size(), SIZE_MAX));
+    run(chain->read(0, disk));
+    run(chain->read(disk.size() / 2 + 1, std::span(disk).subspan(disk.size() / 2 + 1)));
+    EXPECT_TRUE(run(check(runtime(), file("a.qcow2"), CheckOptions())).clean());
+    return disk;
+  }
+
   uint64_t allocations_ = 0;
 };
 
 TEST_P(AllocationSweep, EachOfAShortScriptFailsOnceAndThePromiseHolds) {
   shorten_script();
   sweep(1);
+}
+
+TEST_P(AllocationSweep, EachOfOpeningReadingAndCheckingFailsOnceAndTheNextTryIsAsGood) {
+  shorten_script();
+  run_with_victim(UINT64_MAX - 1);
+  const Bytes disk = open_read_and_check();
+  const size_t descriptors = open_descriptors();
+  for (uint64_t victim = 0;; ++victim) {
+    ::alarm(kHangSeconds);
+    support::FailingAllocations allocations(victim);
+    allocations.arm(true);
+    bool threw = false;
+    try {
+      open_read_and_check();
+    } catch (const std::bad_alloc&) {
+      threw = true;
+    }
+    allocations.arm(false);
+    EXPECT_EQ(threw, allocations.failed()) << "allocation " << victim;
+    EXPECT_EQ(runtime().buffers.bytes_in_use(), 0u) << "allocation " << victim;
+    EXPECT_EQ(open_descriptors(), descriptors) << "allocation " << victim;
+    EXPECT_EQ(open_read_and_check(), disk) << "allocation " << victim;
+    if (!allocations.failed() || HasFailure()) {
+      EXPECT_GE(victim, 60u);
+      return;
+    }
+  }
 }
 
 TEST_P(AllocationSweep, EachOfTheLongScriptFailsOnceAndThePromiseHolds) {

@@ -3,10 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "io/task_scope.h"
 
 namespace qcow_test {
+namespace {
+
+/// As std::ranges::equal, which without optimisation takes most of a sweep's time.
+bool same(std::span<const std::byte> one, std::span<const std::byte> other) {
+  return one.size() == other.size() && std::memcmp(one.data(), other.data(), one.size()) == 0;
+}
+
+}  // namespace
 
 void SectorVersions::begin(uint64_t offset, std::span<const std::byte> bytes) {
   const uint64_t end = offset + bytes.size();
@@ -24,9 +33,9 @@ void SectorVersions::flushed() {
 std::string SectorVersions::judge(const Bytes& found) const {
   for (uint64_t index = 0; index < later_.size(); ++index) {
     const auto here = sector(found, index);
-    if (std::ranges::equal(here, sector(content_, index))) continue;
+    if (same(here, sector(content_, index))) continue;
     const bool known = std::ranges::any_of(
-        later_[index], [&](const Bytes& version) { return std::ranges::equal(here, version); });
+        later_[index], [&](const Bytes& version) { return same(here, version); });
     if (!known) {
       return fmt::format("sector {} holds none of the {} versions it may hold", index,
                          later_[index].size() + 1);

@@ -22,6 +22,7 @@ using qcow_test::SectorVersions;
 
 inline constexpr size_t kSteps = 500;
 inline constexpr uint64_t kSeed = 4711;
+inline constexpr Sha256 kManifestHash{std::byte{9}};
 
 struct SweepShape {
   const char* name;
@@ -82,7 +83,7 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
     return options;
   }
 
-  /// Opens, runs the script and seals.
+  /// Opens, runs the script, seals and publishes.
   ScriptResult run_all(io::Runtime with, const qcow_test::Around& around) {
     ScriptResult result{SectorVersions(base_), nullptr, "", 0};
     std::unique_ptr<Image> image;
@@ -103,6 +104,10 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
     if (!result.failure) {
       try_step("seal", [&] { run(image->seal()); });
       if (!result.failure) result.versions.flushed();
+    }
+    if (!result.failure) {
+      try_step("publish", [&] { run(image->publish_header(kManifestHash, 1'700'000'000)); });
+      if (result.failure) expect_sealed_still(*image);
     }
     expect_final(*image, result);
     run(end(*image, around, result));
@@ -126,6 +131,13 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
     io::Task<void> rest = image.abandon();
     co_await std::move(rest);
     around(false);
+  }
+
+  /// A point whose header could not be written is not published, or may be published again.
+  void expect_sealed_still(Image& image) {
+    EXPECT_EQ(image.failure(), nullptr);
+    EXPECT_NO_THROW(run(image.publish_header(kManifestHash, 1'700'000'000)));
+    EXPECT_TRUE(header("a.qcow2").sealed());
   }
 
   /// What failed once stays failed, with the first cause.
