@@ -153,6 +153,8 @@ Command parse_command_line(int argc, const char* const* argv) {
   CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image over NBD, as qemu-nbd does");
   NbdOptions nbd_options;
   declare_nbd(nbd, nbd_options);
+  const CLI::App& help = *app.add_subcommand("help", "print this text");
+  const std::string help_text = app.help();  // once a command is parsed, help() is that command's
 
   try {
     app.parse(argc, argv);
@@ -161,8 +163,11 @@ Command parse_command_line(int argc, const char* const* argv) {
     const auto named = app.get_subcommands();
     return PrintText{named.empty() ? app.help() : named.front()->help("varve")};
   } catch (const CLI::ParseError& error) {
-    throw UsageError(error.what());
+    const auto named = app.get_subcommands();
+    throw UsageError(fmt::format("{}; see varve {}--help", error.what(),
+                                 named.empty() ? "" : named.front()->get_name() + " "));
   }
+  if (help.parsed()) return PrintText{help_text};
   if (print_version) return PrintText{version_text()};
   if (serve.parsed()) return serve_options(serve_arguments);
   if (create.parsed()) {

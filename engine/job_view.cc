@@ -8,20 +8,18 @@ namespace engine {
 namespace {
 
 constexpr std::chrono::seconds kTelemetrySpeedAge{30};
-/// 100 is kept for what is completed.
-constexpr double kPercentBeforeTheEnd = 99.9;
 
 double percent_of(const JobDisk& disk) {
   if (is_sealed(disk.state)) return 100;
   if (disk.capacity_bytes == 0) return 0;
   const double covered = static_cast<double>(disk.counters.covered_bytes);
-  return std::min(kPercentBeforeTheEnd, 100 * covered / static_cast<double>(disk.capacity_bytes));
+  return percent_before_the_end(100 * covered / static_cast<double>(disk.capacity_bytes));
 }
 
 double percent_of(const Job& job) {
   if (job.state == JobState::completed) return 100;
   if (job.telemetry.progress_percent > 0) {
-    return std::min(kPercentBeforeTheEnd, job.telemetry.progress_percent);
+    return percent_before_the_end(job.telemetry.progress_percent);
   }
   double done = 0, all = 0;
   for (const JobDisk& disk : job.disks) {
@@ -29,7 +27,7 @@ double percent_of(const Job& job) {
     done += percent_of(disk) / 100 * capacity;
     all += capacity;
   }
-  return all == 0 ? 0 : std::min(kPercentBeforeTheEnd, 100 * done / all);
+  return all == 0 ? 0 : percent_before_the_end(100 * done / all);
 }
 
 Job require_job(Core& core, const std::string& backup_id) {
@@ -39,6 +37,10 @@ Job require_job(Core& core, const std::string& backup_id) {
 }
 
 }  // namespace
+
+double percent_before_the_end(double percent) {
+  return percent > 0 ? std::min(percent, 99.9) : 0;  // also for what is no number
+}
 
 BackupView job_view(const Core& core, Job job) {
   BackupView view;

@@ -11,6 +11,9 @@ namespace engine {
 /// `job` is a row; of a running job the live counters take its place.
 BackupView job_view(const Core& core, Job job);
 
+/// 0 to 99.9, whatever a client has reported: 100 is kept for what is completed.
+double percent_before_the_end(double percent);
+
 /// Throws backup_not_found; a job that is being deleted is not found any more.
 BackupView backup_view(Core& core, const std::string& backup_id);
 std::vector<BackupDiskView> backup_disk_views(Core& core, const std::string& backup_id);

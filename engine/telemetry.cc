@@ -30,6 +30,7 @@ io::Task<void> record_telemetry(Core& core, std::string job_id, Telemetry report
     co_return;
   }
   const Time now = core.now();
+  report.progress_percent = percent_before_the_end(report.progress_percent);
   core.catalogue->jobs.set_telemetry(job_id, report, now);
   if (auto row = core.catalogue->jobs.find(job_id)) job->row.telemetry = row->telemetry;
   job->last_telemetry = core.steady_now();

@@ -2,11 +2,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <ctime>
 #include <string>
+
+#include "io/utf8.h"
 
 namespace io {
 namespace {
@@ -28,18 +31,24 @@ std::string timestamp() {
   return fmt::format("{}.{:03}Z", std::string_view(text.data(), length), millis % 1000);
 }
 
+/// A client's bytes that are no UTF-8 must not make the line unreadable.
 std::string json_escaped(std::string_view text) {
   std::string escaped;
   escaped.reserve(text.size());
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
+  while (!text.empty()) {
+    const char c = text.front();
+    const size_t length = utf8_character_bytes(text);
+    if (length == 0) {
+      escaped += "\\ufffd";
+    } else if (c == '"' || c == '\\') {
       escaped += '\\';
       escaped += c;
     } else if (static_cast<unsigned char>(c) < 0x20) {
       escaped += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
     } else {
-      escaped += c;
+      escaped += text.substr(0, length);
     }
+    text.remove_prefix(std::max<size_t>(length, 1));
   }
   return escaped;
 }

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "io/big_endian.h"
+#include "io/utf8.h"
 
 namespace nbd {
 
@@ -57,29 +58,6 @@ WireError wire_error(int storage_errno) {
 
 namespace {
 
-/// Bytes of the UTF-8 character at the front of `text`; 0 when it is none. Refuses overlong forms,
-/// surrogates and what lies beyond U+10FFFF.
-size_t utf8_character_bytes(std::string_view text) {
-  const auto at = [&](size_t index) { return static_cast<uint8_t>(text[index]); };
-  const uint8_t first = at(0);
-  if (first < 0x80) return 1;
-  size_t length = 0;
-  uint8_t second_min = 0x80, second_max = 0xbf;
-  if (first >= 0xc2 && first <= 0xdf) length = 2;
-  if (first >= 0xe0 && first <= 0xef) length = 3;
-  if (first >= 0xf0 && first <= 0xf4) length = 4;
-  if (first == 0xe0) second_min = 0xa0;
-  if (first == 0xed) second_max = 0x9f;
-  if (first == 0xf0) second_min = 0x90;
-  if (first == 0xf4) second_max = 0x8f;
-  if (length == 0 || text.size() < length) return 0;
-  if (at(1) < second_min || at(1) > second_max) return 0;
-  for (size_t index = 2; index < length; ++index) {
-    if (at(index) < 0x80 || at(index) > 0xbf) return 0;
-  }
-  return length;
-}
-
 std::string_view cut_text(std::string_view text) {
   if (text.size() <= kErrorTextBytesMax) return text;
   size_t end = kErrorTextBytesMax;
@@ -94,7 +72,7 @@ void check_string(std::string_view text, std::string_view what) {
     throw ProtocolError(fmt::format("{} is longer than {} bytes", what, kStringBytesMax));
   }
   for (size_t index = 0; index < text.size();) {
-    const size_t length = utf8_character_bytes(text.substr(index));
+    const size_t length = io::utf8_character_bytes(text.substr(index));
     if (length == 0) throw ProtocolError(fmt::format("{} is not valid UTF-8", what));
     if (text[index] == '\0') throw ProtocolError(fmt::format("{} contains NUL", what));
     index += length;

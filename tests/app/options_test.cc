@@ -186,6 +186,13 @@ TEST(CommandLine, HelpAndVersionAreTexts) {
   EXPECT_NE(parse<PrintText>({"serve", "--help"}).text.find("--commit-interval"),
             std::string::npos);
   EXPECT_NE(parse<PrintText>({}).text.find("serve"), std::string::npos);
+  EXPECT_EQ(parse<PrintText>({"help"}).text, parse<PrintText>({"--help"}).text);
+}
+
+TEST(CommandLine, AMistakeNamesTheHelpThatAnswersIt) {
+  EXPECT_TRUE(refusal({"frob"}).ends_with("frob; see varve --help")) << refusal({"frob"});
+  EXPECT_TRUE(refusal({"serve", "--nonsense"}).ends_with("--nonsense; see varve serve --help"))
+      << refusal({"serve", "--nonsense"});
 }
 
 TEST_F(Config, SettingsAndSecretsAreReadAndOptionsWin) {

@@ -1,4 +1,5 @@
 #include <atomic>
+#include <cmath>
 #include <thread>
 
 #include "tests/engine/engine_fixture.h"
@@ -219,6 +220,21 @@ TEST_F(JobLife, CancelRemovesEverythingAndMayBeRepeated) {
   engine().cancel(full.job.id, "twice");
   EXPECT_EQ(refusal_of([&] { engine().cancel("backup-nobody-1", ""); }), "backup_not_found");
   EXPECT_EQ(refusal_of([&] { complete(full, 0, change_id(0, 1)); }), "job_not_running");
+}
+
+TEST_F(JobLife, APercentageThatIsNoneReachesNeitherTheJobNorItsHistory) {
+  register_vm("pgtest1");
+  const BackupView full = start("pgtest1");
+  for (const double percent : {40.0, -5.0, 1e300, std::nan("")}) {
+    engine().record_telemetry(full.job.id, {.status = "running", .progress_percent = percent});
+  }
+  std::vector<double> kept;
+  for (const ProgressSample& sample : engine().telemetry_history(full.job.id, 100).samples) {
+    if (sample.source == SampleSource::client) kept.push_back(sample.percent);
+  }
+  EXPECT_EQ(kept, (std::vector<double>{40, 0, 99.9, 0}));
+  EXPECT_EQ(engine().backup(full.job.id).progress_percent, 99.9);
+  EXPECT_EQ(engine().backup(full.job.id).job.telemetry.progress_percent, 99.9);
 }
 
 TEST_F(JobLife, TelemetryNeverCompletesAJobAndItsErrorFailsIt) {
