@@ -1,5 +1,6 @@
 #include "nbd/reply_queue.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <new>
@@ -34,6 +35,15 @@ size_t Message::size() const {
   return size;
 }
 
+io::Task<std::span<const std::byte>> FetchedData::next() {
+  const auto piece = through_.buffer.bytes().first(
+      static_cast<size_t>(std::min<uint64_t>(through_.buffer.size(), left_)));
+  if (!piece.empty()) co_await fetch_(offset_, piece);
+  offset_ += piece.size();
+  left_ -= piece.size();
+  co_return piece;
+}
+
 void ReplyQueue::push(Message message) noexcept {
   if (failed_) return;
   try {
@@ -57,17 +67,12 @@ void ReplyQueue::finish() {
 }
 
 io::Task<void> ReplyQueue::run() {
-  std::vector<iovec> pieces;
   try {
     for (;;) {
       while (ready_.empty() && !finishing_) co_await changed_.wait();
       if (ready_.empty()) break;
       take_batch();
-      for (const Message& message : batch_) message.gather(pieces);
-      sending_ = true;
-      co_await send_all(pieces);
-      sending_ = false;
-      pieces.clear();
+      co_await send_batch();
       batch_.clear();
     }
     co_await stream_.finish_sending();
@@ -83,6 +88,20 @@ void ReplyQueue::take_batch() {
   for (size_t bytes = 0; !ready_.empty() && bytes < kPartBytes; ready_.pop_front()) {
     bytes += ready_.front().size();
     batch_.push_back(std::move(ready_.front()));
+    if (batch_.back().fetched()) bytes = kPartBytes;
+  }
+}
+
+io::Task<void> ReplyQueue::send_batch() {
+  pieces_.clear();
+  for (const Message& message : batch_) message.gather(pieces_);
+  co_await send_all(pieces_);
+  FetchedData* const fetched = batch_.back().fetched();
+  while (fetched) {
+    const std::span<const std::byte> bytes = co_await fetched->next();
+    if (bytes.empty()) break;
+    const iovec piece = io::as_iovec(bytes);
+    co_await send_all({&piece, 1});
   }
 }
 
@@ -90,7 +109,9 @@ io::Task<void> ReplyQueue::send_all(std::span<const iovec> pieces) {
   while (!pieces.empty()) {
     size_t count = 0, bytes = 0;
     while (count < pieces.size() && bytes < kPartBytes) bytes += pieces[count++].iov_len;
+    sending_ = true;
     co_await stream_.send(pieces.first(count));
+    sending_ = false;
     sent_ += bytes;
     pieces = pieces.subspan(count);
   }

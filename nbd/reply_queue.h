@@ -3,6 +3,8 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "io/executor.h"
 #include "io/stream.h"
 #include "io/sync.h"
+#include "io/task.h"
 #include "nbd/counters.h"
 #include "nbd/pieces.h"
 #include "nbd/protocol.h"
@@ -69,6 +72,23 @@ class Loan {
   io::Event* returned_ = nullptr;
 };
 
+/// Data that is fetched as it leaves, piece by piece through one buffer. A fetch that fails ends
+/// the stream: the front of the message has been sent.
+class FetchedData {
+ public:
+  using Fetch = std::function<io::Task<void>(uint64_t offset, std::span<std::byte> into)>;
+  FetchedData(Pieces::Piece through, uint64_t offset, uint64_t length, Fetch fetch)
+      : through_(std::move(through)), offset_(offset), left_(length), fetch_(std::move(fetch)) {}
+
+  /// The next bytes, valid until the next call; none at the end.
+  io::Task<std::span<const std::byte>> next();
+
+ private:
+  Pieces::Piece through_;
+  uint64_t offset_, left_;
+  Fetch fetch_;
+};
+
 /// A unit on the wire: a simple reply with its data, or one structured chunk. Nothing else is sent
 /// between its bytes (P10).
 class Message {
@@ -91,10 +111,14 @@ class Message {
     return *this;
   }
   /// The buffers count as held until the message has been sent.
-  Message& with_data(std::vector<io::Buffer> data, Pieces::Hold hold, io::Grant grant = {}) {
+  Message& with_data(std::vector<io::Buffer> data, Pieces::Hold hold) {
     data_ = std::move(data);
     hold_ = std::move(hold);
-    grant_ = std::move(grant);
+    return *this;
+  }
+  /// The same data, not in memory yet; behind everything else.
+  Message& with_fetched(FetchedData data) {
+    fetched_ = std::make_unique<FetchedData>(std::move(data));
     return *this;
   }
   Message& with_borrowed(Loan loan) {
@@ -107,8 +131,10 @@ class Message {
     return *this;
   }
 
+  /// What is in memory.
   void gather(std::vector<iovec>& pieces) const;
   size_t size() const;
+  FetchedData* fetched() const { return fetched_.get(); }
 
  private:
   void append(std::span<const std::byte> part);
@@ -116,9 +142,9 @@ class Message {
   std::array<std::byte, kHeadBytes> head_;
   size_t head_bytes_ = 0;
   Bytes body_;
-  io::Grant grant_;
   Pieces::Hold hold_;
   std::vector<io::Buffer> data_;  // given back before hold_ is
+  std::unique_ptr<FetchedData> fetched_;
   Loan borrowed_;
   InFlight in_flight_;
 };
@@ -148,12 +174,14 @@ class ReplyQueue {
  private:
   void take_batch();
   void give_up() noexcept;
+  io::Task<void> send_batch();
   io::Task<void> send_all(std::span<const iovec> pieces);
 
   io::Stream& stream_;
   io::Event changed_;
   std::deque<Message> ready_;
-  std::vector<Message> batch_;  // being sent
+  std::vector<Message> batch_;  // being sent; only the last may have data to fetch
+  std::vector<iovec> pieces_;   // of it
   bool finishing_ = false, sending_ = false, failed_ = false;
   uint64_t sent_ = 0;
 };

@@ -32,7 +32,6 @@ Session::Session(std::unique_ptr<io::Stream> stream, Negotiated negotiated,
       received_pieces_(runtime_.buffers),
       reply_pieces_(runtime_.buffers),
       room_(runtime_.executor, settings.in_flight_bytes_max),
-      large_reads_(runtime_.executor, 1),
       replies_(runtime_.executor, *stream_),
       header_bytes_(rules_.extended_headers ? Request::kExtendedWireBytes : Request::kWireBytes) {}
 

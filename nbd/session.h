@@ -104,9 +104,14 @@ class Session final : public LiveConnection {
 
   // session_read.cc
   io::Task<void> answer_read(Ticket& ticket);
+  void answer_empty_read(Ticket ticket);
   io::Task<void> read_structured(Ticket& ticket);
   io::Task<void> read_data_chunk(StructuredRead& read, uint64_t offset, size_t length);
   io::Task<void> read_whole(Ticket& ticket);
+  std::vector<io::Buffer> buffers_behind(uint64_t offset, uint64_t end);
+  io::Task<void> read_into(uint64_t offset, std::span<io::Buffer> buffers);
+  io::Task<void> read_in_vain(const Request& request, io::Buffer& through);
+  io::Task<void> read_again(const Request& request, uint64_t offset, std::span<std::byte> into);
   io::Task<void> read_piece(io::Semaphore& window, uint64_t offset, io::Buffer& into);
   io::Task<bool> all_zero(uint64_t offset, uint64_t length);
 
@@ -120,9 +125,8 @@ class Session final : public LiveConnection {
   std::unique_ptr<io::Stream> stream_;
   Inbox inbox_;
   Pieces received_pieces_,
-      reply_pieces_;           // each direction has a piece whatever the other waits for
-  io::Semaphore room_;         // bytes in flight (X4)
-  io::Semaphore large_reads_;  // one: READs whose data must be in memory as a whole
+      reply_pieces_;    // each direction has a piece whatever the other waits for
+  io::Semaphore room_;  // bytes in flight (X4)
   ReplyQueue replies_;
   io::TaskScope answers_;
   io::TaskScope sender_;

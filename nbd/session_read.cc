@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <vector>
@@ -46,11 +48,8 @@ struct Session::StructuredRead {
 io::Task<void> Session::answer_read(Ticket& ticket) {
   const Request& request = ticket.request;
   const bool in_chunks = rules_.structured_replies && !request.has(kFlagDf);
-  if (rules_.structured_replies && request.length == 0) {
-    count(ticket, WireError::none);
-    Message message = chunk(request, true, ChunkType::none, 0);
-    message.with_in_flight(std::move(ticket.in_flight));
-    replies_.push(std::move(message));
+  if (request.length == 0) {
+    answer_empty_read(std::move(ticket));
     co_return;
   }
   if (in_chunks) {
@@ -59,6 +58,14 @@ io::Task<void> Session::answer_read(Ticket& ticket) {
     co_await read_whole(ticket);
   }
   export_.counters().bytes_read += request.length;
+}
+
+void Session::answer_empty_read(Ticket ticket) {
+  if (!rules_.structured_replies) return reply_done(std::move(ticket));
+  count(ticket, WireError::none);
+  Message message = chunk(ticket.request, true, ChunkType::none, 0);
+  message.with_in_flight(std::move(ticket.in_flight));
+  replies_.push(std::move(message));
 }
 
 io::Task<void> Session::read_structured(Ticket& ticket) {
@@ -136,6 +143,10 @@ io::Task<bool> Session::all_zero(uint64_t offset, uint64_t length) {
 }
 
 /// One reply for the whole range: with simple replies, and with DF (P6, P8).
+///
+/// Its data is in memory when the budget has room for it. Waiting for room would not do: clients
+/// that do not read their replies may hold it for as long as they like. The range is then read
+/// twice through one piece, first to see that it can be, then as it leaves (X5).
 io::Task<void> Session::read_whole(Ticket& ticket) {
   const Request request = ticket.request;
   const bool simple = !rules_.structured_replies;
@@ -148,55 +159,75 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
     replies_.push(std::move(message));
     co_return;
   }
-  // A READ of several buffers would hold some while it waits for more: such READs could wait for
-  // one another for ever. It takes all of them once it has the first, one such READ at a time, and
-  // when that goes over the budget, the next one waits until its reply has been sent.
-  io::Grant large;
-  if (request.length > kPieceBytes) large = co_await io::Grant::acquire(large_reads_, 1);
-  Pieces::Hold hold;
-  std::vector<io::Buffer> data;
-  bool over_budget = false;
-  for (uint64_t offset = request.offset; offset < end;) {
+  Pieces::Piece first = co_await reply_pieces_.acquire(
+      static_cast<size_t>(std::min(request.length, kPieceBytes)), request.offset);
+  Message message =
+      simple ? Message(SimpleReply{WireError::none, request.cookie}.encode())
+             : chunk(request, true, ChunkType::offset_data, kDataChunkPrefixBytes + request.length);
+  if (!simple) message.with_part(encode_data_prefix(request.offset));
+  std::vector<io::Buffer> rest = buffers_behind(piece_end(request.offset, end), end);
+  if (rest.empty() && request.length > kPieceBytes) {
+    co_await read_in_vain(request, first.buffer);
+    message.with_fetched({std::move(first), request.offset, request.length,
+                          [this, request](uint64_t offset, std::span<std::byte> into) {
+                            return read_again(request, offset, into);
+                          }});
+  } else {
+    first.buffer.shrink(static_cast<size_t>(piece_end(request.offset, end) - request.offset));
+    rest.insert(rest.begin(), std::move(first.buffer));
+    co_await read_into(request.offset, rest);
+    message.with_data(std::move(rest), std::move(first.hold));
+  }
+  count(ticket, WireError::none);
+  message.with_in_flight(std::move(ticket.in_flight));
+  replies_.push(std::move(message));
+}
+
+/// For the range that begins at a border of pieces; none when the budget has not enough for all.
+std::vector<io::Buffer> Session::buffers_behind(uint64_t offset, uint64_t end) {
+  std::vector<io::Buffer> buffers;
+  while (offset < end) {
     const uint64_t next = piece_end(offset, end);
     const size_t size = static_cast<size_t>(next - offset);
-    if (data.empty()) {
-      Pieces::Piece first = co_await reply_pieces_.acquire(size, offset);
-      hold = std::move(first.hold);
-      data.push_back(std::move(first.buffer));
-    } else {
-      const uint64_t phase = offset % io::BufferPool::kPage;
-      data.push_back(runtime_.buffers.try_acquire(size, phase));
-      if (data.back().size() != size) {
-        data.back() = runtime_.buffers.acquire_over_budget(size, phase);
-        over_budget = true;
-      }
-    }
+    buffers.push_back(runtime_.buffers.try_acquire(size, offset % io::BufferPool::kPage));
+    if (buffers.back().size() != size) return {};
     offset = next;
   }
+  return buffers;
+}
+
+io::Task<void> Session::read_into(uint64_t offset, std::span<io::Buffer> buffers) {
   io::Semaphore window(runtime_.executor, kPiecesAtOnce);
   const auto body = [&](io::TaskScope& pieces) -> io::Task<void> {
-    uint64_t offset = request.offset;
-    for (io::Buffer& piece : data) {
+    for (io::Buffer& piece : buffers) {
       co_await window.acquire(1);
       pieces.spawn(read_piece(window, offset, piece));
       offset += piece.size();
     }
   };
   co_await io::run_scoped(std::cref(body));
-  if (!over_budget) large.release();
-  count(ticket, WireError::none);
-  if (simple) {
-    Message message(SimpleReply{WireError::none, request.cookie}.encode());
-    message.with_data(std::move(data), std::move(hold), std::move(large));
-    message.with_in_flight(std::move(ticket.in_flight));
-    replies_.push(std::move(message));
-  } else {
-    Message message =
-        chunk(request, true, ChunkType::offset_data, kDataChunkPrefixBytes + request.length);
-    message.with_part(encode_data_prefix(request.offset));
-    message.with_data(std::move(data), std::move(hold), std::move(large));
-    message.with_in_flight(std::move(ticket.in_flight));
-    replies_.push(std::move(message));
+}
+
+/// Finds what is wrong before the reply begins (P8).
+io::Task<void> Session::read_in_vain(const Request& request, io::Buffer& through) {
+  const uint64_t end = request.offset + request.length;
+  for (uint64_t offset = request.offset; offset < end;) {
+    const auto piece = through.bytes().first(
+        static_cast<size_t>(std::min<uint64_t>(through.size(), end - offset)));
+    co_await device().read(offset, piece);
+    offset += piece.size();
+  }
+}
+
+io::Task<void> Session::read_again(const Request& request, uint64_t offset,
+                                   std::span<std::byte> into) {
+  try {
+    co_await device().read(offset, into);
+  } catch (const std::exception& failure) {
+    end_reason_ = fmt::format("READ of {} bytes at {} failed after its reply had begun: {}",
+                              request.length, request.offset, failure.what());
+    ++export_.counters().abnormal_ends;
+    throw;
   }
 }
 

@@ -282,6 +282,31 @@ class Abuse(HubCase):
                 self.assertEqual(chunk.error, 0)
                 left -= chunk.done
 
+    def test_clients_that_want_one_piece_and_never_read(self):
+        """X4 X5 X8 P6 P8: 60 of them, with DF and with simple replies: 7 GiB, could they have it"""
+        with self.open() as wire:
+            for at in range(4):
+                wire.pwrite(at * 8 * MIB, os.urandom(8 * MIB))
+        for at in range(60):
+            structured = at % 2 == 0
+            wire = self.connect().transmission(self.name, structured=structured)
+            self.addCleanup(wire.close)
+            for cookie in range(4):
+                flags = DF if structured else 0
+                wire.send(request(READ, 0, 32 * MIB, cookie=cookie, flags=flags))
+        time.sleep(2)
+        resident = int(Path(f"/proc/{self.hub.ready['pid']}/statm").read_text().split()[1]) * 4096
+        self.assertLess(resident, 1500 * MIB)
+        for structured in (False, True):
+            with self.connect().transmission(self.name, structured=structured) as reader:
+                for flags in (0, DF if structured else 0):
+                    reader.send(request(READ, 3, 20 * MIB, flags=flags))
+                    left = 20 * MIB
+                    while left:
+                        reply = reader.reply(20 * MIB)
+                        self.assertEqual(reply.error, 0)
+                        left -= len(reply.payload) - (8 if structured else 0)
+
     def test_writers_that_stop_halfway(self):
         """X4 X5 X8: 32 of them, each inside a payload of 64 MiB"""
         for _ in range(32):

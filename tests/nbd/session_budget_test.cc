@@ -107,16 +107,67 @@ TEST_F(SessionBudget, ClientsThatDoNotReadHaveOnePieceEachBeyondTheBudget) {  //
   }
 }
 
-TEST_F(SessionBudget, LargeReadInOnePieceIsTheOnlyOneBeyondTheBudget) {  // X4, X5, P8
-  wire::Client& stuck = connect(false);
-  for (uint64_t cookie = 0; cookie < 6; ++cookie) {
-    stuck.send(request(Command::read, 0, 8 << 20, 0, cookie));
+TEST_F(SessionBudget, ReadInOnePieceHasOnePieceBeyondTheBudgetWhateverItsSize) {  // X4, X5, X8
+  for (const bool structured : {false, true}) {
+    const uint16_t flags = structured ? kFlagDf : 0;
+    std::vector<wire::Client*> stuck;
+    for (int count = 0; count < 12; ++count) stuck.push_back(&connect(structured));
+    for (uint64_t cookie = 0; cookie < 3; ++cookie) {
+      for (wire::Client* const client : stuck) {
+        client->send(request(Command::read, 0, 32 << 20, flags, cookie));
+      }
+    }
     let_pass();
+    EXPECT_LE(small_.bytes_in_use(), kBudget + 12 * kPieceMax);
+    wire::Client& reader = connect(structured);
+    EXPECT_EQ(ask(reader, request(Command::read, 5, 3 << 20, flags), 3 << 20).error,
+              WireError::none);
+    expect_alive(reader);
+    clients_.clear();
+    run(sessions_.join());
   }
-  EXPECT_LE(small_.bytes_in_use(), kBudget + (9 << 20));
-  for (int count = 0; count < 6; ++count) {
-    EXPECT_EQ(stuck.receive_reply(8 << 20).error, WireError::none);
+}
+
+TEST_F(SessionBudget, ReadThatIsFetchedAsItLeavesIsWhatWasAskedFor) {  // P6, P8
+  std::ranges::copy(pattern(8 << 20), memory_.bytes().begin());
+  for (const bool structured : {false, true}) {
+    use_up(true);
+    wire::Client& reader = connect(structured);
+    const uint16_t flags = structured ? kFlagDf : 0;
+    constexpr uint64_t kOffset = (1 << 20) - 3, kLength = (5 << 20) + 1001;
+    for (uint64_t cookie = 0; cookie < 2; ++cookie) {
+      reader.send(request(Command::read, kOffset, kLength, flags, cookie));
+    }
+    for (int count = 0; count < 2; ++count) {
+      const wire::Reply reply = reader.receive_reply(kLength);
+      const auto data = std::span(reply.payload).subspan(structured ? 8 : 0);
+      EXPECT_TRUE(reply.done);
+      EXPECT_TRUE(std::ranges::equal(data, on_device(kOffset, kLength)));
+    }
+    expect_alive(reader);
+    clients_.clear();
+    run(sessions_.join());
   }
+}
+
+TEST_F(SessionBudget, ReadThatIsFetchedAsItLeavesFailsBeforeItsReplyBegins) {  // P8
+  use_up(true);
+  wire::Client& reader = connect(false);
+  device_.fail(Verb::read, EIO, 3);  // one piece behind the other, the fourth fails
+  expect_error(ask(reader, request(Command::read, 0, 5 << 20)), WireError::eio);
+  device_.heal();
+  expect_alive(reader);
+}
+
+TEST_F(SessionBudget, ReadThatFailsTheSecondTimeEndsItsConnection) {  // P8
+  use_up(true);
+  wire::Client& reader = connect(false);
+  device_.fail(Verb::read, EIO, 5 + 2);  // five to see that it can be read
+  reader.send(request(Command::read, 0, 5 << 20));
+  EXPECT_THROW(reader.receive_reply(5 << 20), std::exception);
+  EXPECT_EQ(exported_->counters().abnormal_ends, 1u);
+  device_.heal();
+  expect_alive(connect(false));
 }
 
 }  // namespace
