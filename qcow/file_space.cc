@@ -6,8 +6,8 @@
 namespace qcow {
 
 void FileSpace::use(uint64_t end) noexcept {
-  if (off_ || growing_ || end + kStepBytes / 2 <= end_) return;
-  const uint64_t to = std::min(end + kStepBytes, bytes_max_);
+  if (off_ || growing_ || end + step_ / 2 <= end_) return;
+  const uint64_t to = std::min(end + step_, bytes_max_);
   if (to <= end_) return;
   try {
     io::Task<void> growth = grow(to);

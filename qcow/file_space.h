@@ -12,15 +12,18 @@ namespace qcow {
 /// already there costs a third of extending the file write by write.
 ///
 /// Never a failure: a file system that cannot allocate, or is full, is found out by the write that
-/// really needs the space. LT10: at most kStepBytes beyond the used end.
+/// really needs the space. LT10: at most one step beyond the used end.
 /// Belongs to one ring thread.
 class FileSpace {
  public:
-  static constexpr uint64_t kStepBytes = 256 << 20;
-
-  /// `bytes_max`: an end that the file can never need to pass.
-  FileSpace(io::File& file, uint64_t file_bytes, uint64_t bytes_max)
-      : file_(file), fresh_from_(file_bytes), end_(file_bytes), bytes_max_(bytes_max) {}
+  /// `step`: bytes that are allocated at once. `bytes_max`: an end that the file can never need to
+  /// pass.
+  FileSpace(io::File& file, uint64_t step, uint64_t file_bytes, uint64_t bytes_max)
+      : file_(file),
+        step_(step),
+        fresh_from_(file_bytes),
+        end_(file_bytes),
+        bytes_max_(bytes_max) {}
 
   /// Called when an allocation ended, with or without success; throws nothing.
   void on_change(std::function<void()> callback) { on_change_ = std::move(callback); }
@@ -44,6 +47,7 @@ class FileSpace {
   io::Task<void> grow(uint64_t to);
 
   io::File& file_;
+  const uint64_t step_;
   const uint64_t fresh_from_;
   uint64_t end_;
   uint64_t bytes_max_;

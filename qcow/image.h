@@ -43,6 +43,7 @@ struct ImageOptions {
   /// Memory for partial clusters; above it the oldest are filled from the parents.
   uint64_t partial_bytes = 8 << 20;
   bool allocate_ahead = true;
+  uint64_t allocate_step_bytes = 256 << 20;
   /// Zeroes of a partial cluster are left out where the file was never written: in such units, and
   /// when that saves more than this for each write it takes (4 KiB take 12 µs, 64 KiB take 40).
   uint32_t sparse_unit_bytes = 4096;

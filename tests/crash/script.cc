@@ -82,6 +82,7 @@ Shape Shape::of_seed(uint64_t seed) {
   options.write_behind_bytes = rng.between(64, 1024) << 10;
   options.allocate_ahead = !rng.one_in(3);
   shape.faults = faults_of(rng);
+  options.allocate_step_bytes = rng.between(8, 64) * cluster_bytes;
   options.sparse_unit_bytes = kSector;
   if (!rng.one_in(3)) options.sparse_write_cost_bytes = rng.below(cluster_bytes / 2);
   return shape;
