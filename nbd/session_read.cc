@@ -165,15 +165,16 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
       simple ? Message(SimpleReply{WireError::none, request.cookie}.encode())
              : chunk(request, true, ChunkType::offset_data, kDataChunkPrefixBytes + request.length);
   if (!simple) message.with_part(encode_data_prefix(request.offset));
-  std::vector<io::Buffer> rest = buffers_behind(piece_end(request.offset, end), end);
-  if (rest.empty() && request.length > kPieceBytes) {
+  const uint64_t first_end = piece_end(request.offset, end);
+  std::vector<io::Buffer> rest = buffers_behind(first_end, end);
+  if (rest.empty() && first_end < end) {
     co_await read_in_vain(request, first.buffer);
     message.with_fetched({std::move(first), request.offset, request.length,
                           [this, request](uint64_t offset, std::span<std::byte> into) {
                             return read_again(request, offset, into);
                           }});
   } else {
-    first.buffer.shrink(static_cast<size_t>(piece_end(request.offset, end) - request.offset));
+    first.buffer.shrink(static_cast<size_t>(first_end - request.offset));
     rest.insert(rest.begin(), std::move(first.buffer));
     co_await read_into(request.offset, rest);
     message.with_data(std::move(rest), std::move(first.hold));

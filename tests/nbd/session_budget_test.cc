@@ -134,15 +134,17 @@ TEST_F(SessionBudget, ReadThatIsFetchedAsItLeavesIsWhatWasAskedFor) {  // P6, P8
     use_up(true);
     wire::Client& reader = connect(structured);
     const uint16_t flags = structured ? kFlagDf : 0;
-    constexpr uint64_t kOffset = (1 << 20) - 3, kLength = (5 << 20) + 1001;
-    for (uint64_t cookie = 0; cookie < 2; ++cookie) {
-      reader.send(request(Command::read, kOffset, kLength, flags, cookie));
-    }
-    for (int count = 0; count < 2; ++count) {
-      const wire::Reply reply = reader.receive_reply(kLength);
-      const auto data = std::span(reply.payload).subspan(structured ? 8 : 0);
-      EXPECT_TRUE(reply.done);
-      EXPECT_TRUE(std::ranges::equal(data, on_device(kOffset, kLength)));
+    constexpr uint64_t kOffset = (1 << 20) - 3;
+    for (const uint64_t length : {4u, 1u << 20, (5u << 20) + 1001}) {
+      for (uint64_t cookie = 0; cookie < 2; ++cookie) {
+        reader.send(request(Command::read, kOffset, length, flags, cookie));
+      }
+      for (int count = 0; count < 2; ++count) {
+        const wire::Reply reply = reader.receive_reply(length);
+        const auto data = std::span(reply.payload).subspan(structured ? 8 : 0);
+        EXPECT_TRUE(reply.done);
+        EXPECT_TRUE(std::ranges::equal(data, on_device(kOffset, length)));
+      }
     }
     expect_alive(reader);
     clients_.clear();
