@@ -70,8 +70,11 @@ Task<void> Socket::send(std::span<const iovec> from) {
     msghdr message{};
     message.msg_iov = rest.data();
     message.msg_iovlen = std::min<size_t>(rest.size(), IOV_MAX);
+    // The kernel goes on by itself when the socket has taken a part (Linux 5.19); otherwise every
+    // part costs a turn: a fifth of the throughput of 32 MiB requests over a Unix socket.
+    constexpr int kFlags = MSG_NOSIGNAL | MSG_WAITALL;
     const int32_t result = co_await ring_.submit(
-        [&](io_uring_sqe* sqe) { io_uring_prep_sendmsg(sqe, fd_.get(), &message, MSG_NOSIGNAL); });
+        [&](io_uring_sqe* sqe) { io_uring_prep_sendmsg(sqe, fd_.get(), &message, kFlags); });
     if (result == -EINTR || result == -EAGAIN) continue;
     if (result < 0) throw failure("send to", peer_, result);
     rest = without_front(rest, static_cast<size_t>(result));
