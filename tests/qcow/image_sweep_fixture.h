@@ -32,9 +32,11 @@ struct SweepShape {
   bool overlay;
 };
 
-/// Tables that grow all the time, and an overlay whose partial clusters are filled from a parent.
+/// Tables that grow all the time; an overlay whose partial clusters are filled from a parent; and
+/// partial clusters over zeroes, of which only the bytes are written.
 inline constexpr SweepShape kShapes[] = {{"GrowingTables", 256 << 10, 9, 6, false},
-                                         {"Overlay", 512 << 10, 12, 4, true}};
+                                         {"Overlay", 512 << 10, 12, 4, true},
+                                         {"Sparse", 512 << 10, 13, 4, false}};
 
 inline size_t open_descriptors() {
   const std::filesystem::directory_iterator all("/proc/self/fd");
@@ -61,8 +63,14 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
     run(image->close());
   }
 
+  /// A copy, for create() waits for the disk.
   void fresh_image() {
-    std::filesystem::remove(file("a.qcow2"));
+    if (!std::filesystem::exists(file("fresh.qcow2"))) create_fresh_image();
+    std::filesystem::copy_file(file("fresh.qcow2"), file("a.qcow2"),
+                               std::filesystem::copy_options::overwrite_existing);
+  }
+
+  void create_fresh_image() {
     CreateOptions options;
     options.virtual_size = GetParam().disk_bytes;
     options.cluster_bits = GetParam().cluster_bits;
@@ -72,7 +80,7 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
       options.parent = NewParent{.name = "parent.qcow2"};
       options.parent->uuid[0] = std::byte{7};
     }
-    run(create(runtime(), file("a.qcow2"), options));
+    run(create(runtime(), file("fresh.qcow2"), options));
   }
 
   static ImageOptions image_options() {
@@ -80,6 +88,8 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
     options.commit_interval = std::chrono::hours(1);  // the same calls each time
     options.commit_bytes = 100'000;
     options.refcount_cover_bytes = 200'000;
+    options.sparse_unit_bytes = 512;
+    options.sparse_write_cost_bytes = 512;
     return options;
   }
 
