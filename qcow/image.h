@@ -45,7 +45,7 @@ struct ImageOptions {
   bool allocate_ahead = true;
   uint64_t allocate_step_bytes = 256 << 20;
   /// Zeroes of a partial cluster are left out where the file was never written: in such units, and
-  /// when that saves more than this for each write it takes (4 KiB take 12 µs, 64 KiB take 40).
+  /// when that saves more than this for each write it takes.
   uint32_t sparse_unit_bytes = 4096;
   uint64_t sparse_write_cost_bytes = 24 << 10;
   /// Refcount blocks reach this far beyond the last cluster: two commits' worth, because one is
