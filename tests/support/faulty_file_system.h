@@ -11,6 +11,7 @@
 #include "io/failure.h"
 #include "io/file.h"
 #include "io/runtime.h"
+#include "io/sync.h"
 
 namespace support {
 
@@ -26,6 +27,8 @@ struct FileCall {
 struct FileFaults {
   /// An errno to fail the call with, or 0.
   std::function<int(const FileCall&)> fail;
+  /// Where a write waits before it happens, or null.
+  std::function<io::Event*(const FileCall&)> gate;
   /// Sees each write's bytes when it has happened.
   std::function<void(uint64_t offset, std::span<const std::byte> bytes)> wrote;
   /// Sees each change of size (a truncate, or an allocation past the end).
@@ -50,6 +53,7 @@ class FaultyFile final : public io::File {
   }
   io::Task<void> write(uint64_t offset, std::span<const std::byte> from) override {
     ask("write", offset, from.size());
+    if (io::Event* const gate = gate_of(offset, from.size())) co_await gate->wait();
     co_await below_->write(offset, from);
     if (faults_.wrote) faults_.wrote(offset, from);
   }
@@ -57,6 +61,7 @@ class FaultyFile final : public io::File {
     uint64_t length = 0;
     for (const iovec& piece : pieces) length += piece.iov_len;
     ask("write", offset, length);
+    if (io::Event* const gate = gate_of(offset, length)) co_await gate->wait();
     co_await below_->write_gathered(offset, pieces);
     if (!faults_.wrote) co_return;
     for (const iovec& piece : pieces) {
@@ -100,6 +105,9 @@ class FaultyFile final : public io::File {
   }
 
  private:
+  io::Event* gate_of(uint64_t offset, uint64_t length) const {
+    return faults_.gate ? faults_.gate({"write", path(), offset, length}) : nullptr;
+  }
   void ask(std::string_view verb, uint64_t offset, uint64_t length) {
     if (!faults_.fail) return;
     const int error = faults_.fail({verb, path(), offset, length});
