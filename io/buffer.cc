@@ -2,14 +2,12 @@
 
 #include <bit>
 #include <cassert>
-#include <cstdlib>
-#include <cstring>
 #include <new>
 
 namespace io {
 
 Buffer::~Buffer() {
-  if (pool_) pool_->give_back(block_, size_class_);
+  if (pool_) pool_->give_back(block_);
 }
 
 void Buffer::shrink(size_t size) {
@@ -22,7 +20,6 @@ void Buffer::swap(Buffer& other) noexcept {
   std::swap(block_, other.block_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
-  std::swap(size_class_, other.size_class_);
 }
 
 namespace {
@@ -57,45 +54,12 @@ BufferPool::BufferPool(Executor& executor, std::shared_ptr<MemoryBudget> budget)
 BufferPool::~BufferPool() {
   assert(in_use_ == 0 && "a pool outlives its buffers");
   budget_->give_back(*membership_, leased_);
-  for (FreeBlocks& blocks : free_) {
-    while (!blocks.empty()) std::free(blocks.pop());
-  }
 }
 
-void BufferPool::FreeBlocks::push(std::byte* block) noexcept {
-  std::memcpy(block, &last_, sizeof last_);
-  last_ = block;
-}
-
-std::byte* BufferPool::FreeBlocks::pop() noexcept {
-  std::byte* const block = last_;
-  std::memcpy(&last_, block, sizeof last_);
-  return block;
-}
-
-uint8_t BufferPool::size_class_for(size_t bytes) {
-  const size_t pages = (bytes + kPage - 1) / kPage;
+uint8_t BufferPool::order_for(size_t size, uint64_t phase) {
+  assert(size > 0 && phase % kPage + size <= kBufferBytesMax);
+  const size_t pages = (phase % kPage + size + kPage - 1) / kPage;
   return static_cast<uint8_t>(std::bit_width(pages - 1));
-}
-
-std::byte* BufferPool::new_block(uint8_t size_class) {
-  const size_t bytes = block_bytes(size_class);
-  auto* const block = static_cast<std::byte*>(std::aligned_alloc(kPage, bytes));
-  if (block == nullptr) throw std::bad_alloc();
-  held_ += bytes;
-  drop_free_blocks();
-  return block;
-}
-
-/// Frees blocks that are kept for reuse until all fit the lease, largest first.
-void BufferPool::drop_free_blocks() noexcept {
-  for (size_t size_class = kSizeClasses; size_class-- > 0;) {
-    auto& blocks = free_.at(size_class);
-    while (!blocks.empty() && held_ > leased_ + over_) {
-      std::free(blocks.pop());
-      held_ -= block_bytes(static_cast<uint8_t>(size_class));
-    }
-  }
 }
 
 /// Leases what the semaphore lacks for `bytes`, if the budget has it.
@@ -129,47 +93,39 @@ void BufferPool::give_surplus() noexcept {
 
 void BufferPool::unlease(uint64_t bytes) noexcept {
   leased_ -= bytes;
-  drop_free_blocks();
+  drop_unused_chunks();
   budget_->give_back(*membership_, bytes);
 }
 
-Buffer BufferPool::make(size_t size, uint64_t phase, uint8_t size_class) {
-  auto& blocks = free_.at(size_class);
-  std::byte* block = nullptr;
-  if (!blocks.empty()) {
-    block = blocks.pop();
-  } else {
-    block = new_block(size_class);
-  }
-  in_use_ += block_bytes(size_class);
+Buffer BufferPool::make(size_t size, uint64_t phase, uint8_t order) {
   Buffer buffer;
+  buffer.block_ = chunks_.take(order);
   buffer.pool_ = this;
-  buffer.block_ = block;
-  buffer.data_ = block + phase % kPage;
+  buffer.data_ = buffer.block_.memory + phase % kPage;
   buffer.size_ = size;
-  buffer.size_class_ = size_class;
+  in_use_ += BufferChunk::block_bytes(order);
   return buffer;
 }
 
 Task<Buffer> BufferPool::acquire(size_t size, uint64_t phase, const void* key) {
-  assert(size > 0 && size <= kBufferBytesMax);
-  const uint8_t size_class = size_class_for(size);
-  lease_for(block_bytes(size_class));
-  if (!co_await semaphore_.acquire(block_bytes(size_class), key)) co_return Buffer();
-  Grant granted(semaphore_, block_bytes(size_class));
-  Buffer buffer = make(size, phase, size_class);
+  const uint8_t order = order_for(size, phase);
+  const uint64_t bytes = BufferChunk::block_bytes(order);
+  lease_for(bytes);
+  if (!co_await semaphore_.acquire(bytes, key)) co_return Buffer();
+  Grant granted(semaphore_, bytes);
+  Buffer buffer = make(size, phase, order);
   granted.keep();
   co_return buffer;
 }
 
 Buffer BufferPool::try_acquire(size_t size, uint64_t phase) {
-  assert(size > 0 && size <= kBufferBytesMax);
-  const uint8_t size_class = size_class_for(size);
+  const uint8_t order = order_for(size, phase);
+  const uint64_t bytes = BufferChunk::block_bytes(order);
   if (semaphore_.contended()) return {};
-  lease_for(block_bytes(size_class));
-  if (!semaphore_.try_acquire(block_bytes(size_class))) return {};
-  Grant granted(semaphore_, block_bytes(size_class));
-  Buffer buffer = make(size, phase, size_class);
+  lease_for(bytes);
+  if (!semaphore_.try_acquire(bytes)) return {};
+  Grant granted(semaphore_, bytes);
+  Buffer buffer = make(size, phase, order);
   granted.keep();
   return buffer;
 }
@@ -177,23 +133,22 @@ Buffer BufferPool::try_acquire(size_t size, uint64_t phase) {
 Buffer BufferPool::acquire_over_budget(size_t size, uint64_t phase) {
   Buffer buffer = try_acquire(size, phase);
   if (buffer.data() != nullptr) return buffer;
-  const uint8_t size_class = size_class_for(size);
-  buffer = make(size, phase, size_class);
-  over_ += block_bytes(size_class);
+  const uint8_t order = order_for(size, phase);
+  buffer = make(size, phase, order);
+  over_ += BufferChunk::block_bytes(order);
   return buffer;
 }
 
-void BufferPool::give_back(std::byte* block, uint8_t size_class) noexcept {
-  const size_t bytes = block_bytes(size_class);
+void BufferPool::give_back(const BufferChunks::Block& block) noexcept {
+  const uint64_t bytes = block.bytes();
+  chunks_.give_back(block);
   in_use_ -= bytes;
   if (over_ >= bytes) {
     // Blocks are alike: any one given back settles what was handed out beyond the budget.
     over_ -= bytes;
-    held_ -= bytes;
-    std::free(block);
+    drop_unused_chunks();
     return;
   }
-  free_.at(size_class).push(block);
   // A pool that has more than its share serves others before its own.
   const bool owed =
       budget_->somebody_waits() && (!semaphore_.contended() || leased_ > budget_->fair_share());

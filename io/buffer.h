@@ -1,11 +1,11 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 
+#include "io/buffer_chunk.h"
 #include "io/memory_budget.h"
 #include "io/sync.h"
 #include "io/task.h"
@@ -39,31 +39,32 @@ class Buffer {
   void swap(Buffer& other) noexcept;
 
   BufferPool* pool_ = nullptr;
-  std::byte* block_ = nullptr;  // page-aligned start of the memory
+  BufferChunks::Block block_;
   std::byte* data_ = nullptr;
   size_t size_ = 0;
-  uint8_t size_class_ = 0;
 };
 
 /// Page-aligned memory within a budget of bytes, its own or one that it shares with other pools.
-/// Freed blocks are kept and handed out again, last in first out, because memory that was touched
-/// before is ten times cheaper than fresh pages.
+/// Buffers are blocks of chunks of 2 MiB; a chunk is kept for reuse, because memory that was
+/// touched before is ten times cheaper than fresh pages.
 ///
-/// Invariant: what is handed out and what is kept for reuse do not exceed the lease from the
-/// budget, but for buffers over budget. Belongs to one executor thread. acquire() waits when the
-/// budget is used up; it never fails for lack of it.
+/// Invariant: what is handed out does not exceed the lease from the budget, but for buffers over
+/// budget; chunks of which nothing is handed out are kept only while all chunks fit the lease.
+/// Belongs to one executor thread. acquire() waits when the budget is used up; it never fails for
+/// lack of it.
 class BufferPool {
  public:
-  static constexpr size_t kPage = 4096;
-  static constexpr size_t kBufferBytesMax = 2 << 20;
+  static constexpr size_t kPage = BufferChunk::kPage;
+  static constexpr size_t kBufferBytesMax = BufferChunk::kBytes;
 
   BufferPool(Executor& executor, uint64_t budget_bytes);
   BufferPool(Executor& executor, std::shared_ptr<MemoryBudget> budget);
   BufferPool(const BufferPool&) = delete;
   ~BufferPool();
 
-  /// A buffer of `size` bytes (1 … kBufferBytesMax) whose address ≡ `phase` modulo kPage, so that
-  /// a payload for guest offset `phase` can be written with O_DIRECT as it lies.
+  /// A buffer of `size` bytes (from 1; with phase % kPage up to kBufferBytesMax) whose address ≡
+  /// `phase` modulo kPage, so that a payload for guest offset `phase` can be written with O_DIRECT
+  /// as it lies.
   /// With a `key`, an empty buffer when withdraw(key) ended the wait.
   Task<Buffer> acquire(size_t size, uint64_t phase = 0, const void* key = nullptr);
 
@@ -78,35 +79,21 @@ class BufferPool {
   Buffer acquire_over_budget(size_t size, uint64_t phase = 0);
 
   uint64_t bytes_in_use() const { return in_use_; }
+  /// In use or kept for reuse.
+  uint64_t bytes_mapped() const { return chunks_.mapped_bytes(); }
 
  private:
   friend class Buffer;
   class Membership;
-  // Blocks of 4 KiB … 2 MiB by powers of two, each with one page more for the phase.
-  static constexpr size_t kSizeClasses = 10;
 
-  /// Blocks that wait for reuse, last in first out. The link lies in the block itself, so that
-  /// giving one back, which destructors do, cannot fail.
-  class FreeBlocks {
-   public:
-    bool empty() const noexcept { return last_ == nullptr; }
-    void push(std::byte* block) noexcept;
-    std::byte* pop() noexcept;
-
-   private:
-    std::byte* last_ = nullptr;
-  };
-
-  static uint8_t size_class_for(size_t bytes);
-  static size_t block_bytes(uint8_t size_class) { return (kPage << size_class) + kPage; }
-  Buffer make(size_t size, uint64_t phase, uint8_t size_class);
-  std::byte* new_block(uint8_t size_class);
-  void drop_free_blocks() noexcept;
+  static uint8_t order_for(size_t size, uint64_t phase);
+  Buffer make(size_t size, uint64_t phase, uint8_t order);
+  void drop_unused_chunks() noexcept { chunks_.shrink_to(leased_ + over_); }
   void lease_for(uint64_t bytes);
   void serve_waiting() noexcept;
   void give_surplus() noexcept;
   void unlease(uint64_t bytes) noexcept;
-  void give_back(std::byte* block, uint8_t size_class) noexcept;
+  void give_back(const BufferChunks::Block& block) noexcept;
 
   Semaphore semaphore_;
   std::shared_ptr<MemoryBudget> budget_;
@@ -114,8 +101,7 @@ class BufferPool {
   uint64_t leased_ = 0;
   uint64_t in_use_ = 0;
   uint64_t over_ = 0;  // bytes handed out beyond the semaphore's grant
-  uint64_t held_ = 0;  // bytes of all blocks, in use and free
-  std::array<FreeBlocks, kSizeClasses> free_;
+  BufferChunks chunks_;
 };
 
 }  // namespace io

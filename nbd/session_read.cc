@@ -159,8 +159,10 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
     replies_.push(std::move(message));
     co_return;
   }
-  Pieces::Piece first = co_await reply_pieces_.acquire(
-      static_cast<size_t>(std::min(request.length, kPieceBytes)), request.offset);
+  const uint64_t first_bytes =
+      std::min(request.length, kPieceBytes - request.offset % io::BufferPool::kPage);
+  Pieces::Piece first =
+      co_await reply_pieces_.acquire(static_cast<size_t>(first_bytes), request.offset);
   Message message =
       simple ? Message(SimpleReply{WireError::none, request.cookie}.encode())
              : chunk(request, true, ChunkType::offset_data, kDataChunkPrefixBytes + request.length);

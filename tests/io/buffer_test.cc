@@ -32,7 +32,7 @@ TEST_F(Buffers, BeyondTheBudgetWaitUntilOneIsGivenBack) {
     if (buffer.data() == nullptr) break;
     held.push_back(std::move(buffer));
   }
-  EXPECT_EQ(held.size(), 7u);  // of 8 MiB, with a page each for the phase
+  EXPECT_EQ(held.size(), 8u);
   bool got = false;
   const auto wait = [&]() -> Task<void> {
     const Buffer buffer = co_await pool_.acquire(1 << 20);
@@ -55,7 +55,7 @@ TEST_F(Buffers, OverTheBudgetAreGrantedAtOnceAndSettledLater) {
   EXPECT_GT(pool_.bytes_in_use(), kBudget);
   held.clear();
   EXPECT_EQ(pool_.bytes_in_use(), 0u);
-  for (int i = 0; i < 7; ++i) {
+  for (int i = 0; i < 8; ++i) {
     held.push_back(pool_.try_acquire(1 << 20));
     EXPECT_NE(held.back().data(), nullptr);
   }
@@ -82,7 +82,7 @@ class SharedBudget : public support::RingTest {
 
 TEST_F(SharedBudget, HoldsForAllPoolsTogether) {
   const std::vector<Buffer> held = take_all(here_);
-  EXPECT_EQ(held.size(), 15u);
+  EXPECT_EQ(held.size(), 16u);
   EXPECT_TRUE(take_all(there_).empty());
   EXPECT_LE(here_.bytes_in_use() + there_.bytes_in_use(), kBudget);
 }
@@ -90,11 +90,13 @@ TEST_F(SharedBudget, HoldsForAllPoolsTogether) {
 TEST_F(SharedBudget, WhatOnePoolNoLongerUsesServesTheOther) {
   {  // all of it is kept there, ready for use again
     std::vector<Buffer> held;
-    for (int i = 0; i < 15; ++i) held.push_back(here_.try_acquire(1 << 20));
+    for (int i = 0; i < 16; ++i) held.push_back(here_.try_acquire(1 << 20));
   }
+  EXPECT_EQ(here_.bytes_mapped(), kBudget);
   EXPECT_TRUE(take_all(there_).empty());
   settle();
-  EXPECT_EQ(take_all(there_).size(), 15u);
+  EXPECT_EQ(take_all(there_).size(), 16u);
+  EXPECT_EQ(here_.bytes_mapped(), 0u);
 }
 
 TEST_F(SharedBudget, AWaitingPoolGetsWhatTheOtherGivesBack) {
@@ -175,9 +177,19 @@ TEST(SharedBudgetOfThreads, IsNeverExceededAndNobodyWaitsForEver) {
   EXPECT_GT(most.load(), static_cast<int64_t>(kBudget / 2));
 }
 
-TEST_F(Buffers, AreReusedLastInFirstOut) {
+TEST_F(Buffers, AreReusedBeforeMemoryIsMapped) {
   const std::byte* const first = pool_.try_acquire(65536).data();
   EXPECT_EQ(pool_.try_acquire(65536).data(), first);
+  EXPECT_EQ(pool_.bytes_mapped(), BufferChunk::kBytes);
+}
+
+TEST_F(Buffers, OverTheBudgetAreUnmappedWhenTheyAreGivenBack) {
+  {
+    std::vector<Buffer> held;
+    for (int i = 0; i < 12; ++i) held.push_back(pool_.acquire_over_budget(1 << 20));
+    EXPECT_EQ(pool_.bytes_mapped(), 12u << 20);
+  }
+  EXPECT_EQ(pool_.bytes_mapped(), kBudget);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "io/buffer_chunk.h"
+
 namespace support {
 namespace {
 
@@ -63,12 +65,19 @@ void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memo
 void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 void operator delete[](void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 
-// Linked with --wrap=aligned_alloc.
+// Linked with --wrap. A pool seldom maps memory, so its blocks fail one by one here.
 extern "C" {
 // NOLINTBEGIN(bugprone-reserved-identifier): the linker's names
 void* __real_aligned_alloc(size_t alignment, size_t bytes);
 void* __wrap_aligned_alloc(size_t alignment, size_t bytes) {
   return support::next_fails() ? nullptr : __real_aligned_alloc(alignment, bytes);
+}
+// io::BufferChunks::take(uint8_t)
+io::BufferChunks::Block __real__ZN2io12BufferChunks4takeEh(io::BufferChunks*, uint8_t order);
+io::BufferChunks::Block __wrap__ZN2io12BufferChunks4takeEh(io::BufferChunks* chunks,
+                                                           uint8_t order) {
+  if (support::next_fails()) throw std::bad_alloc();
+  return __real__ZN2io12BufferChunks4takeEh(chunks, order);
 }
 // NOLINTEND(bugprone-reserved-identifier)
 }
