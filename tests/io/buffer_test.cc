@@ -62,6 +62,27 @@ TEST_F(Buffers, OverTheBudgetAreGrantedAtOnceAndSettledLater) {
   EXPECT_EQ(pool_.try_acquire(1 << 20).data(), nullptr);
 }
 
+TEST_F(Buffers, OfAllSizesAndLifetimesLeaveFewChunksHalfEmpty) {
+  constexpr uint64_t kLarge = 64 << 20;
+  BufferPool pool(ring(), kLarge);
+  std::mt19937_64 chance(3);
+  std::vector<Buffer> held;
+  uint64_t mapped_max = 0;
+  for (int step = 0; step < 100'000; ++step) {
+    // From 4 KiB to 1 MiB, each power of two as often as the others.
+    Buffer buffer = pool.try_acquire(size_t{4096} << chance() % 9);
+    if (buffer.data() != nullptr) {
+      held.push_back(std::move(buffer));
+    } else {
+      std::swap(held[chance() % held.size()], held.back());
+      held.pop_back();
+    }
+    mapped_max = std::max(mapped_max, pool.bytes_mapped());
+  }
+  RecordProperty("mapped_mib", static_cast<int>(mapped_max >> 20));
+  EXPECT_LE(mapped_max, kLarge * 5 / 4);
+}
+
 /// Two pools of one process; in real life each has a thread of its own.
 class SharedBudget : public support::RingTest {
  protected:
