@@ -19,6 +19,7 @@ from workloads import WORKLOADS  # noqa: E402
 
 # The first that matches, from the innermost frame outwards, says what a sample was for.
 KINDS = [
+    ("first touch of memory", r"clear_page|clear_huge|folio_zero|anonymous_page|huge_pmd|handle_mm_fault"),
     ("copying from and to the socket", r"_copy_(to|from)_iter|copy_user|skb_copy_datagram|simple_copy_to_iter"),
     ("the socket", r"unix_stream|tcp_|sock_|io_recv|io_send|inet_|skb_|net_rx|napi"),
     ("page cache", r"filemap|folio_|page_cache|iomap_write|ext4_buffered|ext4_da_|generic_perform_write"),

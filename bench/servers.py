@@ -15,7 +15,7 @@ LABELS = {
     "qemu-hub": "qemu-nbd as the old hub runs it (writeback, threads)",
     "nbdkit": "nbdkit file (raw, no QCOW2)",
     "sink": "the bare sink (raw, no QCOW2)",
-    "fio": "fio, no network (raw, O_DIRECT, allocated ahead)",
+    "fio": "fio, no network (raw, O_DIRECT, allocated ahead, huge pages)",
 }
 QCOW2 = ("varve", "qemu-best", "qemu-hub")
 

@@ -29,6 +29,7 @@ WORKLOADS = {
         goals={"qemu-best": 2.0, "qemu-hub": 4, "sink": 0.95, "fio": 0.9}, cpu_goal=0.25),
     "seq256-tcp": Workload(
         "sequential 256 KiB × 16, TCP", ["--block", "256K", "--depth", "16"], 2 * GIB, tcp=True,
+        servers=("varve", "qemu-best", "qemu-hub", "fio"),
         goals={"qemu-best": 2.0, "qemu-hub": 4}, cpu_goal=0.25),
     "seq64": Workload(
         "sequential 64 KiB × 16", ["--block", "64K", "--depth", "16"], 2 * GIB,
@@ -53,10 +54,12 @@ WORKLOADS = {
         parent="quarter", goals={"qemu-best": 2, "qemu-hub": 2}, cpu_goal=0.5),
     "disks8": Workload(
         "8 disks at once, 256 KiB × 4 each", ["--block", "256K", "--depth", "4"], 2 * GIB, disks=8,
+        servers=("varve", "qemu-best", "qemu-hub", "fio"),
         goals={"qemu-best": 2.0, "qemu-hub": 4}, cpu_goal=0.3),
     "zeroes1t": Workload(
         "WRITE_ZEROES of a whole 1 TiB disk, 32 MiB requests",
         ["--zeroes", "--block", "32M", "--depth", "1"], 1024 * GIB, size=1024 * GIB,
+        servers=("varve", "qemu-best", "qemu-hub", "sink"),
         goals={"qemu-best": 3, "qemu-hub": 3}, cpu_goal=0.3),
 }
 
