@@ -1,0 +1,152 @@
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "http_fixture.h"
+
+/// Slow peers, slow handlers and the end of the server: the limits of 2.1.
+namespace api_tests {
+namespace {
+
+// 2.1: closed when the request does not come in time, however it dawdles.
+TEST_F(HttpServer, ASlowRequestIsClosed) {
+  serve({.request_timeout = 200ms});
+  Connection silent(address_), dawdling(address_);
+  dawdling.send("GET /livez HTTP/1.1\r\nHos");
+  EXPECT_TRUE(silent.is_closed_within(5s));
+  EXPECT_TRUE(dawdling.is_closed_within(5s));
+  EXPECT_EQ(status_of(ask(get_text("/livez"))), 200);
+}
+
+TEST_F(HttpServer, AnIdleConnectionIsKeptLongerThanARequestMayTake) {
+  serve({.request_timeout = 200ms, .idle_timeout = 1200ms});
+  Connection connection(address_);
+  connection.send(get_text("/livez"));
+  connection.receive();
+  std::this_thread::sleep_for(500ms);
+  connection.send(get_text("/livez"));
+  EXPECT_EQ(status_of(connection.receive()), 200);
+  EXPECT_TRUE(connection.is_closed_within(5s));
+}
+
+/// An engine call that blocks until the test lets it go.
+class Gate {
+ public:
+  void pass() {
+    ++waiting_;
+    future_.wait();
+  }
+  void open() { promise_.set_value(); }
+  void wait_for(int count) const {
+    while (waiting_ < count) std::this_thread::sleep_for(1ms);
+  }
+
+ private:
+  std::promise<void> promise_;
+  std::shared_future<void> future_ = promise_.get_future().share();
+  std::atomic<int> waiting_ = 0;
+};
+
+TEST_F(HttpServer, HealthAnswersWhileEveryHandlerIsBusy) {
+  Gate gate;
+  ON_CALL(engine_, backup).WillByDefault([&](const std::string&) {
+    gate.pass();
+    return running_backup();
+  });
+  serve({.handler_threads_max = 2});
+  Connection busy[] = {Connection(address_), Connection(address_), Connection(address_)};
+  for (Connection& connection : busy) connection.send(get_text("/api/v1/backups/a"));
+  gate.wait_for(2);
+  for (const char* target : {"/livez", "/health", "/readyz", "/nowhere", "/openapi.json"}) {
+    EXPECT_NE(status_of(ask(get_text(target))), 0) << target;
+  }
+  gate.open();
+  for (Connection& connection : busy) EXPECT_EQ(status_of(connection.receive()), 200);
+}
+
+// 2.1: every answer within 15 s, except that of complete.
+TEST_F(HttpServer, AHandlerThatIsLateIsAnsweredForAndCompleteIsWaitedFor) {
+  Gate gate;
+  ON_CALL(engine_, backup).WillByDefault([&](const std::string&) {
+    gate.pass();
+    return running_backup();
+  });
+  ON_CALL(engine_, complete).WillByDefault([&](const engine::CompleteDisk&) {
+    gate.pass();
+    return engine::CompletedDisk{0, engine::JobState::completed, 1, 1};
+  });
+  serve({.answer_timeout = 200ms});
+  Connection completing(address_);
+  completing.send(post_text("/api/v1/backups/a/complete", R"({"change_id":"a/1"})"));
+  const std::string late = ask(get_text("/api/v1/backups/a"));
+  EXPECT_EQ(status_of(late), 503);
+  EXPECT_EQ(json_of(late)["error"], "answer is late");
+  gate.wait_for(2);
+  std::this_thread::sleep_for(300ms);
+  gate.open();
+  EXPECT_EQ(status_of(completing.receive()), 200);
+}
+
+TEST_F(HttpServer, ARequestThatWaitedTooLongIsNeverStarted) {
+  Gate gate;
+  ON_CALL(engine_, backup).WillByDefault([&](const std::string&) {
+    gate.pass();
+    return running_backup();
+  });
+  EXPECT_CALL(engine_, delete_backup).Times(0);
+  serve({.handler_threads_max = 1, .answer_timeout = 200ms});
+  Connection busy(address_);
+  busy.send(get_text("/api/v1/backups/a"));
+  gate.wait_for(1);
+  EXPECT_EQ(status_of(ask("DELETE /api/v1/backups/a HTTP/1.1\r\nHost: x\r\n\r\n")), 503);
+  gate.open();
+  server_->stop();
+}
+
+TEST_F(HttpServer, StopAnswersWhatIsUnderWayAndClosesWhatIsIdle) {
+  Gate gate;
+  ON_CALL(engine_, backup).WillByDefault([&](const std::string&) {
+    gate.pass();
+    return running_backup();
+  });
+  serve();
+  Connection idle(address_), busy(address_);
+  idle.send(get_text("/livez"));
+  idle.receive();
+  busy.send(get_text("/api/v1/backups/a"));
+  gate.wait_for(1);
+  std::thread stopper([&] { server_->stop(); });
+  EXPECT_TRUE(idle.is_closed_within(5s));
+  gate.open();
+  const std::string answer = busy.receive();
+  EXPECT_EQ(status_of(answer), 200);
+  EXPECT_NE(answer.find("Connection: close"), std::string::npos);
+  stopper.join();
+  EXPECT_EQ(ask(get_text("/livez")), "");
+  server_->stop();  // again, without harm
+}
+
+TEST_F(HttpServer, StopWaitsNoLongerThanItsGraceForASlowPeer) {
+  serve({.stop_grace = 200ms});
+  Connection half(address_);
+  half.send("POST /api/v1/backups HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12");
+  std::this_thread::sleep_for(50ms);
+  const auto begin = std::chrono::steady_clock::now();
+  server_->stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+  EXPECT_TRUE(half.is_closed_within(1s));
+}
+
+TEST_F(HttpServer, BeyondItsConnectionsItClosesAtOnce) {
+  serve({.connections_max = 2});
+  Connection first(address_), second(address_);
+  first.send(get_text("/livez")), first.receive();
+  second.send(get_text("/livez")), second.receive();
+  Connection third(address_);
+  EXPECT_TRUE(third.is_closed_within(5s));
+  first.send(get_text("/livez"));
+  EXPECT_EQ(status_of(first.receive()), 200);
+}
+
+}  // namespace
+}  // namespace api_tests
