@@ -34,7 +34,6 @@ class Connection {
   bool more();
 
   int fd_ = -1;
-  bool connected_ = false;
   std::string got_;
 };
 
