@@ -108,7 +108,7 @@ void ClusterMap::evict() {
       4, kCacheBytes / std::max<size_t>(geometry_.cluster_bytes(), AlignedBytes::kAlignment));
   for (auto table = tables_.end(); tables_.size() >= tables_max && table != tables_.begin();) {
     --table;
-    if (table->dirty() || !table->linked()) continue;
+    if (table->dirty() || table->committing_ || !table->linked()) continue;
     by_index_.erase(table->l1_index());
     table = tables_.erase(table);
   }
@@ -124,6 +124,8 @@ ClusterMap::Snapshot ClusterMap::take_dirty() {
 }
 
 void ClusterMap::take_parts(L2Table& table, Snapshot& snapshot) {
+  snapshot.tables.push_back(table.l1_index());
+  table.committing_ = true;
   const size_t parts = table.part_dirty_.size();
   if (!table.linked()) {
     snapshot.new_tables.push_back(table.l1_index());
@@ -189,6 +191,7 @@ io::Task<void> ClusterMap::write_l1(const Snapshot& snapshot) {
 }
 
 void ClusterMap::committed(const Snapshot& snapshot) {
+  for (const uint64_t l1_index : snapshot.tables) by_index_.at(l1_index)->committing_ = false;
   for (const uint64_t l1_index : snapshot.new_tables) by_index_.at(l1_index)->linked_ = true;
 }
 

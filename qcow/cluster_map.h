@@ -46,6 +46,7 @@ class L2Table {
   uint64_t l1_index_;
   HostOffset host_;
   bool linked_;
+  bool committing_ = false;      // a snapshot holds what the disk does not have yet
   uint64_t l1_raw_on_disk_ = 0;  // while not linked
   AlignedBytes entries_;
   std::vector<bool> part_dirty_;
@@ -55,11 +56,11 @@ class L2Table {
 
 /// Which host cluster each guest cluster has: the L1 table in memory, L2 tables cached.
 ///
-/// Invariant: memory is bounded whatever the disk's size. Clean tables are dropped, the least
-/// recently used first; dirty ones stay until a commit, which the image calls for in time
-/// (dirty_bytes()). What goes to the disk is a snapshot, taken without a suspension point, so it
-/// names exactly what was mapped before it (DU4).
-/// A table pointer is good until the holder's next suspension. Spec: LT4–LT7, DU4, DU5.
+/// Invariant: memory is bounded whatever the disk's size. Tables that equal the disk's are dropped,
+/// the least recently used first; others stay until a commit has ended, which the image calls for
+/// in time (dirty_bytes()). What goes to the disk is a snapshot, taken without a suspension point,
+/// so it names exactly what was mapped before it (DU4). A table pointer is good until the holder's
+/// next suspension. Spec: LT4–LT7, DU4, DU5.
 class ClusterMap {
  public:
   static constexpr uint64_t kCacheBytes = 12 << 20;
@@ -71,6 +72,7 @@ class ClusterMap {
       AlignedBytes bytes;
     };
     std::vector<Part> parts;
+    std::vector<uint64_t> tables;      ///< L1 indices of all that have parts here
     std::vector<uint64_t> new_tables;  ///< L1 indices that L1 does not name yet
     bool empty() const { return parts.empty() && new_tables.empty(); }
   };
