@@ -100,10 +100,8 @@ void Replay::settle(const Change& change) {
   file.shared.reset();
   Rng none(0);
   apply(change, Fate::kept, file, none, file.bytes);
-  if (!change.is_write()) {
-    file.resize_operation = event.operation;
-    return;
-  }
+  if (event.kind == Event::Kind::truncate) file.truncate_operation = event.operation;
+  if (!change.is_write()) return;
   const uint64_t end = sector_up(event.end) / kSector;
   if (file.sector_operation.size() < end) file.sector_operation.resize(end);
   for (uint64_t s = event.offset / kSector; s < end; ++s) {
@@ -127,7 +125,7 @@ void Replay::apply(const Change& change, Fate fate, const Durable& durable, Rng&
     if (sector < settled.size() && settled[sector] > event.operation) continue;
     const uint64_t end = std::min(at + kSector, event.end);
     if (content.size() < end) {
-      if (event.operation < durable.resize_operation) continue;  // cut off since
+      if (event.operation < durable.truncate_operation) continue;  // cut off since
       content.resize(end);
     }
     // The sector's bytes behind the write's end are the file's own.

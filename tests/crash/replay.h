@@ -60,7 +60,7 @@ class Replay {
   struct Durable {
     Bytes bytes;
     std::vector<uint64_t> sector_operation;  // the last one durable there
-    uint64_t resize_operation = 0;
+    uint64_t truncate_operation = 0;
     std::shared_ptr<const Bytes> shared;  // the same bytes, or null after a change
   };
 
