@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 
+import nbd
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
 from servers import Scratch, wait_until  # noqa: E402
 from support import scratch  # noqa: E402
@@ -55,7 +57,6 @@ def make_disk(directory, size):
 
 def fill(image, raw, offsets):
     """Copies RUN bytes at each offset from `raw`; qemu-io would need a file for each."""
-    import nbd  # pylint: disable=import-outside-toplevel
     with open(raw, "rb") as source:
         handle = nbd.NBD()
         handle.connect_systemd_socket_activation(["qemu-nbd", "-f", "qcow2", "--cache=unsafe", str(image)])
@@ -92,7 +93,8 @@ def main():
     parser.add_argument("--mib", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    print("| image | " + " | ".join(SERVERS) + " | varve × |\n|---" * 1 + "|---" * (len(SERVERS) + 1) + "|")
+    print("| image | " + " | ".join(SERVERS) + " | varve × |")
+    print("|---" * (len(SERVERS) + 2) + "|")
     with Scratch(options.disk) as directory:
         images = make_disk(directory, options.mib * MIB)
         for cold in (True, False):
