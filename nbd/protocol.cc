@@ -126,10 +126,9 @@ Request Request::decode_extended(std::span<const std::byte, kExtendedWireBytes> 
   if (in.take<uint32_t>() != kExtendedMagic) throw ProtocolError("extended request: wrong magic");
   Request request{in.take<uint16_t>(), Command{in.take<uint16_t>()}, in.take<uint64_t>(),
                   in.take<uint64_t>(), in.take<uint64_t>()};
-  if (request.has(kFlagPayloadLen)) {
-    request.payload_bytes = request.length;
-    if (request.command != Command::write) request.length = 0;
-  }
+  const bool is_write = request.command == Command::write;
+  if (is_write || request.has(kFlagPayloadLen)) request.payload_bytes = request.length;
+  if (!is_write && request.has(kFlagPayloadLen)) request.length = 0;
   return request;
 }
 

@@ -91,10 +91,6 @@ std::optional<Refusal> validate(const Request& request, const Export& exported,
     return Refusal{WireError::einval, fmt::format("unsupported flags 0x{:x} for {}", unsupported,
                                                   command_name(request.command))};
   }
-  if (request.command == Command::write && negotiation.extended_headers &&
-      !request.has(kFlagPayloadLen)) {
-    return Refusal{WireError::einval, "WRITE without the flag PAYLOAD_LEN"};
-  }
   if (auto refusal = exported.closed_refusal()) return refusal;
   if (is_write(request.command)) {
     if (auto refusal = exported.write_refusal()) return refusal;

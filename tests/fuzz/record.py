@@ -84,8 +84,17 @@ def extended_session(address):
         wire.do(BLOCK_STATUS, 0, payload=status_filter(SIZE, [2]), flags=REQ_ONE)
         wire.do(BLOCK_STATUS, 0, payload=status_filter(SIZE, [2, 9]))
         wire.do(TRIM, payload=b"no payload here")
-        wire.do(WRITE, 0, 512)
         wire.do(FLUSH)
+        wire.send(extended_request(DISC))
+
+
+def qemu_session(address):
+    """Extended headers as qemu 10.0 speaks them, with a payload that looks like requests."""
+    with QemuWire(address).transmission("disk", contexts=("base:allocation",), extended=True) as wire:
+        wire.pwrite(4096, extended_request(WRITE_ZEROES, 0, 512, cookie=666) * 4)
+        wire.do(WRITE, SIZE, payload=extended_request(TRIM, 0, 512, cookie=666) * 2)
+        wire.do(BLOCK_STATUS, 0, SIZE)
+        wire.do(TRIM, 0, 512)
         wire.send(extended_request(DISC))
 
 
@@ -156,6 +165,7 @@ def clients(directory, address):
     yield "qemu-img-map", lambda: run("qemu-img", "map", "-f", "raw", uri)
     yield "simple", lambda: simple_session(address)
     yield "extended", lambda: extended_session(address)
+    yield "extended-qemu", lambda: qemu_session(address)
     yield "refused", lambda: refused_session(address)
 
 

@@ -96,10 +96,13 @@ TEST(Protocol, PayloadLenSaysThatTheLengthIsOneOfBytesThatFollow) {  // X-1
   EXPECT_EQ(filtered.payload_bytes, 12u);
   EXPECT_EQ(filtered.length, 0u);  // stands in the payload
   EXPECT_EQ(to_hex(filtered.encode_extended()), to_hex(status));
-  // Without the flag nothing follows, whatever the command; a compact WRITE always has its data.
+  // A WRITE always has its data; without the flag nothing follows any other command.
   const Bytes bare =
       from_hex("21e41c71 0000 0001 0000000000000007 0000000000010000 0000000000000200");
-  EXPECT_EQ(Request::decode_extended(fixed<32>(bare)).payload_bytes, 0u);
+  EXPECT_EQ(Request::decode_extended(fixed<32>(bare)).payload_bytes, 0x200u);
+  const Bytes trim =
+      from_hex("21e41c71 0000 0004 0000000000000007 0000000000010000 0000000000000200");
+  EXPECT_EQ(Request::decode_extended(fixed<32>(trim)).payload_bytes, 0u);
   EXPECT_EQ(Request::decode(Request{0, Command::write, 7, 0, 512}.encode()).payload_bytes, 512u);
   EXPECT_EQ(Request::decode(Request{0, Command::trim, 7, 0, 512}.encode()).payload_bytes, 0u);
 }

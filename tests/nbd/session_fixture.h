@@ -136,7 +136,7 @@ class SessionTest : public support::RingTest {
   }
   void pass_time(io::Duration time) { run(io::sleep(ring(), ring(), time)); }
 
-  const io::Duration grace_ = std::chrono::milliseconds(100);
+  io::Duration grace_ = std::chrono::milliseconds(100);
   SessionSettings settings_;
   support::MemoryDevice memory_{kSize, kCluster};
   support::FaultyDevice device_{memory_, ring()};

@@ -89,7 +89,16 @@ def request(command, offset=0, length=0, flags=0, cookie=7, payload=b""):
 def extended_request(command, offset=0, length=0, flags=0, cookie=7, payload=b""):
     """With a payload, the length is that of the payload, and PAYLOAD_LEN says so."""
     flags, length = (flags | PAYLOAD_LEN, len(payload)) if payload else (flags, length)
-    return struct.pack(">IHHQQQ", EXTENDED_REQUEST_MAGIC, flags, command, cookie, offset, length) + payload
+    return extended_header(command, offset, length, flags, cookie) + payload
+
+
+def qemu_request(command, offset=0, length=0, flags=0, cookie=7, payload=b""):
+    """As qemu 10.0 speaks extended headers: it never says PAYLOAD_LEN, also where a payload follows."""
+    return extended_header(command, offset, length or len(payload), flags, cookie) + payload
+
+
+def extended_header(command, offset, length, flags, cookie):
+    return struct.pack(">IHHQQQ", EXTENDED_REQUEST_MAGIC, flags, command, cookie, offset, length)
 
 
 def status_filter(length, ids):
@@ -102,6 +111,8 @@ def write(offset, payload, flags=0, cookie=7):
 
 class Wire:
     """One connection; every wait ends after PATIENCE_SECONDS with an error."""
+
+    extended_form = staticmethod(extended_request)  # how it asks with extended headers
 
     def __init__(self, address):
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
@@ -238,7 +249,7 @@ class Wire:
 
     def do(self, command, offset=0, length=0, flags=0, payload=b"", cookie=7):
         """One request and all its chunks."""
-        form = extended_request if self.extended else request
+        form = self.extended_form if self.extended else request
         self.send(form(command, offset, length or len(payload), flags, cookie, payload))
         data_bytes = length if command == READ else 0
         chunks = [self.reply(data_bytes)]
@@ -268,3 +279,9 @@ class Wire:
     def status(self, offset, length, flags=0):
         """{context id: runs} of BLOCK_STATUS."""
         return {chunk.context_id: chunk.runs for chunk in self.do(BLOCK_STATUS, offset, length, flags)}
+
+
+class QemuWire(Wire):
+    """The client of qemu 10.0, as far as the server can tell."""
+
+    extended_form = staticmethod(qemu_request)
