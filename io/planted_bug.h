@@ -29,6 +29,9 @@ enum class PlantedBug : uint8_t {
   directory_not_synced,
   completed_before_durable,
   l1_before_l2,
+  table_evicted_while_committed,
+  lock_on_other_description,
+  direct_beside_buffered,
 };
 
 /// The one that is switched on.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "io/planted_bug.h"
 #include "io/task_scope.h"
 #include "qcow/format_error.h"
 
@@ -18,13 +19,16 @@ L2Table::L2Table(uint64_t l1_index, HostOffset host, size_t bytes, bool linked)
       part_dirty_((bytes + kPartBytes - 1) / kPartBytes) {}
 
 ClusterMap::ClusterMap(io::Executor& executor, io::File& file, std::string image_name,
-                       Geometry geometry, HostOffset l1_table, uint64_t l1_entry_count)
+                       Geometry geometry, HostOffset l1_table, uint64_t l1_entry_count,
+                       uint64_t cache_bytes)
     : executor_(executor),
       file_(file),
       image_name_(std::move(image_name)),
       geometry_(geometry),
       l1_table_(l1_table),
       part_bytes_(std::min<size_t>(L2Table::kPartBytes, geometry.cluster_bytes())),
+      tables_max_(std::max<size_t>(
+          1, cache_bytes / std::max<size_t>(geometry.cluster_bytes(), AlignedBytes::kAlignment))),
       l1_(l1_entry_count) {}
 
 io::Task<void> ClusterMap::read_l1() {
@@ -104,9 +108,7 @@ L2Table& ClusterMap::insert(uint64_t l1_index, HostOffset host, bool linked) {
 }
 
 void ClusterMap::evict() {
-  const size_t tables_max = std::max<size_t>(
-      4, kCacheBytes / std::max<size_t>(geometry_.cluster_bytes(), AlignedBytes::kAlignment));
-  for (auto table = tables_.end(); tables_.size() >= tables_max && table != tables_.begin();) {
+  for (auto table = tables_.end(); tables_.size() >= tables_max_ && table != tables_.begin();) {
     --table;
     if (table->dirty() || table->committing_ || !table->linked()) continue;
     by_index_.erase(table->l1_index());
@@ -125,7 +127,7 @@ ClusterMap::Snapshot ClusterMap::take_dirty() {
 
 void ClusterMap::take_parts(L2Table& table, Snapshot& snapshot) {
   snapshot.tables.push_back(table.l1_index());
-  table.committing_ = true;
+  UNLESS_PLANTED(table_evicted_while_committed) table.committing_ = true;
   const size_t parts = table.part_dirty_.size();
   if (!table.linked()) {
     snapshot.new_tables.push_back(table.l1_index());
@@ -191,6 +193,7 @@ io::Task<void> ClusterMap::write_l1(const Snapshot& snapshot) {
 }
 
 void ClusterMap::committed(const Snapshot& snapshot) {
+  UNLESS_PLANTED(table_evicted_while_committed)
   for (const uint64_t l1_index : snapshot.tables) by_index_.at(l1_index)->committing_ = false;
   for (const uint64_t l1_index : snapshot.new_tables) by_index_.at(l1_index)->linked_ = true;
 }

@@ -63,7 +63,7 @@ class L2Table {
 /// next suspension. Spec: LT4–LT7, DU4, DU5.
 class ClusterMap {
  public:
-  static constexpr uint64_t kCacheBytes = 12 << 20;
+  static constexpr uint64_t kCacheBytes = 12 << 20;  ///< unless told otherwise
 
   /// What one commit writes.
   struct Snapshot {
@@ -78,7 +78,7 @@ class ClusterMap {
   };
 
   ClusterMap(io::Executor& executor, io::File& file, std::string image_name, Geometry geometry,
-             HostOffset l1_table, uint64_t l1_entry_count);
+             HostOffset l1_table, uint64_t l1_entry_count, uint64_t cache_bytes = kCacheBytes);
 
   io::Task<void> read_l1();
 
@@ -119,6 +119,7 @@ class ClusterMap {
   Geometry geometry_;
   HostOffset l1_table_;
   size_t part_bytes_;
+  size_t tables_max_;
   std::vector<uint64_t> l1_;
   Tables tables_;  // most recently used first
   std::unordered_map<uint64_t, Tables::iterator> by_index_;

@@ -38,6 +38,8 @@ struct ImageOptions {
   uint64_t write_behind_bytes = 16 << 20;
   size_t writes_in_flight = 8;
   std::shared_ptr<DiskShare> disk = nullptr;  ///< shared with the other images on the disk
+  /// Memory for L2 tables that equal the disk's; one stays in any case.
+  uint64_t table_cache_bytes = ClusterMap::kCacheBytes;
   /// Neighbours in the file are written together up to this.
   size_t merged_write_bytes = 1 << 20;
   /// Memory for partial clusters; above it the oldest are filled from the parents.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 
+#include "io/planted_bug.h"
 #include "qcow/image_parts.h"
 #include "qcow/layer.h"
 
@@ -29,6 +30,7 @@ io::Task<void> Image::prepare() {
   }
   geometry_ = header_.geometry();
   // Smaller clusters share pages, and the page cache and O_DIRECT must not meet in one.
+  UNLESS_PLANTED(direct_beside_buffered)
   if (geometry_.cluster_bytes() < io::BufferPool::kPage) file_->use_page_cache();
   const uint64_t file_bytes = co_await file_->size();
   ChainOptions parents;
@@ -38,7 +40,7 @@ io::Task<void> Image::prepare() {
   co_await clear_autoclear_bits();
 
   map_.emplace(runtime_.executor, *file_, name_, geometry_, header_.l1_table,
-               header_.l1_entry_count);
+               header_.l1_entry_count, options_.table_cache_bytes);
   co_await map_->read_l1();
   allocator_.emplace(*file_, name_, geometry_, header_.refcount_table,
                      header_.refcount_table_clusters,

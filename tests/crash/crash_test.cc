@@ -96,7 +96,10 @@ INSTANTIATE_TEST_SUITE_P(
                       io::PlantedBug::flush_while_queued,
                       io::PlantedBug::sync_trusted_after_failure,
                       io::PlantedBug::flush_of_own_connection, io::PlantedBug::header_before_table,
-                      io::PlantedBug::directory_not_synced, io::PlantedBug::l1_before_l2));
+                      io::PlantedBug::directory_not_synced, io::PlantedBug::l1_before_l2,
+                      io::PlantedBug::table_evicted_while_committed,
+                      io::PlantedBug::lock_on_other_description,
+                      io::PlantedBug::direct_beside_buffered));
 
 }  // namespace
 }  // namespace crash

@@ -84,9 +84,7 @@ std::optional<Failure> ImageRun::judge_cut(const Replay& replay, const Parts& pa
   if (generation_ >= kGenerationsMax || !(replaying || rng.one_in(kGoOnEvery))) return {};
   Shape shape = shape_;
   shape.made_in_run = shape.over_nbd = false;
-  shape.faults.error = 0;
-  shape.faults.sync_at.reset();
-  shape.faults.write_at.reset();
+  shape.faults.call.reset();
   const uint64_t seed = seed_of(seed_, number);
   ImageRun sequel(campaign_, seed, shape, script_of_seed(seed, shape, kOpsOfSequel), state,
                   std::move(found), cut_name(number) + "/", generation_ + 1);

@@ -64,12 +64,19 @@ void Disk::refuse_overlap(FileId file, uint64_t offset, uint64_t end) const {
 uint64_t Disk::begin_write(FileId file, uint64_t offset, std::span<const std::byte> bytes) {
   const uint64_t operation = ++operations_;
   if (!record_) return operation;
-  const uint64_t end = offset + bytes.size();
-  const uint64_t from = sector_down(offset), to = sector_up(end);
+  const uint64_t from = sector_down(offset), to = sector_up(offset + bytes.size());
   refuse_overlap(file, from, to);
   writes_[operation] = {file, from, to};
-  // Sectors reach the disk whole: with what the file held around the bytes.
-  Bytes sectors(to - from);
+  note_write(operation, file, offset, bytes);
+  return operation;
+}
+
+/// Sectors reach the disk whole: with what the file held around the bytes.
+void Disk::note_write(uint64_t operation, FileId file, uint64_t offset,
+                      std::span<const std::byte> bytes) {
+  const uint64_t end = offset + bytes.size();
+  const uint64_t from = sector_down(offset);
+  Bytes sectors(sector_up(end) - from);
   read(file, from, sectors);
   std::copy(bytes.begin(), bytes.end(), sectors.begin() + static_cast<ptrdiff_t>(offset - from));
   note({.kind = Event::Kind::write,
@@ -78,7 +85,6 @@ uint64_t Disk::begin_write(FileId file, uint64_t offset, std::span<const std::by
         .offset = from,
         .end = end,
         .bytes = std::move(sectors)});
-  return operation;
 }
 
 void Disk::end_write(uint64_t operation, FileId file, uint64_t offset,
@@ -88,6 +94,14 @@ void Disk::end_write(uint64_t operation, FileId file, uint64_t offset,
   if (content.size() < offset + bytes.size()) content.resize(offset + bytes.size());
   std::copy(bytes.begin(), bytes.end(), content.begin() + static_cast<ptrdiff_t>(offset));
   done(operation);
+}
+
+void Disk::end_write_late(uint64_t operation, FileId file, uint64_t offset,
+                          std::span<const std::byte> bytes) {
+  failed(operation);
+  const uint64_t again = ++operations_;
+  if (record_) note_write(again, file, offset, bytes);
+  end_write(again, file, offset, bytes);
 }
 
 uint64_t Disk::begin_resize(FileId file, uint64_t size, bool grow) {

@@ -73,6 +73,11 @@ class Disk {
   uint64_t begin_write(FileId file, uint64_t offset, std::span<const std::byte> bytes);
   void end_write(uint64_t operation, FileId file, uint64_t offset,
                  std::span<const std::byte> bytes);
+  /// A write of a killed process lands, over whatever came since it began.
+  void end_write_late(uint64_t operation, FileId file, uint64_t offset,
+                      std::span<const std::byte> bytes);
+  /// A killed process's writes in flight may meet those of the next one.
+  void forget_who_writes() { writes_.clear(); }
   /// `grow`: the file is at least that long; else exactly.
   uint64_t begin_resize(FileId file, uint64_t size, bool grow);
   void end_resize(uint64_t operation, FileId file, uint64_t size);
@@ -128,6 +133,8 @@ class Disk {
 
   Bytes& writable(FileId file);
   void note(Event event);
+  void note_write(uint64_t operation, FileId file, uint64_t offset,
+                  std::span<const std::byte> bytes);
   void refuse_overlap(FileId file, uint64_t offset, uint64_t end) const;
 
   State start_;

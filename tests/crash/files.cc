@@ -1,100 +1,43 @@
 #include "tests/crash/files.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 
 #include "io/failure.h"
+#include "io/planted_bug.h"
+#include "tests/crash/sim_file.h"
 
 namespace crash {
 
-/// An open file. Locks are always granted: the simulation has one process.
-class Files::SimFile final : public io::File {
- public:
-  SimFile(Files& files, std::string path, FileId id)
-      : files_(files), path_(std::move(path)), id_(id) {}
+bool Faults::strikes(Call kind) {
+  if (call != kind || has_struck || at-- > 0) return false;
+  has_struck = true;
+  return true;
+}
 
-  const std::string& path() const override { return path_; }
-  uint32_t direct_alignment() const override { return kSector; }
+std::string Faults::text() const {
+  static constexpr const char* kCalls[] = {"sync",     "write", "read",   "truncate",
+                                           "allocate", "punch", "rename", "remove"};
+  return call ? fmt::format("{} {} fails", kCalls[static_cast<size_t>(*call)], at) : "";
+}
 
-  io::Task<void> read(uint64_t offset, std::span<std::byte> into) override {
-    co_await files_.scheduler_.turn(Turn::read);
-    files_.disk_.read(id_, offset, into);
+void Files::kill() {
+  process_->killed = true;
+  process_ = std::make_shared<Process>();
+  disk_.forget_who_writes();
+  for (const SimFile* const file : open_) {
+    if (!file->killed()) continue;
+    bool released = !file->anything_in_flight();
+    PLANTED_BUG(lock_on_other_description, released = true)
+    if (released) give_back_locks(file);
   }
+}
 
-  io::Task<void> write(uint64_t offset, std::span<const std::byte> from) override {
-    Disk& disk = files_.disk_;
-    const uint64_t operation = disk.begin_write(id_, offset, from);
-    co_await files_.scheduler_.turn(Turn::write);
-    if (files_.faults.write_at == files_.faults.writes++) {
-      disk.failed(operation);
-      throw io::failure("write", path_, offset, from.size(), files_.faults.error);
-    }
-    disk.end_write(operation, id_, offset, from);
-  }
-
-  io::Task<void> write_gathered(uint64_t offset, std::span<const iovec> pieces) override {
-    Bytes all;
-    for (const iovec& piece : pieces) {
-      const auto* const from = static_cast<const std::byte*>(piece.iov_base);
-      all.insert(all.end(), from, from + piece.iov_len);
-    }
-    co_await write(offset, all);
-  }
-
-  io::Task<void> sync_data() override {
-    const uint64_t operation = files_.disk_.begin_sync(id_);
-    co_await files_.scheduler_.turn(Turn::sync);
-    if (files_.faults.sync_at == files_.faults.syncs++) {
-      files_.disk_.sync_failed(operation);
-      throw io::failure("sync", path_, files_.faults.error);
-    }
-    files_.disk_.done(operation);
-  }
-  io::Task<void> sync() override { return sync_data(); }
-
-  io::Task<uint64_t> size() override {
-    co_await files_.scheduler_.turn(Turn::read);
-    co_return files_.disk_.size(id_);
-  }
-
-  io::Task<void> truncate(uint64_t size) override {
-    const uint64_t operation = files_.disk_.begin_resize(id_, size, false);
-    co_await files_.scheduler_.turn(Turn::write);
-    files_.disk_.end_resize(operation, id_, size);
-  }
-
-  io::Task<bool> allocate(uint64_t offset, uint64_t length) override {
-    co_await files_.scheduler_.turn(Turn::write);
-    if (!files_.faults.allocate_works) co_return false;
-    const uint64_t size = std::max(files_.disk_.size(id_), offset + length);
-    const uint64_t operation = files_.disk_.begin_resize(id_, size, true);
-    co_await files_.scheduler_.turn(Turn::write);
-    // Writes may have made it longer meanwhile.
-    files_.disk_.end_resize(operation, id_, std::max(files_.disk_.size(id_), size));
-    co_return true;
-  }
-
-  io::Task<bool> punch_hole(uint64_t offset, uint64_t length) override {
-    if (!files_.faults.punch_works) co_return false;
-    const uint64_t size = files_.disk_.size(id_);
-    if (offset >= size) co_return true;
-    const Bytes zeroes(std::min(length, size - offset));
-    const uint64_t operation = files_.disk_.begin_write(id_, offset, zeroes);
-    co_await files_.scheduler_.turn(Turn::write);
-    files_.disk_.end_write(operation, id_, offset, zeroes);
-    co_return true;
-  }
-
-  io::Task<uint64_t> allocated_bytes() override { return size(); }
-  bool lock_byte_shared(uint64_t) override { return true; }
-  void unlock_byte(uint64_t) override {}
-  bool byte_is_locked_elsewhere(uint64_t) override { return false; }
-
- private:
-  Files& files_;
-  std::string path_;
-  FileId id_;
-};
+void Files::give_back_locks(const SimFile* holder) {
+  for (auto& [byte, holders] : locks_) holders.erase(holder);
+}
 
 std::string Files::follow_links(std::string path) const {
   const Node* const node = disk_.find(path);
@@ -130,6 +73,7 @@ io::Task<void> Files::rename(std::string from, std::string to, bool replace) {
   const Node* const node = disk_.find(from);
   if (node == nullptr) throw io::failure("rename", from, ENOENT);
   if (!replace && disk_.find(to) != nullptr) throw io::failure("rename", to, EEXIST);
+  if (faults.strikes(Faults::Call::rename)) throw io::failure("rename", from, faults.error);
   Disk::Changes changes;
   changes.emplace_back(to, *node);
   changes.emplace_back(from, Node{});
@@ -138,6 +82,7 @@ io::Task<void> Files::rename(std::string from, std::string to, bool replace) {
 
 io::Task<void> Files::remove(std::string path) {
   if (disk_.find(path) == nullptr) throw io::failure("remove", path, ENOENT);
+  if (faults.strikes(Faults::Call::remove)) throw io::failure("remove", path, faults.error);
   Disk::Changes changes;
   changes.emplace_back(path, Node{});
   co_await change_names(directory_of(path), std::move(changes));

@@ -3,7 +3,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "io/runtime.h"
 #include "tests/crash/disk.h"
@@ -11,17 +13,33 @@
 
 namespace crash {
 
-/// Which calls fail, counted from the first one; each once.
+class SimFile;
+
+/// The one call that fails: the `at`th of its kind, counted from 0.
 struct Faults {
-  std::optional<uint64_t> sync_at, write_at;
+  enum class Call : uint8_t { sync, write, read, truncate, allocate, punch, rename, remove };
+  std::optional<Call> call;  ///< nothing: none fails
+  uint64_t at = 0;
   int error = 0;
-  uint64_t syncs = 0, writes = 0;  // so far
+  bool has_struck = false;
   bool punch_works = true;
   bool allocate_works = true;
+
+  /// Whether this call, which is of that kind, is the one.
+  bool strikes(Call kind);
+  /// Nobody but the caller of the image may hear of it: it costs space or time only.
+  bool is_silent() const { return !call || call == Call::allocate; }
+  /// After it the disk may hold less than what was written.
+  bool has_lost_data() const { return has_struck && (call == Call::sync || call == Call::write); }
+  std::string text() const;
 };
 
 /// io::FileSystem over a Disk. Every call waits for its turn between its beginning and its end, so
 /// calls overtake one another as the seed will have it.
+///
+/// Locks belong to open files, as the kernel's open file descriptions have them: those of a killed
+/// process are given back when its last write in flight has landed. Direct and buffered writes that
+/// meet in a page while both are under way make the next sync fail, as the kernel does.
 class Files final : public io::FileSystem {
  public:
   Files(Scheduler& scheduler, Disk& disk) : scheduler_(scheduler), disk_(disk) {}
@@ -38,15 +56,37 @@ class Files final : public io::FileSystem {
   io::Task<std::string> resolve(std::string path) override;
   io::Task<io::SpaceStatus> space(std::string path) override;
 
+  /// Whoever has files open is killed: nothing more begins, and what is in flight lands in its own
+  /// time. What is opened from now on belongs to the next process.
+  void kill();
+
   Faults faults;
+  /// A sector that gives EIO: of which file, at which byte.
+  std::optional<std::pair<FileId, uint64_t>> unreadable;
 
  private:
-  class SimFile;
+  friend class SimFile;
+  /// Who has opened a file.
+  struct Process {
+    bool killed = false;
+  };
+  struct DirectWrite {
+    FileId file;
+    uint64_t first_page, end_page;
+    bool page_dirtied = false;  // by a buffered write meanwhile
+  };
+
   std::string follow_links(std::string path) const;
   io::Task<void> change_names(std::string directory, Disk::Changes changes);
+  void give_back_locks(const SimFile* holder);
 
   Scheduler& scheduler_;
   Disk& disk_;
+  std::shared_ptr<Process> process_ = std::make_shared<Process>();
+  std::set<SimFile*> open_;
+  std::map<std::pair<FileId, uint64_t>, std::set<const SimFile*>> locks_;  // by byte: who holds it
+  std::map<uint64_t, DirectWrite> direct_writes_;                          // by operation
+  std::set<FileId> stale_;  // the next sync fails: a direct write met a dirty page
 };
 
 /// The outside world of one thread, simulated.

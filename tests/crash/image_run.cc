@@ -8,10 +8,17 @@
 
 namespace crash {
 
-static bool has_failed(const Faults& faults) {
-  return (faults.sync_at && faults.syncs > *faults.sync_at) ||
-         (faults.write_at && faults.writes > *faults.write_at);
-}
+/// One process that serves the image, from opening it to its end.
+struct ImageRun::Session {
+  std::unique_ptr<qcow::Image> image;
+  std::optional<NbdServer> server;
+  std::vector<std::unique_ptr<Client>> clients;
+  io::TaskScope work;
+  std::vector<size_t> taken;  // by client: the next op to look at
+  bool stopping = false;      // a kill, or a fault: nothing new begins
+  bool killed = false;        // nobody hears of what it still does
+  bool somebody_is_done = false;
+};
 
 ImageRun::ImageRun(Campaign& campaign, uint64_t seed, Shape shape, std::vector<Op> script)
     : campaign_(campaign), seed_(seed), shape_(std::move(shape)), script_(std::move(script)) {
@@ -55,7 +62,7 @@ io::Task<void> ImageRun::play() {
       co_await qcow::create(world_->runtime(), kPath, create_options(shape_));
     } catch (const std::system_error& failure) {
       made = false;
-      if (shape_.faults.error == 0) complaint_ = fmt::format("creation: {}", failure.what());
+      if (shape_.faults.is_silent()) complaint_ = fmt::format("creation: {}", failure.what());
     }
     exists_from_ = made ? world_->disk.events() : ~uint64_t{0};
     if (!made) co_return;
@@ -69,80 +76,102 @@ io::Task<void> ImageRun::play() {
     const bool kill = end < script_.size() && script_[end].kind == Op::Kind::kill;
     co_await play_session(at, end, kill);
     // Killed while a sync failed: the kernel drops such pages, and tells nobody who comes later.
-    if (has_failed(world_->files.faults)) broken_ = true;
+    if (world_->files.faults.has_lost_data()) broken_ = true;
     at = end + 1;
   }
+  co_await killed_.join();
 }
 
 /// From opening the image to its end, one way or another.
 io::Task<void> ImageRun::play_session(size_t first, size_t end, bool kill) {
+  auto session = std::make_unique<Session>();
   std::string trouble;
   try {
-    image_ = co_await qcow::Image::open(world_->runtime(), kPath, shape_.options);
-    co_await note_what_is_left();
+    co_await open_image(*session);
+    co_await note_what_is_left(*session->image);
   } catch (const std::exception& failure) {
     trouble = failure.what();
   }
   if (!trouble.empty()) {
     broken_ = true;
-    if (shape_.faults.error == 0) complaint_ = fmt::format("opening: {}", trouble);
+    if (shape_.faults.is_silent()) complaint_ = fmt::format("opening: {}", trouble);
   }
-  if (!image_) co_return;
-  taken_.assign(shape_.clients, first);
-  stopping_ = broken_;
-  somebody_is_done_ = false;
-  std::optional<NbdServer> server;
-  if (shape_.over_nbd) server.emplace(*world_, *image_);
-  std::vector<std::unique_ptr<Client>> clients;
-  io::TaskScope work_scope;
-  for (uint32_t number = 0; number < shape_.clients; ++number) {
-    if (server) {
-      clients.push_back(server->connect());
-    } else {
-      clients.push_back(std::make_unique<DirectClient>(*world_, *image_));
-    }
-    for (uint32_t i = 0; i < shape_.depth; ++i) {
-      work_scope.spawn(work(*clients.back(), number, end));
-    }
-  }
+  if (!session->image) co_return;
+  begin_work(*session, first, end);
   if (kill) {
-    while (!somebody_is_done_) co_await world_->scheduler.turn(Turn::client);
-    stopping_ = true;
-    co_await image_->abandon();
-    if (server) {
-      for (auto& client : clients) static_cast<NbdClient&>(*client).stream().abort();
-    }
+    while (!session->somebody_is_done) co_await world_->scheduler.turn(Turn::client);
+    session->stopping = session->killed = true;
+    world_->files.kill();
+    killed_.spawn(bury(std::move(session)));
+    co_return;
   }
-  co_await work_scope.join();
-  const bool abandon = kill || broken_;
+  co_await session->work.join();
   const uint64_t closing_at = world_->disk.moment();
-  if (server) co_await server->stop(clients, abandon);
-  co_await end_session(abandon, closing_at);
+  if (session->server) co_await session->server->stop(session->clients, broken_);
+  co_await end_session(*session, closing_at);
 }
 
-io::Task<void> ImageRun::end_session(bool kill, uint64_t closing_at) {
+/// The lock of a killed process is given back when its last write has landed; until then whoever
+/// opens the image is refused, and tries again.
+io::Task<void> ImageRun::open_image(Session& session) {
+  constexpr std::string_view kInUse = "in use by another process";
+  while (!session.image) {
+    std::optional<std::string> refused;
+    try {
+      session.image = co_await qcow::Image::open(world_->runtime(), kPath, shape_.options);
+    } catch (const std::exception& failure) {
+      refused = failure.what();
+      if (killed_.running() == 0 || refused->find(kInUse) == std::string::npos) throw;
+    }
+  }
+}
+
+void ImageRun::begin_work(Session& session, size_t first, size_t end) {
+  session.taken.assign(shape_.clients, first);
+  session.stopping = broken_;
+  if (shape_.over_nbd) session.server.emplace(*world_, *session.image);
+  for (uint32_t number = 0; number < shape_.clients; ++number) {
+    if (session.server) {
+      session.clients.push_back(session.server->connect());
+    } else {
+      session.clients.push_back(std::make_unique<DirectClient>(*world_, *session.image));
+    }
+    for (uint32_t i = 0; i < shape_.depth; ++i) session.work.spawn(work(session, number, end));
+  }
+}
+
+/// What is left of a killed process: writes in flight, and memory.
+io::Task<void> ImageRun::bury(std::unique_ptr<Session> session) {
+  co_await session->image->abandon();
+  if (session->server) {
+    for (auto& client : session->clients) static_cast<NbdClient&>(*client).stream().abort();
+  }
+  co_await session->work.join();
+  if (session->server) co_await session->server->stop(session->clients, true);
+}
+
+io::Task<void> ImageRun::end_session(Session& session, uint64_t closing_at) {
   std::string trouble;
   try {
-    if (kill) {
-      co_await image_->abandon();
+    if (broken_) {
+      co_await session.image->abandon();
     } else {
-      co_await image_->close();
+      co_await session.image->close();
       model_->flushed(closing_at, world_->disk.moment());
     }
   } catch (const std::exception& failure) {
     trouble = failure.what();
   }
-  image_.reset();
   if (trouble.empty()) co_return;
   broken_ = true;
-  if (shape_.faults.error == 0) complaint_ = fmt::format("closing: {}", trouble);
+  if (shape_.faults.is_silent()) complaint_ = fmt::format("closing: {}", trouble);
 }
 
 /// After a kill the disk holds some of what was not flushed; from now on that is what is there.
-io::Task<void> ImageRun::note_what_is_left() {
+io::Task<void> ImageRun::note_what_is_left(qcow::Image& image) {
   Bytes found(model_->size());
   const uint64_t now = world_->disk.moment();
-  co_await image_->read(0, found);
+  co_await image.read(0, found);
   if (const auto wrong = model_->judge(found, now)) {
     complaint_ = fmt::format("after a restart: {}", *wrong);
   }
@@ -154,40 +183,41 @@ void ImageRun::trace(const Op& op, const char* step) {
   trace_.push_back(fmt::format("event {}: {} {}", world_->disk.events(), op.text(), step));
 }
 
-std::optional<size_t> ImageRun::next_op(uint32_t client, size_t end) {
-  for (size_t& at = taken_[client]; at < end;) {
+std::optional<size_t> ImageRun::next_op(Session& session, uint32_t client, size_t end) {
+  for (size_t& at = session.taken[client]; at < end;) {
     const Op& op = script_[at++];
     if (op.client == client && !op.dropped && op.kind < Op::Kind::reopen) return at - 1;
   }
   return std::nullopt;
 }
 
-io::Task<void> ImageRun::work(Client& client, uint32_t number, size_t end) {
-  while (!stopping_) {
-    const auto next = next_op(number, end);
+io::Task<void> ImageRun::work(Session& session, uint32_t number, size_t end) {
+  Client& client = *session.clients[number];
+  while (!session.stopping) {
+    const auto next = next_op(session, number, end);
     if (!next) break;
     co_await world_->scheduler.turn(Turn::client);
     const Op& op = script_[*next];
     std::string trouble;
     try {
       trace(op, "begins");
-      if (!stopping_) co_await perform(client, op);
+      if (!session.stopping) co_await perform(session, client, op);
       trace(op, "ends");
     } catch (const std::exception& failure) {
       trouble = failure.what();
     }
-    if (trouble.empty() || stopping_) continue;
-    stopping_ = broken_ = true;
-    if (shape_.faults.error == 0) complaint_ = fmt::format("{}: {}", op.text(), trouble);
+    if (trouble.empty() || session.stopping) continue;
+    session.stopping = broken_ = true;
+    if (shape_.faults.is_silent()) complaint_ = fmt::format("{}: {}", op.text(), trouble);
   }
-  somebody_is_done_ = true;
+  session.somebody_is_done = true;
 }
 
-io::Task<void> ImageRun::perform(Client& client, const Op& op) {
+io::Task<void> ImageRun::perform(Session& session, Client& client, const Op& op) {
   if (op.kind == Op::Kind::flush) {
     const uint64_t sent = world_->disk.moment();
     co_await client.flush();
-    if (!stopping_) model_->flushed(sent, world_->disk.moment());
+    if (!session.stopping) model_->flushed(sent, world_->disk.moment());
     co_return;
   }
   // Two that share a sector have no order; the later one waits a while, or is left out.
@@ -196,13 +226,13 @@ io::Task<void> ImageRun::perform(Client& client, const Op& op) {
   }
   if (op.length == 0 || model_->busy(op.offset, op.length)) co_return;
   if (op.kind == Op::Kind::read) {
-    co_await expect_read(client, op);
+    co_await expect_read(session, client, op);
   } else {
-    co_await change(client, op);
+    co_await change(session, client, op);
   }
 }
 
-io::Task<void> ImageRun::change(Client& client, const Op& op) {
+io::Task<void> ImageRun::change(Session& session, Client& client, const Op& op) {
   const bool zero = op.kind != Op::Kind::write && op.kind != Op::Kind::write_fua;
   Bytes bytes = zero ? Bytes(op.length) : op.bytes();
   const uint64_t change = model_->begin(world_->disk.moment(), op.offset, bytes);
@@ -219,6 +249,7 @@ io::Task<void> ImageRun::change(Client& client, const Op& op) {
   } catch (...) {
     failure = std::current_exception();
   }
+  if (session.killed) co_return;
   if (failure) {
     model_->failed(change);
     std::rethrow_exception(failure);
@@ -227,7 +258,7 @@ io::Task<void> ImageRun::change(Client& client, const Op& op) {
   if (fua) model_->durable(world_->disk.moment(), change);
 }
 
-io::Task<void> ImageRun::expect_read(Client& client, const Op& op) {
+io::Task<void> ImageRun::expect_read(Session& session, Client& client, const Op& op) {
   const auto part = [&] {
     const auto from = model_->content().begin() + static_cast<ptrdiff_t>(op.offset);
     return Bytes(from, from + static_cast<ptrdiff_t>(op.length));
@@ -235,7 +266,7 @@ io::Task<void> ImageRun::expect_read(Client& client, const Op& op) {
   const Bytes before = part();
   const Bytes found = co_await client.read(op.offset, op.length);
   // A write that came meanwhile may show or not.
-  if (stopping_ || model_->busy(op.offset, op.length) || part() != before) co_return;
+  if (session.stopping || model_->busy(op.offset, op.length) || part() != before) co_return;
   if (found != before && complaint_.empty()) {
     complaint_ = fmt::format("{} does not give what was written", op.text());
   }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "io/task_scope.h"
 #include "qcow/create.h"
 #include "qcow/image.h"
 #include "tests/crash/files.h"
@@ -59,15 +60,19 @@ class ImageRun {
 
   // image_run.cc: playing
   io::Task<void> play();
+  struct Session;
   io::Task<void> play_session(size_t first, size_t end, bool kill);
-  io::Task<void> end_session(bool kill, uint64_t closing_at);
-  io::Task<void> work(Client& client, uint32_t number, size_t end);
-  io::Task<void> perform(Client& client, const Op& op);
-  io::Task<void> change(Client& client, const Op& op);
-  io::Task<void> expect_read(Client& client, const Op& op);
-  io::Task<void> note_what_is_left();
+  io::Task<void> open_image(Session& session);
+  void begin_work(Session& session, size_t first, size_t end);
+  io::Task<void> bury(std::unique_ptr<Session> session);
+  io::Task<void> end_session(Session& session, uint64_t closing_at);
+  io::Task<void> work(Session& session, uint32_t number, size_t end);
+  io::Task<void> perform(Session& session, Client& client, const Op& op);
+  io::Task<void> change(Session& session, Client& client, const Op& op);
+  io::Task<void> expect_read(Session& session, Client& client, const Op& op);
+  io::Task<void> note_what_is_left(qcow::Image& image);
   void trace(const Op& op, const char* step);
-  std::optional<size_t> next_op(uint32_t client, size_t end);
+  std::optional<size_t> next_op(Session& session, uint32_t client, size_t end);
 
   // cuts.cc: judging
   std::optional<Failure> judge_cuts();
@@ -89,10 +94,7 @@ class ImageRun {
   std::optional<VersionModel> model_;
   uint64_t exists_from_ = 0;  // events; before, the image is still being made
 
-  std::unique_ptr<qcow::Image> image_;
-  std::vector<size_t> taken_;  // by client: the next op to look at
-  bool stopping_ = false;      // a kill, or a fault: nothing new begins
-  bool somebody_is_done_ = false;
+  io::TaskScope killed_;            // processes whose last writes are still in flight
   bool broken_ = false;             // by a fault: nothing is done after it
   std::string complaint_;           // found while playing
   std::vector<std::string> trace_;  // what clients did, when a cut is replayed

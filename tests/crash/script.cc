@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -30,18 +31,20 @@ Bytes Op::bytes() const {
 
 namespace {
 
-/// The fault of some seeds: one sync or one write fails.
+/// The fault of some seeds: one call fails.
 Faults faults_of(Rng& rng) {
   Faults faults;
   faults.punch_works = !rng.one_in(2);
   faults.allocate_works = !rng.one_in(3);
   if (!rng.one_in(5)) return faults;
+  using Call = Faults::Call;
+  constexpr std::array kCalls = {Call::sync,  Call::sync,    Call::sync, Call::sync,
+                                 Call::write, Call::write,   Call::read, Call::allocate,
+                                 Call::punch, Call::truncate};
+  constexpr std::array<uint64_t, 6> kCallsOfRun = {40, 150, 300, 3, 10, 8};  // about, by kind
   faults.error = rng.one_in(2) ? EIO : ENOSPC;
-  if (rng.one_in(3)) {
-    faults.write_at = rng.below(150);
-  } else {
-    faults.sync_at = rng.below(40);
-  }
+  faults.call = kCalls[rng.below(kCalls.size())];
+  faults.at = rng.below(kCallsOfRun[static_cast<size_t>(*faults.call)]);
   return faults;
 }
 
@@ -78,6 +81,7 @@ Shape Shape::of_seed(uint64_t seed) {
   options.refcount_cover_bytes = rng.between(150, 300) * cluster_bytes;
   options.partial_bytes = rng.between(1, 8) * 4096;
   options.writes_in_flight = rng.between(1, 8);
+  if (!rng.one_in(3)) options.table_cache_bytes = rng.between(1, 4) * 4096;  // of 1 to 9 tables
   options.merged_write_bytes = rng.between(1, 16) * cluster_bytes;
   options.write_behind_bytes = rng.between(64, 1024) << 10;
   options.allocate_ahead = !rng.one_in(3);
@@ -91,12 +95,11 @@ Shape Shape::of_seed(uint64_t seed) {
 std::string Shape::text() const {
   return fmt::format(
       "{} bytes in clusters of {}, refcounts of 2^{} bits, {} parents{}{}{}{}, {} clients of depth "
-      "{}{}{}",
+      "{}{}",
       size, 1u << cluster_bits, refcount_order, parent_sizes.size(),
       made_in_run ? ", made in the run" : "", small_table ? ", small refcount table" : "",
       used_before ? ", used before" : "", over_nbd ? ", over NBD" : "", clients, depth,
-      faults.sync_at ? fmt::format(", sync {} fails", *faults.sync_at) : "",
-      faults.write_at ? fmt::format(", write {} fails", *faults.write_at) : "");
+      faults.call ? ", " + faults.text() : "");
 }
 
 std::vector<Op> script_of_seed(uint64_t seed, const Shape& shape, size_t count) {

@@ -37,7 +37,7 @@ uint64_t VersionModel::begin(uint64_t now, uint64_t offset, std::span<const std:
   for (uint64_t s = change.first; s < change.end; ++s) {
     busy_[s] = true;
     change.version.push_back(static_cast<uint32_t>(sectors_[s].size()));
-    sectors_[s].push_back({hash(sector_of(content_, s)), now});
+    if (!sectors_[s].empty()) sectors_[s].push_back({hash(sector_of(content_, s)), now});
   }
   changes_.push_back(std::move(change));
   return changes_.size() - 1;
@@ -51,7 +51,7 @@ void VersionModel::acknowledged(uint64_t now, uint64_t change) {
   const Change& of = changes_[change];
   release(of);
   for (uint64_t s = of.first; s < of.end; ++s) {
-    sectors_[s][of.version[s - of.first]].acknowledged = now;
+    if (!sectors_[s].empty()) sectors_[s][of.version[s - of.first]].acknowledged = now;
   }
 }
 
@@ -60,7 +60,7 @@ void VersionModel::failed(uint64_t change) { release(changes_[change]); }
 void VersionModel::durable(uint64_t now, uint64_t change) {
   const Change& of = changes_[change];
   for (uint64_t s = of.first; s < of.end; ++s) {
-    sectors_[s][of.version[s - of.first]].durable = now;
+    if (!sectors_[s].empty()) sectors_[s][of.version[s - of.first]].durable = now;
   }
 }
 
@@ -73,6 +73,10 @@ bool VersionModel::busy(uint64_t offset, uint64_t length) const {
     if (busy_[s]) return true;
   }
   return false;
+}
+
+void VersionModel::ignore(uint64_t offset, uint64_t length) {
+  for (uint64_t s = offset / kSector; s * kSector < offset + length; ++s) sectors_[s].clear();
 }
 
 void VersionModel::restarted(uint64_t now, const Bytes& found) {
@@ -100,6 +104,7 @@ std::optional<std::string> VersionModel::judge(const Bytes& found, uint64_t cut)
   const uint64_t flush_sent = last_flush_sent(cut);
   for (uint64_t s = 0; s < sectors_.size(); ++s) {
     const std::vector<Version>& versions = sectors_[s];
+    if (versions.empty()) continue;
     const uint64_t there = hash(sector_of(found, s));
     bool older = false, promised = false;
     size_t v = versions.size();

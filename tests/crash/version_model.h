@@ -33,6 +33,9 @@ class VersionModel {
   /// A flush that was sent at `sent` has been answered.
   void flushed(uint64_t sent, uint64_t answered);
   bool busy(uint64_t offset, uint64_t length) const;
+  /// These sectors are not judged any more.
+  void ignore(uint64_t offset, uint64_t length);
+  bool ignores(uint64_t offset) const { return sectors_[offset / kSector].empty(); }
 
   /// The process was killed and the disk read again: what it holds now is all there is.
   void restarted(uint64_t now, const Bytes& found);
