@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -75,14 +76,29 @@ void Background::report_ready() {
 
 PidFile::PidFile(std::string path) : path_(std::move(path)) {
   const std::string text = fmt::format("{}\n", ::getpid());
-  const io::OwnedFd fd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd.valid()) throw io::failure("write", path_, errno);
-  if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  fd_ = io::OwnedFd(::open(path_.c_str(), kFlags, 0644));
+  if (!fd_.valid()) throw io::failure("write", path_, errno);
+  // Others may write to the directory: nothing of theirs is truncated, through no kind of link.
+  struct stat status {};
+  if (::fstat(fd_.get(), &status) != 0) throw io::failure("stat", path_, errno);
+  const bool own = S_ISREG(status.st_mode) && status.st_nlink == 1 &&
+                   (status.st_uid == ::geteuid() || status.st_size == 0);
+  if (!own) throw io::failure("write", path_ + ", which is not a regular file of this user", EPERM);
+  if (::ftruncate(fd_.get(), 0) != 0 ||
+      ::write(fd_.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     throw io::failure("write", path_, errno);
   }
 }
 
-PidFile::~PidFile() { ::unlink(path_.c_str()); }
+/// A newer server may have put its own file there.
+PidFile::~PidFile() {
+  struct stat own {
+  }, named{};
+  const bool ours = ::fstat(fd_.get(), &own) == 0 && ::lstat(path_.c_str(), &named) == 0 &&
+                    own.st_dev == named.st_dev && own.st_ino == named.st_ino;
+  if (ours) ::unlink(path_.c_str());
+}
 
 PrivateDirectory::PrivateDirectory() {
   const char* const parent = std::getenv("TMPDIR");

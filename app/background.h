@@ -33,6 +33,7 @@ class PidFile {
 
  private:
   std::string path_;
+  io::OwnedFd fd_;  ///< keeps its inode number from another file
 };
 
 /// A directory that nobody else may enter, removed with the socket in it.

@@ -55,6 +55,13 @@ void remove_stale_socket(const std::string& path, const SocketAddress& address) 
   }
 }
 
+/// Device and inode of the name itself; nothing when there is no such name.
+std::optional<std::pair<dev_t, ino_t>> file_at(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return std::nullopt;
+  return std::pair(status.st_dev, status.st_ino);
+}
+
 template <class Listen>
 OwnedFd while_taken(Duration patience, Listen listen) {
   constexpr std::chrono::milliseconds kPause{20};
@@ -79,7 +86,8 @@ Listener::Listener(Ring& ring, OwnedFd fd, std::string text, uint16_t port, std:
       text_(std::move(text)),
       port_(port),
       unix_path_(std::move(unix_path)),
-      origin_(origin) {}
+      origin_(origin),
+      socket_file_(unix_path_.empty() ? std::nullopt : file_at(unix_path_)) {}
 
 std::unique_ptr<Listener> Listener::tcp(Ring& ring, const HostPort& address, Duration patience) {
   const SocketAddress wanted = SocketAddress::tcp(address.host, address.port);
@@ -111,8 +119,10 @@ std::unique_ptr<Listener> Listener::adopt(Ring& ring, OwnedFd fd) {
                                                 path, Origin::adopted));
 }
 
+/// A newer server may have put a socket of its own there.
 Listener::~Listener() {
-  if (!unix_path_.empty() && origin_ == Origin::made) ::unlink(unix_path_.c_str());
+  if (unix_path_.empty() || origin_ != Origin::made) return;
+  if (file_at(unix_path_) == socket_file_) ::unlink(unix_path_.c_str());
 }
 
 Task<std::unique_ptr<Socket>> Listener::accept() {

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "io/address.h"
 #include "io/owned_fd.h"
@@ -58,6 +62,8 @@ class Listener {
   std::string unix_path_;
   const Origin origin_;
   Ring::Handle accepting_;
+  /// Device and inode of the socket's name; `fd_` keeps them from another file.
+  const std::optional<std::pair<dev_t, ino_t>> socket_file_;
   bool closed_ = false;
 };
 

@@ -90,6 +90,16 @@ TEST_F(Sockets, AStaleSocketFileIsReplacedAndALiveOneIsNot) {
   EXPECT_THROW(Listener::unix_socket(ring(), path), std::system_error);
 }
 
+TEST_F(Sockets, TheSocketOfANewerServerStaysWhenAnOlderOneEnds) {
+  const std::string path = directory_ + "/socket";
+  auto older = Listener::unix_socket(ring(), path);
+  older->close();
+  const auto newer = Listener::unix_socket(ring(), path);  // nobody listens on the older one
+  older.reset();
+  ASSERT_TRUE(std::filesystem::exists(path));
+  run(exchange(*newer, connect_unix(ring(), path)));
+}
+
 TEST_F(Sockets, ATakenPortIsRefusedByName) {
   const auto first = Listener::tcp(ring(), {"127.0.0.1", 0});
   try {
