@@ -199,7 +199,7 @@ std::string Daemon::ready_text() const {
 void Daemon::write_ready_file() {
   if (options_.ready_file.empty()) return;
   io::call_and_wait(control_->ring(), [this] {
-    return io::replace_text(control_->runtime().files, options_.ready_file, ready_text());
+    return io::replace_text(control_->runtime(), options_.ready_file, ready_text());
   });
 }
 

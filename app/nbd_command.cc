@@ -147,7 +147,8 @@ class ImageServer {
       qcow::ImageOptions image_options;
       image_options.commit_interval = options_.commit_interval;
       image_options.commit_bytes = options_.commit_bytes;
-      image_ = co_await qcow::Image::open(runtime_, options_.file, image_options);
+      const std::string path = co_await io::follow_link(runtime_.files, options_.file);
+      image_ = co_await qcow::Image::open(runtime_, path, image_options);
       device_ = image_.get();
     }
   }

@@ -12,8 +12,7 @@
 namespace engine {
 namespace {
 
-constexpr std::array<std::string_view, 4> kImageSuffixes = {".partial", ".json", ".json.new",
-                                                            ".sums"};
+constexpr std::array<std::string_view, 3> kImageSuffixes = {".partial", ".json", ".sums"};
 
 /// Waits for the connections of one ended export.
 io::Task<void> retire(std::unique_ptr<Ingest> ingest) { co_await ingest->retire(); }

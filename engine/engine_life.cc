@@ -53,8 +53,9 @@ io::Task<void> bring_up(Core& core) {
                                                      catalogue_name, core.options.pid);
   core.locks.emplace(catalogue_path, std::move(lock));
   core.catalogue = open_sound(catalogue_path);
-  core.secrets =
-      co_await Secrets::open(files, catalogue_path + ".secrets", core.options.named_secrets);
+  const std::string secrets_path = catalogue_path + ".secrets";
+  core.secrets.emplace(
+      co_await Secrets::open(core.parts.home, secrets_path, core.options.named_secrets));
   core.catalogue_open = true;
 
   co_await ensure_first_repository(core);

@@ -31,8 +31,8 @@ bool take(io::File& file) {
   return false;
 }
 
-/// The kernel gives back the lock of a killed process only when what its ring still had under way
-/// is over, a moment after the process has ended.
+/// Who is restarted at once may come before the kernel has taken the killed process down. The lock
+/// says nothing of that process's writes: those of each image keep the image's own lock.
 io::Task<bool> take_patiently(io::Runtime runtime, io::File& file) {
   const io::SteadyTime end = runtime.clock.now() + kPatience;
   for (;;) {
@@ -46,9 +46,7 @@ io::Task<bool> take_patiently(io::Runtime runtime, io::File& file) {
 
 io::Task<InstanceLock> InstanceLock::acquire(io::Runtime runtime, std::string lock_path,
                                              std::string what, int64_t pid) {
-  const auto status = co_await runtime.files.status(lock_path);
-  auto file = co_await runtime.files.open(
-      lock_path, status ? io::OpenMode::read_write : io::OpenMode::create_new);
+  auto file = co_await runtime.files.open(lock_path, io::OpenMode::own_or_create);
   bool taken = true;
   try {
     taken = co_await take_patiently(runtime, *file);

@@ -38,7 +38,7 @@ io::Task<void> finish_image(Core& core, size_t disk, const DecidedImage& image,
     core.parts.reached("header");
   }
   const std::string path = sidecar_path(image.image_path);
-  co_await io::replace_text(core.files(), path, image.sidecar);
+  co_await io::replace_text(core.parts.home, path, image.sidecar);
   core.parts.reached("sidecar");
 }
 
@@ -64,7 +64,7 @@ io::Task<void> write_chain_file(Core& core, const Job& job, const JobDisk& disk)
   add_point(generations, point_of(job, disk));
   const std::string path = io::parent_path(disk.image_path) + "/chain.json";
   const std::string text = encode_chain_file(generations);
-  co_await io::replace_text(core.files(), path, text);
+  co_await io::replace_text(core.parts.home, path, text);
   core.parts.reached("chain file");
 }
 

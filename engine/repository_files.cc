@@ -36,7 +36,7 @@ io::Task<void> refresh_chain_file(Core& core, std::string context_id, std::strin
   const auto status = co_await core.files().status(directory);
   if (!status) co_return;
   const std::string text = encode_chain_file(generations);
-  co_await io::replace_text(core.files(), path, text);
+  co_await io::replace_text(core.parts.home, path, text);
 }
 
 io::Task<void> refresh_latest_link(Core& core, std::string context_id, std::string repository_id,
@@ -53,17 +53,16 @@ io::Task<void> refresh_latest_link(Core& core, std::string context_id, std::stri
   // Relative, so that the repository can be moved.
   std::string target = newest->image_path;
   if (target.starts_with(repository + "/")) target = target.substr(repository.size() + 1);
-  const std::string temporary = link + ".new";
-  co_await remove_if_there(core.files(), temporary);
+  const std::string temporary = io::temporary_path(core.parts.home.random, link);
   co_await core.files().make_symlink(target, temporary);
   co_await core.files().rename(temporary, link, true);
   co_await core.files().sync_directory(repository);
 }
 
-io::Task<void> write_vm_file(io::FileSystem& files, std::string context_directory, Vm vm) {
+io::Task<void> write_vm_file(Core& core, std::string context_directory, Vm vm) {
   const std::string path = context_directory + "/vm.json";
   const std::string text = encode_vm_file(vm);
-  co_await io::replace_text(files, path, text);
+  co_await io::replace_text(core.parts.home, path, text);
 }
 
 }  // namespace engine

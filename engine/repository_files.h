@@ -18,6 +18,6 @@ io::Task<void> refresh_latest_link(Core& core, std::string context_id, std::stri
                                    uint32_t disk_index, uint32_t disk_key);
 
 /// vm.json in "<repository>/<context>".
-io::Task<void> write_vm_file(io::FileSystem& files, std::string context_directory, Vm vm);
+io::Task<void> write_vm_file(Core& core, std::string context_directory, Vm vm);
 
 }  // namespace engine

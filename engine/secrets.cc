@@ -7,12 +7,13 @@
 
 namespace engine {
 
-io::Task<Secrets> Secrets::open(io::FileSystem& files, std::string path,
+io::Task<Secrets> Secrets::open(io::Runtime runtime, std::string path,
                                 std::map<std::string, Credentials> named) {
-  Secrets secrets(files, path, std::move(named));
-  const auto status = co_await files.status(path);
+  Secrets secrets(runtime, path, std::move(named));
+  co_await io::remove_temporaries(runtime.files, path);
+  const auto status = co_await runtime.files.status(path);
   if (!status) co_return secrets;
-  const std::string text = co_await io::read_text(files, path);
+  const std::string text = co_await io::read_text(runtime.files, path);
   const auto json = nlohmann::json::parse(text, nullptr, false);
   // The parser's own message would quote the text, and with it a password.
   if (!json.is_object()) throw std::runtime_error(fmt::format("{} is damaged", path));
@@ -49,7 +50,7 @@ io::Task<void> Secrets::write() {
     json[context_id]["password"] = credentials.password;
   }
   const std::string text = json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
-  co_await io::replace_text(*files_, path_, text, io::OpenMode::create_private);
+  co_await io::replace_text(runtime_, path_, text, io::OpenMode::create_private);
 }
 
 }  // namespace engine

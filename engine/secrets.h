@@ -5,7 +5,7 @@
 #include <string>
 
 #include "engine/types.h"
-#include "io/file.h"
+#include "io/runtime.h"
 
 /// The vCenter credentials: those that the configuration names, and those that were given with a
 /// VM. The latter lie beside the catalogue, in a file that only its owner may read.
@@ -16,8 +16,8 @@ namespace engine {
 
 class Secrets {
  public:
-  /// Reads the file at `path`; it need not exist.
-  static io::Task<Secrets> open(io::FileSystem& files, std::string path,
+  /// Reads the file at `path`; it need not exist. Removes half-written ones beside it.
+  static io::Task<Secrets> open(io::Runtime runtime, std::string path,
                                 std::map<std::string, Credentials> named);
 
   /// Nothing when the reference cannot be resolved, or there is none.
@@ -28,11 +28,11 @@ class Secrets {
   io::Task<void> remove(std::string context_id);
 
  private:
-  Secrets(io::FileSystem& files, std::string path, std::map<std::string, Credentials> named)
-      : files_(&files), path_(std::move(path)), named_(std::move(named)) {}
+  Secrets(io::Runtime runtime, std::string path, std::map<std::string, Credentials> named)
+      : runtime_(runtime), path_(std::move(path)), named_(std::move(named)) {}
   io::Task<void> write();
 
-  io::FileSystem* files_;
+  io::Runtime runtime_;
   std::string path_;
   std::map<std::string, Credentials> named_;
   std::map<std::string, Credentials> by_context_;

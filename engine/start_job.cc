@@ -111,7 +111,7 @@ io::Task<void> open_disks(Core& core, const StartPlan& plan, std::shared_ptr<Act
     ports.emplace_back(disk.index, disk.port);
   }
   std::string vm_directory = io::parent_path(io::parent_path(job->row.disks[0].image_path));
-  co_await write_vm_file(core.files(), std::move(vm_directory), plan.vm);
+  co_await write_vm_file(core, std::move(vm_directory), plan.vm);
   job->row.nbd_targets = nbd_targets(core, job->row);
   core.parts.reached("targets");
   core.catalogue->jobs.set_ports(job->row.id, job->row.nbd_targets, ports);

@@ -57,7 +57,7 @@ io::Task<void> try_storage(io::Runtime runtime, std::string directory) {
   const std::string text = "varve tests this repository\n";
   std::exception_ptr failure;
   try {
-    co_await io::replace_text(runtime.files, path, text);
+    co_await io::replace_text(runtime, path, text);
     const std::string read = co_await io::read_text(runtime.files, path);
     if (read != text) throw io::failure("read back", path, EIO);
   } catch (...) {

@@ -12,7 +12,7 @@ namespace {
 using Owners = std::map<std::string, KnownImage>;  // by final path
 
 constexpr std::string_view kImage = ".qcow2", kPartial = ".qcow2.partial", kSidecar = ".qcow2.json",
-                           kSums = ".qcow2.sums", kTemporary = ".new";
+                           kSums = ".qcow2.sums", kTemporary = io::kTemporarySuffix;
 constexpr size_t kNamedAtMost = 5;
 
 bool is_published(const Owners& owners, const std::string& image_path) {
@@ -109,11 +109,10 @@ class Sweep {
 
   /// Links to nothing, and unfinished ones. Other people's links are none of ours.
   io::Task<void> sweep_link(std::string path) {
-    if (!path.ends_with(kImage) && !path.ends_with(std::string(kImage) + std::string(kTemporary))) {
-      co_return;
-    }
+    const bool unfinished = path.ends_with(kTemporary) && path.find(".qcow2.") != std::string::npos;
+    if (!path.ends_with(kImage) && !unfinished) co_return;
     const auto target = co_await files_.status(path, true);
-    if (!target || path.ends_with(kTemporary)) co_await take_away(path);
+    if (!target || unfinished) co_await take_away(path);
   }
 
   io::Task<void> take_away(std::string path) {

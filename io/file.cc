@@ -1,9 +1,13 @@
 #include "io/file.h"
 
+#include <fmt/format.h>
+
 #include <cerrno>
+#include <exception>
 
 #include "io/failure.h"
 #include "io/planted_bug.h"
+#include "io/runtime.h"
 
 namespace io {
 
@@ -22,16 +26,58 @@ Task<std::string> read_text(FileSystem& files, std::string path, size_t bytes_ma
   co_return text;
 }
 
-Task<void> replace_text(FileSystem& files, std::string path, std::string text, OpenMode mode) {
-  const std::string temporary = path + ".new";
-  const auto left_over = co_await files.status(temporary, false);
-  if (left_over) co_await files.remove(temporary);
-  {
-    const auto file = co_await files.open(temporary, mode);
-    co_await file->write(0, std::as_bytes(std::span(text.data(), text.size())));
-    co_await file->sync();
+Task<std::string> follow_link(FileSystem& files, std::string path) {
+  const auto found = co_await files.status(path, false);
+  if (found && found->kind == FileKind::symlink) path = co_await files.resolve(path);
+  co_return path;
+}
+
+std::string temporary_path(Random& random, std::string_view path) {
+  return fmt::format("{}.{:016x}{}", path, random.next(), kTemporarySuffix);
+}
+
+namespace {
+
+Task<void> write_new(FileSystem& files, std::string path, std::string_view text, OpenMode mode) {
+  const auto file = co_await files.open(std::move(path), mode);
+  co_await file->write(0, std::as_bytes(std::span(text.data(), text.size())));
+  co_await file->sync();
+}
+
+/// What cannot be removed now is removed by the sweep of the next start.
+Task<void> remove_if_possible(FileSystem& files, std::string path) {
+  try {
+    co_await files.remove(std::move(path));
+  } catch (const std::system_error&) {
   }
-  co_await files.rename(temporary, path, true);
+}
+
+}  // namespace
+
+Task<void> remove_temporaries(FileSystem& files, std::string path) {
+  const std::string directory = parent_path(path);
+  const std::string start = path.substr(path.rfind('/') + 1) + ".";
+  const std::vector<DirectoryEntry> entries = co_await files.list(directory);
+  for (const DirectoryEntry& entry : entries) {
+    if (!entry.name.starts_with(start) || !entry.name.ends_with(kTemporarySuffix)) continue;
+    co_await files.remove(directory + "/" + entry.name);
+  }
+}
+
+Task<void> replace_text(const Runtime& runtime, std::string path, std::string text, OpenMode mode) {
+  FileSystem& files = runtime.files;
+  const std::string temporary = temporary_path(runtime.random, path);
+  std::exception_ptr failure;
+  try {
+    co_await write_new(files, temporary, text, mode);
+    co_await files.rename(temporary, path, true);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (failure) {
+    co_await remove_if_possible(files, temporary);
+    std::rethrow_exception(failure);
+  }
   std::string directory = parent_path(path);
   UNLESS_PLANTED(directory_not_synced) co_await files.sync_directory(std::move(directory));
 }

@@ -20,6 +20,9 @@
 /// under way on one file.
 namespace io {
 
+class Random;
+struct Runtime;
+
 class File {
  public:
   virtual ~File() = default;
@@ -66,17 +69,27 @@ class File {
 
   /// Takes (or gives back) a shared open-file-description lock on the single byte at `at`.
   /// False when another holder conflicts. No wait. Throws ENOTSUP-like errors of the file system.
+  ///
+  /// A lock is held until the last call on this File has ended, also when the process is killed
+  /// meanwhile: what the kernel still carries out for a dead process keeps its lock. Whoever gets
+  /// the lock can therefore be sure that no earlier holder's write lands any more.
   virtual bool lock_byte_shared(uint64_t at) = 0;
   virtual void unlock_byte(uint64_t at) = 0;
-  /// True when somebody else holds a lock on that byte that conflicts with an exclusive one.
+  /// True when another File, here or in another process, holds a lock on that byte that conflicts
+  /// with an exclusive one.
   virtual bool byte_is_locked_elsewhere(uint64_t at) = 0;
+
+  /// Whether another File, here or in a process that this one can see, has the file open. While a
+  /// lock is held elsewhere and this says no, its holder is dead and its last calls are under way.
+  virtual Task<bool> is_open_elsewhere() = 0;
 };
 
 enum class OpenMode : uint8_t {
   read_only,
   read_write,
   create_new,      ///< read-write; EEXIST when the name is taken
-  create_private,  ///< the same, for nobody but the owner (mode 0600)
+  create_private,  ///< the same, with mode 0600
+  own_or_create,   ///< read-write; refuses another user's file, makes a missing one
 };
 
 enum class FileKind : uint8_t { file, directory, symlink, other };
@@ -103,9 +116,13 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
 
+  /// Opens regular files only, and no symbolic link: others may write to the directory. A FIFO of
+  /// that name does not block. Whoever wants to follow a link resolves the path first.
   virtual Task<std::unique_ptr<File>> open(std::string path, OpenMode mode) = 0;
 
-  /// Replaces an existing `to` when `replace`, else EEXIST.
+  /// Replaces an existing `to` when `replace`, else EEXIST. Where the file system cannot rename
+  /// without replacing, `to` becomes a second name before `from` goes: a crash may leave both, and
+  /// the same call made again then ends well.
   virtual Task<void> rename(std::string from, std::string to, bool replace) = 0;
   virtual Task<void> remove(std::string path) = 0;
   virtual Task<void> remove_directory(std::string path) = 0;
@@ -131,10 +148,23 @@ class FileSystem {
 /// The whole file as text; throws EFBIG above `bytes_max`.
 Task<std::string> read_text(FileSystem& files, std::string path, size_t bytes_max = 64 << 20);
 
+/// `path`, or where it points to when it is a symbolic link: for a path that the operator gave.
+Task<std::string> follow_link(FileSystem& files, std::string path);
+
 /// Puts `text` under `path` so that a crash leaves the old or the new file, never a mixture:
-/// temporary file, fsync, rename, fsync of the directory. `mode` is that of the new file.
-Task<void> replace_text(FileSystem& files, std::string path, std::string text,
+/// temporary file, fsync, rename, fsync of the directory. `mode` is that of the new file. Each call
+/// has a temporary file of its own, so several may replace one file at the same time: the last
+/// rename wins. A failure leaves the old file, and no temporary one where it can be removed.
+Task<void> replace_text(const Runtime& runtime, std::string path, std::string text,
                         OpenMode mode = OpenMode::create_new);
+
+/// A name beside `path` that nothing else uses: "<path>.<16 hexadecimal digits>.new". What a crash
+/// leaves under such a name is recognised by its end, kTemporarySuffix.
+std::string temporary_path(Random& random, std::string_view path);
+inline constexpr std::string_view kTemporarySuffix = ".new";
+
+/// Removes what a crash inside replace_text(path) has left. For the only writer of `path`.
+Task<void> remove_temporaries(FileSystem& files, std::string path);
 
 /// "/a/b" of "/a/b/c".
 std::string parent_path(std::string_view path);

@@ -179,35 +179,4 @@ Task<bool> RingFile::punch_hole(uint64_t offset, uint64_t length) {
   return change_allocation(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, "punch", offset, length);
 }
 
-namespace {
-struct flock one_byte(short type, uint64_t at) {
-  struct flock lock {};
-  lock.l_type = type;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = static_cast<off_t>(at);
-  lock.l_len = 1;
-  return lock;
-}
-}  // namespace
-
-bool RingFile::lock_byte_shared(uint64_t at) {
-  struct flock lock = one_byte(F_RDLCK, at);
-  if (::fcntl(cached_.get(), F_OFD_SETLK, &lock) == 0) return true;
-  if (errno == EAGAIN || errno == EACCES) return false;
-  throw failure("lock", path_, at, 1, errno);
-}
-
-void RingFile::unlock_byte(uint64_t at) {
-  struct flock lock = one_byte(F_UNLCK, at);
-  if (::fcntl(cached_.get(), F_OFD_SETLK, &lock) != 0) throw failure("unlock", path_, at, 1, errno);
-}
-
-bool RingFile::byte_is_locked_elsewhere(uint64_t at) {
-  struct flock lock = one_byte(F_WRLCK, at);
-  if (::fcntl(cached_.get(), F_OFD_GETLK, &lock) != 0) {
-    throw failure("test lock of", path_, at, 1, errno);
-  }
-  return lock.l_type != F_UNLCK;
-}
-
 }  // namespace io

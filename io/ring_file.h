@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "io/file.h"
@@ -37,8 +38,10 @@ class RingFile final : public File {
   bool lock_byte_shared(uint64_t at) override;
   void unlock_byte(uint64_t at) override;
   bool byte_is_locked_elsewhere(uint64_t at) override;
+  Task<bool> is_open_elsewhere() override;
 
  private:
+  int first_description() const { return direct_.valid() ? direct_.get() : cached_.get(); }
   int descriptor_for_write(uint64_t offset, std::span<const iovec> pieces) const;
   int descriptor_for_read(uint64_t offset, std::span<const std::byte> into) const;
   bool aligned(uint64_t offset, const void* address, uint64_t length) const;
@@ -50,6 +53,7 @@ class RingFile final : public File {
   OwnedFd cached_;
   OwnedFd direct_;
   uint32_t direct_alignment_;
+  std::set<uint64_t> locked_;  ///< bytes, on both
 };
 
 }  // namespace io

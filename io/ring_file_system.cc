@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -22,17 +25,63 @@ constexpr mode_t kDirectoryPermissions = 0755;
 /// Every file system that takes O_DIRECT takes this alignment.
 constexpr uint32_t kSafeDirectAlignment = 4096;
 
+/// O_NONBLOCK is for what turns out not to be a file: opening a FIFO waits for nobody.
 int open_flags(OpenMode mode) {
+  constexpr int kAlways = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   switch (mode) {
     case OpenMode::read_only:
-      return O_RDONLY | O_CLOEXEC;
+      return O_RDONLY | kAlways;
     case OpenMode::read_write:
-      return O_RDWR | O_CLOEXEC;
+      return O_RDWR | kAlways;
     case OpenMode::create_new:
     case OpenMode::create_private:
       return O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+    case OpenMode::own_or_create:
+      return O_RDWR | O_CREAT | kAlways;
   }
-  return O_RDONLY;
+  return O_RDONLY | kAlways;
+}
+
+std::system_error not_regular(std::string_view verb, const std::string& path, mode_t mode) {
+  const std::string_view what = S_ISLNK(mode)    ? "a symbolic link"
+                                : S_ISFIFO(mode) ? "a FIFO"
+                                : S_ISSOCK(mode) ? "a socket"
+                                : S_ISBLK(mode)  ? "a block device"
+                                : S_ISCHR(mode)  ? "a character device"
+                                                 : "a directory";
+  return failure(verb, fmt::format("{}, which is {} and not a regular file", path, what),
+                 S_ISDIR(mode) ? EISDIR : EINVAL);
+}
+
+/// From here on the descriptor blocks as usual.
+void require_regular(int fd, const std::string& path) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) throw failure("stat", path, errno);
+  if (!S_ISREG(status.st_mode)) throw not_regular("open", path, status.st_mode);
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
+    throw failure("set mode of", path, errno);
+  }
+}
+
+/// Whom files belong to that this process makes beside `path`: not always the process's own user,
+/// as when an NFS server maps root to another.
+uid_t owner_of_new_files(const std::string& path) {
+  std::string probe = path + ".XXXXXX";
+  const OwnedFd fd(::mkostemp(probe.data(), O_CLOEXEC));
+  struct stat status {};
+  if (!fd.valid()) return ::geteuid();
+  ::unlink(probe.c_str());
+  return ::fstat(fd.get(), &status) == 0 ? status.st_uid : ::geteuid();
+}
+
+/// Another's file must not be written through a name that its owner could give it.
+void require_own(int fd, const std::string& path) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) throw failure("stat", path, errno);
+  if (status.st_nlink > 1) throw failure("open", path + ", which has other names too", EPERM);
+  if (status.st_uid == ::geteuid() || status.st_uid == owner_of_new_files(path)) return;
+  throw failure("open", fmt::format("{}, which belongs to user {}", path, status.st_uid), EPERM);
 }
 
 /// Opens the file behind `cached` once more with O_DIRECT, by its descriptor, so that a rename in
@@ -89,26 +138,22 @@ std::vector<DirectoryEntry> list_directory(const std::string& path) {
 }  // namespace
 
 Task<std::unique_ptr<File>> RingFileSystem::open(std::string path, OpenMode mode) {
+  const bool creates = mode == OpenMode::create_new || mode == OpenMode::create_private;
   const int flags = open_flags(mode);
   const mode_t permissions =
       mode == OpenMode::create_private ? kPrivateFilePermissions : kFilePermissions;
   const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
     io_uring_prep_openat(sqe, AT_FDCWD, path.c_str(), flags, permissions);
   });
-  if (result < 0) throw failure((flags & O_CREAT) != 0 ? "create" : "open", path, result);
+  if (result == -ELOOP) throw not_regular("open", path, S_IFLNK);
+  if (result < 0) throw failure(creates ? "create" : "open", path, result);
   OwnedFd cached(result);
+  if (!creates) require_regular(cached.get(), path);
+  if (mode == OpenMode::own_or_create) require_own(cached.get(), path);
   OwnedFd direct = open_direct(cached.get(), mode);
   const uint32_t alignment = direct.valid() ? direct_alignment(direct.get()) : 1;
   co_return std::make_unique<RingFile>(ring_, std::move(path), std::move(cached), std::move(direct),
                                        alignment);
-}
-
-Task<void> RingFileSystem::rename(std::string from, std::string to, bool replace) {
-  const unsigned flags = replace ? 0 : RENAME_NOREPLACE;
-  const int32_t result = co_await ring_.submit([&](io_uring_sqe* sqe) {
-    io_uring_prep_renameat(sqe, AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags);
-  });
-  if (result < 0) throw failure("rename", from + " to " + to, result);
 }
 
 Task<void> RingFileSystem::unlink(std::string path, int flags) {

@@ -24,6 +24,9 @@ class RingFileSystem final : public FileSystem {
 
  private:
   Task<void> unlink(std::string path, int flags);
+  Task<int32_t> rename_once(const std::string& from, const std::string& to, unsigned flags);
+  Task<int32_t> link_and_unlink(const std::string& from, const std::string& to);
+  Task<bool> are_one_file(const std::string& one, const std::string& other);
 
   Ring& ring_;
 };

@@ -43,6 +43,7 @@ io::Task<std::unique_ptr<Chain>> Chain::open(io::Runtime runtime, std::string pa
                                              ChainOptions options) {
   std::vector<std::unique_ptr<Layer>> layers;
   const Layer::OpenOptions layer_options{options.lock, options.salvage};
+  path = co_await io::follow_link(runtime.files, std::move(path));
   std::unique_ptr<Layer> top = co_await Layer::open(runtime, path, layer_options);
   auto parents = co_await open_parents(runtime, path, top->header(), options);
   layers.push_back(std::move(top));

@@ -190,7 +190,8 @@ io::Task<CheckResult> check(io::File& file, std::string image_name, CheckOptions
 
 io::Task<CheckResult> check(io::Runtime runtime, std::string path, CheckOptions options) {
   const std::string name = image_name_of(path);
-  const auto file = co_await runtime.files.open(path, io::OpenMode::read_only);
+  const std::string target = co_await io::follow_link(runtime.files, path);
+  const auto file = co_await runtime.files.open(target, io::OpenMode::read_only);
   const ImageLock lock =
       co_await ImageLock::acquire_patiently(runtime, *file, LockRole::reader, name);
   co_return co_await check(*file, name, options);

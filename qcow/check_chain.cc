@@ -18,7 +18,8 @@ io::Task<ImageReport> check_image(io::Runtime runtime, std::string path) {
   report.path = path;
   const std::string name = image_name_of(path);
   try {
-    const auto file = co_await runtime.files.open(path, io::OpenMode::read_only);
+    const std::string target = co_await io::follow_link(runtime.files, path);
+    const auto file = co_await runtime.files.open(target, io::OpenMode::read_only);
     const ImageLock lock =
         co_await ImageLock::acquire_patiently(runtime, *file, LockRole::reader, name);
     const Header::DecodeOptions salvage{.salvage = true};

@@ -6,6 +6,7 @@
 #include <span>
 #include <system_error>
 #include <utility>
+#include <variant>
 
 #include "qcow/format_error.h"
 
@@ -14,6 +15,7 @@ namespace qcow {
 namespace {
 
 constexpr io::Duration kPause = std::chrono::milliseconds(20);
+constexpr io::Duration kPauseBetweenLooks = std::chrono::milliseconds(200);
 
 constexpr uint64_t kHolds = 100;
 constexpr uint64_t kDoesNotShare = 200;
@@ -67,16 +69,41 @@ ImageLock ImageLock::acquire(io::File& file, LockRole role, std::string_view ima
   return lock;
 }
 
+namespace {
+
+/// The lock, or why it cannot be had now.
+std::variant<ImageLock, FormatError> try_acquire(io::File& file, LockRole role,
+                                                 std::string_view image_name) {
+  try {
+    return ImageLock::acquire(file, role, image_name);
+  } catch (const FormatError& refusal) {
+    return refusal;
+  }
+}
+
+FormatError still_locked(std::string_view image_name, io::Duration patience) {
+  return FormatError(
+      image_name,
+      fmt::format("still locked after {} s, although no process that can be seen has it open: the "
+                  "last writes of a killed process have not ended (is the storage stuck?), or its "
+                  "user is of another container, host or account",
+                  std::chrono::duration_cast<std::chrono::seconds>(patience).count()));
+}
+
+}  // namespace
+
 io::Task<ImageLock> ImageLock::acquire_patiently(io::Runtime runtime, io::File& file, LockRole role,
-                                                 std::string image_name) {
-  const io::SteadyTime end = runtime.clock.now() + kPatience;
+                                                 std::string image_name, LockPatience patience) {
+  const io::SteadyTime begin = runtime.clock.now();
   for (;;) {
-    try {
-      co_return acquire(file, role, image_name);
-    } catch (const FormatError&) {
-      if (runtime.clock.now() >= end) throw;
-    }
-    co_await io::sleep(runtime.executor, runtime.clock, kPause);
+    std::variant<ImageLock, FormatError> result = try_acquire(file, role, image_name);
+    if (auto* const lock = std::get_if<ImageLock>(&result)) co_return std::move(*lock);
+    const io::Duration waited = runtime.clock.now() - begin;
+    if (waited >= patience.with_the_dead) throw still_locked(image_name, patience.with_the_dead);
+    const bool look = waited >= patience.with_the_living;
+    const bool alive = look && co_await file.is_open_elsewhere();
+    if (alive) throw std::get<FormatError>(result);
+    co_await io::sleep(runtime.executor, runtime.clock, look ? kPauseBetweenLooks : kPause);
   }
 }
 

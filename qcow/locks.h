@@ -17,6 +17,14 @@ enum class LockRole : uint8_t {
   reader,  ///< of a restore point being served, or of a parent (LK2)
 };
 
+/// How long a lock that conflicts is asked for again.
+struct LockPatience {
+  /// Its holder has the file open, as far as can be seen. It may be about to end.
+  io::Duration with_the_living = std::chrono::seconds(1);
+  /// Its holder was killed, and the storage is still busy with what it wrote last.
+  io::Duration with_the_dead = std::chrono::seconds(30);
+};
+
 /// The open-file-description locks that qemu takes on an image, so that varve and qemu see each
 /// other (LK1–LK3).
 ///
@@ -28,11 +36,12 @@ class ImageLock {
   ImageLock() = default;
   /// Throws FormatError (RF21) when somebody's bytes conflict; nothing stays held then.
   static ImageLock acquire(io::File& file, LockRole role, std::string_view image_name);
-  /// The same, asking again for kPatience: the kernel gives back the locks of a killed process only
-  /// when what its ring still had under way is over, a moment after the process has ended.
+
+  /// The same with patience. A killed process keeps its locks until its last write under way has
+  /// ended (io::File::lock_byte_shared), which takes as long as the storage takes: whoever gets the
+  /// lock reads tables that no earlier write changes any more.
   static io::Task<ImageLock> acquire_patiently(io::Runtime runtime, io::File& file, LockRole role,
-                                               std::string image_name);
-  static constexpr io::Duration kPatience = std::chrono::seconds(1);
+                                               std::string image_name, LockPatience patience = {});
 
   ImageLock(ImageLock&& other) noexcept;
   ImageLock& operator=(ImageLock&& other) noexcept;

@@ -53,10 +53,11 @@ io::Task<void> Files::change_names(std::string directory, Disk::Changes changes)
 }
 
 io::Task<std::unique_ptr<io::File>> Files::open(std::string path, io::OpenMode mode) {
-  path = follow_links(std::move(path));
-  const bool create = mode == io::OpenMode::create_new || mode == io::OpenMode::create_private;
   const Node* const node = disk_.find(path);
+  const bool create = mode == io::OpenMode::create_new || mode == io::OpenMode::create_private ||
+                      (mode == io::OpenMode::own_or_create && node == nullptr);
   if (create && node != nullptr) throw io::failure("create", path, EEXIST);
+  if (node != nullptr && node->is_link()) throw io::failure("open", path, EINVAL);
   if (!create && node == nullptr) throw io::failure("open", path, ENOENT);
   FileId id = create ? disk_.new_file() : node->file;
   if (create) {

@@ -193,4 +193,10 @@ bool SimFile::byte_is_locked_elsewhere(uint64_t at) {
   return holders.size() > holders.count(this);
 }
 
+io::Task<bool> SimFile::is_open_elsewhere() {
+  co_return std::ranges::any_of(files_.open_, [this](const SimFile* other) {
+    return other != this && other->id_ == id_ && !other->killed();
+  });
+}
+
 }  // namespace crash

@@ -30,6 +30,7 @@ class SimFile final : public io::File {
   bool lock_byte_shared(uint64_t at) override;
   void unlock_byte(uint64_t at) override;
   bool byte_is_locked_elsewhere(uint64_t at) override;
+  io::Task<bool> is_open_elsewhere() override;
 
   bool killed() const { return process_->killed; }
   bool anything_in_flight() const { return in_flight_ > 0; }

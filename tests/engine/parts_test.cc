@@ -47,7 +47,7 @@ TEST(SpaceReserve, IsOnePercentOfSmallDisks) {
 
 class SecretsTest : public support::RingTest {
  protected:
-  Secrets open() { return run(Secrets::open(runtime().files, path_, {{"vc1", {"named", "pw1"}}})); }
+  Secrets open() { return run(Secrets::open(runtime(), path_, {{"vc1", {"named", "pw1"}}})); }
   support::TempDir temp_;
   std::string path_ = temp_.file("catalogue.db.secrets");
 };

@@ -171,6 +171,7 @@ TEST_F(Recovery, StraysAreRemovedAndImagesUnknownToTheCatalogueAreLeft) {
   const auto make = [](const std::string& path) { std::ofstream(path) << "x"; };
   make(directory + "/backup-x-disk0-20200101-000000.qcow2.partial");
   make(directory + "/chain.json.new");
+  make(directory + "/chain.json.0123456789abcdef.new");
   make(directory + "/backup-old-disk0-20200101-000000.qcow2");
   make(directory + "/backup-old-disk0-20200101-000000.qcow2.json");
   make(directory + "/notes.txt");
@@ -178,6 +179,7 @@ TEST_F(Recovery, StraysAreRemovedAndImagesUnknownToTheCatalogueAreLeft) {
   restart();
   EXPECT_FALSE(fs::exists(directory + "/backup-x-disk0-20200101-000000.qcow2.partial"));
   EXPECT_FALSE(fs::exists(directory + "/chain.json.new"));
+  EXPECT_FALSE(fs::exists(directory + "/chain.json.0123456789abcdef.new"));
   EXPECT_FALSE(fs::is_symlink(temp.file("repository/gone-disk-1.qcow2")));
   EXPECT_TRUE(fs::exists(directory + "/backup-old-disk0-20200101-000000.qcow2"));
   EXPECT_TRUE(fs::exists(directory + "/backup-old-disk0-20200101-000000.qcow2.json"));

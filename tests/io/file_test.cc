@@ -1,6 +1,7 @@
 #include "io/file.h"
 #include "io/owned_fd.h"
 #include "io/page_cache.h"
+#include "io/task_scope.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -158,18 +159,53 @@ TEST_F(Files, DirectoriesAreMadeListedAndRemoved) {
 }
 
 TEST_F(Files, RenameKeepsATakenNameUnlessToldToReplace) {
-  run(replace_text(files(), path("one"), "1"));
-  run(replace_text(files(), path("two"), "2"));
+  run(replace_text(runtime(), path("one"), "1"));
+  run(replace_text(runtime(), path("two"), "2"));
   EXPECT_THROW(run(files().rename(path("one"), path("two"), false)), std::system_error);
   run(files().rename(path("one"), path("two"), true));
   EXPECT_EQ(run(read_text(files(), path("two"))), "1");
 }
 
 TEST_F(Files, ReplacedTextLeavesNoTemporaryFile) {
-  run(replace_text(files(), path("row.json"), "{}"));
-  run(replace_text(files(), path("row.json"), "{\"a\":1}"));
+  run(replace_text(runtime(), path("row.json"), "{}"));
+  run(replace_text(runtime(), path("row.json"), "{\"a\":1}"));
   EXPECT_EQ(run(read_text(files(), path("row.json"))), "{\"a\":1}");
   EXPECT_EQ(run(files().list(directory_)).size(), 1u);
+}
+
+/// Six disks of one job publish while an old generation is deleted: each writes the same file.
+TEST_F(Files, SeveralReplaceOneTextAtTheSameTime) {
+  constexpr int kWriters = 16;
+  TaskScope writers;
+  const auto replace = [&](int writer) -> Task<void> {
+    for (int round = 0; round < 20; ++round) {
+      co_await replace_text(runtime(), path("chain.json"), std::string(100, char('a' + writer)));
+    }
+  };
+  const auto all = [&]() -> Task<void> {
+    for (int writer = 0; writer < kWriters; ++writer) writers.spawn(replace(writer));
+    co_await writers.joined();
+  };
+  EXPECT_NO_THROW(run(all()));
+  const std::string text = run(read_text(files(), path("chain.json")));
+  EXPECT_EQ(text, std::string(100, text.front())) << "one of them, whole";
+  EXPECT_EQ(run(files().list(directory_)).size(), 1u) << "no temporary file is left";
+}
+
+TEST_F(Files, AFailedReplacementLeavesTheOldTextAndNoTemporaryFile) {
+  run(files().make_directories(path("row.json/in the way")));
+  EXPECT_THROW(run(replace_text(runtime(), path("row.json"), "{}")), std::system_error);
+  EXPECT_EQ(run(files().list(directory_)).size(), 1u);
+}
+
+TEST_F(Files, WhatACrashLeavesOfAReplacementIsFoundByItsName) {
+  run(replace_text(runtime(), path("secrets"), "{}"));
+  for (const char* left : {"secrets.0123456789abcdef.new", "secrets.new", "other.new"})
+    create(left);
+  run(remove_temporaries(files(), path("secrets")));
+  std::vector<std::string> names;
+  for (const DirectoryEntry& entry : run(files().list(directory_))) names.push_back(entry.name);
+  EXPECT_THAT(names, ::testing::UnorderedElementsAre("secrets", "other.new"));
 }
 
 }  // namespace

@@ -61,6 +61,7 @@ class ForgetfulFile final : public io::File {
   bool lock_byte_shared(uint64_t) override { return true; }
   void unlock_byte(uint64_t) override {}
   bool byte_is_locked_elsewhere(uint64_t) override { return false; }
+  io::Task<bool> is_open_elsewhere() override { co_return false; }
 
  private:
   static constexpr uint64_t kKeptBytes = 64 << 20;

@@ -103,6 +103,7 @@ class FaultyFile final : public io::File {
   bool byte_is_locked_elsewhere(uint64_t at) override {
     return below_->byte_is_locked_elsewhere(at);
   }
+  io::Task<bool> is_open_elsewhere() override { return below_->is_open_elsewhere(); }
 
  private:
   io::Event* gate_of(uint64_t offset, uint64_t length) const {
