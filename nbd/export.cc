@@ -49,6 +49,7 @@ Export::Export(ExportSpec spec, io::BlockDevice& device, io::Runtime home)
       preferred_block_size_(advertised_block_size(device)),
       contexts_(all_contexts(spec_)),
       closed_text_(fmt::format("export \"{}\" is closed", spec_.name)),
+      change_room_(home.executor, kChangeBytes),
       changed_(home.executor) {
   check_string(spec_.name, "export name");
   check_string(spec_.description, "export description");

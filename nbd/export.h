@@ -162,6 +162,13 @@ class Export : public std::enable_shared_from_this<Export> {
   std::optional<Refusal> write_refusal() const;
   std::optional<Refusal> failure_refusal() const;
 
+  /// Memory that changes of parts of blocks may take at the device, those of all connections and of
+  /// one. A change holds what it needs of both while the device works on it, never until its client
+  /// reads: so a flood of small TRIMs is bounded, and delays the others by little (X4, X8).
+  static constexpr uint64_t kChangeBytes = 16 << 20;
+  static constexpr uint64_t kChangeBytesOfOne = 6 << 20;
+  io::Semaphore& change_room() { return change_room_; }
+
   void enter(LiveConnection& connection);
   void leave(LiveConnection& connection);
   /// Runs `work` in the background; join() waits for it.
@@ -211,6 +218,7 @@ class Export : public std::enable_shared_from_this<Export> {
   std::set<LiveConnection*> connections_;
   uint64_t writes_under_way_ = 0;
   bool commit_running_ = false, commit_again_ = false;
+  io::Semaphore change_room_;
   io::Event changed_;  // woken when a connection or a write ends
   io::TaskScope background_;
 };

@@ -45,6 +45,12 @@ std::vector<std::shared_ptr<Export>> ExportTable::list() const {
   return all;
 }
 
+std::shared_ptr<Export> ExportTable::next_after(std::string_view name) const {
+  const std::shared_lock lock(mutex_);
+  const auto next = exports_.upper_bound(name);
+  return next == exports_.end() ? nullptr : next->second;
+}
+
 Visibility Visibility::all(const ExportTable& table, std::string default_export) {
   Visibility view;
   view.table_ = &table;
@@ -90,17 +96,16 @@ std::shared_ptr<Export> Visibility::find_any(std::string_view name) const {
   return table_->find(name.empty() ? std::string_view(default_export_) : name);
 }
 
-std::vector<std::shared_ptr<Export>> Visibility::list() const {
-  std::vector<std::shared_ptr<Export>> seen;
-  if (only_) {
-    seen.push_back(only_);
-  } else {
-    seen = table_->list();
+std::shared_ptr<Export> Visibility::next_after(std::string_view name) const {
+  const auto next = [this](std::string_view before) {
+    if (!only_) return table_->next_after(before);
+    return before < only_->name() ? only_ : nullptr;
+  };
+  std::shared_ptr<Export> exported = next(name);
+  while (exported && (!admits(*exported, false) || exported->connect_refusal())) {
+    exported = next(exported->name());
   }
-  std::erase_if(seen, [this](const auto& exported) {
-    return !admits(*exported, false) || exported->connect_refusal().has_value();
-  });
-  return seen;
+  return exported;
 }
 
 }  // namespace nbd

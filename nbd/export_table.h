@@ -29,6 +29,9 @@ class ExportTable {
   /// Without aliases, in the order of names.
   std::vector<std::shared_ptr<Export>> list() const;
 
+  /// The first of these behind `name`, or null: for walks that are in no hurry.
+  std::shared_ptr<Export> next_after(std::string_view name) const;
+
  private:
   using ByName = std::map<std::string, std::shared_ptr<Export>, std::less<>>;
   mutable std::shared_mutex mutex_;
@@ -52,8 +55,9 @@ class Visibility {
   /// Null when the name does not exist or is not for this listener's clients (O9).
   std::shared_ptr<Export> find(std::string_view name) const;
 
-  /// What LIST answers: exports that can be opened now (O3).
-  std::vector<std::shared_ptr<Export>> list() const;
+  /// What LIST answers, one after the other: the first behind `name` of the exports that can be
+  /// opened now, or null (O3).
+  std::shared_ptr<Export> next_after(std::string_view name) const;
 
  private:
   std::shared_ptr<Export> find_any(std::string_view name) const;

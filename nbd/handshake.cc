@@ -60,7 +60,11 @@ io::Task<std::optional<Negotiated>> Handshake::negotiate() {
     Bytes reply;
     const Next next = answer(*header, reply);
     if (next == Next::tls) refuse_early_bytes();
-    co_await send(reply);
+    if (next == Next::list) {
+      co_await send_list();
+    } else {
+      co_await send(reply);
+    }
     restart_patience();
     if (next == Next::tls) {
       co_await enter_tls();

@@ -79,17 +79,17 @@ class Handshake {
   std::unique_ptr<TlsStream> take_tls() { return std::move(tls_); }
 
  private:
-  enum class Next : uint8_t { option, transmission, end, tls };
+  enum class Next : uint8_t { option, list, transmission, end, tls };
 
   io::Task<std::optional<Negotiated>> negotiate();
   io::Task<bool> receive_client_flags();
   io::Task<std::optional<OptionHeader>> receive_option();
   io::Task<void> send(const Bytes& reply);
+  io::Task<void> send_list();
   io::Task<void> acknowledge_abort();
 
   // One option each. They append their replies to `reply`, and throw ProtocolError to refuse.
   Next answer(const OptionHeader& header, Bytes& reply);
-  void answer_list(Bytes& reply);
   Next answer_info(Option option, Bytes& reply);
   void answer_structured_reply(Bytes& reply);
   void answer_meta_context(Option option, Bytes& reply);

@@ -32,8 +32,8 @@ Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
     require_tls_before(option);
     switch (option) {
       case Option::list:
-        answer_list(reply);
-        break;
+        check_no_data(data_, "LIST");
+        return Next::list;
       case Option::info:
       case Option::go:
         return answer_info(option, reply);
@@ -60,13 +60,23 @@ Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
   return Next::option;
 }
 
-void Handshake::answer_list(Bytes& reply) {
-  check_no_data(data_, "LIST");
-  for (const auto& exported : visible_.list()) {
+/// O3: a few at a time, so that clients that do not read hold little, however many exports there
+/// are.
+io::Task<void> Handshake::send_list() {
+  constexpr size_t kBytesAtOnce = 16 << 10;
+  Bytes reply;
+  std::shared_ptr<Export> exported = visible_.next_after({});
+  while (exported) {
     append_reply(reply, Option::list, OptionReply::server,
                  encode_server(exported->name(), exported->description()));
+    if (reply.size() >= kBytesAtOnce) {
+      co_await send(reply);
+      reply.clear();
+    }
+    exported = visible_.next_after(exported->name());
   }
   append_reply(reply, Option::list, OptionReply::ack, {});
+  co_await send(reply);
 }
 
 Handshake::Next Handshake::answer_info(Option option, Bytes& reply) {

@@ -167,7 +167,9 @@ struct OptionHeader {
 /// NBD request, the same whichever of the two headers it came in. Spec: "Request message".
 ///
 /// `length` is what the command is about. `payload_bytes` follow the header on the wire: those of a
-/// WRITE, and with extended headers whatever PAYLOAD_LEN announces, for any command.
+/// WRITE, and with extended headers whatever PAYLOAD_LEN announces, for any other command. A WRITE
+/// has its payload without that flag too, because clients leave it out (qemu 10.0); taking the
+/// bytes for requests would let whoever writes them command the export.
 struct Request {
   static constexpr size_t kWireBytes = 28;
   static constexpr uint32_t kMagic = 0x25609513;
@@ -184,8 +186,9 @@ struct Request {
   /// Throws ProtocolError when the magic is wrong; all other checks belong to validate().
   static Request decode(std::span<const std::byte, kWireBytes> wire);
   std::array<std::byte, kWireBytes> encode() const;
-  /// With PAYLOAD_LEN the header's length is that of the payload; what a BLOCK_STATUS of that
-  /// form is about stands in its payload, and `length` is 0 until that has been read.
+  /// With PAYLOAD_LEN, and in a WRITE, the header's length is that of the payload; what a
+  /// BLOCK_STATUS of that form is about stands in its payload, and `length` is 0 until that has
+  /// been read.
   static Request decode_extended(std::span<const std::byte, kExtendedWireBytes> wire);
   std::array<std::byte, kExtendedWireBytes> encode_extended() const;
 };

@@ -23,7 +23,7 @@ void Message::append(std::span<const std::byte> part) {
 }
 
 void Message::gather(std::vector<iovec>& pieces) const {
-  pieces.push_back(io::as_iovec(std::span(head_).first(head_bytes_)));
+  if (head_bytes_ > 0) pieces.push_back(io::as_iovec(head()));
   if (!body_.empty()) pieces.push_back(io::as_iovec(body_));
   if (!borrowed_.bytes().empty()) pieces.push_back(io::as_iovec(borrowed_.bytes()));
   for (const io::Buffer& buffer : data_) pieces.push_back(io::as_iovec(buffer.bytes()));

@@ -20,20 +20,22 @@
 
 namespace nbd {
 
-/// The bytes that a request counts against its connection, from its arrival until its answer has
-/// been sent (X4).
+/// The place and the bytes that a request takes of its connection's, from its arrival until its
+/// answer has been sent (X4).
 class InFlight {
  public:
   InFlight() = default;
-  InFlight(io::Grant grant, Counters& counters, uint64_t bytes)
-      : grant_(std::move(grant)), counters_(&counters), bytes_(bytes) {
+  InFlight(io::Grant place, io::Grant grant, Counters& counters, uint64_t bytes)
+      : place_(std::move(place)), grant_(std::move(grant)), counters_(&counters), bytes_(bytes) {
     counters.in_flight_bytes += bytes;
   }
   InFlight(InFlight&& other) noexcept
-      : grant_(std::move(other.grant_)),
+      : place_(std::move(other.place_)),
+        grant_(std::move(other.grant_)),
         counters_(std::exchange(other.counters_, nullptr)),
         bytes_(other.bytes_) {}
   InFlight& operator=(InFlight&& other) noexcept {
+    std::swap(place_, other.place_);
     std::swap(grant_, other.grant_);
     std::swap(counters_, other.counters_);
     std::swap(bytes_, other.bytes_);
@@ -44,7 +46,7 @@ class InFlight {
   }
 
  private:
-  io::Grant grant_;
+  io::Grant place_, grant_;
   Counters* counters_ = nullptr;
   uint64_t bytes_ = 0;
 };
@@ -134,6 +136,8 @@ class Message {
   /// What is in memory.
   void gather(std::vector<iovec>& pieces) const;
   size_t size() const;
+  /// The fixed-size parts.
+  std::span<const std::byte> head() const { return std::span(head_).first(head_bytes_); }
   FetchedData* fetched() const { return fetched_.get(); }
 
  private:

@@ -31,7 +31,10 @@ Session::Session(std::unique_ptr<io::Stream> stream, Negotiated negotiated,
       inbox_(*stream_, read_ahead),
       received_pieces_(runtime_.buffers),
       reply_pieces_(runtime_.buffers),
+      places_(runtime_.executor, settings.requests_max),
       room_(runtime_.executor, settings.in_flight_bytes_max),
+      change_room_(runtime_.executor, Export::kChangeBytesOfOne),
+      describing_(runtime_.executor),
       replies_(runtime_.executor, *stream_),
       header_bytes_(rules_.extended_headers ? Request::kExtendedWireBytes : Request::kWireBytes) {}
 
@@ -156,8 +159,10 @@ io::Task<InFlight> Session::wait_for_room(const Request& request) {
       carries_bytes(request.command)
           ? std::clamp<uint64_t>(request.length, kRequestBytesMin, kPayloadBytesMax)
           : kRequestBytesMin;
+  co_await places_.acquire(1);
+  io::Grant place(places_, 1);
   co_await room_.acquire(bytes);
-  co_return InFlight(io::Grant(room_, bytes), export_.counters(), bytes);
+  co_return InFlight(std::move(place), io::Grant(room_, bytes), export_.counters(), bytes);
 }
 
 io::Task<void> Session::answer(Ticket ticket) {

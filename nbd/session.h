@@ -22,6 +22,7 @@ namespace nbd {
 
 struct SessionSettings {
   uint64_t in_flight_bytes_max = 128 << 20;        ///< X4; at least kPayloadBytesMax
+  uint32_t requests_max = 256;                     ///< X4; in flight, whatever they carry
   io::Duration stall = std::chrono::seconds(120);  ///< X6
   io::Duration linger = std::chrono::seconds(1);   ///< for a reply to arrive before a drop
   StatusBounds status_bounds;                      ///< M10
@@ -35,6 +36,10 @@ struct SessionSettings {
 /// One coroutine receives requests, one sends replies (ReplyQueue), and every request is answered
 /// by a coroutine of its own, so that they overtake one another as they can. A WRITE goes to the
 /// device in pieces cut at cluster boundaries, each as soon as it has arrived.
+///
+/// What a client can make the server hold is bounded (X4, X5): a request by its number and bytes
+/// until its reply has been sent, all data and block status by the budget of buffers, the blocks
+/// that a TRIM or WRITE_ZEROES changes in part by the export's room for changes.
 ///
 /// Invariant: every request that was received whole is answered exactly once, unless the stream
 /// has failed; serve() returns only when no piece of it is left at the device. A connection that
@@ -87,13 +92,18 @@ class Session final : public LiveConnection {
 
   // session_zero.cc
   using Change = std::function<io::Task<void>(uint64_t offset, uint64_t length)>;
-  io::Task<void> change_in_steps(uint64_t offset, uint64_t end, Change change);
+  struct ChangeRoom;
+  io::Task<void> change_in_steps(uint64_t offset, uint64_t end, uint64_t more_bytes, Change change);
+  uint64_t partial_block_bytes(uint64_t offset, uint64_t length) const;
+  io::Task<ChangeRoom> room_for_change(uint64_t bytes);
   io::Task<void> write_zeroes(const Request& request);
   io::Task<void> trim(const Request& request);
 
   // session_status.cc
   io::Task<std::optional<Refusal>> receive_filter(Ticket& ticket);
   io::Task<void> answer_block_status(Ticket& ticket);
+  size_t status_bytes_max(size_t context_count) const;
+  size_t status_runs_max(size_t context_count) const;
 
   // session_write.cc
   io::Task<bool> receive_write(const Request& request, io::SteadyTime arrived);
@@ -125,8 +135,11 @@ class Session final : public LiveConnection {
   std::unique_ptr<io::Stream> stream_;
   Inbox inbox_;
   Pieces received_pieces_,
-      reply_pieces_;    // each direction has a piece whatever the other waits for
-  io::Semaphore room_;  // bytes in flight (X4)
+      reply_pieces_;           // each direction has a piece whatever the other waits for
+  io::Semaphore places_;       // requests in flight (X4)
+  io::Semaphore room_;         // bytes in flight (X4)
+  io::Semaphore change_room_;  // of this connection, in the export's
+  io::Mutex describing_;       // a BLOCK_STATUS at a time: what it has found waits in memory
   ReplyQueue replies_;
   io::TaskScope answers_;
   io::TaskScope sender_;

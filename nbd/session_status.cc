@@ -8,6 +8,10 @@
 namespace nbd {
 namespace {
 
+/// Of the answer for one context, in the longer of both forms: header, id and count; a run.
+constexpr size_t kStatusFrontBytesMax = ChunkHeader::kExtendedWireBytes + 2 * sizeof(uint32_t);
+constexpr size_t kStatusRunBytesMax = 2 * sizeof(uint64_t);
+
 /// Throws ProtocolError for an id that no context has.
 std::vector<SelectedContext> contexts_with(std::span<const SelectedContext> contexts,
                                            std::span<const uint32_t> ids) {
@@ -63,21 +67,46 @@ io::Task<void> Session::answer_block_status(Ticket& ticket) {
   for (const SelectedContext& selected : ticket.contexts) {
     contexts.push_back(export_.contexts()[selected.index].get());
   }
+  const io::Grant turn = co_await describing_.lock();
+  Pieces::Piece piece = co_await reply_pieces_.acquire(status_bytes_max(contexts.size()), 0);
+  StatusBounds bounds = settings_.status_bounds;
+  bounds.runs_max = std::min(bounds.runs_max, status_runs_max(contexts.size()));
   auto asking = block_status(device(), std::move(contexts), request.offset, request.length, one,
-                             runtime_, settings_.status_bounds);
+                             runtime_, bounds);
   const std::vector<std::vector<StatusRun>> answers = co_await std::move(asking);
-  std::vector<Bytes> payloads;
+  size_t bytes = 0;
+  const auto put = [&](std::span<const std::byte> part) {
+    std::ranges::copy(part, piece.buffer.bytes().subspan(bytes, part.size()).begin());
+    bytes += part.size();
+  };
   for (size_t index = 0; index < answers.size(); ++index) {
-    payloads.push_back(encode(ticket.contexts[index].id, answers[index]));
+    const Bytes payload = encode(ticket.contexts[index].id, answers[index]);
+    const bool done = index + 1 == answers.size();
+    put(chunk(request, done, type, payload.size()).head());
+    put(payload);
   }
+  piece.buffer.shrink(bytes);
+  std::vector<io::Buffer> chunks;  // all of them in one buffer, and so in one message
+  chunks.push_back(std::move(piece.buffer));
   count(ticket, WireError::none);
-  for (size_t index = 0; index < payloads.size(); ++index) {
-    const bool done = index + 1 == payloads.size();
-    Message message = chunk(request, done, type, payloads[index].size());
-    message.with_body(std::move(payloads[index]));
-    if (done) message.with_in_flight(std::move(ticket.in_flight));
-    replies_.push(std::move(message));
-  }
+  Message message;
+  message.with_data(std::move(chunks), std::move(piece.hold));
+  message.with_in_flight(std::move(ticket.in_flight));
+  replies_.push(std::move(message));
+}
+
+/// Of an answer with all its chunks: it counts in the budget, as data does (X5), and is never so
+/// large that few of them use that up.
+size_t Session::status_bytes_max(size_t context_count) const {
+  constexpr size_t kAnswerBytes = 64 << 10;
+  return std::clamp(context_count * (kStatusFrontBytesMax + kStatusRunBytesMax), kAnswerBytes,
+                    io::BufferPool::kBufferBytesMax);
+}
+
+/// M10: what that holds, all contexts together.
+size_t Session::status_runs_max(size_t context_count) const {
+  const size_t run_bytes = rules_.extended_headers ? kStatusRunBytesMax : 2 * sizeof(uint32_t);
+  return (status_bytes_max(context_count) - context_count * kStatusFrontBytesMax) / run_bytes;
 }
 
 }  // namespace nbd

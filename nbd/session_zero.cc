@@ -6,14 +6,42 @@
 /// TRIM and WRITE_ZEROES (C7, C9-C11, X-6).
 namespace nbd {
 
+/// What a change holds of the room of its connection and of its export.
+struct Session::ChangeRoom {
+  io::Grant own, shared;
+};
+
+io::Task<Session::ChangeRoom> Session::room_for_change(uint64_t bytes) {
+  ChangeRoom room;
+  room.own = co_await io::Grant::acquire(change_room_, bytes);
+  room.shared = co_await io::Grant::acquire(export_.change_room(), bytes);
+  co_return room;
+}
+
+/// The blocks that the range covers in part: the device may have to read and keep them.
+uint64_t Session::partial_block_bytes(uint64_t offset, uint64_t length) const {
+  const uint64_t block_bytes = export_.preferred_block_size();
+  const uint64_t end = offset + length;
+  const bool head = offset % block_bytes != 0;
+  const bool tail = end % block_bytes != 0 && end != export_.size();
+  const bool in_one_block = offset / block_bytes == end / block_bytes;
+  if (in_one_block) return head || tail ? block_bytes : 0;
+  return (head ? block_bytes : 0) + (tail ? block_bytes : 0);
+}
+
 /// A request may be about terabytes, and allocate them: between two steps it notices that the
 /// export takes no writes any more, so that sealing never waits for the whole (X-6, D7).
-io::Task<void> Session::change_in_steps(uint64_t offset, uint64_t end, Change change) {
+/// A step takes `more_bytes` of memory beside those of the blocks at its ends.
+io::Task<void> Session::change_in_steps(uint64_t offset, uint64_t end, uint64_t more_bytes,
+                                        Change change) {
   const uint64_t step_bytes = settings_.change_bytes_at_once;
   while (offset < end) {
+    const uint64_t next = std::min(end, (offset / step_bytes + 1) * step_bytes);
+    const uint64_t memory_bytes = more_bytes + partial_block_bytes(offset, next - offset);
+    ChangeRoom room;
+    if (memory_bytes > 0) room = co_await room_for_change(memory_bytes);
     if (auto refusal = export_.closed_refusal()) throw Refused(*std::move(refusal));
     if (auto refusal = export_.write_refusal()) throw Refused(*std::move(refusal));
-    const uint64_t next = std::min(end, (offset / step_bytes + 1) * step_bytes);
     const Export::WriteUnderWay under_way(export_);
     co_await change(offset, next - offset);
     offset = next;
@@ -25,13 +53,14 @@ io::Task<void> Session::trim(const Request& request) {
   const auto discard = [this](uint64_t offset, uint64_t length) {
     return device().discard(offset, length);
   };
-  co_await change_in_steps(request.offset, request.offset + request.length, discard);
+  co_await change_in_steps(request.offset, request.offset + request.length, 0, discard);
   export_.counters().bytes_zeroed += request.length;
   if (request.has(kFlagFua)) co_await device().flush();
 }
 
 io::Task<void> Session::write_zeroes(const Request& request) {
   constexpr uint64_t kLargeBytes = 4 << 20;
+  constexpr uint64_t kStoredAtOnce = 1 << 20;  // zeroes that the device may have to write
   Counters& counters = export_.counters();
   if (request.has(kFlagFastZero) && request.has(kFlagNoHole)) {  // C11
     throw std::system_error(ENOTSUP, std::generic_category(),
@@ -48,7 +77,9 @@ io::Task<void> Session::write_zeroes(const Request& request) {
     const auto zero = [this, mode](uint64_t offset, uint64_t length) {
       return device().write_zeroes(offset, length, mode);
     };
-    co_await change_in_steps(request.offset, end, zero);
+    const bool stores = mode == io::ZeroMode::no_hole;
+    const uint64_t stored_bytes = stores ? std::min(request.length, kStoredAtOnce) : 0;
+    co_await change_in_steps(request.offset, end, stored_bytes, zero);
   }
   counters.bytes_zeroed += request.length;
   if (request.length >= kLargeBytes) {

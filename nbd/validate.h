@@ -13,7 +13,7 @@ namespace nbd {
 ///
 /// The order of the checks is part of the behaviour: payload length, command, flags, job over
 /// (ESHUTDOWN), read-only or sealed (EPERM), range, sticky failure. Spec: section 4 of the NBD
-/// reference, rows C1–C18, D7, X9, X-1, X-5. On the export's thread.
+/// reference, rows C1–C18, D7, X9, X-5. On the export's thread.
 std::optional<Refusal> validate(const Request& request, const Export& exported,
                                 const Negotiation& negotiation);
 

@@ -310,6 +310,36 @@ class Abuse(HubCase):
                         self.assertEqual(reply.error, 0)
                         left -= len(reply.payload) - (8 if structured else 0)
 
+    def flood(self, count, one, contexts=()):
+        """`count` clients that ask for `one(number)` again and again, and never read."""
+        talk = b"".join(one(number) for number in range(30_000))
+        for _ in range(count):
+            wire = self.connect().transmission(self.name, contexts=contexts)
+            self.addCleanup(wire.close)
+            wire.socket.settimeout(0.2)
+            try:
+                wire.send(talk)
+            except TimeoutError:  # the server stops reading, as it should
+                pass
+
+    def test_floods_of_requests_without_payload(self):
+        """X4 X5 X8: block status that nobody reads, TRIMs of parts of clusters, READs of one byte"""
+        with self.open() as wire:
+            for at in range(0, 32 * MIB, 2 * 65536):
+                wire.pwrite(at, os.urandom(65536))
+        contexts = ("base:allocation", "qemu:allocation-depth")
+        self.flood(12, lambda number: request(BLOCK_STATUS, 0, DISK, cookie=number), contexts)
+        self.flood(8, lambda number: request(TRIM, number * 65536 * 2 % (DISK - MIB) + 100, 65536, cookie=number))
+        self.flood(8, lambda number: request(READ, number % DISK, 1, cookie=number))
+        time.sleep(1)
+        self.assert_memory_is_bounded()
+        with self.connect().transmission(self.name, contexts=contexts) as reader:  # in turn, not after them
+            start = time.monotonic()
+            self.assertEqual(len(reader.status(0, DISK)), 2)
+            self.assertEqual(len(reader.pread(5, 1000)), 1000)
+            self.assertEqual(reader.error(TRIM, 48 * MIB + 1, 65536), 0)
+            self.assertLess(time.monotonic() - start, UNDISTURBED_SECONDS)
+
     def test_writers_that_stop_halfway(self):
         """X4 X5 X8: 32 of them, each inside a payload of 64 MiB"""
         for _ in range(32):

@@ -155,5 +155,22 @@ TEST_F(HandshakeTest, FullServerSaysSo) {  // X2
   EXPECT_EQ(ingest_->counters().connections_ever, 0u);
 }
 
+TEST_F(HandshakeTest, ListIsMadeAsItLeaves) {  // O3: whoever does not read it holds little
+  constexpr size_t kExports = 2000;            // some 8 MB of descriptions
+  for (size_t index = 0; index < kExports; ++index) {
+    add({.name = fmt::format("x{:04}", index), .description = std::string(4000, 'd')});
+  }
+  connect();
+  EXPECT_EQ(ask_all(Option::list).size(), kExports + 3);
+  client_->send(wire::option(Option::list));
+  run(io::sleep(ring(), ring(), std::chrono::milliseconds(50)));
+  for (const auto& exported : all_) table_.remove(*exported);
+  size_t listed = 0;
+  while (client_->receive_answer().type == OptionReply::server) ++listed;
+  EXPECT_GT(listed, 0u);
+  EXPECT_LT(listed, kExports / 2);
+  expect_alive();
+}
+
 }  // namespace
 }  // namespace nbd

@@ -103,6 +103,7 @@ TEST_F(SessionWrites, SingleBytesMakeTheSameRequests) {
 
 TEST_F(SessionWrites, ConnectionStopsReadingAtItsBytesInFlightAndGoesOn) {  // X4
   settings_.in_flight_bytes_max = 64 << 20;
+  settings_.requests_max = 1 << 20;
   wire::Client& client = connect(true);
   device_.shut_gate(Verb::flush);
   // Each request counts 4 KiB at least, so the 16,385th FLUSH waits for a place.

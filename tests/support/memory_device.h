@@ -1,8 +1,9 @@
 #pragma once
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -27,11 +28,9 @@ class MemoryDevice : public io::BlockDevice {
 
   explicit MemoryDevice(uint64_t size, uint32_t cluster_bytes = 65536)
       : cluster_bytes_(cluster_bytes),
-        memory_(static_cast<std::byte*>(std::calloc(size, 1))),
+        memory_(mapped(size), Unmap{size}),
         bytes_(memory_.get(), size),
-        clusters_((size + cluster_bytes - 1) / cluster_bytes, Cluster::unallocated) {
-    if (!memory_) throw std::bad_alloc();
-  }
+        clusters_((size + cluster_bytes - 1) / cluster_bytes, Cluster::unallocated) {}
 
   uint64_t size() const override { return bytes_.size(); }
   uint32_t preferred_block_size() const override { return cluster_bytes_; }
@@ -139,11 +138,19 @@ class MemoryDevice : public io::BlockDevice {
     return false;
   }
 
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
+  struct Unmap {
+    size_t size = 0;
+    void operator()(std::byte* memory) const { munmap(memory, size); }
   };
+  /// Not from malloc(), which may fill it (MALLOC_PERTURB_).
+  static std::byte* mapped(size_t size) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return static_cast<std::byte*>(memory);
+  }
   uint32_t cluster_bytes_;
-  std::unique_ptr<std::byte, Free> memory_;
+  std::unique_ptr<std::byte, Unmap> memory_;
   std::span<std::byte> bytes_;
   std::vector<Cluster> clusters_;
 };
