@@ -78,6 +78,7 @@ class ImageServer {
     spec.kind = options_.read_only ? nbd::ExportKind::point : nbd::ExportKind::ingest;
     spec.read_only = options_.read_only;
     spec.connections_max = options_.connections_max;
+    spec.writes_may_recover = true;
     spec.more_contexts = chain_ ? contexts_of(chain_.get(), 1) : contexts_of(image_->parents(), 0);
     exported_ = nbd::Export::make(spec, *device_, runtime_);
     exports_.add(exported_);
@@ -93,16 +94,23 @@ class ImageServer {
     }
   }
 
-  /// Ends the connections in good order and leaves the image clean.
+  /// Ends the connections in good order and leaves the image clean. Throws the failure that made
+  /// the image unfit for changes, if there was one: until now what could be read was served.
   io::Task<void> stop() {
     co_await server_->stop();
     exports_.remove(*exported_);
     co_await exported_->join();
     exported_.reset();
     server_.reset();
-    if (image_) co_await image_->close();
+    std::exception_ptr failure;
+    try {
+      if (image_) co_await image_->close();
+    } catch (...) {
+      failure = std::current_exception();
+    }
     image_.reset();
     chain_.reset();
+    if (failure) std::rethrow_exception(failure);
   }
 
   /// Of the first listener; 0 for a Unix socket. After start().
@@ -147,6 +155,9 @@ class ImageServer {
       qcow::ImageOptions image_options;
       image_options.commit_interval = options_.commit_interval;
       image_options.commit_bytes = options_.commit_bytes;
+      image_options.on_failure = [this](std::exception_ptr cause) {
+        if (exported_) exported_->fail(std::move(cause));
+      };
       const std::string path = co_await io::follow_link(runtime_.files, options_.file);
       image_ = co_await qcow::Image::open(runtime_, path, image_options);
       device_ = image_.get();

@@ -89,7 +89,6 @@ std::optional<Refusal> Export::connect_refusal() const {
     case ExportState::open:
       break;
   }
-  if (failed_) return Refusal{WireError::eio, fmt::format("export \"{}\" has failed", name())};
   return std::nullopt;
 }
 
@@ -158,25 +157,17 @@ void Export::fail(std::exception_ptr cause) {
   if (failure_) return;
   failure_ = cause;
   failure_refusal_ = refusal_for(cause);
-  failed_ = true;
   io::log(io::LogLevel::error, "nbd: export \"{}\" failed: {}", name(), failure_refusal_.text);
   if (spec_.observer) spec_.observer->storage_failed(*this, cause);
-  if (spec_.kind != ExportKind::ingest) return;
-  try {
-    background_.spawn(end_connections_at_failure());
-  } catch (const std::bad_alloc&) {
-    for (LiveConnection* connection : connections_) connection->abort();
-  }
 }
 
-io::Task<void> Export::end_connections_at_failure() {
-  const std::shared_ptr<Export> self = shared_from_this();
-  const auto closed = [this] { return state() == ExportState::closed; };
-  if (co_await wait_until(closed, spec_.failure_grace)) co_return;  // close() sees to the rest
-  for (LiveConnection* connection : std::set(connections_)) connection->finish();
-  const auto all_left = [this] { return connections_.empty(); };
-  if (co_await wait_until(all_left, spec_.linger)) co_return;
-  for (LiveConnection* connection : std::set(connections_)) connection->abort();
+void Export::note_refused_change(std::exception_ptr cause) {
+  if (failure_ || spec_.kind != ExportKind::ingest) return;
+  if (!spec_.writes_may_recover) return fail(std::move(cause));
+  if (std::exchange(told_of_refused_change_, true)) return;
+  io::log(io::LogLevel::warning,
+          "nbd: export \"{}\" has refused a change, later ones are tried: {}", name(),
+          refusal_for(std::move(cause)).text);
 }
 
 std::optional<Refusal> Export::closed_refusal() const {
@@ -184,7 +175,9 @@ std::optional<Refusal> Export::closed_refusal() const {
   return Refusal{WireError::eshutdown, closed_text_};
 }
 
-std::optional<Refusal> Export::write_refusal() const {
+std::optional<Refusal> Export::change_refusal() const {
+  if (failure_) return failure_refusal_;
+  if (auto refusal = closed_refusal()) return refusal;
   if (read_only()) {
     return Refusal{WireError::eperm, fmt::format("export \"{}\" is read-only", name())};
   }
@@ -194,9 +187,9 @@ std::optional<Refusal> Export::write_refusal() const {
   return std::nullopt;
 }
 
-std::optional<Refusal> Export::failure_refusal() const {
-  if (!failure_) return std::nullopt;
-  return failure_refusal_;
+std::optional<Refusal> Export::flush_refusal() const {
+  if (failure_) return failure_refusal_;
+  return closed_refusal();
 }
 
 void Export::enter(LiveConnection& connection) {
@@ -229,7 +222,7 @@ io::Task<void> Export::commit_after_disconnect() {
     } catch (...) {
       failed = std::current_exception();
     }
-    if (failed) fail(failed);
+    if (failed) note_refused_change(failed);
   }
   commit_running_ = false;
 }

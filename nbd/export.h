@@ -93,11 +93,13 @@ struct ExportSpec {
   std::string owner;                   ///< the job, as TLS names its client; "": nobody's
   uint32_t connections_max = 64;       ///< X1
   ExportObserver* observer = nullptr;  ///< outlives the export, or is null
+  /// False: a change that the storage refuses fails the export, because a job must not complete
+  /// without it. True: only its owner's fail() does, and what was refused may be asked for again.
+  bool writes_may_recover = false;
   /// Beside the two of allocation_contexts().
   MetaContexts more_contexts;
-  /// Times of the life's end (D7, X9, contract 6.2).
+  /// Times of the life's end (D7, contract 6.2).
   io::Duration close_grace = std::chrono::seconds(5);
-  io::Duration failure_grace = std::chrono::seconds(1);
   io::Duration half_received_grace = std::chrono::seconds(5);
   /// From the end in good order to the end by force.
   io::Duration linger = std::chrono::seconds(1);
@@ -151,16 +153,21 @@ class Export : public std::enable_shared_from_this<Export> {
   /// Called once, and before the export goes.
   io::Task<void> join();
 
-  /// Takes note of a storage failure (X9); only the first one counts.
+  /// Takes note of a storage failure (X9); only the first one counts. From now on it is the answer
+  /// to every change and FLUSH, also when the export is sealed or closed because of it; connections
+  /// stay, and reads go on.
   void fail(std::exception_ptr cause);
+  /// The storage has refused a change, or what was to become durable.
+  void note_refused_change(std::exception_ptr cause);
   std::exception_ptr failure() const { return failure_; }
 
   // For sessions.
 
-  /// The answer of a command that comes too late, when it does: closed, or failed for a write.
+  /// The answer of a command that comes too late, when it does: of any, of a WRITE, WRITE_ZEROES or
+  /// TRIM, and of a FLUSH.
   std::optional<Refusal> closed_refusal() const;
-  std::optional<Refusal> write_refusal() const;
-  std::optional<Refusal> failure_refusal() const;
+  std::optional<Refusal> change_refusal() const;
+  std::optional<Refusal> flush_refusal() const;
 
   /// Memory that changes of parts of blocks may take at the device, those of all connections and of
   /// one. A change holds what it needs of both while the device works on it, never until its client
@@ -194,7 +201,6 @@ class Export : public std::enable_shared_from_this<Export> {
   void place_given_up();
   io::Task<void> commit_after_disconnect();
   io::Task<void> end_connections_at_close(io::Duration grace);
-  io::Task<void> end_connections_at_failure();
   /// Waits until `done()`, or for `patience`.
   template <class Done>
   io::Task<bool> wait_until(Done done, io::Duration patience);
@@ -209,7 +215,6 @@ class Export : public std::enable_shared_from_this<Export> {
 
   mutable std::mutex places_mutex_;  // orders state changes against connect()
   std::atomic<ExportState> state_ = ExportState::open;
-  std::atomic<bool> failed_ = false;
   uint32_t places_taken_ = 0;  // guarded by places_mutex_
 
   std::string closed_text_;
@@ -218,6 +223,7 @@ class Export : public std::enable_shared_from_this<Export> {
   std::set<LiveConnection*> connections_;
   uint64_t writes_under_way_ = 0;
   bool commit_running_ = false, commit_again_ = false;
+  bool told_of_refused_change_ = false;
   io::Semaphore change_room_;
   io::Event changed_;  // woken when a connection or a write ends
   io::TaskScope background_;

@@ -248,7 +248,7 @@ void Session::reply_failed(Ticket ticket, std::exception_ptr failure) {
       refusal.error == WireError::eio || refusal.error == WireError::enospc;
   const bool changes = command == Command::write || command == Command::write_zeroes ||
                        command == Command::trim || command == Command::flush;
-  if (storage_trouble && changes && export_.kind() == ExportKind::ingest) export_.fail(failure);
+  if (storage_trouble && changes) export_.note_refused_change(failure);
   reply_refused(std::move(ticket), refusal);
 }
 

@@ -67,8 +67,7 @@ io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
     export_.counters().bytes_received += next - offset;
     note_traffic();
     if (!receiving_write_) {  // seal() would not wait any longer
-      write->refusal = export_.write_refusal();
-      if (!write->refusal) write->refusal = export_.closed_refusal();
+      write->refusal = export_.change_refusal();
     } else {
       ++write->holders;
       answers_.spawn(write_piece(write, offset, std::move(piece)));

@@ -40,8 +40,7 @@ io::Task<void> Session::change_in_steps(uint64_t offset, uint64_t end, uint64_t 
     const uint64_t memory_bytes = more_bytes + partial_block_bytes(offset, next - offset);
     ChangeRoom room;
     if (memory_bytes > 0) room = co_await room_for_change(memory_bytes);
-    if (auto refusal = export_.closed_refusal()) throw Refused(*std::move(refusal));
-    if (auto refusal = export_.write_refusal()) throw Refused(*std::move(refusal));
+    if (auto refusal = export_.change_refusal()) throw Refused(*std::move(refusal));
     const Export::WriteUnderWay under_way(export_);
     co_await change(offset, next - offset);
     offset = next;

@@ -91,15 +91,15 @@ std::optional<Refusal> validate(const Request& request, const Export& exported,
     return Refusal{WireError::einval, fmt::format("unsupported flags 0x{:x} for {}", unsupported,
                                                   command_name(request.command))};
   }
-  if (auto refusal = exported.closed_refusal()) return refusal;
-  if (is_write(request.command)) {
-    if (auto refusal = exported.write_refusal()) return refusal;
+  if (request.command == Command::flush) return exported.flush_refusal();
+  if (auto refusal =
+          is_write(request.command) ? exported.change_refusal() : exported.closed_refusal()) {
+    return refusal;
   }
-  if (request.command == Command::flush) return exported.failure_refusal();
   if (auto refusal = refuse_range(request, exported)) return refusal;
   if (request.command == Command::read) return refuse_read_length(request, negotiation);
   if (request.command == Command::block_status) return refuse_block_status(request, negotiation);
-  return exported.failure_refusal();
+  return std::nullopt;
 }
 
 }  // namespace nbd

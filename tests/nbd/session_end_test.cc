@@ -142,21 +142,30 @@ TEST_F(SessionEnds, UnreadRepliesAreAStall) {  // X6
   EXPECT_EQ(exported_->counters().abnormal_ends, 1u);
 }
 
-TEST_F(SessionEnds, StorageFailureIsStickyAndEndsTheConnections) {  // X9
+TEST_F(SessionEnds, FirstCauseAnswersEveryChangeAfterAFailureAndReadsGoOn) {  // X9
+  const std::string cause = "touch disk.qcow2 @0+512: No space left on device";
   wire::Client& client = connect(true);
-  wire::Client& idle = connect(true);
   device_.fail(Verb::write, ENOSPC);
-  expect_error(ask(client, write_request(0, Bytes(512))), WireError::enospc);
+  expect_error(ask(client, write_request(0, Bytes(512))), WireError::enospc, cause);
   device_.heal();
-  for (const Bytes& message : {write_request(0, Bytes(512)), request(Command::write_zeroes, 0, 512),
-                               request(Command::trim, 0, 512), request(Command::flush, 0, 0)}) {
-    expect_error(ask(client, message), WireError::enospc);
+  const std::vector<Bytes> changes = {
+      write_request(4096, Bytes(512)), request(Command::write_zeroes, 4096, 512),
+      request(Command::trim, 4096, 512), request(Command::flush, 0, 0)};
+  for (const Bytes& message : changes) {
+    expect_error(ask(client, message), WireError::enospc, cause);
   }
-  EXPECT_EQ(ask_chunks(client, request(Command::read, 0, 512)).back().error, WireError::none);
+  pass_time(3 * grace_);
+  wire::Client& later = connect(true);
+  for (wire::Client* const reader : {&client, &later}) {
+    EXPECT_EQ(ask_chunks(*reader, request(Command::read, 0, 512)).back().error, WireError::none);
+    expect_error(ask(*reader, changes[0]), WireError::enospc, cause);
+  }
+  exported_->close();  // a job that is over because of it
+  for (const Bytes& message : changes) {
+    expect_error(ask(client, message), WireError::enospc, cause);
+  }
+  expect_error(ask(client, request(Command::read, 0, 512)), WireError::eshutdown);
   EXPECT_EQ(observer_.failures.size(), 1u);
-  EXPECT_EQ(std::get<Refusal>(exported_->connect()).text, "export \"disk\" has failed");
-  EXPECT_TRUE(client.ends());
-  EXPECT_TRUE(idle.ends());
   EXPECT_TRUE(memory_.write_sizes.empty());
 }
 
@@ -164,8 +173,24 @@ TEST_F(SessionEnds, FailureFoundLaterIsStickyToo) {  // X9
   wire::Client& client = connect(true);
   exported_->fail(std::make_exception_ptr(
       std::system_error(EIO, std::generic_category(), "write disk.qcow2 @0+65536")));
-  expect_error(ask(client, write_request(0, Bytes(512))), WireError::eio);
-  EXPECT_TRUE(client.ends());
+  expect_error(ask(client, write_request(0, Bytes(512))), WireError::eio,
+               "write disk.qcow2 @0+65536: Input/output error");
+}
+
+TEST_F(SessionEnds, RefusedChangesMayBeAskedForAgainWhereWritesMayRecover) {  // X9
+  make_export({.observer = &observer_, .writes_may_recover = true});
+  wire::Client& client = connect(true);
+  device_.fail(Verb::write, ENOSPC);
+  for (const uint64_t offset : {0, 4096}) {
+    expect_error(ask(client, write_request(offset, Bytes(512))), WireError::enospc,
+                 fmt::format("touch disk.qcow2 @{}+512: No space left on device", offset));
+  }
+  device_.heal();
+  EXPECT_EQ(ask(client, write_request(0, pattern(512))).error, WireError::none);
+  EXPECT_EQ(on_device(0, 512), pattern(512));
+  expect_alive(client);
+  EXPECT_EQ(observer_.failures.size(), 0u);
+  EXPECT_EQ(exported_->failure(), nullptr);
 }
 
 TEST_F(SessionEnds, BadRequestsNeverFailTheExport) {  // contract 4.6, rule 9

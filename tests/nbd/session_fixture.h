@@ -36,7 +36,6 @@ class SessionTest : public support::RingTest {
     if (exported_) run(exported_->join());
     spec.name = "disk";
     spec.close_grace = grace_;
-    spec.failure_grace = grace_;
     spec.half_received_grace = grace_;
     spec.linger = grace_;
     exported_ = Export::make(std::move(spec), device_, runtime());
