@@ -41,6 +41,17 @@ Json to_json(const engine::StorageInfo& storage) {
   };
 }
 
+/// One member per ability; what is missing says what follows from it.
+Json to_json(const engine::StorageAbilities& abilities) {
+  Json json = Json::object();
+  for (const engine::StorageAbility& ability : engine::kStorageAbilities) {
+    Json& member = json[std::string(ability.name)];
+    member["supported"] = abilities.*ability.member;
+    if (!(abilities.*ability.member)) member["consequence"] = ability.when_missing;
+  }
+  return json;
+}
+
 Json to_json(const engine::RepositoryView& view) {
   const engine::Repository& repository = view.repository;
   Json config = Json::parse(repository.config_json, nullptr, false);
@@ -60,6 +71,7 @@ Json to_json(const engine::RepositoryView& view) {
     json["storage_info"] = to_json(
         engine::StorageInfo{repository.id, total, used, available, view.backup_count, measured_at});
   }
+  if (view.abilities) json["capabilities"] = to_json(*view.abilities);
   json["created_at"] = engine::to_rfc3339(repository.created_at);
   json["updated_at"] = engine::to_rfc3339(repository.updated_at);
   return json;
@@ -74,6 +86,7 @@ Json to_json(const engine::RepositoryTest& test) {
   Json json = {{"success", true},
                {"message", "Repository configuration is valid and connection test passed"}};
   if (test.storage) json["storage_info"] = to_json(*test.storage);
+  if (test.abilities) json["capabilities"] = to_json(*test.abilities);
   return json;
 }
 

@@ -10,6 +10,7 @@
 namespace api {
 
 Json to_json(const engine::StorageInfo& storage);
+Json to_json(const engine::StorageAbilities& abilities);
 Json to_json(const engine::RepositoryView& view);
 Json to_json(const engine::RepositoryTest& test);
 

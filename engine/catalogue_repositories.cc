@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "engine/refusal.h"
 
 namespace engine {
@@ -87,6 +89,28 @@ std::vector<Repository> RepositoryCatalogue::list(const RepositoryFilter& filter
   std::vector<Repository> repositories;
   while (select.step()) repositories.push_back(take_repository(select));
   return repositories;
+}
+
+void RepositoryCatalogue::set_abilities(const std::string& id, const StorageAbilities& abilities) {
+  nlohmann::ordered_json json;
+  for (const StorageAbility& ability : kStorageAbilities) {
+    json[std::string(ability.name)] = abilities.*ability.member;
+  }
+  Tx tx(db_, Durability::lazy);
+  Stmt(db_, "UPDATE repository SET abilities = ? WHERE id = ?", json.dump(), id).run();
+  tx.commit();
+}
+
+std::optional<StorageAbilities> RepositoryCatalogue::abilities(std::string_view id) {
+  Stmt select(db_, "SELECT abilities FROM repository WHERE id = ? AND abilities <> ''", id);
+  if (!select.step()) return std::nullopt;
+  const auto json = nlohmann::json::parse(select.take<std::string>(), nullptr, false);
+  if (!json.is_object()) return std::nullopt;
+  StorageAbilities abilities;
+  for (const StorageAbility& ability : kStorageAbilities) {
+    abilities.*ability.member = json.value(std::string(ability.name), false);
+  }
+  return abilities;
 }
 
 void RepositoryCatalogue::set_storage(const std::string& id, const StorageMeasure& measure) {

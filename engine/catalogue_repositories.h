@@ -7,6 +7,7 @@
 
 #include "engine/db.h"
 #include "engine/requests.h"
+#include "engine/storage_abilities.h"
 #include "engine/types.h"
 
 namespace engine {
@@ -24,6 +25,10 @@ class RepositoryCatalogue {
   std::optional<Repository> find(std::string_view id);
   /// By id.
   std::vector<Repository> list(const RepositoryFilter& filter = {});
+
+  /// What the repository's last test has found; nothing before the first.
+  void set_abilities(const std::string& id, const StorageAbilities& abilities);
+  std::optional<StorageAbilities> abilities(std::string_view id);
 
   void set_storage(const std::string& id, const StorageMeasure& measure);
   /// Completed jobs in it.

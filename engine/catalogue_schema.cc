@@ -200,7 +200,11 @@ CREATE INDEX sample_by_job ON sample (job_id, id);
 CREATE TABLE used_name (name TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr std::array<const char*, 1> kMigrations = {kSchema1};
+/// What the test of the repository found: a JSON object of booleans, '' before the first.
+constexpr const char* kSchemaAbilities =
+    "ALTER TABLE repository ADD COLUMN abilities TEXT NOT NULL DEFAULT ''";
+
+constexpr std::array<const char*, 2> kMigrations = {kSchema1, kSchemaAbilities};
 
 }  // namespace
 

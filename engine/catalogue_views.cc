@@ -12,7 +12,7 @@ CREATE VIEW backup_repositories AS
 SELECT id, name, type AS repository_type, enabled, config, is_immutable, min_retention_days,
   total_bytes AS total_size_bytes, used_bytes AS used_size_bytes,
   available_bytes AS available_size_bytes,
-  strftime('%Y-%m-%dT%H:%M:%SZ', measured_at, 'unixepoch') AS last_check_at,
+  strftime('%Y-%m-%dT%H:%M:%SZ', measured_at, 'unixepoch') AS last_check_at, abilities,
   strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch') AS created_at,
   strftime('%Y-%m-%dT%H:%M:%SZ', updated_at, 'unixepoch') AS updated_at
 FROM repository

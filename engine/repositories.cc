@@ -8,6 +8,7 @@
 
 #include "engine/refusal.h"
 #include "engine/storage.h"
+#include "engine/storage_trial.h"
 #include "io/log.h"
 
 namespace engine {
@@ -19,6 +20,7 @@ constexpr const char* kFirstRepositoryName = "default";
 RepositoryView view_of(Core& core, Repository repository) {
   RepositoryView view;
   view.backup_count = core.catalogue->repositories.backup_count(repository.id);
+  view.abilities = core.catalogue->repositories.abilities(repository.id);
   view.repository = std::move(repository);
   return view;
 }
@@ -45,6 +47,14 @@ io::Task<StorageMeasure> measure_and_keep(Core& core, Repository repository) {
   co_return measure;
 }
 
+void warn_of_missing(const std::string& id, const StorageAbilities& abilities) {
+  for (const StorageAbility& ability : kStorageAbilities) {
+    if (abilities.*ability.member) continue;
+    io::log(io::LogLevel::warning, "repository {}: its file system lacks {}: {}", id, ability.name,
+            ability.when_missing);
+  }
+}
+
 io::Task<RepositoryTest> test_directory(Core& core, std::string id, RepositoryType type,
                                         std::string directory) {
   RepositoryTest test;
@@ -53,7 +63,7 @@ io::Task<RepositoryTest> test_directory(Core& core, std::string id, RepositoryTy
     const auto status = co_await core.files().status(directory);
     if (!status) throw std::runtime_error(fmt::format("directory {} does not exist", directory));
     co_await prepare_repository(core.files(), type, directory);
-    co_await try_storage(core.parts.home, directory);
+    test.abilities = co_await try_storage(core.parts.home, directory);
     const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);
     test.storage = info_of(core, id, measure);
     test.passed = true;
@@ -102,8 +112,10 @@ io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
     if (other.name == request.name) throw refusals::repository_name_taken();
     if (other.id == request.id) throw refusals::repository_id_taken();
   }
+  StorageAbilities abilities;
   try {
     co_await prepare_repository(core.files(), request.type, request.directory);
+    abilities = co_await try_storage(core.parts.home, request.directory);
     co_await lock_repository(core, request.directory);
   } catch (const std::exception& failure) {
     throw refusals::repository_config_invalid(to_text(request.type), failure.what());
@@ -130,6 +142,8 @@ io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
     core.locks.erase(request.directory);
     throw;
   }
+  core.catalogue->repositories.set_abilities(repository.id, abilities);
+  warn_of_missing(repository.id, abilities);
   repository.storage = co_await measure_and_keep(core, repository);
   io::log(io::LogLevel::info, "repository {} ({}) registered: {}", repository.id, repository.name,
           request.directory);
@@ -167,7 +181,9 @@ io::Task<RepositoryTest> test_repository(Core& core, NewRepository request) {
 io::Task<RepositoryTest> test_repository(Core& core, std::string id) {
   const Repository repository = require_repository(core, id);
   const std::string directory = repository.directory;
-  co_return co_await test_directory(core, id, repository.type, directory);
+  RepositoryTest test = co_await test_directory(core, id, repository.type, directory);
+  if (test.abilities) core.catalogue->repositories.set_abilities(id, *test.abilities);
+  co_return test;
 }
 
 io::Task<StorageRefresh> refresh_storage(Core& core) {

@@ -3,11 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <stdexcept>
 
 #include "engine/time_text.h"
-#include "io/failure.h"
 
 namespace engine {
 namespace {
@@ -50,22 +48,6 @@ io::Task<StorageMeasure> measure_storage(io::Runtime runtime, std::string direct
       .used_bytes = space.total_bytes - std::min(space.total_bytes, space.available_bytes),
       .available_bytes = space.available_bytes,
       .measured_at = to_seconds(runtime.clock.wall_time())};
-}
-
-io::Task<void> try_storage(io::Runtime runtime, std::string directory) {
-  const std::string path = fmt::format("{}/.varve-test-{:016x}", directory, runtime.random.next());
-  const std::string text = "varve tests this repository\n";
-  std::exception_ptr failure;
-  try {
-    co_await io::replace_text(runtime, path, text);
-    const std::string read = co_await io::read_text(runtime.files, path);
-    if (read != text) throw io::failure("read back", path, EIO);
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  const auto left_over = co_await runtime.files.status(path);
-  if (left_over) co_await runtime.files.remove(path);
-  if (failure) std::rethrow_exception(failure);
 }
 
 uint64_t reserve_of(uint64_t total_bytes, std::optional<uint64_t> configured_bytes) {

@@ -22,9 +22,6 @@ io::Task<bool> is_mount_point(io::FileSystem& files, std::string directory);
 
 io::Task<StorageMeasure> measure_storage(io::Runtime runtime, std::string directory);
 
-/// Writes, fsyncs, reads and removes a file. Throws what went wrong.
-io::Task<void> try_storage(io::Runtime runtime, std::string directory);
-
 /// What a file system of `total_bytes` keeps free: what was configured, else 1 GiB or one percent,
 /// whichever is less.
 uint64_t reserve_of(uint64_t total_bytes, std::optional<uint64_t> configured_bytes);

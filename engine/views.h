@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/storage_abilities.h"
 #include "engine/types.h"
 
 /// What the facade answers: the rows of engine/types.h together with what only a running engine
@@ -91,13 +92,15 @@ struct StorageInfo {
 
 struct RepositoryView {
   Repository repository;
-  uint64_t backup_count = 0;  ///< completed jobs, for its storage_info
+  uint64_t backup_count = 0;                  ///< completed jobs, for its storage_info
+  std::optional<StorageAbilities> abilities;  ///< as last found; nothing before the first test
 };
 
 struct RepositoryTest {
   bool passed = false;
-  std::optional<StorageInfo> storage;  ///< when passed
-  std::string error_details;           ///< when not
+  std::optional<StorageInfo> storage;           ///< when passed
+  std::string error_details;                    ///< when not
+  std::optional<StorageAbilities> abilities{};  ///< when passed
 };
 
 struct StorageRefresh {

@@ -164,12 +164,17 @@ TEST_F(Repositories, StorageIsMeasured) {
 // A32
 TEST_F(Repositories, ATestThatFailsIsAnAnswerAndNoError) {
   EXPECT_CALL(engine_, test_repository(::testing::An<const engine::NewRepository&>()))
-      .WillOnce(Return(engine::RepositoryTest{true, storage(), ""}))
+      .WillOnce(Return(engine::RepositoryTest{
+          true, storage(), "", engine::StorageAbilities{true, true, true, false, true}}))
       .WillOnce(Return(engine::RepositoryTest{false, std::nullopt, "open: No such file"}));
   const Json passed = body_of(post("/repositories/test", local().dump()));
   EXPECT_EQ(passed["success"], true);
   EXPECT_EQ(passed["message"], "Repository configuration is valid and connection test passed");
   EXPECT_EQ(passed["storage_info"]["total_bytes"], 1000000000);
+  EXPECT_EQ(passed["capabilities"]["direct_io"], Json::parse(R"({"supported":true})"));
+  EXPECT_EQ(passed["capabilities"]["locks"]["supported"], false);
+  EXPECT_NE(passed["capabilities"]["locks"]["consequence"], "");
+  EXPECT_EQ(passed["capabilities"].size(), 5u);
   EXPECT_EQ(body_of(post("/repositories/test", local().dump())),
             Json::parse(R"({"success":false,"message":"Repository test failed",
                             "error_details":"open: No such file"})"));

@@ -86,9 +86,26 @@ TEST_F(Repositories, TheFirstOneWorksWithoutConfigurationAndIsMeasured) {
   const RepositoryView first = engine().repository("1");
   EXPECT_EQ(first.repository.directory, temp.file("repository"));
   EXPECT_GT(engine().repository_storage("1").total_bytes, 0u);
-  EXPECT_TRUE(engine().test_repository("1").passed);
+  EXPECT_FALSE(first.abilities) << "not tested yet";
+  const RepositoryTest test = engine().test_repository("1");
+  EXPECT_TRUE(test.passed) << test.error_details;
+  ASSERT_TRUE(test.abilities);
+  EXPECT_TRUE(test.abilities->locks);
+  EXPECT_EQ(engine().repository("1").abilities, test.abilities) << "the catalogue keeps it";
   EXPECT_TRUE(repository_files().empty());
   EXPECT_EQ(refusal_of([&] { engine().repository("2"); }), "repository_not_found");
+}
+
+TEST_F(Repositories, AreTestedWhenTheyAreRegistered) {
+  const std::string directory = temp.file("second");
+  const RepositoryView made = engine().create_repository(
+      {.id = "two",
+       .name = "second",
+       .type = RepositoryType::local,
+       .config_json = R"({"path":")" + directory + R"("})",
+       .directory = directory});
+  ASSERT_TRUE(made.abilities);
+  EXPECT_TRUE(made.abilities->symbolic_links);
 }
 
 TEST_F(Repositories, ANetworkRepositoryMustBeAMountPoint) {
