@@ -117,6 +117,20 @@ class Life(Command):
         self.assertFalse(pid_file.exists())
         self.assertEqual(self.varve(self.image, "-r", "--run", 'nbdcopy "$uri" - | head -c 6').stdout, "forked")
 
+    def test_a_pid_file_is_never_written_through_a_link_and_only_the_own_one_is_removed(self):
+        precious, pid_file = self.dir / "precious", self.dir / "pid"
+        precious.write_text("another program's\n")
+        pid_file.symlink_to(precious)
+        ended = self.varve(self.image, "-k", self.path, "-P", pid_file, "--run", "true")
+        self.assertNotEqual(ended.returncode, 0)
+        self.assertIn(str(pid_file), ended.stderr)
+        self.assertEqual(precious.read_text(), "another program's\n")
+        pid_file.unlink()
+        newer = f"rm {pid_file}; echo 1 > {pid_file}"
+        ended = self.varve(self.image, "-r", "-P", pid_file, "--run", newer)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertEqual(pid_file.read_text(), "1\n", "a newer server's")
+
     @staticmethod
     def is_zombie(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"

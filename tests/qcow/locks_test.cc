@@ -64,6 +64,18 @@ TEST_F(Locks, OfAProcessThatIsEndingAreWaitedFor) {
             "\"a.qcow2\": in use by another process (lock byte 101)");
 }
 
+/// A holder that no process has open is one whose last writes are under way: storage may be stuck.
+TEST_F(Locks, ThatOutlastThePatienceNameTheLikelyCause) {
+  const auto image = open(io::OpenMode::read_write), other = open();
+  const ImageLock theirs = ImageLock::acquire(*other, LockRole::reader, "a.qcow2");
+  const LockPatience patience{.with_the_living = std::chrono::hours(1),
+                              .with_the_dead = std::chrono::seconds(1)};
+  const std::string refusal = refusal_of([&] {
+    run(ImageLock::acquire_patiently(runtime(), *image, LockRole::writer, "a.qcow2", patience));
+  });
+  EXPECT_EQ(refusal.substr(0, 38), "\"a.qcow2\": still locked after 1 s, alth") << refusal;
+}
+
 TEST_F(Locks, ReadersShareAndAWriterDoesNot) {
   const auto one = open(), two = open(), three = open();
   const ImageLock first = ImageLock::acquire(*one, LockRole::reader, "a.qcow2");
