@@ -96,6 +96,13 @@ bool is_socket(const std::string& path) {
   return ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
+/// Device and inode of the name itself.
+std::optional<std::pair<dev_t, ino_t>> file_at(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return std::nullopt;
+  return std::pair(status.st_dev, status.st_ino);
+}
+
 /// Takes the path over from a server that is gone, never from one that listens.
 stream_protocol::acceptor listen_on_path(asio::io_context& loop, const std::string& path) {
   if (path.size() >= sizeof(sockaddr_un::sun_path)) {
@@ -181,6 +188,7 @@ class HttpServer::Impl {
   asio::awaitable<void> drain(Session& session);
   void adopt(int fd);
   void begin_stop();
+  void remove_own_socket_file();
   void end_if_done();
 
   const Api& api_;
@@ -190,6 +198,7 @@ class HttpServer::Impl {
   asio::steady_timer grace_{loop_};
   std::vector<tcp::acceptor> acceptors_;
   std::vector<stream_protocol::acceptor> unix_acceptors_;
+  std::optional<std::pair<dev_t, ino_t>> socket_file_;  // device and inode of the one made here
   std::vector<std::string> addresses_;
   std::set<SessionPtr> sessions_;  // of the network thread, like all below
   bool stopping_ = false;
@@ -206,6 +215,7 @@ HttpServer::Impl::Impl(const Api& api, HttpServerOptions options)
   for (const int fd : options_.adopted) adopt(fd);
   if (!options_.unix_socket.empty()) {
     unix_acceptors_.push_back(listen_on_path(loop_, options_.unix_socket));
+    socket_file_ = file_at(options_.unix_socket);
   }
   for (auto& acceptor : acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
   for (auto& acceptor : unix_acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
@@ -233,11 +243,19 @@ void HttpServer::Impl::stop() {
   asio::post(loop_, [this] { begin_stop(); });
   thread_.join();
   handlers_.reset();
-  if (!options_.unix_socket.empty()) ::unlink(options_.unix_socket.c_str());
+}
+
+/// While the acceptor holds its socket, no other file has its inode number. A newer server may have
+/// put a socket of its own there.
+void HttpServer::Impl::remove_own_socket_file() {
+  if (socket_file_ && file_at(options_.unix_socket) == socket_file_) {
+    ::unlink(options_.unix_socket.c_str());
+  }
 }
 
 void HttpServer::Impl::begin_stop() {
   stopping_ = true;
+  remove_own_socket_file();
   for (auto& acceptor : acceptors_) acceptor.close();
   for (auto& acceptor : unix_acceptors_) acceptor.close();
   for (const SessionPtr& session : sessions_) {

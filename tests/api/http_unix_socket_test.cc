@@ -53,6 +53,17 @@ TEST_F(UnixSocket, AStaleOneIsReplacedALiveOneAndAFileAreNot) {
   EXPECT_TRUE(std::filesystem::exists(file));
 }
 
+TEST_F(UnixSocket, OfANewerServerStaysWhenAnOlderOneEnds) {
+  serve({.addresses = {}, .unix_socket = path_});
+  std::filesystem::remove(path_);
+  const api::HttpServer newer(api_, {.unix_socket = path_});
+  server_.reset();
+  ASSERT_TRUE(std::filesystem::exists(path_));
+  Connection connection(Connection::Unix{}, path_);
+  connection.send(get_text("/health"));
+  EXPECT_EQ(status_of(connection.receive()), 200);
+}
+
 TEST_F(UnixSocket, APathThatIsTooLongIsRefused) {
   const std::string path = directory_ + "/" + std::string(120, 'x');
   EXPECT_THROW(api::HttpServer(api_, {.unix_socket = path}), std::invalid_argument);
