@@ -62,10 +62,12 @@ Json to_json(const engine::RepositoryView& view) {
       {"name", repository.name},
       {"type", to_text(repository.type)},
       {"enabled", repository.enabled},
+      {"available", view.unavailable_cause.empty()},
       {"config", std::move(config)},
       {"is_immutable", repository.is_immutable},
       {"min_retention_days", repository.min_retention_days},
   };
+  if (!view.unavailable_cause.empty()) json["unavailable_reason"] = view.unavailable_cause;
   if (repository.storage) {
     const auto& [total, used, available, measured_at] = *repository.storage;
     json["storage_info"] = to_json(

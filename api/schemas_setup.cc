@@ -98,6 +98,8 @@ const std::vector<Schema>& setup_schemas() {
         {"name", "string", ""},
         {"type", "string:local,nfs,cifs,smb", ""},
         {"enabled", "boolean", ""},
+        {"available", "boolean", "whether it can be used now"},
+        {"unavailable_reason", "string?", "why not"},
         {"config", "RepositoryConfig", ""},
         {"is_immutable", "boolean", ""},
         {"min_retention_days", "integer", ""},

@@ -55,7 +55,8 @@ const std::vector<Schema>& state_schemas() {
       {"Readiness",
        "",
        {{"status", "string:ready,not ready", ""},
-        {"checks", "{boolean}?", "which condition is not met, when not ready"}}},
+        {"checks", "{boolean}?", "which condition is not met, when not ready"},
+        {"unavailable_repositories", "{string}?", "why they cannot be used, by id"}}},
   };
   return schemas;
 }

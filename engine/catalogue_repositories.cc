@@ -10,8 +10,8 @@ namespace engine {
 namespace {
 
 constexpr std::string_view kColumns =
-    "id, name, type, enabled, config, directory, is_immutable, min_retention_days, total_bytes, "
-    "used_bytes, available_bytes, measured_at, created_at, updated_at";
+    "id, name, type, enabled, config, directory, marker_id, is_immutable, min_retention_days, "
+    "total_bytes, used_bytes, available_bytes, measured_at, created_at, updated_at";
 
 Repository take_repository(Stmt& row) {
   Repository repository;
@@ -21,6 +21,7 @@ Repository take_repository(Stmt& row) {
   repository.enabled = row.take<bool>();
   repository.config_json = row.take<std::string>();
   repository.directory = row.take<std::string>();
+  repository.marker_id = row.take<std::string>();
   repository.is_immutable = row.take<bool>();
   repository.min_retention_days = row.take<int64_t>();
   StorageMeasure measure;
@@ -46,10 +47,12 @@ Repository RepositoryCatalogue::insert(Repository repository, Time now) {
   }
   if (find(repository.id)) throw refusals::repository_id_taken();
   Stmt(db_,
-       "INSERT INTO repository (id, name, type, enabled, config, directory, is_immutable, "
-       "min_retention_days, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+       "INSERT INTO repository (id, name, type, enabled, config, directory, marker_id, "
+       "is_immutable, min_retention_days, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
+       "?, ?, ?)",
        repository.id, repository.name, repository.type, repository.enabled, repository.config_json,
-       repository.directory, repository.is_immutable, repository.min_retention_days, now, now)
+       repository.directory, repository.marker_id, repository.is_immutable,
+       repository.min_retention_days, now, now)
       .run();
   tx.commit();
   return repository;
@@ -62,13 +65,20 @@ void RepositoryCatalogue::update(const Repository& repository, Time now) {
           .step()) {
     throw refusals::repository_name_taken();
   }
-  Stmt update(db_,
-              "UPDATE repository SET name = ?, type = ?, enabled = ?, config = ?, directory = ?, "
-              "is_immutable = ?, min_retention_days = ?, updated_at = ? WHERE id = ?",
-              repository.name, repository.type, repository.enabled, repository.config_json,
-              repository.directory, repository.is_immutable, repository.min_retention_days, now,
-              repository.id);
+  Stmt update(
+      db_,
+      "UPDATE repository SET name = ?, type = ?, enabled = ?, config = ?, directory = ?, "
+      "marker_id = ?, is_immutable = ?, min_retention_days = ?, updated_at = ? WHERE id = ?",
+      repository.name, repository.type, repository.enabled, repository.config_json,
+      repository.directory, repository.marker_id, repository.is_immutable,
+      repository.min_retention_days, now, repository.id);
   if (update.run() == 0) throw refusals::unknown_repository(repository.id);
+  tx.commit();
+}
+
+void RepositoryCatalogue::set_marker(const std::string& id, const std::string& marker_id) {
+  Tx tx(db_);
+  Stmt(db_, "UPDATE repository SET marker_id = ? WHERE id = ?", marker_id, id).run();
   tx.commit();
 }
 

@@ -22,6 +22,9 @@ class RepositoryCatalogue {
   /// New values for a known id, as for the configured repository "1". The same refusals.
   void update(const Repository& repository, Time now);
 
+  /// What the marker file of its directory says, durable.
+  void set_marker(const std::string& id, const std::string& marker_id);
+
   std::optional<Repository> find(std::string_view id);
   /// By id.
   std::vector<Repository> list(const RepositoryFilter& filter = {});

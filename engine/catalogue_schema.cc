@@ -204,7 +204,11 @@ CREATE TABLE used_name (name TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
 constexpr const char* kSchemaAbilities =
     "ALTER TABLE repository ADD COLUMN abilities TEXT NOT NULL DEFAULT ''";
 
-constexpr std::array<const char*, 2> kMigrations = {kSchema1, kSchemaAbilities};
+/// What the marker file of the repository's directory says; '' before varve has seen one.
+constexpr const char* kSchemaMarker =
+    "ALTER TABLE repository ADD COLUMN marker_id TEXT NOT NULL DEFAULT ''";
+
+constexpr std::array<const char*, 3> kMigrations = {kSchema1, kSchemaAbilities, kSchemaMarker};
 
 }  // namespace
 

@@ -5,11 +5,13 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/active_job.h"
+#include "engine/availability.h"
 #include "engine/catalogue.h"
 #include "engine/instance_lock.h"
 #include "engine/node_client.h"
@@ -73,7 +75,11 @@ struct Core {
   Ports ports;
   Tally tally;
   std::vector<LateEnd> late_ends;
-  std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository directory
+  std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id
+  Availability availability;
+  std::set<std::string> looked_at;  ///< repositories that are being looked at, by id
+  /// Marked jobs whose files could not be removed, with the cause; tried again with the repository.
+  std::map<std::string, std::string> late_deletions;
   std::map<std::string, std::shared_ptr<qcow::DiskShare>> disks;  ///< by repository directory
   /// What goes on without anybody waiting: failing jobs, ended exports. Joined at shutdown.
   io::TaskScope background;

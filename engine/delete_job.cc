@@ -7,12 +7,27 @@
 #include "engine/end_job.h"
 #include "engine/refusal.h"
 #include "engine/repository_files.h"
+#include "engine/repository_watch.h"
 #include "io/log.h"
 
 namespace engine {
 namespace {
 
 constexpr int64_t kSecondsPerDay = int64_t{24} * 60 * 60;
+
+/// Files of a share that is not mounted would stay behind without rows.
+io::Task<void> require_repository(Core& core, Job job) {
+  if (job.state != JobState::completed) co_return;
+  const auto repository = core.catalogue->repositories.find(job.repository_id);
+  if (repository) co_await require_available(core, *repository);
+}
+
+void postpone(Core& core, const std::string& job_id, const std::string& cause) {
+  std::string& known = core.late_deletions[job_id];
+  if (known == cause) return;
+  known = cause;
+  io::log(io::LogLevel::error, "backup {} cannot be deleted yet: {}", job_id, cause);
+}
 
 void require_deletable(Core& core, const Job& job) {
   if (is_active(job.state)) throw refusals::backup_is_running(job.id);
@@ -58,6 +73,8 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   if (const auto ending = core.jobs.find(backup_id); ending && !is_active(ending->row.state)) {
     const io::Grant exports_are_closed = co_await ending->steps.lock();
   }
+  Job wanted = require_job(core, backup_id);
+  co_await require_repository(core, std::move(wanted));
   const Job job = require_job(core, backup_id);
   std::vector<std::string> doomed = core.catalogue->jobs.dependents(backup_id);
   if (is_active(job.state)) throw refusals::backup_is_running(backup_id);
@@ -72,7 +89,12 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   for (const std::string& id : doomed) {
     auto marked = core.catalogue->jobs.find(id);
     if (!marked) continue;
-    deleted.freed_bytes += co_await finish_deletion(core, std::move(*marked));
+    try {
+      deleted.freed_bytes += co_await finish_deletion(core, std::move(*marked));
+    } catch (const std::exception& failure) {
+      postpone(core, id, failure.what());
+      throw;
+    }
     deleted.deleted.push_back(id);
   }
   co_return deleted;
@@ -93,6 +115,25 @@ io::Task<uint64_t> finish_deletion(Core& core, Job job) {
   core.catalogue->jobs.erase(job.id, core.now());
   io::log(io::LogLevel::info, "backup {} deleted, {} bytes freed", job.id, freed);
   co_return freed;
+}
+
+io::Task<void> try_deletion(Core& core, Job job) {
+  const std::string id = job.id;
+  try {
+    co_await finish_deletion(core, std::move(job));
+    core.late_deletions.erase(id);
+  } catch (const std::exception& failure) {
+    postpone(core, id, failure.what());
+  }
+}
+
+io::Task<void> finish_late_deletions(Core& core, std::string repository_id) {
+  if (core.late_deletions.empty()) co_return;
+  std::vector<Job> deleting = core.catalogue->jobs.deleting_jobs();
+  for (Job& job : deleting) {
+    if (job.repository_id != repository_id || !core.late_deletions.contains(job.id)) continue;
+    co_await try_deletion(core, std::move(job));
+  }
 }
 
 }  // namespace engine

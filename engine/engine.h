@@ -43,7 +43,7 @@ class Engine {
   virtual void cancel(const std::string& backup_id, const std::string& reason) = 0;
 
   /// 2.9. Throws backup_not_found, backup_is_running, backup_has_dependents, backup_is_immutable,
-  /// backup_is_in_use.
+  /// repository_unavailable, backup_is_in_use.
   virtual DeletedBackup delete_backup(const std::string& backup_id, bool cascade) = 0;
 
   /// 2.5. Throws backup_not_found.
@@ -80,7 +80,7 @@ class Engine {
   virtual RepositoryView repository(const std::string& id) = 0;
   /// Throws repository_has_backups. Files stay.
   virtual void delete_repository(const std::string& id) = 0;
-  /// Measured now.
+  /// Measured now. Throws repository_unavailable.
   virtual StorageInfo repository_storage(const std::string& id) = 0;
   /// Writes, fsyncs, reads and removes a file there. What goes wrong is an answer, not an error.
   virtual RepositoryTest test_repository(const NewRepository& request) = 0;
@@ -109,8 +109,7 @@ class Engine {
   /// By name.
   virtual std::vector<ExportView> exports() = 0;
   virtual PortsStatus ports() = 0;
-  /// Reads flags and never waits for another thread, so that it answers under any load. Throws
-  /// nothing.
+  /// Reads flags and never waits for the engine, so that it answers under any load. Throws nothing.
   virtual HealthView health() const noexcept = 0;
   virtual MetricsSnapshot metrics() = 0;
 };

@@ -8,6 +8,7 @@
 #include "engine/engine_impl.h"
 #include "engine/recovery.h"
 #include "engine/repositories.h"
+#include "engine/repository_watch.h"
 #include "engine/watch.h"
 #include "io/log.h"
 
@@ -58,22 +59,16 @@ io::Task<void> bring_up(Core& core) {
       co_await Secrets::open(core.parts.home, secrets_path, core.options.named_secrets));
   core.catalogue_open = true;
 
-  co_await ensure_first_repository(core);
-  const std::vector<Repository> repositories = core.catalogue->repositories.list();
-  for (const Repository& repository : repositories) {
-    const auto status = co_await files.status(repository.directory);
-    if (!status || status->kind != io::FileKind::directory) continue;
-    co_await lock_repository(core, repository.directory);
-    co_await find_moved_images(core, repository);
-  }
-  co_await recover(core);
-  co_await engine::refresh_storage(core);
+  ensure_first_repository(core);
+  co_await open_repositories(core);
+  fail_unreachable_jobs(core);
   core.recovered = true;
 }
 
 io::Task<void> EngineImpl::start_there() {
   co_await bring_up(core_);
   watch_.spawn(watch_jobs(core_));
+  watch_.spawn(watch_repositories(core_));
 }
 
 io::Task<void> EngineImpl::stop_there() {

@@ -60,7 +60,13 @@ io::Task<InstanceLock> InstanceLock::acquire(io::Runtime runtime, std::string lo
   const std::string text = fmt::format("{}\n", pid);
   co_await file->truncate(0);
   co_await file->write(0, std::as_bytes(std::span(text.data(), text.size())));
-  co_return InstanceLock(std::move(file));
+  const auto locked = co_await runtime.files.status(lock_path);
+  co_return InstanceLock(std::move(file), locked);
+}
+
+io::Task<bool> InstanceLock::is_at(io::FileSystem& files, std::string lock_path) const {
+  const auto there = co_await files.status(lock_path);
+  co_return there&& status_ && there->device == status_->device && there->inode == status_->inode;
 }
 
 }  // namespace engine

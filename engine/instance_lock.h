@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "io/file.h"
@@ -20,10 +21,15 @@ class InstanceLock {
 
   InstanceLock(InstanceLock&&) noexcept = default;
 
+  /// Whether the file that is locked is the one that others find under that path.
+  io::Task<bool> is_at(io::FileSystem& files, std::string lock_path) const;
+
  private:
-  explicit InstanceLock(std::unique_ptr<io::File> file) : file_(std::move(file)) {}
+  InstanceLock(std::unique_ptr<io::File> file, std::optional<io::FileStatus> status)
+      : file_(std::move(file)), status_(status) {}
 
   std::unique_ptr<io::File> file_;
+  std::optional<io::FileStatus> status_;
 };
 
 }  // namespace engine

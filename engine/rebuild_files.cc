@@ -7,6 +7,7 @@
 
 #include "engine/catalogue.h"
 #include "engine/instance_lock.h"
+#include "engine/repository_marker.h"
 #include "engine/time_text.h"
 
 namespace engine {
@@ -56,7 +57,9 @@ io::Task<Found> read_repository(io::FileSystem& files, std::string directory) {
   co_return found;
 }
 
-void require_repository(Catalogue& catalogue, const RebuildRequest& request, Time now) {
+/// `marker_id` is what the directory says it is; "" when it says nothing.
+void require_repository(Catalogue& catalogue, const RebuildRequest& request,
+                        const std::string& marker_id, Time now) {
   const auto known = catalogue.repositories.find(request.repository_id);
   if (!known) {
     catalogue.repositories.insert(
@@ -64,12 +67,18 @@ void require_repository(Catalogue& catalogue, const RebuildRequest& request, Tim
          .name = "repository " + request.repository_id,
          .type = RepositoryType::local,
          .config_json = nlohmann::json{{"path", request.directory}}.dump(),
-         .directory = request.directory},
+         .directory = request.directory,
+         .marker_id = marker_id},
         now);
   } else if (known->directory != request.directory) {
     throw std::runtime_error(fmt::format(
         "repository {} of {} is {}, not {}: choose another --repository-id", request.repository_id,
         request.catalogue_path, known->directory, request.directory));
+  } else if (!known->marker_id.empty() && known->marker_id != marker_id) {
+    throw std::runtime_error(fmt::format(
+        "{} is not repository {} of {}: its {} says {}, not {}; is the right file system mounted?",
+        request.directory, request.repository_id, request.catalogue_path, kMarkerName,
+        marker_id.empty() ? "nothing" : marker_id, known->marker_id));
   }
 }
 
@@ -82,11 +91,13 @@ io::Task<RebuildReport> rebuild_catalogue(io::Runtime runtime, RebuildRequest re
   const InstanceLock catalogue_lock =
       co_await InstanceLock::acquire(runtime, request.catalogue_path + ".lock",
                                      "catalogue " + request.catalogue_path, request.pid);
+  const auto marker = co_await read_marker(runtime.files, request.directory);
   const Found found = co_await read_repository(runtime.files, request.directory);
   const RebuildPlan plan = plan_rebuild(request.repository_id, found.vm_files, found.images);
 
   Catalogue catalogue(request.catalogue_path);
-  require_repository(catalogue, request, to_seconds(runtime.clock.wall_time()));
+  require_repository(catalogue, request, marker.value_or(""),
+                     to_seconds(runtime.clock.wall_time()));
   RebuildReport report{.vms = plan.vms.size(), .backups = plan.jobs.size()};
   for (const Job& job : plan.jobs) report.images += job.disks.size();
   report.left_out = plan.problems;

@@ -57,29 +57,60 @@ io::Task<void> restore_links(Core& core, Repository repository) {
   }
 }
 
+/// Jobs that no life before this one has ended, of this repository.
+io::Task<void> settle_jobs(Core& core, std::string repository_id) {
+  std::vector<Job> active = core.catalogue->jobs.active_jobs();
+  for (Job& job : active) {
+    if (job.repository_id != repository_id || core.jobs.find(job.id)) continue;
+    co_await settle_job(core, std::move(job));
+  }
+}
+
+io::Task<void> finish_deletions(Core& core, std::string repository_id) {
+  std::vector<Job> deleting = core.catalogue->jobs.deleting_jobs();
+  for (Job& job : deleting) {
+    if (job.repository_id == repository_id) co_await try_deletion(core, std::move(job));
+  }
+}
+
+bool is_written_to(Core& core, const std::string& repository_id) {
+  for (const auto& job : core.jobs.all()) {
+    if (job->row.repository_id == repository_id) return true;
+  }
+  return false;
+}
+
+/// What is unpublished and what is in the way of readers; nothing that matters is lost without it.
+io::Task<void> tidy(Core& core, Repository repository) {
+  try {
+    co_await remove_strays(core, repository);
+    co_await restore_links(core, repository);
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::error, "repository {} cannot be looked through: {}", repository.id,
+            failure.what());
+  }
+}
+
 }  // namespace
 
-io::Task<void> recover(Core& core) {
-  std::vector<Job> active = core.catalogue->jobs.active_jobs();
-  for (Job& job : active) co_await settle_job(core, std::move(job));
-  std::vector<Job> deleting = core.catalogue->jobs.deleting_jobs();
-  for (Job& job : deleting) co_await finish_deletion(core, std::move(job));
-  std::vector<Repository> repositories = core.catalogue->repositories.list();
-  for (Repository& repository : repositories) {
-    const std::string id = repository.id;
-    try {
-      const std::string directory = repository.directory;
-      const auto status = co_await core.files().status(directory);
-      if (!status || status->kind != io::FileKind::directory) {
-        io::log(io::LogLevel::warning, "repository {}: {} is not there", id, directory);
-        continue;
-      }
-      co_await remove_strays(core, repository);
-      co_await restore_links(core, std::move(repository));
-    } catch (const std::exception& failure) {
-      io::log(io::LogLevel::error, "repository {} cannot be looked through: {}", id,
-              failure.what());
+io::Task<void> recover_repository(Core& core, Repository repository) {
+  co_await settle_jobs(core, repository.id);
+  co_await finish_deletions(core, repository.id);
+  // A job that has outlived the repository's absence writes files that look like strays.
+  if (!is_written_to(core, repository.id)) co_await tidy(core, std::move(repository));
+}
+
+void fail_unreachable_jobs(Core& core) {
+  for (const Job& job : core.catalogue->jobs.active_jobs()) {
+    const std::string cause = core.availability.cause(job.repository_id);
+    if (cause.empty()) continue;
+    if (job.state == JobState::finalizing) {
+      io::log(io::LogLevel::warning, "job {} of VM {} is published when repository {} is available",
+              job.id, job.vm_name, job.repository_id);
+      continue;
     }
+    core.catalogue->jobs.end(job.id, JobState::failed, kRestarted, core.now());
+    io::log(io::LogLevel::warning, "job {} of VM {} failed: {}", job.id, job.vm_name, kRestarted);
   }
 }
 

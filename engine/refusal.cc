@@ -63,6 +63,12 @@ Refusal repository_disabled(std::string_view repository_id) {
           quoted("repository", repository_id), "Choose a repository that is enabled."};
 }
 
+Refusal repository_unavailable(std::string_view repository_id, std::string_view cause) {
+  return {unavailable, "repository_unavailable", "repository is unavailable",
+          fmt::format("repository '{}': {}", repository_id, cause),
+          "Put right what the details name; varve looks again every few seconds."};
+}
+
 Refusal backup_already_running(std::string_view running_backup_id) {
   return {conflict,
           "backup_running",

@@ -54,6 +54,8 @@ Refusal no_disks();
 Refusal vm_disks_unreadable(std::string_view cause);
 Refusal repository_not_found(std::string_view repository_id);
 Refusal repository_disabled(std::string_view repository_id);
+/// Also of deletions (2.9) and measurements (2.14).
+Refusal repository_unavailable(std::string_view repository_id, std::string_view cause);
 Refusal backup_already_running(std::string_view running_backup_id);
 Refusal no_previous_backup();
 Refusal credentials_missing();

@@ -6,7 +6,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "engine/ingest.h"
 #include "engine/refusal.h"
+#include "engine/repository_marker.h"
+#include "engine/repository_watch.h"
 #include "engine/storage.h"
 #include "engine/storage_trial.h"
 #include "io/log.h"
@@ -21,6 +24,7 @@ RepositoryView view_of(Core& core, Repository repository) {
   RepositoryView view;
   view.backup_count = core.catalogue->repositories.backup_count(repository.id);
   view.abilities = core.catalogue->repositories.abilities(repository.id);
+  view.unavailable_cause = core.availability.cause(repository.id);
   view.repository = std::move(repository);
   return view;
 }
@@ -55,6 +59,22 @@ void warn_of_missing(const std::string& id, const StorageAbilities& abilities) {
   }
 }
 
+/// Makes the directory of a new repository its own: lock and marker. Returns what it can do.
+io::Task<StorageAbilities> take_directory(Core& core, Repository& repository) {
+  std::exception_ptr failure;
+  try {
+    co_await prepare_repository(core.files(), repository.type, repository.directory);
+    const StorageAbilities abilities = co_await try_storage(core.parts.home, repository.directory);
+    co_await lock_repository(core, repository);
+    repository.marker_id = co_await make_marker(core.parts.home, repository.directory);
+    co_return abilities;
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  core.locks.erase(repository.id);
+  throw refusals::repository_config_invalid(to_text(repository.type), text_of(failure));
+}
+
 io::Task<RepositoryTest> test_directory(Core& core, std::string id, RepositoryType type,
                                         std::string directory) {
   RepositoryTest test;
@@ -75,9 +95,8 @@ io::Task<RepositoryTest> test_directory(Core& core, std::string id, RepositoryTy
 
 }  // namespace
 
-io::Task<void> ensure_first_repository(Core& core) {
+void ensure_first_repository(Core& core) {
   const std::string& directory = core.options.repository_path;
-  co_await core.files().make_directories(directory);
   Repository repository{.id = kFirstRepository,
                         .name = kFirstRepositoryName,
                         .type = RepositoryType::local,
@@ -92,18 +111,25 @@ io::Task<void> ensure_first_repository(Core& core) {
             directory);
     known->config_json = repository.config_json;
     known->directory = directory;
+    known->marker_id.clear();  // it is the new directory's
     core.catalogue->repositories.update(*known, core.now());
   }
 }
 
-io::Task<void> lock_repository(Core& core, std::string directory) {
-  if (core.locks.contains(directory)) {
-    throw std::runtime_error(fmt::format("{} is the directory of another repository", directory));
+std::string lock_path(const std::string& directory) { return directory + "/.varve.lock"; }
+
+io::Task<void> lock_repository(Core& core, Repository repository) {
+  const std::string directory = repository.directory;
+  for (const Repository& other : core.catalogue->repositories.list()) {
+    if (other.id != repository.id && other.directory == directory &&
+        core.locks.contains(other.id)) {
+      throw std::runtime_error(fmt::format("{} is the directory of another repository", directory));
+    }
   }
-  const std::string path = directory + "/.varve.lock";
+  const std::string path = lock_path(directory);
   const std::string what = "repository " + directory;
   InstanceLock lock = co_await InstanceLock::acquire(core.parts.home, path, what, core.options.pid);
-  core.locks.emplace(directory, std::move(lock));
+  core.locks.emplace(repository.id, std::move(lock));
 }
 
 io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
@@ -111,14 +137,6 @@ io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
   for (const Repository& other : known) {
     if (other.name == request.name) throw refusals::repository_name_taken();
     if (other.id == request.id) throw refusals::repository_id_taken();
-  }
-  StorageAbilities abilities;
-  try {
-    co_await prepare_repository(core.files(), request.type, request.directory);
-    abilities = co_await try_storage(core.parts.home, request.directory);
-    co_await lock_repository(core, request.directory);
-  } catch (const std::exception& failure) {
-    throw refusals::repository_config_invalid(to_text(request.type), failure.what());
   }
   const Time now = core.now();
   Repository repository{.id = request.id,
@@ -136,10 +154,11 @@ io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
       repository.id = fmt::format("{}-{}", base, attempt);
     }
   }
+  const StorageAbilities abilities = co_await take_directory(core, repository);
   try {
-    repository = core.catalogue->repositories.insert(std::move(repository), now);
+    repository = core.catalogue->repositories.insert(repository, now);
   } catch (...) {
-    core.locks.erase(request.directory);
+    core.locks.erase(repository.id);
     throw;
   }
   core.catalogue->repositories.set_abilities(repository.id, abilities);
@@ -164,12 +183,14 @@ RepositoryView find_repository(Core& core, const std::string& id) {
 void delete_repository(Core& core, const std::string& id) {
   const Repository repository = require_repository(core, id);
   core.catalogue->repositories.erase(id);
-  core.locks.erase(repository.directory);
+  core.locks.erase(id);
+  core.availability.set_available(id);
   io::log(io::LogLevel::info, "repository {} is no longer registered; its files stay", id);
 }
 
 io::Task<StorageInfo> measure_repository(Core& core, std::string id) {
   const Repository repository = require_repository(core, id);
+  co_await require_available(core, repository);
   const StorageMeasure measure = co_await measure_and_keep(core, repository);
   co_return info_of(core, id, measure);
 }
@@ -191,6 +212,7 @@ io::Task<StorageRefresh> refresh_storage(Core& core) {
   const std::vector<Repository> repositories = core.catalogue->repositories.list();
   for (const Repository& repository : repositories) {
     try {
+      co_await require_available(core, repository);
       co_await measure_and_keep(core, repository);
       ++refresh.refreshed_count;
     } catch (const std::exception& failure) {

@@ -46,7 +46,6 @@ io::Task<void> require_no_running_job(Core& core, const Vm& vm) {
 io::Task<void> require_space(Core& core, const StartPlan& plan) {
   std::optional<io::SpaceStatus> space;
   try {
-    co_await prepare_repository(core.files(), plan.repository.type, plan.directory);
     space = co_await core.files().space(plan.directory);
   } catch (const std::exception& failure) {
     throw refusals::disk_not_prepared("", failure.what());
@@ -94,6 +93,7 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
   plan.repository = std::move(*repository);
   plan.directory = plan.repository.directory;
   if (!plan.repository.enabled) throw refusals::repository_disabled(request.repository_id);
+  co_await require_available(core, plan.repository);
   co_await require_no_running_job(core, plan.vm);
   if (request.backup_type == BackupType::incremental &&
       !core.catalogue->points.any(plan.vm.context_id, plan.repository.id)) {

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "engine/recovery.h"
+#include "engine/repository_marker.h"
 #include "engine/storage.h"
 #include "io/log.h"
 
@@ -54,7 +55,8 @@ class Sweep {
         co_await sweep_vm(path);
       } else if (entry.kind == io::FileKind::symlink) {
         co_await sweep_link(path);
-      } else if (entry.name.starts_with(".varve-test-")) {
+      } else if (entry.name.starts_with(".varve-test-") ||
+                 (entry.name.starts_with(kMarkerName) && entry.name.ends_with(kTemporary))) {
         co_await take_away(path);
       }
     }

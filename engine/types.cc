@@ -19,7 +19,7 @@ constexpr std::array<string_view, 5> kShownStatuses = {"pending", "running", "co
                                                        "cancelled"};
 constexpr std::array<string_view, 3> kBackupTypes = {"full", "incremental", "differential"};
 constexpr std::array<string_view, 4> kRepositoryTypes = {"local", "nfs", "cifs", "smb"};
-constexpr std::array<string_view, 6> kWarningCodes = {
+constexpr std::array<string_view, 7> kWarningCodes = {
     "sampled_zeroes",     "full_not_covered", "change_tracking_reset",
     "change_id_unusable", "disk_added",       "disk_shrunk"};
 constexpr std::array<string_view, 2> kSampleSources = {"client", "server"};

@@ -174,6 +174,7 @@ struct Repository {
   bool enabled = true;
   std::string config_json = "{}";  ///< one JSON object, without password_secret
   std::string directory;           ///< absolute: the config's path or mount_point
+  std::string marker_id;           ///< in the directory's marker file; "" before there was one
   bool is_immutable = false;
   int64_t min_retention_days = 0;
   std::optional<StorageMeasure> storage;

@@ -94,6 +94,7 @@ struct RepositoryView {
   Repository repository;
   uint64_t backup_count = 0;                  ///< completed jobs, for its storage_info
   std::optional<StorageAbilities> abilities;  ///< as last found; nothing before the first test
+  std::string unavailable_cause;              ///< why it cannot be used now; "" when it can
 };
 
 struct RepositoryTest {

@@ -22,8 +22,8 @@ class Repositories : public ApiTest {
 TEST_F(Repositories, OneIsShownWithItsStorage) {
   EXPECT_CALL(engine_, repository("1")).WillOnce(Return(repository()));
   EXPECT_EQ(body_of(get("/repositories/1")), Json::parse(R"({"success":true,"repository":{
-    "id":"1","name":"default","type":"local","enabled":true,"config":{"path":"/backup/repository"},
-    "is_immutable":false,"min_retention_days":0,"storage_info":{"repository_id":"1",
+    "id":"1","name":"default","type":"local","enabled":true,"available":true,
+    "config":{"path":"/backup/repository"},"is_immutable":false,"min_retention_days":0,"storage_info":{"repository_id":"1",
       "total_bytes":1000000000,"used_bytes":250000000,"available_bytes":750000000,
       "used_percent":25,"backup_count":3,"last_check_at":"2025-10-08T08:54:54Z"},
     "created_at":"2025-10-08T08:54:54Z","updated_at":"2025-10-08T08:54:54Z"}})"));

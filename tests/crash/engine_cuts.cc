@@ -50,7 +50,9 @@ std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment,
   std::optional<std::string> wrong;
   try {
     world.scheduler.run(engine::bring_up(process.core()));
-    wrong = judge_points(world, process.core(), moment);
+    const std::string unavailable = process.core().availability.cause("1");
+    if (!unavailable.empty()) wrong = "BAD: the repository is unavailable: " + unavailable;
+    if (!wrong) wrong = judge_points(world, process.core(), moment);
     if (!wrong) wrong = judge_names(world);
     const size_t points = process.core().catalogue->points.list("1").size() / kDisks;
     if (!wrong && go_on && points > 0) {

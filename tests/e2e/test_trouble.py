@@ -177,8 +177,14 @@ class ReadOnly(SmallRepository):
         self.assert_failed_alone(job, "(?i)read-only file system")
         self.assert_published_is_whole()
         answer = self.post("vm", "incremental", "small")
-        self.assertIn(answer.status, (500, 507), answer)
+        self.assertIn(answer.status, (503, 507), answer)
         self.assertRegex(answer.text.lower(), "read-only")
+        unavailable = self.hub.get("/repositories/small").body["repository"]
+        self.assertFalse(unavailable["available"])
+        self.assertRegex(unavailable["unavailable_reason"].lower(), "read-only")
+        self.hub.restart()  # it starts beside such a repository, and runs the others
+        self.starter.api_url = self.hub.url
+        self.quick_backup("other", ["o/2"])
 
 
     def test_it_is_noticed_without_a_further_request(self):

@@ -134,7 +134,7 @@ std::vector<std::string> EngineTest::repository_files() const {
   std::vector<std::string> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
     const std::string path = std::filesystem::relative(entry.path(), root);
-    if (path != ".varve.lock") files.push_back(path);
+    if (!path.starts_with(".varve")) files.push_back(path);
   }
   std::sort(files.begin(), files.end());
   return files;

@@ -126,7 +126,7 @@ class EngineTest : public ::testing::Test {
     }
   }
 
-  /// All files of the repository, relative, sorted; without varve's lock file.
+  /// All files of the repository, relative, sorted; without varve's lock and marker.
   std::vector<std::string> repository_files() const;
   std::string state_of(const std::string& backup_id) {
     return std::string(to_text(engine().backup(backup_id).job.state));

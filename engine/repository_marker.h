@@ -1,0 +1,24 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "io/runtime.h"
+
+/// The file that says which repository a directory is, so that the empty mount point of a file
+/// system that is not mounted, or another disk in its place, is not taken for the repository.
+///
+/// Invariant: a directory gets one id, once; a moved or copied repository keeps it. Control thread.
+namespace engine {
+
+inline constexpr std::string_view kMarkerName = ".varve-repository";
+
+/// The id that the directory's marker holds; nothing when there is no marker. Throws
+/// std::runtime_error when it cannot be read.
+io::Task<std::optional<std::string>> read_marker(io::FileSystem& files, std::string directory);
+
+/// Makes the marker, durably, unless there is one. Returns the id that it holds.
+io::Task<std::string> make_marker(io::Runtime runtime, std::string directory);
+
+}  // namespace engine

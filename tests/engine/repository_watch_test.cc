@@ -1,0 +1,187 @@
+#include "engine/db.h"
+#include "engine/repository_marker.h"
+#include "tests/engine/engine_fixture.h"
+
+/// Repositories that are not mounted, not theirs or broken: nothing is written into the wrong
+/// directory, everything else runs, and they come back by themselves.
+namespace engine_test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RepositoryThatComesAndGoes : public EngineTest {
+ protected:
+  void SetUp() override {
+    come_up();
+    register_vm("pgtest1", 1);
+  }
+  void come_up() {
+    restart([](EngineOptions& options) {
+      options.repository_interval = std::chrono::milliseconds(20);
+    });
+  }
+
+  std::string path() const { return temp.file("repository"); }
+  std::string marker() const { return path() + "/" + std::string(kMarkerName); }
+  std::string cause(const std::string& id = "1") {
+    return engine().repository(id).unavailable_cause;
+  }
+  bool becomes_available(const std::string& id = "1") {
+    return wait_until([&] { return cause(id).empty(); });
+  }
+  void expect_cause(const std::string& words, const std::string& id = "1") {
+    EXPECT_NE(cause(id).find(words), std::string::npos) << cause(id);
+    EXPECT_EQ(engine().health().unavailable_repositories.count(id), 1u);
+    EXPECT_TRUE(engine().health().ready()) << "the others can be used";
+  }
+
+  /// The file system goes: its empty mount point is left.
+  void unmount() {
+    fs::rename(path(), temp.file("away"));
+    fs::create_directory(path());
+  }
+  void mount() {
+    fs::remove_all(path());
+    fs::rename(temp.file("away"), path());
+  }
+
+  std::string add_repository(const std::string& id) {
+    const std::string directory = temp.file("repository-" + id);
+    engine().create_repository({.id = id, .name = id, .config_json = "{}", .directory = directory});
+    return directory;
+  }
+  void in_catalogue(const std::string& sql) { Db(temp.file("catalogue.db")).exec(sql); }
+};
+
+TEST_F(RepositoryThatComesAndGoes, AnEmptyMountPointIsNotTakenForIt) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  hub.reset();
+  unmount();
+  come_up();
+  expect_cause("not mounted");
+  EXPECT_EQ(refusal_of([&] { start("pgtest1"); }), "repository_unavailable");
+  EXPECT_EQ(refusal_of([&] { engine().repository_storage("1"); }), "repository_unavailable");
+  EXPECT_TRUE(fs::is_empty(path())) << "nothing is written there, not even a lock";
+  mount();
+  ASSERT_TRUE(becomes_available());
+  back_up("pgtest1", BackupType::incremental, "two", 2);
+  EXPECT_EQ(engine().chain({.vm_name = "pgtest1"}).points.size(), 2u);
+}
+
+TEST_F(RepositoryThatComesAndGoes, ItIsMissedWhileVarveRuns) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  unmount();
+  EXPECT_EQ(refusal_of([&] { start("pgtest1", BackupType::incremental); }),
+            "repository_unavailable");
+  expect_cause("not mounted");
+  mount();
+  ASSERT_TRUE(becomes_available());
+  back_up("pgtest1", BackupType::incremental, "two", 2);
+}
+
+TEST_F(RepositoryThatComesAndGoes, ADeletionWithoutItIsRefusedAndForgetsNothing) {
+  const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
+  unmount();
+  EXPECT_EQ(refusal_of([&] { engine().delete_backup(full.job.id, false); }),
+            "repository_unavailable");
+  mount();
+  ASSERT_TRUE(becomes_available());
+  EXPECT_EQ(engine().chain({.vm_name = "pgtest1"}).points.size(), 1u);
+  EXPECT_TRUE(fs::exists(full.job.disks[0].image_path));
+  engine().delete_backup(full.job.id, false);
+  EXPECT_FALSE(fs::exists(full.job.disks[0].image_path));
+}
+
+TEST_F(RepositoryThatComesAndGoes, TheDirectoryOfAnotherOneIsNotUsed) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  const std::string other = add_repository("2");
+  hub.reset();
+  fs::rename(path(), temp.file("away"));
+  fs::rename(other, path());
+  fs::rename(temp.file("away"), other);
+  come_up();
+  expect_cause("another repository", "1");
+  expect_cause("another repository", "2");
+}
+
+TEST_F(RepositoryThatComesAndGoes, OneThatIsBrokenKeepsNothingElseFromRunning) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  add_repository("2");
+  const BackupView running = start("pgtest1");
+  hub.reset();
+  for (const bool lock_is_broken : {false, true}) {
+    fs::rename(path(), temp.file("away"));
+    if (lock_is_broken) {
+      fs::create_directory(path());
+      fs::copy(temp.file("away") + "/" + std::string(kMarkerName), marker());
+      fs::create_directory(path() + "/.varve.lock");
+    } else {
+      std::ofstream(path()) << "not a directory";
+    }
+    come_up();
+    EXPECT_NE(cause(), "");
+    EXPECT_EQ(state_of(running.job.id), "failed");
+    const BackupView elsewhere = start("pgtest1", BackupType::full, "2");
+    fill(elsewhere, "two", 2);
+    EXPECT_EQ(state_of(elsewhere.job.id), "completed");
+    mount();
+    EXPECT_TRUE(becomes_available());
+  }
+  EXPECT_FALSE(fs::exists(running.job.disks[0].image_path + ".partial"));
+  back_up("pgtest1", BackupType::incremental, "three", 3);
+}
+
+TEST_F(RepositoryThatComesAndGoes, AnInstallationFromBeforeMarkersGetsOne) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  hub.reset();
+  fs::remove(marker());
+  in_catalogue("UPDATE repository SET marker_id = ''");
+  unmount();
+  come_up();
+  expect_cause("not one of the 1 images");
+  EXPECT_TRUE(fs::is_empty(path()));
+  mount();
+  ASSERT_TRUE(becomes_available());
+  EXPECT_TRUE(fs::exists(marker()));
+  back_up("pgtest1", BackupType::incremental, "two", 2);
+}
+
+TEST_F(RepositoryThatComesAndGoes, AMarkerSurvivesRestartsAndIsReadableByAll) {
+  std::ifstream first(marker());
+  const std::string before((std::istreambuf_iterator<char>(first)), {});
+  EXPECT_NE(before.find("\"version\":1"), std::string::npos);
+  EXPECT_EQ(fs::status(marker()).permissions() & fs::perms::others_read, fs::perms::others_read);
+  come_up();
+  std::ifstream second(marker());
+  EXPECT_EQ(std::string((std::istreambuf_iterator<char>(second)), {}), before);
+}
+
+TEST_F(RepositoryThatComesAndGoes, ADamagedMarkerMakesItUnavailable) {
+  for (const char* const text : {"", "[]", "{\"version\":1}", "{\"id\":\"x\",\"version\":99}"}) {
+    hub.reset();
+    std::ofstream(marker()) << text;
+    come_up();
+    EXPECT_NE(cause().find(kMarkerName), std::string::npos) << cause();
+  }
+}
+
+TEST_F(RepositoryThatComesAndGoes, AFileThatCannotBeUnlinkedIsTriedAgainAndStopsNoStart) {
+  const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
+  const std::string image = full.job.disks[0].image_path;
+  // A directory of the image's name cannot be unlinked, whoever tries.
+  hub->reached = [&](std::string_view step) {
+    if (step != "marked") return;
+    fs::remove(image);
+    fs::create_directory(image);
+  };
+  EXPECT_THROW(engine().delete_backup(full.job.id, false), std::exception);
+  come_up();
+  EXPECT_EQ(cause(), "");
+  EXPECT_EQ(refusal_of([&] { engine().backup(full.job.id); }), "backup_not_found");
+  EXPECT_TRUE(fs::exists(image + ".json"));
+  fs::remove(image);
+  EXPECT_TRUE(wait_until([&] { return repository_files().empty(); }));
+}
+
+}  // namespace
+}  // namespace engine_test
