@@ -141,7 +141,9 @@ Vm decode_vm_file(std::string_view text) {
     Vm vm;
     vm.context_id = object.at("vm_context_id").get<std::string>();
     vm.safe_name = safe_name_of_context(vm.context_id);
-    if (vm.safe_name.empty()) throw FileTextError("vm.json: vm_context_id is none");
+    if (vm.safe_name.empty() || !is_own_name(vm.context_id, kContextPrefix)) {
+      throw FileTextError("vm.json: vm_context_id is not a name that varve makes");
+    }
     vm.vm_name = object.at("vm_name").get<std::string>();
     vm.vm_path = object.at("vm_path").get<std::string>();
     vm.vcenter_host = object.at("vcenter_host").get<std::string>();

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "engine/digest.h"
 #include "engine/time_text.h"
 
@@ -126,8 +128,14 @@ std::string backup_context_name(std::string_view safe, Time created, uint32_t at
   return fmt::format("ctx-backup-{}-{}{}", safe, unix_seconds(created), attempt_suffix(attempt));
 }
 
+bool is_own_name(std::string_view name, std::string_view prefix) {
+  constexpr size_t kNameBytesMax = 128;
+  return name.size() > prefix.size() && name.size() <= kNameBytesMax && name.starts_with(prefix) &&
+         std::all_of(name.begin(), name.end(), is_harmless);
+}
+
 std::string_view safe_name_of_context(std::string_view context_id) {
-  static constexpr std::string_view kPrefix = "ctx-";
+  static constexpr std::string_view kPrefix = kContextPrefix;
   static constexpr size_t kStampBytes = sizeof("-YYYYMMDD-HHMMSS") - 1;
   if (!context_id.starts_with(kPrefix) || context_id.size() <= kPrefix.size() + kStampBytes) {
     return {};

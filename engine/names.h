@@ -43,6 +43,12 @@ std::string backup_context_name(std::string_view safe, Time created, uint32_t at
 /// The `safe` in a VM context's name; "" when it is none.
 std::string_view safe_name_of_context(std::string_view context_id);
 
+inline constexpr std::string_view kContextPrefix = "ctx-";
+
+/// Whether varve itself can have made that name of an image, a job or a VM context, which begin
+/// with `prefix`: what was read from a repository's files may not lead out of the repository.
+bool is_own_name(std::string_view name, std::string_view prefix);
+
 /// "chain-<ctx>-disk<N>-<repository>-g<generation>", the catalogue's.
 std::string chain_name(std::string_view context_id, uint32_t disk_index,
                        std::string_view repository_id, uint32_t generation);

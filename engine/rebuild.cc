@@ -51,8 +51,10 @@ std::string defect(const Group& group) {
     if (sidecar.job_images != first.job_images || sidecar.context_id != first.context_id) {
       return "its sidecars contradict each other";
     }
-    if (!described.image->image_path.ends_with('/' + id + ".qcow2")) {
-      return fmt::format("image {} has another file name", id);
+    const std::string place =
+        disk_directory("", sidecar.context_id, sidecar.disk_index) + '/' + id + ".qcow2";
+    if (!described.image->image_path.ends_with(place)) {
+      return fmt::format("image {} does not lie in {}", id, place);
     }
     if (described.image->file_bytes != sidecar.file_bytes) {
       return fmt::format("image {} has {} bytes, its sidecar says {}", id,
@@ -202,7 +204,8 @@ Vm vm_of(const std::string& context_id, const std::vector<Job>& jobs) {
   return vm;
 }
 
-/// By job, oldest first, so that parents come before their children.
+/// By job, in the order of the chains, so that parents mostly come before their children; times
+/// do not say that, because clocks are set back.
 std::vector<Group> groups_of(std::vector<Described> described) {
   std::map<std::string, Group> by_job;
   for (Described& one : described) {
@@ -213,12 +216,42 @@ std::vector<Group> groups_of(std::vector<Described> described) {
   for (auto& [id, group] : by_job) groups.push_back(std::move(group));
   const auto key = [](const Group& group) {
     const Sidecar& sidecar = group.begin()->second.sidecar;
-    return std::tuple(sidecar.completed_at, sidecar.created_at, sidecar.generation,
-                      sidecar.position);
+    return std::tuple(sidecar.context_id, sidecar.generation, sidecar.position,
+                      sidecar.completed_at, sidecar.created_at);
   };
   std::stable_sort(groups.begin(), groups.end(),
                    [&](const Group& a, const Group& b) { return key(a) < key(b); });
   return groups;
+}
+
+/// A job's disks may be at different places of their chains, so no order of the jobs suits all:
+/// those whose parents are missing wait for the next round, until a round accepts nothing.
+void accept_jobs(const std::string& repository_id, const std::vector<Group>& groups,
+                 RebuildPlan& plan) {
+  Accepted accepted;
+  std::vector<const Group*> waiting;
+  for (const Group& group : groups) waiting.push_back(&group);
+  std::map<const Group*, std::string> reasons;
+  for (size_t before = waiting.size() + 1; waiting.size() < before;) {
+    before = waiting.size();
+    std::vector<const Group*> refused;
+    for (const Group* const group : waiting) {
+      std::string reason = defect(*group);
+      if (reason.empty()) reason = accepted.conflict(*group);
+      if (!reason.empty()) {
+        reasons[group] = std::move(reason);
+        refused.push_back(group);
+        continue;
+      }
+      accepted.add(*group);
+      plan.jobs.push_back(job_of(repository_id, *group, accepted));
+    }
+    waiting = std::move(refused);
+  }
+  for (const Group* const group : waiting) {
+    plan.problems.push_back(
+        fmt::format("job {}: {}", group->begin()->second.sidecar.job_id, reasons[group]));
+  }
 }
 
 }  // namespace
@@ -227,18 +260,7 @@ RebuildPlan plan_rebuild(const std::string& repository_id, const std::vector<std
                          const std::vector<FoundImage>& images) {
   RebuildPlan plan;
   const std::vector<Group> groups = groups_of(describe(images, plan.problems));
-  Accepted accepted;
-  for (const Group& group : groups) {
-    std::string reason = defect(group);
-    if (reason.empty()) reason = accepted.conflict(group);
-    if (!reason.empty()) {
-      plan.problems.push_back(
-          fmt::format("job {}: {}", group.begin()->second.sidecar.job_id, reason));
-      continue;
-    }
-    accepted.add(group);
-    plan.jobs.push_back(job_of(repository_id, group, accepted));
-  }
+  accept_jobs(repository_id, groups, plan);
   std::set<std::string> context_ids;
   for (const std::string& text : vm_files) {
     try {

@@ -23,7 +23,7 @@ struct FoundImage {
 
 struct RebuildPlan {
   std::vector<Vm> vms;
-  std::vector<Job> jobs;              ///< completed ones, oldest first
+  std::vector<Job> jobs;              ///< completed ones, parents first
   std::vector<std::string> problems;  ///< one sentence per file or job that was left out
 };
 

@@ -30,8 +30,9 @@ io::Task<void> read_disk(io::FileSystem& files, std::string directory, Found& fo
     image.file_bytes = status->size;
     image.allocated_bytes = status->allocated_bytes;
     const std::string sidecar = image.image_path + ".json";
-    const auto has_sidecar = co_await files.status(sidecar);
-    if (has_sidecar) image.sidecar = co_await io::read_text(files, sidecar);
+    const auto has_sidecar = co_await files.status(sidecar, false);
+    const bool is_file = has_sidecar && has_sidecar->kind == io::FileKind::file;
+    if (is_file) image.sidecar = co_await io::read_text(files, sidecar);
     found.images.push_back(std::move(image));
   }
 }
@@ -46,7 +47,7 @@ io::Task<Found> read_repository(io::FileSystem& files, std::string directory) {
     const std::vector<io::DirectoryEntry> entries = co_await files.list(below);
     for (const io::DirectoryEntry& entry : entries) {
       const std::string path = below + "/" + entry.name;
-      if (entry.name == "vm.json") {
+      if (entry.name == "vm.json" && entry.kind == io::FileKind::file) {
         std::string text = co_await io::read_text(files, path);
         found.vm_files.push_back(std::move(text));
       } else if (entry.kind == io::FileKind::directory && entry.name.starts_with("disk-")) {

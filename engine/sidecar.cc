@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/json_text.h"
+#include "engine/names.h"
 #include "engine/time_text.h"
 
 namespace engine {
@@ -73,6 +74,30 @@ uint64_t count(const Json& object, const char* name) {
   return value.get<uint64_t>();
 }
 
+/// A count of a type with 32 bits.
+uint32_t small_count(const Json& object, const char* name) {
+  const uint64_t value = count(object, name);
+  if (value > UINT32_MAX) throw FileTextError(fmt::format("sidecar: {} is too large", name));
+  return static_cast<uint32_t>(value);
+}
+
+void require_own_name(std::string_view member, std::string_view name, std::string_view prefix) {
+  if (is_own_name(name, prefix)) return;
+  throw FileTextError(fmt::format("sidecar: {} is not a name that varve makes", member));
+}
+
+void require_own_names(const Sidecar& sidecar) {
+  require_own_name("backup_id", sidecar.image_id, kJobPrefix);
+  require_own_name("vm_context_id", sidecar.context_id, kContextPrefix);
+  require_own_name("job_id", sidecar.job_id, kJobPrefix);
+  for (const std::string& id : sidecar.job_images) require_own_name("job_images", id, kJobPrefix);
+  if (sidecar.parent_image_id.empty() && sidecar.backing_file.empty()) return;
+  require_own_name("parent_backup_id", sidecar.parent_image_id, kJobPrefix);
+  if (sidecar.backing_file != sidecar.parent_image_id + ".qcow2") {
+    throw FileTextError("sidecar: backing_file is not the image of parent_backup_id");
+  }
+}
+
 Time time(const Json& object, const char* name) {
   const std::optional<Time> value = from_rfc3339(text(object, name));
   if (!value) throw FileTextError(fmt::format("sidecar: {} is no time", name));
@@ -96,8 +121,8 @@ Sidecar decode(const Json& object) {
   sidecar.image_id = text(object, "backup_id");
   sidecar.context_id = text(object, "vm_context_id");
   sidecar.vm_name = text(object, "vm_name");
-  sidecar.disk_index = static_cast<uint32_t>(count(object, "disk_id"));
-  sidecar.disk_key = static_cast<uint32_t>(count(varve, "vmware_disk_key"));
+  sidecar.disk_index = small_count(object, "disk_id");
+  sidecar.disk_key = small_count(varve, "vmware_disk_key");
   sidecar.type = *type;
   sidecar.parent_image_id = text(object, "parent_backup_id");
   sidecar.backing_file = text(object.at("qcow2_info"), "backing_file");
@@ -116,10 +141,11 @@ Sidecar decode(const Json& object) {
   sidecar.job_id = text(varve, "job_id");
   sidecar.repository_id = text(varve, "repository_id");
   sidecar.job_images = varve.at("job_images").get<std::vector<std::string>>();
-  sidecar.generation = static_cast<uint32_t>(count(varve, "generation"));
-  sidecar.position = static_cast<uint32_t>(count(varve, "position"));
+  sidecar.generation = small_count(varve, "generation");
+  sidecar.position = small_count(varve, "position");
   sidecar.tags = tags_from_json(varve.at("tags").dump());
   sidecar.warnings = warnings_from_json(varve.at("warnings").dump());
+  require_own_names(sidecar);
   return sidecar;
 }
 

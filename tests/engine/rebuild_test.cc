@@ -170,6 +170,47 @@ TEST_F(Rebuild, AVmWhoseNameIsTakenIsLeftOutWithItsJobs) {
   EXPECT_TRUE(catalogue().points.list("1").empty());
 }
 
+TEST_F(Rebuild, AClockThatWasSetBackLosesNoPoint) {
+  images_.clear();
+  for (size_t number = 0; number < jobs_.size(); ++number) {
+    const auto back = std::chrono::hours(number);
+    jobs_[number].created_at -= back;
+    *jobs_[number].completed_at -= back;
+    write_down(jobs_[number]);
+  }
+  EXPECT_EQ(accepted(), ids({0, 1, 2, 3}));
+  EXPECT_TRUE(plan().problems.empty());
+  const RebuildPlan files = plan();
+  lose_catalogue();
+  EXPECT_TRUE(catalogue().adopt(files).empty());
+  EXPECT_EQ(catalogue().points.list("1").size(), 8u);
+  EXPECT_EQ(catalogue().points.newest(vm_.context_id, "1", 0)->job_id, jobs_.back().id);
+}
+
+TEST_F(Rebuild, ANameThatVarveCannotHaveMadeIsNotAccepted) {
+  const std::string good = image(3, 0).sidecar;
+  const auto accepts = [&](const std::string& from, const std::string& to) {
+    image(3, 0).sidecar = good;
+    for (size_t at = 0; (at = image(3, 0).sidecar.find(from, at)) != std::string::npos;) {
+      image(3, 0).sidecar.replace(at, from.size(), to);
+      at += to.size();
+    }
+    return accepted().size() == 4;
+  };
+  EXPECT_TRUE(accepts("none of it", ""));
+  EXPECT_FALSE(accepts(vm_.context_id, "../../../tmp/x"));
+  EXPECT_FALSE(accepts(vm_.context_id, "ctx-../../../tmp/x-20251006-203401"));
+  EXPECT_FALSE(accepts("\"backup_id\":\"backup-", "\"backup_id\":\"backup-../"));
+  EXPECT_FALSE(accepts("\"job_id\":\"backup-", "\"job_id\":\"backup-/"));
+  EXPECT_FALSE(accepts("\"backing_file\":\"", "\"backing_file\":\"../"));
+  EXPECT_FALSE(accepts("\"disk_id\":0", "\"disk_id\":4294967296"));
+  Vm vm = vm_;
+  vm.context_id = "ctx-../../../tmp/x-20251006-203401";
+  const RebuildPlan files = plan_rebuild("1", {encode_vm_file(vm)}, {});
+  EXPECT_TRUE(files.vms.empty());
+  EXPECT_EQ(files.problems.size(), 1u);
+}
+
 TEST_F(Rebuild, ADirectoryMayComeBackUnderAnotherId) {
   add_repository("9");
   const RebuildPlan files = plan_rebuild("9", {encode_vm_file(vm_)}, images_);
