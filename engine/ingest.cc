@@ -126,6 +126,7 @@ class Ingest::Filling final : public io::BlockDevice {
     const qcow::ImageCounters counters = image_->counters();
     stored_.stored_bytes = counters.bytes_stored;
     stored_.elided_bytes = counters.bytes_elided;
+    stored_.used_bytes = counters.file_bytes;
   }
 
  private:

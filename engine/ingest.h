@@ -77,6 +77,8 @@ class Ingest final : public nbd::ExportObserver {
   /// Of the bytes that arrive, the connections, the file. Any thread.
   DiskCounters counters() const;
   std::optional<Time> last_request_at() const;
+  /// The file's length as far as it is used; what is allocated beyond waits for writes. Any thread.
+  uint64_t used_bytes() const { return stored_.used_bytes; }
 
   /// Refuses writes, makes everything durable, checks the image. May be called again.
   io::Task<SealedImage> seal();
@@ -94,7 +96,7 @@ class Ingest final : public nbd::ExportObserver {
   class Filling;
   /// Of the image, written by the data thread.
   struct Stored {
-    std::atomic<uint64_t> covered_bytes = 0, stored_bytes = 0, elided_bytes = 0;
+    std::atomic<uint64_t> covered_bytes = 0, stored_bytes = 0, elided_bytes = 0, used_bytes = 0;
   };
 
   Ingest(io::Runtime home, io::Runtime data, IngestSpec spec);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "engine/end_job.h"
 #include "engine/storage.h"
 #include "io/log.h"
@@ -32,6 +34,32 @@ std::map<std::string, SpaceWatch::Used> SpaceWatch::in_use() const {
   return found;
 }
 
+io::Task<uint64_t> held_ahead(Core& core, std::string repository_id) {
+  uint64_t held = 0;
+  for (const auto& job : core.jobs.all()) {
+    if (job->row.repository_id != repository_id) continue;
+    for (size_t at = 0; at < job->ingests.size(); ++at) {
+      if (!job->ingests[at]) continue;
+      const std::string path = job->ingests[at]->path();
+      const auto status = co_await core.files().status(path, false);
+      if (!status || !job->ingests[at]) continue;
+      const uint64_t used = job->ingests[at]->used_bytes();
+      held += status->allocated_bytes - std::min(status->allocated_bytes, used);
+    }
+  }
+  co_return held;
+}
+
+void limit_allocation_ahead(Core& core, const std::string& directory, uint64_t spare_bytes) {
+  constexpr uint64_t kPart = 4, kLeast = 1 << 20;
+  uint64_t images = 1;
+  for (const auto& job : core.jobs.all()) images += job->ingests.size();
+  const uint64_t step = spare_bytes / kPart / images;
+  std::shared_ptr<qcow::DiskShare>& share = core.disks[directory];
+  if (!share) share = std::make_shared<qcow::DiskShare>();
+  share->limit_step(step < kLeast ? 0 : step);
+}
+
 io::Task<void> SpaceWatch::look_at(const std::string& repository_id, Used used) {
   const auto next = next_.find(repository_id);
   if (next != next_.end() && core_.steady_now() < next->second) co_return;
@@ -40,14 +68,18 @@ io::Task<void> SpaceWatch::look_at(const std::string& repository_id, Used used) 
   const std::string directory = repository->directory;
   const io::SpaceStatus space = co_await core_.files().space(directory);
   const uint64_t reserve = reserve_of(space.total_bytes, core_.options.space_reserve_bytes);
-  if (space.available_bytes >= reserve || !may_be_failed(*used.youngest)) co_return;
+  uint64_t free = space.available_bytes;
+  limit_allocation_ahead(core_, directory, free - std::min(free, reserve));
+  if (free >= reserve) co_return;
+  free += co_await held_ahead(core_, repository_id);
+  if (free >= reserve || !may_be_failed(*used.youngest)) co_return;
   used.youngest->failing = true;
   next_[repository_id] = core_.steady_now() + kPause;
   core_.background.spawn(fail_job(
       core_, used.youngest,
       fmt::format("no space left but the reserve in repository '{}': {} bytes free, {} bytes in "
                   "reserve, {} bytes missing",
-                  repository_id, space.available_bytes, reserve, reserve - space.available_bytes)));
+                  repository_id, free, reserve, reserve - free)));
 }
 
 io::Task<void> SpaceWatch::look() {

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "engine/refusal.h"
+#include "engine/repository_watch.h"
+#include "engine/space_watch.h"
 #include "engine/start_job.h"
 #include "engine/storage.h"
 #include "engine/warnings.h"
@@ -51,9 +53,10 @@ io::Task<void> require_space(Core& core, const StartPlan& plan) {
     throw refusals::disk_not_prepared("", failure.what());
   }
   const uint64_t reserve = reserve_of(space->total_bytes, core.options.space_reserve_bytes);
-  if (space->available_bytes < reserve) {
-    throw refusals::no_space(space->available_bytes, reserve, reserve - space->available_bytes);
-  }
+  uint64_t free = space->available_bytes;
+  limit_allocation_ahead(core, plan.directory, free - std::min(free, reserve));
+  if (free < reserve) free += co_await held_ahead(core, plan.repository.id);
+  if (free < reserve) throw refusals::no_space(free, reserve, reserve - free);
 }
 
 /// Standalone in an incremental job: a disk without a point, and one that shrank (WP14).

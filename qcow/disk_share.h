@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 namespace qcow {
 
@@ -27,8 +28,14 @@ class DiskShare {
     return std::min(most, std::max(fair, kWritesEachMin));
   }
 
+  /// How many bytes each image may allocate ahead at once; 0: none, because the disk is nearly full
+  /// and what one image holds unused is missing to another.
+  void limit_step(uint64_t bytes) { step_max_.store(bytes, std::memory_order_relaxed); }
+  uint64_t step_max() const { return step_max_.load(std::memory_order_relaxed); }
+
  private:
   std::atomic<size_t> writing_ = 0;
+  std::atomic<uint64_t> step_max_ = UINT64_MAX;
 };
 
 }  // namespace qcow

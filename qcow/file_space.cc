@@ -7,7 +7,9 @@ namespace qcow {
 
 void FileSpace::use(uint64_t end) noexcept {
   if (off_ || growing_ || end + step_ / 2 <= end_) return;
-  const uint64_t to = std::min(end + step_, bytes_max_);
+  const uint64_t step = share_ == nullptr ? step_ : std::min(step_, share_->step_max());
+  if (step == 0 || end + step / 2 <= end_) return;
+  const uint64_t to = std::min(end + step, bytes_max_);
   if (to <= end_) return;
   try {
     io::Task<void> growth = grow(to);

@@ -5,6 +5,7 @@
 
 #include "io/file.h"
 #include "io/task_scope.h"
+#include "qcow/disk_share.h"
 
 namespace qcow {
 
@@ -16,10 +17,12 @@ namespace qcow {
 /// Belongs to one ring thread.
 class FileSpace {
  public:
-  /// `step`: bytes that are allocated at once. `bytes_max`: an end that the file can never need to
-  /// pass.
-  FileSpace(io::File& file, uint64_t step, uint64_t file_bytes, uint64_t bytes_max)
+  /// `step`: bytes that are allocated at once, fewer where the share says so. `bytes_max`: an end
+  /// that the file can never need to pass. `share` may be null, and outlives this object.
+  FileSpace(io::File& file, const DiskShare* share, uint64_t step, uint64_t file_bytes,
+            uint64_t bytes_max)
       : file_(file),
+        share_(share),
         step_(step),
         fresh_from_(file_bytes),
         end_(file_bytes),
@@ -47,6 +50,7 @@ class FileSpace {
   io::Task<void> grow(uint64_t to);
 
   io::File& file_;
+  const DiskShare* const share_;
   const uint64_t step_;
   const uint64_t fresh_from_;
   uint64_t end_;

@@ -51,7 +51,7 @@ io::Task<void> Image::prepare() {
   header_.refcount_table_clusters = static_cast<uint32_t>(allocator_->refcounts().table_clusters());
 
   const uint64_t clusters_max = allocator_->end_cluster() + geometry_.clusters_without_refcounts();
-  space_.emplace(*file_, options_.allocate_step_bytes, file_bytes,
+  space_.emplace(*file_, options_.disk.get(), options_.allocate_step_bytes, file_bytes,
                  geometry_.host_offset(clusters_max).bytes);
   WriteBehind::Limits limits{options_.writes_in_flight, options_.merged_write_bytes, options_.disk};
   write_behind_.emplace(runtime_.executor, *file_, *space_, std::move(limits),

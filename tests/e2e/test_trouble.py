@@ -28,11 +28,12 @@ class SmallRepository(HubCase):
     """Repository `small` lies on a file system of 64 MiB, repository `1` elsewhere."""
 
     mount_options = "loop"
+    fs_bytes = FS_BYTES
 
     def setUp(self):
         self.skip_without_mount()
         super().setUp()
-        self.small = loop_mount.LoopMount(self.dir, FS_BYTES, self.mount_options)
+        self.small = loop_mount.LoopMount(self.dir, self.fs_bytes, self.mount_options)
         self.addCleanup(self.small.unmount)
         self.addCleanup(self.hub.close)  # it holds files there
         self.mount = self.small.path
