@@ -44,6 +44,7 @@ io::Task<void> Secrets::remove(std::string context_id) {
 }
 
 io::Task<void> Secrets::write() {
+  const io::Grant turn = co_await writing_->lock();
   nlohmann::json json = nlohmann::json::object();
   for (const auto& [context_id, credentials] : by_context_) {
     json[context_id]["username"] = credentials.username;

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "engine/types.h"
 #include "io/runtime.h"
+#include "io/sync.h"
 
 /// The vCenter credentials: those that the configuration names, and those that were given with a
 /// VM. The latter lie beside the catalogue, in a file that only its owner may read.
@@ -29,13 +31,18 @@ class Secrets {
 
  private:
   Secrets(io::Runtime runtime, std::string path, std::map<std::string, Credentials> named)
-      : runtime_(runtime), path_(std::move(path)), named_(std::move(named)) {}
+      : runtime_(runtime),
+        path_(std::move(path)),
+        named_(std::move(named)),
+        writing_(std::make_unique<io::Mutex>(runtime.executor)) {}
+  /// Writers take turns; each writes all that is known when its turn comes.
   io::Task<void> write();
 
   io::Runtime runtime_;
   std::string path_;
   std::map<std::string, Credentials> named_;
   std::map<std::string, Credentials> by_context_;
+  std::unique_ptr<io::Mutex> writing_;
 };
 
 }  // namespace engine

@@ -70,6 +70,37 @@ TEST_F(SecretsTest, AreKeptInAFileThatOnlyTheOwnerMayRead) {
   EXPECT_FALSE(open().find(vm));
 }
 
+TEST_F(SecretsTest, ManyAtTheSameTimeTakeTurns) {
+  constexpr int kWriters = 16;
+  Secrets secrets = open();
+  const auto store_all = [&]() -> io::Task<void> {
+    return io::run_scoped([&](io::TaskScope& scope) -> io::Task<void> {
+      for (int number = 0; number < kWriters; ++number) {
+        scope.spawn(secrets.store("ctx-" + std::to_string(number), {"u", std::to_string(number)}));
+      }
+      co_return;
+    });
+  };
+  run(store_all());
+  const Secrets after = open();
+  for (int number = 0; number < kWriters; ++number) {
+    Vm vm;
+    vm.context_id = "ctx-" + std::to_string(number);
+    vm.credentials.kind = CredentialsRef::Kind::inline_secret;
+    EXPECT_EQ(after.find(vm), (Credentials{"u", std::to_string(number)}));
+  }
+}
+
+TEST_F(SecretsTest, WhatAKilledProcessHasLeftIsRemoved) {
+  std::ofstream(path_ + ".new") << "{\"ctx\":{\"password\":\"hunter2\"";
+  std::ofstream(path_ + ".1f2e3d.new") << "hunter2";
+  std::ofstream(temp_.file("catalogue.db.other.new")) << "not of the secrets";
+  open();
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".new"));
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".1f2e3d.new"));
+  EXPECT_TRUE(std::filesystem::exists(temp_.file("catalogue.db.other.new")));
+}
+
 TEST_F(SecretsTest, ADamagedFileIsRefusedWithoutQuotingIt) {
   std::ofstream(path_) << "{\"ctx\":{\"password\":\"hunter2\"";
   try {
