@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -149,6 +150,9 @@ struct Session {
   Stream stream;
   const bool peer_is_loopback;
   bool idle = true;                  // between two requests
+  bool asking = false;               // a whole request has come and its answer has not left
+  bool giving_way = false;           // to a newer connection
+  uint64_t turn = 0;                 // the lower, the longer nothing was asked
   std::shared_ptr<Pending> pending;  // while a handler works
 };
 using SessionPtr = std::shared_ptr<Session>;
@@ -175,6 +179,7 @@ class HttpServer::Impl {
  private:
   template <class Acceptor>
   asio::awaitable<void> accept(Acceptor& acceptor);
+  bool make_room();
   void begin(Protocol::socket socket, bool loopback);
   asio::awaitable<void> serve(SessionPtr session);
   /// One request and its answer; false when the connection ends after it.
@@ -201,8 +206,10 @@ class HttpServer::Impl {
   std::optional<std::pair<dev_t, ino_t>> socket_file_;  // device and inode of the one made here
   std::vector<std::string> addresses_;
   std::set<SessionPtr> sessions_;  // of the network thread, like all below
+  size_t leaving_ = 0;             // of sessions_, those that give way
+  uint64_t next_turn_ = 0;
   bool stopping_ = false;
-  std::optional<HandlerPool> handlers_;
+  std::array<std::optional<HandlerPool>, kWaitKinds> handlers_;  // by WaitsFor
   std::thread thread_;
 };
 
@@ -219,7 +226,7 @@ HttpServer::Impl::Impl(const Api& api, HttpServerOptions options)
   }
   for (auto& acceptor : acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
   for (auto& acceptor : unix_acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
-  handlers_.emplace(options_.handler_threads_max);
+  for (auto& handlers : handlers_) handlers.emplace(options_.handler_threads_max);
   thread_ = std::thread([this] { loop_.run(); });
 }
 
@@ -242,7 +249,7 @@ void HttpServer::Impl::stop() {
   if (!thread_.joinable()) return;
   asio::post(loop_, [this] { begin_stop(); });
   thread_.join();
-  handlers_.reset();
+  for (auto& handlers : handlers_) handlers.reset();
 }
 
 /// While the acceptor holds its socket, no other file has its inode number. A newer server may have
@@ -301,13 +308,30 @@ asio::awaitable<void> HttpServer::Impl::accept(Acceptor& acceptor) {
   }
 }
 
+/// Closes the connection that has asked nothing for the longest time; false when all are asking.
+bool HttpServer::Impl::make_room() {
+  Session* oldest = nullptr;
+  for (const SessionPtr& session : sessions_) {
+    if (session->asking || session->giving_way) continue;
+    if (oldest == nullptr || session->turn < oldest->turn) oldest = session.get();
+  }
+  if (oldest == nullptr) return false;
+  oldest->giving_way = true;
+  ++leaving_;
+  oldest->stream.close();
+  return true;
+}
+
 void HttpServer::Impl::begin(Protocol::socket socket, bool loopback) {
-  if (sessions_.size() >= options_.connections_max) return;  // closes it
+  const bool is_full = sessions_.size() - leaving_ >= options_.connections_max;
+  if (is_full && !make_room()) return;  // closes it
   auto session = std::make_shared<Session>(std::move(socket), loopback);
+  session->turn = next_turn_++;
   sessions_.insert(session);
   asio::co_spawn(loop_, serve(session), [this, session](std::exception_ptr) {
     session->stream.close();
     sessions_.erase(session);
+    if (session->giving_way) --leaving_;
     end_if_done();
   });
 }
@@ -347,9 +371,13 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(Session& session, beast::flat_
   const bool has_body = request.method != "HEAD";
   const bool unhurried = route && route->unhurried;
   session.stream.expires_never();
+  session.asking = true;
   Response response = co_await answer(session, std::move(request), route);
   const bool keep_alive = parser.keep_alive() && !stopping_;
-  co_return co_await send(session, std::move(response), keep_alive, has_body, unhurried);
+  const bool goes_on = co_await send(session, std::move(response), keep_alive, has_body, unhurried);
+  session.asking = false;
+  session.turn = next_turn_++;
+  co_return goes_on;
 }
 
 asio::awaitable<error_code> HttpServer::Impl::receive(Session& session, beast::flat_buffer& buffer,
@@ -396,14 +424,15 @@ asio::awaitable<Response> HttpServer::Impl::answer(Session& session, Request req
   const auto pending = std::make_shared<Pending>(loop_);
   session.pending = pending;
   const std::string target = request.target;
-  handlers_->post([this, pending, request = std::move(request)] {
-    if (pending->abandoned) return;
-    Response response = api_.handle(request);
-    asio::post(loop_, [pending, response = std::move(response)]() mutable {
-      pending->answer = std::move(response);
-      pending->due.cancel();
-    });
-  });
+  handlers_[static_cast<size_t>(route->waits_for)]->post(
+      [this, pending, request = std::move(request)] {
+        if (pending->abandoned) return;
+        Response response = api_.handle(request);
+        asio::post(loop_, [pending, response = std::move(response)]() mutable {
+          pending->answer = std::move(response);
+          pending->due.cancel();
+        });
+      });
   if (route->unhurried) {
     pending->due.expires_at(asio::steady_timer::time_point::max());
   } else {

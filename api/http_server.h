@@ -17,8 +17,8 @@ struct HttpServerOptions {
   std::string unix_socket;  ///< path; "" for none
   /// Descriptors of sockets that listen already, TCP or Unix; the server closes them.
   std::vector<int> adopted;
-  size_t handler_threads_max = 64;
-  size_t connections_max = 1024;
+  size_t handler_threads_max = 64;  ///< for each of WaitsFor (routes.h)
+  size_t connections_max = 1024;    ///< beyond, the one that has asked nothing longest gives way
   uint64_t body_bytes_max = 1 << 20;
   uint32_t header_bytes_max = 16 << 10;
   std::chrono::milliseconds request_timeout{15000};  ///< from a request's first byte to its last

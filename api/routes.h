@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -16,6 +18,11 @@ struct Parameter {
   std::string_view name, type, about;
 };
 
+/// Who may keep a handler waiting. Each has threads of its own, so that a node or a share that does
+/// not answer holds up nobody who asks something else.
+enum class WaitsFor : uint8_t { engine, node, storage };
+inline constexpr size_t kWaitKinds = 3;
+
 struct Route {
   std::string_view method, pattern;  ///< "/api/v1/backups/{backup_id}"
   Handler handler;
@@ -30,6 +37,7 @@ struct Route {
   bool open_on_loopback = false;       ///< needs no token there: the existing client sends none
   bool instant = false;    ///< never waits for the engine; answered on the network thread
   bool unhurried = false;  ///< may take longer than 15 s
+  WaitsFor waits_for = WaitsFor::engine;
   bool body_may_be_left_out = false;
 };
 

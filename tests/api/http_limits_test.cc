@@ -1,4 +1,5 @@
 #include <atomic>
+#include <deque>
 #include <future>
 #include <thread>
 
@@ -137,15 +138,74 @@ TEST_F(HttpServer, StopWaitsNoLongerThanItsGraceForASlowPeer) {
   EXPECT_TRUE(half.is_closed_within(1s));
 }
 
-TEST_F(HttpServer, BeyondItsConnectionsItClosesAtOnce) {
+TEST_F(HttpServer, BeyondItsConnectionsTheLongestIdleOneGivesWay) {
   serve({.connections_max = 2});
   Connection first(address_), second(address_);
   first.send(get_text("/livez")), first.receive();
   second.send(get_text("/livez")), second.receive();
+  first.send(get_text("/livez")), first.receive();
   Connection third(address_);
-  EXPECT_TRUE(third.is_closed_within(5s));
+  third.send(get_text("/livez"));
+  EXPECT_EQ(status_of(third.receive()), 200);
+  EXPECT_TRUE(second.is_closed_within(5s));
   first.send(get_text("/livez"));
   EXPECT_EQ(status_of(first.receive()), 200);
+}
+
+TEST_F(HttpServer, SilentAndDawdlingConnectionsShutNobodyOut) {
+  serve({.connections_max = 4});
+  std::deque<Connection> silent;
+  for (int number = 0; number < 8; ++number) {
+    silent.emplace_back(address_);
+    if (number % 2 == 0) silent.back().send("GET /livez HTTP/1.1\r\nHos");
+  }
+  EXPECT_EQ(status_of(ask(get_text("/livez"))), 200);
+}
+
+TEST_F(HttpServer, BeyondItsConnectionsItClosesAtOnceWhileAllAreAnswered) {
+  Gate gate;
+  ON_CALL(engine_, backup).WillByDefault([&](const std::string&) {
+    gate.pass();
+    return running_backup();
+  });
+  serve({.connections_max = 2});
+  Connection first(address_), second(address_);
+  for (Connection* const asking : {&first, &second}) {
+    asking->send(get_text("/api/v1/backups/a"));
+  }
+  gate.wait_for(2);
+  Connection third(address_);
+  EXPECT_TRUE(third.is_closed_within(5s));
+  gate.open();
+  EXPECT_EQ(status_of(first.receive()), 200);
+  EXPECT_EQ(status_of(second.receive()), 200);
+}
+
+TEST_F(HttpServer, ANodeThatDoesNotAnswerHoldsUpNobodyWhoAsksSomethingElse) {
+  Gate node, storage;
+  ON_CALL(engine_, start_backup).WillByDefault([&](const engine::StartBackup&) {
+    node.pass();
+    return running_backup();
+  });
+  ON_CALL(engine_, complete).WillByDefault([&](const engine::CompleteDisk&) {
+    storage.pass();
+    return engine::CompletedDisk{0, engine::JobState::completed, 1, 1};
+  });
+  serve({.handler_threads_max = 2, .answer_timeout = 10s});
+  std::deque<Connection> starting, completing;
+  for (int number = 0; number < 3; ++number) {
+    starting.emplace_back(address_).send(post_text(
+        "/api/v1/backups", R"({"vm_name":"a","backup_type":"full","repository_id":"1"})"));
+  }
+  node.wait_for(2);
+  completing.emplace_back(address_).send(
+      post_text("/api/v1/backups/a/complete", R"({"change_id":"a/1"})"));
+  storage.wait_for(1);
+  EXPECT_EQ(status_of(ask(get_text("/api/v1/backups/changeid?vm_name=b&disk_id=0"))), 200);
+  storage.open();
+  EXPECT_EQ(status_of(completing[0].receive()), 200);
+  node.open();
+  for (Connection& connection : starting) EXPECT_EQ(status_of(connection.receive()), 200);
 }
 
 }  // namespace
