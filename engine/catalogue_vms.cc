@@ -8,12 +8,18 @@
 
 #include "engine/names.h"
 #include "engine/refusal.h"
+#include "qcow/create.h"
 
 namespace engine {
 namespace {
 
 constexpr size_t kVmNameBytesMax = 255;
 constexpr uint64_t kSectorBytes = 512;
+
+uint64_t capacity_max() {
+  static const uint64_t bytes = qcow::virtual_size_max();
+  return bytes;
+}
 
 /// A disk of a registration with its key taken out of "disk-<key>".
 struct KeyedDisk {
@@ -31,6 +37,11 @@ std::vector<KeyedDisk> keyed_disks(const PutVmContext& request) {
     if (!key || !keys.insert(*key).second) throw refusals::vm_context_invalid("disks[].disk_id");
     if (disk.capacity_bytes == 0 || disk.capacity_bytes % kSectorBytes != 0) {
       throw refusals::vm_context_invalid("disks[].capacity_bytes");
+    }
+    if (disk.capacity_bytes > capacity_max()) {
+      throw refusals::vm_context_invalid(
+          fmt::format("disks[].capacity_bytes of {} is {}; an image can hold {} bytes at most",
+                      disk.disk_id, disk.capacity_bytes, capacity_max()));
     }
     disks.push_back({*key, &disk});
   }

@@ -19,15 +19,20 @@ constexpr uint64_t kWriteBytes = 1 << 20;
 // The first commit finds refcounts for its first clusters in a block that is already in place.
 constexpr uint64_t kSpareRefcounts = 8;
 
-void refuse_size(const Geometry& geometry, std::string_view image_name) {
+bool is_too_large(const Geometry& geometry) {
   const uint64_t size = geometry.virtual_size;
-  if (size == 0) throw FormatError(image_name, "disk size 0 is too small");
   const uint64_t l1_entries_max = kL1BytesMax / 8;
   const uint64_t table_clusters_max = kRefcountTableBytesMax >> geometry.cluster_bits;
   // The division comes first: near 2^64 the sums of the worst case would wrap.
-  if (size / geometry.l2_table_guest_bytes() >= l1_entries_max + 1 ||
-      geometry.l1_entries() > l1_entries_max ||
-      geometry.refcount_table_clusters() > table_clusters_max) {
+  return size / geometry.l2_table_guest_bytes() >= l1_entries_max + 1 ||
+         geometry.l1_entries() > l1_entries_max ||
+         geometry.refcount_table_clusters() > table_clusters_max;
+}
+
+void refuse_size(const Geometry& geometry, std::string_view image_name) {
+  const uint64_t size = geometry.virtual_size;
+  if (size == 0) throw FormatError(image_name, "disk size 0 is too small");
+  if (is_too_large(geometry)) {
     throw FormatError(image_name, fmt::format("disk size {} is too large", size));
   }
 }
@@ -74,6 +79,17 @@ io::Task<void> write_image(io::File& file, Header header, std::string image_name
 }
 
 }  // namespace
+
+uint64_t virtual_size_max(uint32_t cluster_bits, uint32_t refcount_order) {
+  constexpr uint64_t kSectorBytes = 512;
+  uint64_t fits = 0, too_large = uint64_t{1} << 54;  // in sectors
+  while (fits + 1 < too_large) {
+    const uint64_t middle = fits + (too_large - fits) / 2;
+    const bool over = is_too_large({cluster_bits, refcount_order, middle * kSectorBytes});
+    (over ? too_large : fits) = middle;
+  }
+  return fits * kSectorBytes;
+}
 
 InitialLayout InitialLayout::of(const Geometry& geometry) {
   InitialLayout layout;

@@ -25,6 +25,10 @@ struct CreateOptions {
   std::optional<NewParent> parent;  ///< none: a full image
 };
 
+/// The largest disk that an image of those parameters can hold (LM1), in whole sectors of 512.
+uint64_t virtual_size_max(uint32_t cluster_bits = kClusterBitsDefault,
+                          uint32_t refcount_order = kRefcountOrderDefault);
+
 /// Where the first clusters of a new image lie (LT1, LT2): header, refcount table, refcount
 /// blocks, L1, one behind the other. The refcount table is as large as it will ever be (LT3).
 struct InitialLayout {

@@ -1,6 +1,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "qcow/create.h"
 #include "tests/engine/catalogue_fixture.h"
 
 namespace engine {
@@ -198,6 +199,23 @@ TEST_F(CatalogueVms, AVmWithBackupsStays) {
   EXPECT_FALSE(catalogue().vms.find("a"));
   EXPECT_FALSE(catalogue().jobs.find(running.id)) << "a failed job's row goes along";
   EXPECT_TRUE(catalogue().integrity_problems().empty());
+}
+
+TEST_F(CatalogueVms, ADiskThatNoImageCanHoldIsRefusedWithTheLimit) {
+  PutVmContext request = registration("a");
+  const auto details = [&](uint64_t capacity_bytes) -> std::string {
+    request.disks[0].capacity_bytes = capacity_bytes;
+    try {
+      catalogue().vms.check(request);
+      return "";
+    } catch (const Refusal& refusal) {
+      return refusal.details;
+    }
+  };
+  const uint64_t limit = qcow::virtual_size_max();
+  EXPECT_EQ(details(limit), "");
+  EXPECT_NE(details(limit + 512).find(std::to_string(limit)), std::string::npos);
+  EXPECT_NE(details(uint64_t{1} << 62).find(std::to_string(limit)), std::string::npos);
 }
 
 TEST_F(CatalogueVms, TheHistoryOfAVmIsThatOfItsJobs) {

@@ -89,6 +89,15 @@ TEST_F(Create, RefusesSizesThatQemuCouldNotOpen) {
   EXPECT_FALSE(std::filesystem::exists(file("refused.qcow2")));
 }
 
+TEST_F(Create, KnowsTheLargestDiskThatItTakes) {
+  for (const uint32_t cluster_bits : {9u, 16u, 21u}) {
+    const uint64_t most = virtual_size_max(cluster_bits);
+    EXPECT_NO_THROW(new_header({.virtual_size = most, .cluster_bits = cluster_bits}, "x"));
+    EXPECT_THROW(new_header({.virtual_size = most + 512, .cluster_bits = cluster_bits}, "x"),
+                 FormatError);
+  }
+}
+
 TEST_F(Create, LeavesOutTheFeatureNamesWhenClustersAreTiny) {
   make("tiny.qcow2", {.virtual_size = 1 << 20, .cluster_bits = 9});
   EXPECT_TRUE(header("tiny.qcow2").feature_names.empty());
