@@ -39,7 +39,7 @@ const std::vector<Schema>& backup_schemas() {
        "Something about a backup that does not make it fail.",
        {{"code",
          "string:sampled_zeroes,full_not_covered,change_tracking_reset,change_id_unusable,"
-         "disk_added,disk_shrunk",
+         "disk_added,disk_shrunk,long_chain",
          ""},
         {"disk_id", "integer|null", "index of the disk concerned"},
         {"message", "string", ""}}},

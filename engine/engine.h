@@ -27,10 +27,11 @@ class Engine {
 
   /// 2.4. Everything is prepared and the node has accepted when this returns; anything else is
   /// rolled back first. Throws, in this order: vm_not_found, vm_ambiguous, no_disks,
-  /// vm_disks_unreadable, repository_not_found, repository_disabled, backup_already_running,
-  /// no_previous_backup, credentials_missing, credentials_unresolved, shutting_down, no_space,
-  /// no_ports, backup_context_not_created, backup_job_not_created, disk_not_prepared,
-  /// node_unreachable, node_refused. Answers within 15 s.
+  /// vm_disks_unreadable, repository_not_found, repository_disabled, repository_unavailable,
+  /// backup_already_running, no_previous_backup, credentials_missing, credentials_unresolved,
+  /// shutting_down, no_space, no_ports, chain_too_long, backup_context_not_created,
+  /// backup_job_not_created, disk_not_prepared, node_unreachable, node_refused. Answers within 15
+  /// s.
   virtual BackupView start_backup(const StartBackup& request) = 0;
 
   /// 2.7. Returns once the disk is sealed, and after the last one once the job is published.

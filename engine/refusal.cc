@@ -84,6 +84,13 @@ Refusal no_previous_backup() {
           "Start a backup with backup_type full in this repository."};
 }
 
+Refusal chain_too_long(uint32_t disk_index, uint32_t images_max) {
+  return {conflict, "chain_too_long", "chain is too long",
+          fmt::format("the chain of disk {} has {} images, the most that can be read together",
+                      disk_index, images_max),
+          "Start a backup with backup_type full, which begins a new chain."};
+}
+
 Refusal credentials_missing() {
   return {invalid, "no_credentials", "VM context missing credential_id", "",
           "Register credentials with PUT /api/v1/vm-contexts/{vm_name}."};

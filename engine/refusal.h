@@ -58,6 +58,7 @@ Refusal repository_disabled(std::string_view repository_id);
 Refusal repository_unavailable(std::string_view repository_id, std::string_view cause);
 Refusal backup_already_running(std::string_view running_backup_id);
 Refusal no_previous_backup();
+Refusal chain_too_long(uint32_t disk_index, uint32_t images_max);
 Refusal credentials_missing();
 Refusal credentials_unresolved(std::string_view cause);
 Refusal shutting_down();

@@ -8,9 +8,12 @@
 #include "engine/start_job.h"
 #include "engine/storage.h"
 #include "engine/warnings.h"
+#include "qcow/chain.h"
 
 namespace engine {
 namespace {
+
+static_assert(kChainImagesMax == qcow::Chain::kLayersMax);
 
 std::vector<VmDisk> disks_to_back_up(const Vm& vm) {
   std::vector<VmDisk> disks;
@@ -75,6 +78,11 @@ void plan_disk(StartPlan& plan, const VmDisk& from, std::optional<Point> parent)
     parent.reset();
   }
   if (parent) {
+    const uint32_t images = parent->position + 2;
+    if (images > kChainImagesMax) throw refusals::chain_too_long(from.index, kChainImagesMax);
+    if (auto warning = long_chain_warning(from.index, images)) {
+      plan.job.warnings.push_back(std::move(*warning));
+    }
     disk.type = BackupType::incremental;
     disk.parent_image_id = parent->image_id;
     disk.parent_job_id = parent->job_id;

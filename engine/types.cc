@@ -21,7 +21,8 @@ constexpr std::array<string_view, 3> kBackupTypes = {"full", "incremental", "dif
 constexpr std::array<string_view, 4> kRepositoryTypes = {"local", "nfs", "cifs", "smb"};
 constexpr std::array<string_view, 7> kWarningCodes = {
     "sampled_zeroes",     "full_not_covered", "change_tracking_reset",
-    "change_id_unusable", "disk_added",       "disk_shrunk"};
+    "change_id_unusable", "disk_added",       "disk_shrunk",
+    "long_chain"};
 constexpr std::array<string_view, 2> kSampleSources = {"client", "server"};
 constexpr std::array<string_view, 3> kCredentialsKinds = {"none", "reference", "inline"};
 

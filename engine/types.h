@@ -46,6 +46,7 @@ enum class WarningCode : uint8_t {
   change_id_unusable,
   disk_added,
   disk_shrunk,
+  long_chain,
 };
 
 /// Who took a telemetry sample.

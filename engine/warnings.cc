@@ -77,6 +77,14 @@ std::optional<Warning> standalone_warning(uint32_t disk_index, uint64_t capacity
   return std::nullopt;
 }
 
+std::optional<Warning> long_chain_warning(uint32_t disk_index, uint32_t images) {
+  if (images < kChainImagesLong) return std::nullopt;
+  return Warning{WarningCode::long_chain, disk_index,
+                 fmt::format("disk {}: this is image {} of its chain, which can have {}; back the "
+                             "VM up with backup_type full before that",
+                             disk_index, images, kChainImagesMax)};
+}
+
 bool was_copied_in_full(const JobDisk& disk) {
   return disk.handed_out_change_id.empty() || tracking_was_reset(disk);
 }

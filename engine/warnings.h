@@ -14,6 +14,14 @@ namespace engine {
 std::optional<Warning> standalone_warning(uint32_t disk_index, uint64_t capacity_bytes,
                                           const std::optional<Point>& parent);
 
+/// Images that can be read together, the newest among them: a full and the incrementals on it.
+inline constexpr uint32_t kChainImagesMax = 256;
+/// From so many on it is time for a full.
+inline constexpr uint32_t kChainImagesLong = 200;
+
+/// Of an image that is the `images`th of its chain; nothing while the chain is short.
+std::optional<Warning> long_chain_warning(uint32_t disk_index, uint32_t images);
+
 /// Whether the client copied the disk in full, for all that varve can tell: it was given no change
 /// id, or one of another change tracking.
 bool was_copied_in_full(const JobDisk& disk);

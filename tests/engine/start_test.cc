@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include "engine/db.h"
 #include "tests/engine/engine_fixture.h"
 
 /// What a start refuses and what it rolls back: contract.md 2.4, 6.3.
@@ -174,6 +175,29 @@ TEST_F(Start, ASecondEngineOnTheSameCatalogueIsRefusedWithThePid) {
               std::string::npos)
         << failure.what();
   }
+}
+
+TEST_F(Start, AChainThatIsFullTakesAFullAndNoIncremental) {
+  register_vm("pgtest1", 1);
+  back_up("pgtest1", BackupType::full, "one", 1);
+  back_up("pgtest1", BackupType::incremental, "two", 2);
+  const auto place_newest = [&](uint32_t position) {
+    hub.reset();
+    Db(temp.file("catalogue.db"))
+        .exec("UPDATE point SET position = " + std::to_string(position) + " WHERE position > 0");
+    restart();
+  };
+  place_newest(198);
+  const BackupView warned = start("pgtest1", BackupType::incremental);
+  ASSERT_EQ(warned.job.warnings.size(), 1u);
+  EXPECT_EQ(warned.job.warnings[0].code, WarningCode::long_chain);
+  engine().cancel(warned.job.id, "");
+  place_newest(254);
+  engine().cancel(start("pgtest1", BackupType::incremental).job.id, "");
+  place_newest(255);
+  EXPECT_EQ(refusal_of([&] { start("pgtest1", BackupType::incremental); }), "chain_too_long");
+  back_up("pgtest1", BackupType::full, "three", 3);
+  back_up("pgtest1", BackupType::incremental, "four", 4);
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ TEST(Types, WordsAreThoseOfTheContractBothWays) {
   expect_words<BackupType>({"full", "incremental", "differential"});
   expect_words<RepositoryType>({"local", "nfs", "cifs", "smb"});
   expect_words<WarningCode>({"sampled_zeroes", "full_not_covered", "change_tracking_reset",
-                             "change_id_unusable", "disk_added", "disk_shrunk"});
+                             "change_id_unusable", "disk_added", "disk_shrunk", "long_chain"});
   expect_words<SampleSource>({"client", "server"});
   expect_words<CredentialsRef::Kind>({"none", "reference", "inline"});
 }

@@ -92,5 +92,11 @@ TEST_F(Warnings, ADiskWithoutAPointWasAddedAndASmallerOneShrank) {
   EXPECT_EQ(standalone_warning(2, 4096, parent), std::nullopt);
 }
 
+TEST_F(Warnings, AChainIsLongFromItsTwoHundredthImageOn) {
+  EXPECT_EQ(long_chain_warning(1, 199), std::nullopt);
+  EXPECT_EQ(long_chain_warning(1, 200)->code, WarningCode::long_chain);
+  EXPECT_EQ(long_chain_warning(1, 200)->disk_index, 1u);
+}
+
 }  // namespace
 }  // namespace engine
