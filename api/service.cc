@@ -21,11 +21,17 @@ Response livez(const Call&) { return json_response(200, {{"status", "alive"}}); 
 
 Response readyz(const Call& call) {
   const engine::HealthView health = call.engine.health();
-  if (health.ready()) return json_response(200, {{"status", "ready"}});
-  const Json checks = {{"catalogue", health.catalogue_open},
-                       {"recovery", health.recovered},
-                       {"not_shutting_down", !health.shutting_down}};
-  return json_response(503, {{"status", "not ready"}, {"checks", checks}});
+  Json body = {{"status", health.ready() ? "ready" : "not ready"}};
+  if (!health.ready()) {
+    body["checks"] = {{"catalogue", health.catalogue_open},
+                      {"catalogue_writable", health.catalogue_writable},
+                      {"recovery", health.recovered},
+                      {"not_shutting_down", !health.shutting_down}};
+  }
+  if (!health.unavailable_repositories.empty()) {
+    body["unavailable_repositories"] = health.unavailable_repositories;
+  }
+  return json_response(health.ready() ? 200 : 503, body);
 }
 
 Response metrics(const Call& call) {

@@ -17,6 +17,12 @@ Catalogue::Catalogue(const std::string& path, DbAccess access)
 
 std::vector<std::string> Catalogue::integrity_problems() { return engine::integrity_problems(db_); }
 
+void Catalogue::try_write() {
+  Tx tx(db_);
+  db_.exec(fmt::format("PRAGMA user_version = {}", schema_version(db_)));
+  tx.commit();
+}
+
 std::vector<std::string> Catalogue::adopt(const RebuildPlan& plan) {
   std::vector<std::string> left_out;
   Tx tx(db_);

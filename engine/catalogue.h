@@ -29,6 +29,9 @@ class Catalogue {
   /// Damage found by SQLite's own checks; empty when there is none.
   std::vector<std::string> integrity_problems();
 
+  /// A small durable write that changes nothing. Throws DbError when the catalogue takes none.
+  void try_write();
+
   /// Takes over what the files of a repository said: VMs, completed jobs, points, chains. What is
   /// known already stays. One transaction. Returns a sentence per VM or job that was left out.
   std::vector<std::string> adopt(const RebuildPlan& plan);

@@ -86,6 +86,8 @@ struct Core {
   io::Event stop_watching;  ///< set at shutdown
 
   std::atomic<bool> catalogue_open = false, recovered = false, shutting_down = false;
+  std::atomic<bool> catalogue_writable = true;
+  mutable std::atomic<bool> health_was_asked = false;  ///< since the catalogue was last tried
 };
 
 }  // namespace engine

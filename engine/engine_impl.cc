@@ -208,9 +208,12 @@ PortsStatus EngineImpl::ports() {
 }
 
 HealthView EngineImpl::health() const noexcept {
+  core_.health_was_asked = true;
   return {.catalogue_open = core_.catalogue_open,
           .recovered = core_.recovered,
-          .shutting_down = core_.shutting_down};
+          .shutting_down = core_.shutting_down,
+          .unavailable_repositories = core_.availability.causes(),
+          .catalogue_writable = core_.catalogue_writable};
 }
 
 MetricsSnapshot EngineImpl::metrics() {

@@ -75,6 +75,12 @@ struct EngineOptions {
   /// How often running jobs are looked at; shortened when a timeout is shorter.
   io::Duration watch_interval = std::chrono::seconds(1);
   io::Duration sample_interval = std::chrono::seconds(5);
+  /// While somebody asks for varve's health, how often the catalogue is tried with a small write.
+  io::Duration catalogue_trial_interval = std::chrono::seconds(5);
+  /// How often repositories are looked at: those that are unavailable are tried again.
+  io::Duration repository_interval = std::chrono::seconds(5);
+  /// How long a start waits for a repository that does not answer, before it is unavailable.
+  io::Duration repository_patience = std::chrono::seconds(10);
   /// Free space of a repository below which no job is started and running ones are failed; none:
   /// 1 GiB, or one percent of the file system when that is less.
   std::optional<uint64_t> space_reserve_bytes;

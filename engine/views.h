@@ -160,7 +160,9 @@ struct HealthView {
   bool catalogue_open = false;
   bool recovered = false;  ///< restart recovery is over
   bool shutting_down = false;
-  bool ready() const { return catalogue_open && recovered && !shutting_down; }
+  std::map<std::string, std::string> unavailable_repositories;  ///< cause by id
+  bool catalogue_writable = true;                               ///< as last tried
+  bool ready() const { return catalogue_open && recovered && !shutting_down && catalogue_writable; }
 };
 
 /// A Prometheus histogram before its buckets are summed up.

@@ -118,12 +118,29 @@ void look_at(Core& core, const std::shared_ptr<ActiveJob>& job) {
   core.background.spawn(fail_job(core, job, std::move(cause)));
 }
 
+/// A full disk below the catalogue lets no backup start.
+void try_catalogue(Core& core) {
+  if (!core.health_was_asked.exchange(false)) return;
+  std::string cause;
+  try {
+    core.catalogue->try_write();
+  } catch (const std::exception& failure) {
+    cause = failure.what();
+  }
+  if (core.catalogue_writable.exchange(cause.empty()) == cause.empty()) return;
+  if (cause.empty()) {
+    io::log(io::LogLevel::info, "the catalogue can be written to again");
+  } else {
+    io::log(io::LogLevel::error, "the catalogue cannot be written to: {}", cause);
+  }
+}
+
 }  // namespace
 
 io::Task<void> watch_jobs(Core& core) {
   const io::Duration interval = watch_interval(core.options);
   SpaceWatch space(core);
-  io::SteadyTime next_measurement = core.steady_now();
+  io::SteadyTime next_measurement = core.steady_now(), next_trial = core.steady_now();
   while (!core.shutting_down) {
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,
                           interval);
@@ -138,6 +155,10 @@ io::Task<void> watch_jobs(Core& core) {
       } catch (const std::exception& failure) {
         io::log(io::LogLevel::error, "job {}: {}", job->row.id, failure.what());
       }
+    }
+    if (core.steady_now() >= next_trial) {
+      next_trial = core.steady_now() + core.options.catalogue_trial_interval;
+      try_catalogue(core);
     }
     if (core.steady_now() < next_measurement) continue;
     next_measurement = core.steady_now() + core.options.watch_interval;

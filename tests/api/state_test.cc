@@ -71,6 +71,20 @@ TEST_F(State, ReadyzNamesTheConditionThatIsNotMet) {
   EXPECT_EQ(body_of(request("GET", "/readyz"), 503)["checks"]["not_shutting_down"], false);
 }
 
+TEST_F(State, ReadinessTellsOfAFullCatalogueAndOfRepositories) {
+  engine::HealthView health{true, true, false};
+  health.unavailable_repositories = {{"nas", "/mnt/nas is not there"}};
+  EXPECT_CALL(engine_, health).WillOnce(Return(health)).WillOnce([&] {
+    health.catalogue_writable = false;
+    return health;
+  });
+  const Json nas = Json::parse(R"({"nas":"/mnt/nas is not there"})");
+  EXPECT_EQ(body_of(request("GET", "/readyz"))["unavailable_repositories"], nas);
+  const Json full = body_of(request("GET", "/readyz"), 503);
+  EXPECT_EQ(full["checks"]["catalogue_writable"], false);
+  EXPECT_EQ(full["unavailable_repositories"], nas);
+}
+
 TEST_F(State, MetricsAreGoldenText) {
   EXPECT_CALL(engine_, metrics).WillOnce(Return(metrics()));
   const auto answer = request("GET", "/metrics");

@@ -5,6 +5,7 @@ Small file systems of their own, mounted on loop devices; skipped, with the reas
 machine allows no mount.
 """
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -161,6 +162,45 @@ class Reserve(SmallRepository):
         handle.pwrite(b"f" * MIB, MIB)
         self.complete_ok(elder, "e/1", 0)
         self.assert_published_is_whole()
+
+
+class AllocatedAhead(SmallRepository):
+    fs_bytes = 1024 * MIB
+    options = {"space_reserve": "512M"}
+
+    def test_space_that_is_allocated_ahead_counts_as_free_for_the_jobs(self):
+        self.register("big", [1024 * MIB])
+        self.ballast(leave=600 * MIB)  # less than one step of 256 MiB above the reserve
+        job = self.start("big", "full", "small")
+        handle = self.connect(job)
+        for chunk in range(5):
+            handle.pwrite(os.urandom(65536), chunk * 65536)
+        handle.flush()
+        partial = self.mount.rglob("*.partial")
+        ahead = next(partial).stat().st_blocks * 512 - 5 * 65536
+        self.assertGreater(ahead, 2 * MIB, "nothing is allocated ahead, so this shows nothing")
+        self.ballast(leave=512 * MIB - ahead // 2)
+        time.sleep(3)  # three looks at the space
+        self.assertEqual(self.job(job["backup_id"])["status"], "running")
+        self.complete_ok(job, "b/1", 0)
+        self.assert_published_is_whole()
+
+
+class FullCatalogue(SmallRepository):
+    def test_readiness_ends_when_the_catalogues_disk_is_full_and_comes_back(self):
+        self.hub.stop()
+        self.hub.options["catalogue"] = self.mount / "catalogue.db"
+        self.hub.restart()
+        self.assertEqual(self.hub.root("/readyz").status, 200)
+        with open(self.mount / "ballast", "wb") as file:
+            with contextlib.suppress(OSError):
+                while file.write(bytes(4096)):
+                    file.flush()
+        ready = lambda: self.hub.root("/readyz").status == 200  # noqa: E731
+        scratch.wait_until(lambda: not ready(), 60, "/readyz says that the catalogue is full")
+        self.assertEqual(self.hub.root("/readyz").body["checks"]["catalogue_writable"], False)
+        (self.mount / "ballast").unlink()
+        scratch.wait_until(ready, 30, "/readyz is ready again")
 
 
 class ReadOnly(SmallRepository):
