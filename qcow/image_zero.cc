@@ -109,6 +109,7 @@ io::Task<void> Image::zero_in_place(RangeQueue::Hold hold, Mapping mapping, uint
                                     uint64_t length, io::ZeroMode mode) {
   const auto held = std::make_shared<HeldWrite>();
   held->hold = std::move(hold);
+  held->completed = co_await io::Grant::acquire(completed_, geometry_.cluster_bytes());
   held->cluster = runtime_.buffers.acquire_over_budget(geometry_.cluster_bytes());
   const std::span<std::byte> bytes = held->cluster.bytes();
   co_await file_->read(mapping.host.bytes, bytes);

@@ -89,6 +89,33 @@ TEST_F(ImagePartialClusters, ThatWaitForASlowDiskAreBoundedInMemory) {
   image_.reset();
 }
 
+TEST_F(ImagePartialClusters, ThatAreZeroedInPartOnASlowDiskAreBoundedInMemory) {
+  constexpr uint64_t kClusters = 1024;
+  create("a.qcow2", {.size = kClusters * kCluster});
+  open("a.qcow2");
+  for (uint64_t i = 0; i < kClusters; ++i) write(i * kCluster, Bytes(kCluster, std::byte{7}));
+  flush();
+  io::Event disk(ring());
+  faults_.gate = [&](const support::FileCall&) { return &disk; };
+  uint64_t answered = 0;
+  const auto zero_half = [&](uint64_t cluster) -> io::Task<void> {
+    co_await image_->discard(cluster * kCluster, kHalf);
+    ++answered;
+  };
+  io::TaskScope trims;
+  for (uint64_t i = 0; i < kClusters; ++i) trims.spawn(zero_half(i));
+  run(io::sleep(ring(), ring(), std::chrono::milliseconds(200)));
+  EXPECT_GT(answered, 0u);
+  EXPECT_LT(runtime().buffers.bytes_in_use(), uint64_t{32} << 20);
+  disk.set();
+  run(trims.join());
+  faults_.gate = {};
+  for (uint64_t i = 0; i < kClusters; ++i) std::fill_n(&model_[i * kCluster], kHalf, std::byte{0});
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
+}
+
 /// Zeroes that need not be written, because the file was never written there.
 class SparseClusters : public qcow_test::ImageModel {
  protected:
