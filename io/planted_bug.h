@@ -32,6 +32,8 @@ enum class PlantedBug : uint8_t {
   table_evicted_while_committed,
   lock_on_other_description,
   direct_beside_buffered,
+  noreplace_without_fallback,
+  fixed_temporary_name,
 };
 
 /// The one that is switched on.

@@ -12,6 +12,9 @@ namespace crash {
 namespace {
 
 std::function<void()> on_commit;
+std::function<bool()> refuses_commit;
+
+int before_commit(void*) { return refuses_commit && refuses_commit() ? 1 : 0; }
 
 std::string content_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -38,6 +41,7 @@ int statement_ended(unsigned, void* database, void* statement, void* /*nanosecon
 
 /// SQLite calls this for each connection that is opened.
 int watch_connection(sqlite3* database, const char**, const void*) {
+  sqlite3_commit_hook(database, before_commit, nullptr);
   return sqlite3_trace_v2(database, SQLITE_TRACE_PROFILE, statement_ended, database);
 }
 
@@ -55,7 +59,8 @@ void restore_database(const std::string& path, const DatabaseFiles& files) {
   put(path + "-shm", "");
 }
 
-CommitWatch::CommitWatch(std::function<void()> committed) {
+CommitWatch::CommitWatch(std::function<void()> committed, std::function<bool()> refuses) {
+  refuses_commit = std::move(refuses);
   on_commit = std::move(committed);
   sqlite3_auto_extension(kEntry);
 }
@@ -63,6 +68,7 @@ CommitWatch::CommitWatch(std::function<void()> committed) {
 CommitWatch::~CommitWatch() {
   sqlite3_cancel_auto_extension(kEntry);
   on_commit = nullptr;
+  refuses_commit = nullptr;
 }
 
 }  // namespace crash

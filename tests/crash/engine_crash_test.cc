@@ -11,9 +11,10 @@ namespace crash {
 namespace {
 
 /// The first failure of some runs.
-std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wanted) {
+std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wanted,
+                                         EngineRun::Promise promise) {
   for (uint64_t seed = 1; campaign.states < states_wanted; ++seed) {
-    EngineRun run(campaign, seed);
+    EngineRun run(campaign, seed, promise);
     if (const auto failure = run.run()) {
       return fmt::format("{}\nseed {}, cut {}", failure->what, seed, failure->cut);
     }
@@ -25,7 +26,16 @@ std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wan
 TEST(EnginePowerCut, GivesEveryDiskOfAVmThePointOrNone) {
   Campaign campaign;
   const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 50'000 : 2'000;
-  const auto finding = search_engine(campaign, wanted);
+  const auto finding = search_engine(campaign, wanted, EngineRun::Promise::answered);
+  EXPECT_FALSE(finding) << *finding;
+  fmt::print("{} states judged in {} runs\n", campaign.states, campaign.runs);
+}
+
+/// Fails while a decided job can be thrown away by its recovery.
+TEST(EnginePowerCut, DISABLED_LosesNoDecidedBackupInAnyRecovery) {
+  Campaign campaign;
+  const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 50'000 : 2'000;
+  const auto finding = search_engine(campaign, wanted, EngineRun::Promise::decided);
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} states judged in {} runs\n", campaign.states, campaign.runs);
 }
@@ -38,7 +48,7 @@ class EnginePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {
 TEST_P(EnginePlantedBug, IsFoundWithin20000States) {
   io::planted_bug = GetParam();
   Campaign campaign;
-  const auto finding = search_engine(campaign, 20'000);
+  const auto finding = search_engine(campaign, 20'000, EngineRun::Promise::answered);
   ASSERT_TRUE(finding) << campaign.states << " states judged";
   fmt::print("found after {} states: {}\n", campaign.states, *finding);
 }

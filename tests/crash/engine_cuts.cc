@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
 #include <map>
 
 #include "engine/digest.h"
@@ -13,6 +16,19 @@ namespace crash {
 namespace {
 
 constexpr uint64_t kDrawsAnEvent = 2;
+constexpr uint64_t kCutRecoveryEvery = 25;  // states
+constexpr uint64_t kCutsOfRecovery = 6;     // about
+constexpr uint64_t kOldCatalogueEvery = 25;
+
+Faults fault_of_recovery(Rng& rng) {
+  using Call = Faults::Call;
+  constexpr std::array kCalls = {Call::sync, Call::write, Call::read, Call::rename, Call::remove};
+  Faults faults;
+  faults.call = kCalls[rng.below(kCalls.size())];
+  faults.at = rng.below(6);
+  faults.error = EIO;
+  return faults;
+}
 
 std::string as_text(const Bytes& bytes) {
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -26,19 +42,108 @@ std::optional<Failure> EngineRun::judge_cuts() {
   for (;; replay.advance()) {
     for (uint64_t draw = 0; draw < kDrawsAnEvent && replay.position() >= registered_at_; ++draw) {
       const uint64_t number = replay.position() * kDrawsAnEvent + draw;
-      if (!campaign_.only_cut.empty() && campaign_.only_cut != std::to_string(number)) continue;
+      const std::string name = std::to_string(number);
+      const std::string& only = campaign_.only_cut;
+      if (!only.empty() && only != name && !only.starts_with(name + "/")) continue;
       Rng rng(seed_of(seed_of(seed_, 9), number));
       std::string told;
       const State state = replay.build(rng, parts, told);
-      ++campaign_.states;
-      const uint64_t moment = Disk::last_moment(replay.position());
-      if (const auto wrong = judge(state, moment, rng.one_in(10))) {
-        return Failure{fmt::format("{}; after {} events, {}", *wrong, replay.position(), told),
-                       std::to_string(number)};
+      if (auto failure = judge_cut(state, number, rng)) {
+        failure->what += fmt::format("; after {} events, {}", replay.position(), told);
+        return failure;
       }
     }
     if (replay.at_end()) return std::nullopt;
   }
+}
+
+std::optional<Failure> EngineRun::judge_cut(const State& state, uint64_t number, Rng& rng) {
+  ++campaign_.states;
+  const uint64_t moment = Disk::last_moment(number / kDrawsAnEvent);
+  const bool go_on = rng.one_in(10);
+  const bool cut_recovery = rng.one_in(kCutRecoveryEvery) || !campaign_.only_cut.empty();
+  if (const auto wrong = judge(state, moment, go_on)) {
+    return Failure{*wrong, std::to_string(number)};
+  }
+  if (promise_ == Promise::answered) return std::nullopt;
+  if (rng.one_in(kOldCatalogueEvery)) {
+    if (const auto wrong = judge_old_catalogue(state, moment)) {
+      return Failure{*wrong, std::to_string(number)};
+    }
+  }
+  return cut_recovery ? judge_cut_recovery(state, number, rng) : std::nullopt;
+}
+
+/// An older copy of the catalogue was put back, and the clock too: names come again.
+std::optional<std::string> EngineRun::judge_old_catalogue(const State& state, uint64_t moment) {
+  restore_database(catalogue_path_, commits_[commits_of_register_ - 1]);
+  World world(state);
+  EngineProcess process(world, ring_.ring(), catalogue_path_);
+  const std::vector<Bytes> content = content_;
+  const std::vector<Job> jobs = jobs_;
+  Rng rng(seed_of(seed_, moment));
+  try {
+    world.scheduler.run(process.come_up());
+    world.scheduler.run(back_up(process.core(), world, rng, 0));
+  } catch (const std::exception&) {
+    // It may be refused.
+  }
+  content_ = content;
+  jobs_ = jobs;
+  process.end();
+  for (const auto& [path, node] : state.names) {
+    if (!path.ends_with(".qcow2") || node.is_link()) continue;
+    const Node* const now = world.disk.find(path);
+    const bool same = now != nullptr && world.disk.content(now->file) == *state.files.at(node.file);
+    if (!same) return fmt::format("LOST: {} was published and is gone or changed", path);
+  }
+  return std::nullopt;
+}
+
+/// The power is cut once more while the new process comes up.
+std::optional<Failure> EngineRun::judge_cut_recovery(const State& state, uint64_t number,
+                                                     Rng& rng) {
+  const std::vector<DatabaseFiles> commits = commits_;
+  commits_.resize(state.catalogue);
+  restore_database(catalogue_path_, commits_.empty() ? DatabaseFiles{} : commits_.back());
+  World world(state, rng.next());
+  {
+    const CommitWatch watch([&] {
+      commits_.push_back(read_database(catalogue_path_));
+      world.disk.catalogue_committed();
+    });
+    if (rng.one_in(2)) world.files.faults = fault_of_recovery(rng);
+    EngineProcess process(world, ring_.ring(), catalogue_path_);
+    try {
+      world.scheduler.run(process.come_up());
+    } catch (const std::exception& failure) {
+      if (!world.files.faults.has_struck) throw;
+    }
+    process.end();
+  }
+  const Parts parts(world.disk.live());
+  Replay replay(state, world.disk.log());
+  const uint64_t rate = std::max<uint64_t>(1, world.disk.log().size() / kCutsOfRecovery);
+  const uint64_t moment = Disk::last_moment(number / kDrawsAnEvent);
+  std::optional<Failure> failure;
+  for (; !failure; replay.advance()) {
+    const std::string name = fmt::format("{}/{}", number, replay.position());
+    std::string told;
+    const State again = replay.build(rng, parts, told);
+    const bool drawn = rng.one_in(rate);
+    const bool wanted = campaign_.only_cut.empty() ? drawn : campaign_.only_cut == name;
+    if (wanted) {
+      ++campaign_.states;
+      if (const auto wrong = judge(again, moment, false)) {
+        failure = Failure{fmt::format("{}; cut off again after {} events of the recovery, {}",
+                                      *wrong, replay.position(), told),
+                          name};
+      }
+    }
+    if (replay.at_end()) break;
+  }
+  commits_ = commits;
+  return failure;
 }
 
 /// A new process comes up on the disk; sometimes it goes on to the next backup.
@@ -46,10 +151,10 @@ std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment,
   restore_database(catalogue_path_,
                    state.catalogue == 0 ? DatabaseFiles{} : commits_[state.catalogue - 1]);
   World world(state);
-  Process process(world, ring_.ring(), catalogue_path_);
+  EngineProcess process(world, ring_.ring(), catalogue_path_);
   std::optional<std::string> wrong;
   try {
-    world.scheduler.run(engine::bring_up(process.core()));
+    world.scheduler.run(process.come_up());
     const std::string unavailable = process.core().availability.cause("1");
     if (!unavailable.empty()) wrong = "BAD: the repository is unavailable: " + unavailable;
     if (!wrong) wrong = judge_points(world, process.core(), moment);
@@ -76,7 +181,7 @@ std::optional<std::string> EngineRun::judge_points(World& world, engine::Core& c
                                                    uint64_t moment) {
   size_t promised = 0, possible = 0;
   for (const Job& job : jobs_) {
-    promised += job.answered <= moment ? 1 : 0;
+    promised += (promise_ == Promise::decided ? job.decided : job.answered) <= moment ? 1 : 0;
     possible += job.begun <= moment ? 1 : 0;
   }
   std::map<uint32_t, std::vector<engine::Point>> disks;
@@ -87,7 +192,7 @@ std::optional<std::string> EngineRun::judge_points(World& world, engine::Core& c
     if (disks[disk].size() != disks[0].size()) return "BAD: one disk has a point, another has not";
   }
   const size_t points = disks[0].size();
-  if (points < promised) return "LOST: a completed backup is gone";
+  if (points < promised) return "LOST: a backup that was promised is gone";
   if (points > possible) return "BAD: a point of a backup that never was";
   for (uint32_t disk = 0; disk < kDisks; ++disk) {
     for (size_t i = 0; i < points; ++i) {

@@ -1,12 +1,14 @@
 #pragma once
 
 #include "engine/bring_up.h"
-#include "tests/crash/engine_run.h"
+#include "engine/core.h"
+#include "nbd/server.h"
+#include "tests/crash/files.h"
 
 /// One life of varve's engine on a simulated disk. Included by tests/crash only.
 namespace crash {
 
-class EngineRun::NoNode final : public engine::NodeClient {
+class NoNode final : public engine::NodeClient {
  public:
   io::Task<engine::NodeAnswer> call(engine::NodeCall) override {
     co_return engine::NodeAnswer{.outcome = engine::NodeAnswer::Outcome::accepted};
@@ -14,11 +16,14 @@ class EngineRun::NoNode final : public engine::NodeClient {
   void stop() override {}
 };
 
-class EngineRun::Process {
+class EngineProcess {
  public:
   static constexpr const char* kRepository = "/r";
 
-  Process(World& world, io::Ring& ring, const std::string& catalogue_path)
+  using Reached = std::function<void(std::string_view step)>;
+  EngineProcess(
+      World& world, io::Ring& ring, const std::string& catalogue_path,
+      Reached reached = [](std::string_view) {})
       : world_(world),
         server_(ring, exports_),
         core_(std::make_unique<engine::Core>(engine::EngineParts{.home = world.runtime(),
@@ -26,10 +31,14 @@ class EngineRun::Process {
                                                                  .server_thread = world.scheduler,
                                                                  .server = server_,
                                                                  .exports = exports_,
-                                                                 .node = node_},
+                                                                 .node = node_,
+                                                                 .reached = std::move(reached)},
                                              options(catalogue_path))) {}
 
   engine::Core& core() { return *core_; }
+
+  /// Up, and done with what the life before had promised.
+  io::Task<void> come_up() { co_await engine::bring_up(*core_); }
 
   /// What runs in the background comes to its end, and the catalogue is closed.
   void end() {

@@ -12,9 +12,10 @@
 
 namespace crash {
 
-EngineRun::EngineRun(Campaign& campaign, uint64_t seed)
+EngineRun::EngineRun(Campaign& campaign, uint64_t seed, Promise promise)
     : campaign_(campaign),
       seed_(seed),
+      promise_(promise),
       catalogue_path_(fmt::format("/dev/shm/varve-crash-{}/catalogue.db", ::getpid())),
       content_(kDisks, Bytes(kDiskBytes)),
       history_(kDisks) {
@@ -30,13 +31,16 @@ std::optional<Failure> EngineRun::run() {
   State empty;
   empty.directories = {"/"};
   world_ = std::make_unique<World>(empty, seed_of(seed_, 7));
+  world_->files.noreplace_works = seed_ % 4 != 0;
   restore_database(catalogue_path_, {});
   {
     const CommitWatch watch([this] {
       commits_.push_back(read_database(catalogue_path_));
       world_->disk.catalogue_committed();
     });
-    Process process(*world_, ring_.ring(), catalogue_path_);
+    EngineProcess process(*world_, ring_.ring(), catalogue_path_, [this](std::string_view step) {
+      if (step == "decided") jobs_.back().decided = world_->disk.moment();
+    });
     world_->scheduler.run(play(process.core()));
     process.end();
   }
@@ -56,6 +60,7 @@ io::Task<void> EngineRun::play(engine::Core& core) {
   }
   co_await engine::put_vm(core, vm);
   registered_at_ = world_->disk.events();
+  commits_of_register_ = commits_.size();
   Rng rng(seed_of(seed_, 8));
   for (size_t number = 0; number < kJobs; ++number) {
     co_await back_up(core, *world_, rng, number);

@@ -16,12 +16,20 @@ namespace crash {
 
 /// The production engine over a simulated disk: a VM with two disks is backed up, full and then
 /// incremental, and the power is cut at every event of start, seal and publish. After a restart
-/// either every disk of the VM has the new restore point or none has.
+/// every disk of the VM has the new restore point when the catalogue held the decision, and none
+/// has before. Some restarts meet a call that fails, and are cut off too, at any event of the
+/// recovery. An older copy of the catalogue, put back, harms no published image.
 ///
 /// SQLite runs on a real file in memory; each of its transactions is one event, durable at once.
 class EngineRun {
  public:
-  EngineRun(Campaign& campaign, uint64_t seed);
+  /// What is held against the engine.
+  enum class Promise : uint8_t {
+    answered,  ///< a backup whose last `complete` was answered is there
+    decided,   ///< the same from the decision on, also when the recovery is cut off or meets an
+               ///< error
+  };
+  EngineRun(Campaign& campaign, uint64_t seed, Promise promise = Promise::decided);
   ~EngineRun();
 
   std::optional<Failure> run();
@@ -30,11 +38,10 @@ class EngineRun {
   static constexpr size_t kDisks = 2;
   static constexpr size_t kJobs = 2;
   static constexpr uint64_t kDiskBytes = 512 << 10;
-  class Process;
-  class NoNode;
   struct Job {
     uint64_t begun = 0;
     uint64_t answered = ~uint64_t{0};  // the last `complete`, with 200
+    uint64_t decided = ~uint64_t{0};   // the catalogue says that it will be published
   };
 
   // Playing.
@@ -44,7 +51,10 @@ class EngineRun {
 
   // Judging.
   std::optional<Failure> judge_cuts();
+  std::optional<Failure> judge_cut(const State& state, uint64_t number, Rng& rng);
   std::optional<std::string> judge(const State& state, uint64_t moment, bool go_on);
+  std::optional<Failure> judge_cut_recovery(const State& state, uint64_t number, Rng& rng);
+  std::optional<std::string> judge_old_catalogue(const State& state, uint64_t moment);
   std::optional<std::string> judge_points(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_point(World& world, const engine::Point& point,
                                          const Bytes& content);
@@ -52,11 +62,13 @@ class EngineRun {
 
   Campaign& campaign_;
   const uint64_t seed_;
+  const Promise promise_;
   std::string catalogue_path_;
   io::RingRuntime ring_;  // nbd::Server wants one; nothing ever runs on it
   std::unique_ptr<World> world_;
   std::vector<DatabaseFiles> commits_;
-  uint64_t registered_at_ = 0;  // events
+  uint64_t registered_at_ = 0;      // events
+  size_t commits_of_register_ = 0;  // how many make the VM known
   std::vector<Job> jobs_;
   std::vector<Bytes> content_;               // of each disk now
   std::vector<std::vector<Bytes>> history_;  // of each disk after each job

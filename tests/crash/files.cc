@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "io/failure.h"
 #include "io/planted_bug.h"
@@ -11,8 +12,9 @@
 
 namespace crash {
 
-bool Faults::strikes(Call kind) {
+bool Faults::strikes(Call kind, const std::string& path) {
   if (call != kind || has_struck || at-- > 0) return false;
+  struck_path = path;
   has_struck = true;
   return true;
 }
@@ -40,10 +42,28 @@ void Files::give_back_locks(const SimFile* holder) {
 }
 
 std::string Files::follow_links(std::string path) const {
-  const Node* const node = disk_.find(path);
+  const Node* const node = find(path);
   if (node == nullptr || !node->is_link()) return path;
   const std::string& target = node->link_target;
   return target.front() == '/' ? target : directory_of(path) + "/" + target;
+}
+
+static bool is_below(const std::string& path, const std::string& directory) {
+  if (directory.empty() || !path.starts_with(directory)) return false;
+  return path.size() == directory.size() || path[directory.size()] == '/';
+}
+
+const Node* Files::find(const std::string& path) const {
+  return is_below(path, gone) ? nullptr : disk_.find(path);
+}
+
+bool Files::is_directory(const std::string& path) const {
+  return !is_below(path, gone) && disk_.is_directory(path);
+}
+
+void Files::require_writable(const char* verb, const std::string& path) const {
+  if (is_below(path, gone)) throw io::failure(verb, path, ENOENT);
+  if (is_below(path, read_only)) throw io::failure(verb, path, EROFS);
 }
 
 io::Task<void> Files::change_names(std::string directory, Disk::Changes changes) {
@@ -53,16 +73,17 @@ io::Task<void> Files::change_names(std::string directory, Disk::Changes changes)
 }
 
 io::Task<std::unique_ptr<io::File>> Files::open(std::string path, io::OpenMode mode) {
-  const Node* const node = disk_.find(path);
+  const Node* const node = find(path);
   const bool create = mode == io::OpenMode::create_new || mode == io::OpenMode::create_private ||
                       (mode == io::OpenMode::own_or_create && node == nullptr);
+  if (mode != io::OpenMode::read_only) require_writable(create ? "create" : "open", path);
   if (create && node != nullptr) throw io::failure("create", path, EEXIST);
   if (node != nullptr && node->is_link()) throw io::failure("open", path, EINVAL);
   if (!create && node == nullptr) throw io::failure("open", path, ENOENT);
   FileId id = create ? disk_.new_file() : node->file;
   if (create) {
     const std::string directory = directory_of(path);
-    if (!disk_.is_directory(directory)) throw io::failure("create", path, ENOENT);
+    if (!is_directory(directory)) throw io::failure("create", path, ENOENT);
     Disk::Changes changes;
     changes.emplace_back(path, Node{id, {}});
     co_await change_names(directory, std::move(changes));
@@ -71,19 +92,29 @@ io::Task<std::unique_ptr<io::File>> Files::open(std::string path, io::OpenMode m
 }
 
 io::Task<void> Files::rename(std::string from, std::string to, bool replace) {
-  const Node* const node = disk_.find(from);
+  const Node* const node = find(from);
   if (node == nullptr) throw io::failure("rename", from, ENOENT);
-  if (!replace && disk_.find(to) != nullptr) throw io::failure("rename", to, EEXIST);
-  if (faults.strikes(Faults::Call::rename)) throw io::failure("rename", from, faults.error);
+  const Node* const taken = replace ? nullptr : find(to);
+  // Without a rename that replaces nothing, an interrupted one has left both names.
+  const bool interrupted = taken && !noreplace_works && taken->file == node->file;
+  if (taken && !interrupted) throw io::failure("rename", to, EEXIST);
+  require_writable("rename", to);
+  if (faults.strikes(Faults::Call::rename, from)) throw io::failure("rename", from, faults.error);
   Disk::Changes changes;
   changes.emplace_back(to, *node);
+  if (!replace && !noreplace_works) {
+    PLANTED_BUG(noreplace_without_fallback, throw io::failure("rename", from, EINVAL))
+    // As io::RingFileSystem does it: another name first, so that a crash may leave both.
+    co_await change_names(directory_of(to), std::exchange(changes, {}));
+  }
   changes.emplace_back(from, Node{});
   co_await change_names(directory_of(to), std::move(changes));
 }
 
 io::Task<void> Files::remove(std::string path) {
-  if (disk_.find(path) == nullptr) throw io::failure("remove", path, ENOENT);
-  if (faults.strikes(Faults::Call::remove)) throw io::failure("remove", path, faults.error);
+  if (find(path) == nullptr) throw io::failure("remove", path, ENOENT);
+  require_writable("remove", path);
+  if (faults.strikes(Faults::Call::remove, path)) throw io::failure("remove", path, faults.error);
   Disk::Changes changes;
   changes.emplace_back(path, Node{});
   co_await change_names(directory_of(path), std::move(changes));
@@ -91,6 +122,7 @@ io::Task<void> Files::remove(std::string path) {
 
 io::Task<void> Files::remove_directory(std::string path) {
   co_await scheduler_.turn(Turn::name);
+  require_writable("remove directory", path);
   for (const auto& [name, node] : disk_.names()) {
     if (directory_of(name) == path) throw io::failure("remove directory", path, ENOTEMPTY);
   }
@@ -99,13 +131,16 @@ io::Task<void> Files::remove_directory(std::string path) {
 
 io::Task<void> Files::make_directories(std::string path) {
   co_await scheduler_.turn(Turn::name);
-  for (std::string at = path; at != "/" && !disk_.is_directory(at); at = directory_of(at)) {
+  if (is_directory(path)) co_return;
+  require_writable("make", path);
+  for (std::string at = path; at != "/" && !is_directory(at); at = directory_of(at)) {
     disk_.make_directory(at);
   }
 }
 
 io::Task<void> Files::make_symlink(std::string target, std::string link) {
-  if (disk_.find(link) != nullptr) throw io::failure("link", link, EEXIST);
+  require_writable("link", link);
+  if (find(link) != nullptr) throw io::failure("link", link, EEXIST);
   Disk::Changes changes;
   changes.emplace_back(link, Node{kNoFile, target});
   co_await change_names(directory_of(link), std::move(changes));
@@ -119,7 +154,7 @@ io::Task<void> Files::sync_directory(std::string path) {
 
 io::Task<std::vector<io::DirectoryEntry>> Files::list(std::string path) {
   co_await scheduler_.turn(Turn::read);
-  if (!disk_.is_directory(path)) throw io::failure("list", path, ENOENT);
+  if (!is_directory(path)) throw io::failure("list", path, ENOENT);
   std::vector<io::DirectoryEntry> entries;
   for (const auto& [name, node] : disk_.names()) {
     if (directory_of(name) != path) continue;
@@ -138,9 +173,9 @@ io::Task<std::optional<io::FileStatus>> Files::status(std::string path, bool fol
   co_await scheduler_.turn(Turn::read);
   if (follow) path = follow_links(std::move(path));
   std::optional<io::FileStatus> status;
-  if (disk_.is_directory(path)) {
+  if (is_directory(path)) {
     status = io::FileStatus{.kind = io::FileKind::directory, .device = 1, .inode = 1};
-  } else if (const Node* const node = disk_.find(path)) {
+  } else if (const Node* const node = find(path)) {
     status = io::FileStatus{.kind = io::FileKind::symlink, .device = 1, .inode = 2 + node->file};
     if (!node->is_link()) {
       status->kind = io::FileKind::file;

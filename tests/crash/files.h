@@ -22,11 +22,12 @@ struct Faults {
   uint64_t at = 0;
   int error = 0;
   bool has_struck = false;
+  std::string struck_path{};  ///< the file whose call failed
   bool punch_works = true;
   bool allocate_works = true;
 
   /// Whether this call, which is of that kind, is the one.
-  bool strikes(Call kind);
+  bool strikes(Call kind, const std::string& path);
   /// Nobody but the caller of the image may hear of it: it costs space or time only.
   bool is_silent() const { return !call || call == Call::allocate; }
   /// After it the disk may hold less than what was written.
@@ -61,6 +62,9 @@ class Files final : public io::FileSystem {
   void kill();
 
   Faults faults;
+  bool noreplace_works = true;  ///< else a rename that must replace nothing gives EINVAL
+  std::string read_only;        ///< below this directory every change gives EROFS
+  std::string gone;             ///< below this directory there is nothing
   /// A sector that gives EIO: of which file, at which byte.
   std::optional<std::pair<FileId, uint64_t>> unreadable;
 
@@ -77,6 +81,9 @@ class Files final : public io::FileSystem {
   };
 
   std::string follow_links(std::string path) const;
+  const Node* find(const std::string& path) const;
+  bool is_directory(const std::string& path) const;
+  void require_writable(const char* verb, const std::string& path) const;
   io::Task<void> change_names(std::string directory, Disk::Changes changes);
   void give_back_locks(const SimFile* holder);
 

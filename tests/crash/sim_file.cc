@@ -40,7 +40,7 @@ io::Task<void> SimFile::read(uint64_t offset, std::span<std::byte> into) {
   require_alive("read");
   co_await files_.scheduler_.turn(Turn::read);
   require_alive("read");
-  if (files_.faults.strikes(Call::read)) {
+  if (files_.faults.strikes(Call::read, path_)) {
     throw io::failure("read", path_, offset, into.size(), files_.faults.error);
   }
   const auto& bad = files_.unreadable;
@@ -75,6 +75,7 @@ io::Task<void> SimFile::write_gathered(uint64_t offset, std::span<const iovec> p
 
 io::Task<void> SimFile::write_bytes(uint64_t offset, std::span<const std::byte> from, bool direct) {
   require_alive("write");
+  files_.require_writable("write", path_);
   const Flight flight(*this);
   const uint64_t operation = files_.disk_.begin_write(id_, offset, from);
   if (direct) {
@@ -83,7 +84,7 @@ io::Task<void> SimFile::write_bytes(uint64_t offset, std::span<const std::byte> 
   }
   co_await wait_to_land(Turn::write);
   note_pages(operation, offset, from.size(), direct);
-  if (!killed() && files_.faults.strikes(Call::write)) {
+  if (!killed() && files_.faults.strikes(Call::write, path_)) {
     files_.disk_.failed(operation);
     throw io::failure("write", path_, offset, from.size(), files_.faults.error);
   }
@@ -121,7 +122,7 @@ io::Task<void> SimFile::sync_data() {
   co_await files_.scheduler_.turn(Turn::sync);
   require_alive("sync");  // whether it was done in time is not known to anybody
   const bool stale = files_.stale_.erase(id_) > 0;
-  if (stale || files_.faults.strikes(Call::sync)) {
+  if (stale || files_.faults.strikes(Call::sync, path_)) {
     files_.disk_.sync_failed(operation);
     throw io::failure("sync", path_, stale ? EIO : files_.faults.error);
   }
@@ -137,10 +138,11 @@ io::Task<uint64_t> SimFile::size() {
 
 io::Task<void> SimFile::truncate(uint64_t size) {
   require_alive("truncate");
+  files_.require_writable("truncate", path_);
   const Flight flight(*this);
   const uint64_t operation = files_.disk_.begin_resize(id_, size, false);
   co_await wait_to_land(Turn::write);
-  if (!killed() && files_.faults.strikes(Call::truncate)) {
+  if (!killed() && files_.faults.strikes(Call::truncate, path_)) {
     files_.disk_.failed(operation);
     throw io::failure("truncate", path_, files_.faults.error);
   }
@@ -155,7 +157,7 @@ io::Task<bool> SimFile::allocate(uint64_t offset, uint64_t length) {
   const uint64_t size = std::max(files_.disk_.size(id_), offset + length);
   const uint64_t operation = files_.disk_.begin_resize(id_, size, true);
   co_await wait_to_land(Turn::write);
-  if (!killed() && files_.faults.strikes(Call::allocate)) {
+  if (!killed() && files_.faults.strikes(Call::allocate, path_)) {
     files_.disk_.failed(operation);
     throw io::failure("allocate", path_, offset, length, files_.faults.error);
   }
@@ -173,7 +175,7 @@ io::Task<bool> SimFile::punch_hole(uint64_t offset, uint64_t length) {
   const Bytes zeroes(std::min(length, size - offset));
   const uint64_t operation = files_.disk_.begin_write(id_, offset, zeroes);
   co_await wait_to_land(Turn::write);
-  if (!killed() && files_.faults.strikes(Call::punch)) {
+  if (!killed() && files_.faults.strikes(Call::punch, path_)) {
     files_.disk_.failed(operation);
     throw io::failure("punch", path_, offset, length, files_.faults.error);
   }

@@ -1,0 +1,48 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "io/planted_bug.h"
+#include "tests/crash/beside_run.h"
+
+namespace crash {
+namespace {
+
+/// The first failure of some runs.
+std::optional<std::string> search_beside(Campaign& campaign, uint64_t runs) {
+  for (uint64_t seed = 1; campaign.states < runs; ++seed) {
+    if (const auto failure = BesideRun(campaign, seed).run()) {
+      return fmt::format("{}\nreplay: crash_tests --beside-seed {}", failure->what, seed);
+    }
+  }
+  return std::nullopt;
+}
+
+/// Fails while writers of one context directory take no turns.
+TEST(EngineCallsBesideEachOther, DISABLED_LoseNothingAndLeaveNothing) {
+  Campaign campaign;
+  const auto finding = search_beside(campaign, std::getenv("VARVE_LONG") != nullptr ? 3'000 : 60);
+  EXPECT_FALSE(finding) << *finding;
+  fmt::print("{} runs\n", campaign.states);
+}
+
+class BesidePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {
+ protected:
+  ~BesidePlantedBug() override { io::planted_bug = io::PlantedBug::none; }
+};
+
+TEST_P(BesidePlantedBug, IsFoundWithin200Runs) {
+  io::planted_bug = GetParam();
+  Campaign campaign;
+  const auto finding = search_beside(campaign, 200);
+  ASSERT_TRUE(finding);
+  fmt::print("found after {} runs: {}\n", campaign.states, *finding);
+}
+
+INSTANTIATE_TEST_SUITE_P(DISABLED_All, BesidePlantedBug,
+                         ::testing::Values(io::PlantedBug::noreplace_without_fallback,
+                                           io::PlantedBug::fixed_temporary_name));
+
+}  // namespace
+}  // namespace crash
