@@ -35,6 +35,17 @@ TEST_F(CatalogueRepositories, ARepositoryComesBack) {
   EXPECT_FALSE(catalogue().repositories.find("3"));
 }
 
+TEST_F(CatalogueRepositories, WhatTheLastTestHasFoundComesBack) {
+  catalogue().repositories.insert(nfs("2"), now());
+  EXPECT_FALSE(catalogue().repositories.abilities("2")) << "not tested yet";
+  StorageAbilities found{.direct_io = true, .locks = true};
+  catalogue().repositories.set_abilities("2", found);
+  found.punch_holes = true;
+  catalogue().repositories.set_abilities("2", found);
+  open();
+  EXPECT_EQ(catalogue().repositories.abilities("2"), found);
+}
+
 TEST_F(CatalogueRepositories, NameAndIdAreUnique) {
   catalogue().repositories.insert(nfs("2"), now());
   Repository twin = nfs("3");
