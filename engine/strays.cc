@@ -53,11 +53,11 @@ class Sweep {
       const std::string path = root_ + "/" + entry.name;
       if (entry.kind == io::FileKind::directory && entry.name.starts_with("ctx-")) {
         co_await sweep_vm(path);
-      } else if (entry.kind == io::FileKind::symlink) {
-        co_await sweep_link(path);
       } else if (entry.name.starts_with(".varve-test-") ||
                  (entry.name.starts_with(kMarkerName) && entry.name.ends_with(kTemporary))) {
-        co_await take_away(path);
+        co_await take_away(path);  // a link too
+      } else if (entry.kind == io::FileKind::symlink) {
+        co_await sweep_link(path);
       }
     }
     advise_on_unknown();

@@ -176,11 +176,13 @@ TEST_F(Recovery, StraysAreRemovedAndImagesUnknownToTheCatalogueAreLeft) {
   make(directory + "/backup-old-disk0-20200101-000000.qcow2.json");
   make(directory + "/notes.txt");
   fs::create_symlink("ctx-gone/disk-0/gone.qcow2", temp.file("repository/gone-disk-1.qcow2"));
+  fs::create_symlink("nothing", temp.file("repository/.varve-test-0123456789abcdef.link"));
   restart();
   EXPECT_FALSE(fs::exists(directory + "/backup-x-disk0-20200101-000000.qcow2.partial"));
   EXPECT_FALSE(fs::exists(directory + "/chain.json.new"));
   EXPECT_FALSE(fs::exists(directory + "/chain.json.0123456789abcdef.new"));
   EXPECT_FALSE(fs::is_symlink(temp.file("repository/gone-disk-1.qcow2")));
+  EXPECT_FALSE(fs::is_symlink(temp.file("repository/.varve-test-0123456789abcdef.link")));
   EXPECT_TRUE(fs::exists(directory + "/backup-old-disk0-20200101-000000.qcow2"));
   EXPECT_TRUE(fs::exists(directory + "/backup-old-disk0-20200101-000000.qcow2.json"));
   EXPECT_TRUE(fs::exists(directory + "/notes.txt"));
