@@ -59,6 +59,30 @@ void warn_of_missing(const std::string& id, const StorageAbilities& abilities) {
   }
 }
 
+std::string free_id(Core& core, RepositoryType type, Time now) {
+  const std::string base = fmt::format("repo-{}-{}", to_text(type), unix_seconds(now));
+  std::string id = base;
+  for (int attempt = 2; core.catalogue->repositories.find(id) || core.looked_at.contains(id);
+       ++attempt) {
+    id = fmt::format("{}-{}", base, attempt);
+  }
+  return id;
+}
+
+/// Keeps other registrations and the watch away from a repository that is being registered.
+class IdInUse {
+ public:
+  IdInUse(Core& core, const std::string& id) : core_(core), id_(id) {
+    if (!core_.looked_at.insert(id_).second) throw refusals::repository_id_taken();
+  }
+  IdInUse(const IdInUse&) = delete;
+  ~IdInUse() { core_.looked_at.erase(id_); }
+
+ private:
+  Core& core_;
+  const std::string id_;
+};
+
 /// Makes the directory of a new repository its own: lock and marker. Returns what it can do.
 io::Task<StorageAbilities> take_directory(Core& core, Repository& repository) {
   std::exception_ptr failure;
@@ -147,13 +171,8 @@ io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
                         .directory = request.directory,
                         .is_immutable = request.is_immutable,
                         .min_retention_days = request.min_retention_days};
-  if (repository.id.empty()) {
-    const std::string base = fmt::format("repo-{}-{}", to_text(request.type), unix_seconds(now));
-    repository.id = base;
-    for (int attempt = 2; core.catalogue->repositories.find(repository.id); ++attempt) {
-      repository.id = fmt::format("{}-{}", base, attempt);
-    }
-  }
+  if (repository.id.empty()) repository.id = free_id(core, request.type, now);
+  const IdInUse id_in_use(core, repository.id);
   const StorageAbilities abilities = co_await take_directory(core, repository);
   try {
     repository = core.catalogue->repositories.insert(repository, now);

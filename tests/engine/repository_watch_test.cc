@@ -1,3 +1,6 @@
+#include <set>
+#include <thread>
+
 #include "engine/db.h"
 #include "engine/repository_marker.h"
 #include "tests/engine/engine_fixture.h"
@@ -163,6 +166,22 @@ TEST_F(RepositoryThatComesAndGoes, ADamagedMarkerMakesItUnavailable) {
     come_up();
     EXPECT_NE(cause().find(kMarkerName), std::string::npos) << cause();
   }
+}
+
+TEST_F(RepositoryThatComesAndGoes, ManyAreRegisteredAtTheSameTime) {
+  constexpr int kRegistrations = 6;
+  std::vector<std::thread> callers;
+  for (int number = 0; number < kRegistrations; ++number) {
+    callers.emplace_back([&, name = std::to_string(number)] {
+      engine().create_repository({.name = name, .directory = temp.file("many-" + name)});
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  std::set<std::string> ids;
+  for (const RepositoryView& one : engine().repositories({})) ids.insert(one.repository.id);
+  EXPECT_EQ(ids.size(), kRegistrations + 1u);
+  come_up();
+  EXPECT_TRUE(engine().health().unavailable_repositories.empty());
 }
 
 TEST_F(RepositoryThatComesAndGoes, AFileThatCannotBeUnlinkedIsTriedAgainAndStopsNoStart) {
