@@ -10,6 +10,7 @@
 #include "qcow/check.h"
 #include "qcow/layer.h"
 #include "tests/crash/engine_process.h"
+#include "tests/crash/engine_run.h"
 
 namespace crash {
 
