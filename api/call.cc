@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "api/nesting.h"
 #include "api/schema.h"
 #include "engine/time_text.h"
 
@@ -52,6 +53,10 @@ engine::Refusal Call::invalid_query(std::string_view name, std::string details) 
 }
 
 InputJson Call::body(std::string_view schema, std::string_view error) const {
+  if (is_nested_too_deeply(request.body)) {
+    throw invalid_body(
+        error, fmt::format("arrays and objects are nested more than {} levels deep", kNestingMax));
+  }
   InputJson parsed;
   try {
     parsed = InputJson::parse(request.body);

@@ -21,7 +21,12 @@ std::string_view inner(std::string_view type) { return type.substr(1, type.size(
 constexpr std::string_view kOrNull = "|null";
 constexpr std::string_view kWords = "string:";
 
-std::string_view article(std::string_view word) { return word == "integer" ? "an" : "a"; }
+// A basic type as a sentence names it.
+std::string in_words(std::string_view type) {
+  if (type == "texts") return "a string or an array of strings";
+  if (type == "time" || type.starts_with(kWords)) return "a string";
+  return fmt::format("{} {}", type == "integer" || type == "object" ? "an" : "a", type);
+}
 
 std::optional<std::string> value_mismatch(const InputJson& value, std::string_view type,
                                           const std::string& where);
@@ -42,8 +47,14 @@ std::optional<std::string> object_mismatch(const InputJson& value, const Schema&
   return std::nullopt;
 }
 
+bool is_texts(const InputJson& value) {
+  return value.is_string() ||
+         (value.is_array() && std::all_of(value.begin(), value.end(),
+                                          [](const InputJson& item) { return item.is_string(); }));
+}
+
 bool has_basic_type(const InputJson& value, std::string_view type) {
-  if (type == "any") return true;
+  if (type == "texts") return is_texts(value);
   if (type == "integer") return value.is_number_integer();
   if (type == "number") return value.is_number();
   if (type == "boolean") return value.is_boolean();
@@ -75,8 +86,7 @@ std::optional<std::string> value_mismatch(const InputJson& value, std::string_vi
     return std::nullopt;
   }
   if (has_basic_type(value, type)) return std::nullopt;
-  const std::string_view word = type == "time" || type.starts_with(kWords) ? "string" : type;
-  return fmt::format("member '{}' must be {} {}", where, article(word), word);
+  return fmt::format("member '{}' must be {}", where, in_words(type));
 }
 
 }  // namespace
@@ -105,7 +115,7 @@ Json json_schema_of(std::string_view type) {
     }
     return {{"type", "string"}, {"enum", words}};
   }
-  if (type == "any") return Json::object();
+  if (type == "texts") return {{"anyOf", {json_schema_of("string"), json_schema_of("[string]")}}};
   if (type == "time") return {{"type", "string"}, {"format", "date-time"}};
   return {{"type", type}};
 }

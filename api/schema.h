@@ -12,9 +12,10 @@
 /// The shapes of all JSON objects, written once: requests are checked against them, and
 /// /openapi.json is generated from them.
 ///
-/// A member's type is a word: string, integer, number, boolean, time, object, any; a schema's name;
-/// [T] for an array, {T} for an object used as a map, string:a,b for some words only; T|null where
-/// null is a value, and T? at the end where the member may be left out. Pure; static data.
+/// A member's type is a word: string, integer, number, boolean, time, object, texts (a string or an
+/// array of strings); a schema's name; [T] for an array, {T} for an object used as a map,
+/// string:a,b for some words only; T|null where null is a value, and T? at the end where the member
+/// may be left out. Pure; static data.
 namespace api {
 
 struct Member {

@@ -64,7 +64,7 @@ const std::vector<Schema>& setup_schemas() {
        "mount_point. varve never mounts.",
        {{"path", "string?", "absolute"},
         {"auto_mount", "boolean?", "informative"},
-        {"mount_options", "any?", "informative"},
+        {"mount_options", "texts?", "informative"},
         {"server", "string?", ""},
         {"export_path", "string?", ""},
         {"share_name", "string?", ""},
