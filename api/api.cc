@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/match.h"
+#include "api/site_guard.h"
 #include "engine/time_text.h"
 
 namespace api {
@@ -63,9 +64,7 @@ const Route* Api::route_of(const Request& request) const {
   return match(all_routes(), request.method, Target(request.target).segments).route;
 }
 
-std::optional<Problem> Api::refusal_of_token(const Request& request, const Route* route) const {
-  if (settings_.token.empty()) return std::nullopt;
-  if (route && route->open_on_loopback && request.peer_is_loopback) return std::nullopt;
+std::optional<Problem> Api::refusal_of_token(const Request& request) const {
   constexpr std::string_view kScheme = "Bearer ";
   const std::string_view header = request.authorization;
   if (header.empty()) return unauthorized("Missing authorization header");
@@ -76,6 +75,20 @@ std::optional<Problem> Api::refusal_of_token(const Request& request, const Route
     return unauthorized("Invalid or expired token");
   }
   return std::nullopt;
+}
+
+// A token comes from a program that was given it, never from a page; what may come without one must
+// not come from a page either.
+std::optional<Problem> Api::refusal_of(const Request& request, const Route* route) const {
+  if (!settings_.token.empty()) {
+    auto refusal = refusal_of_token(request);
+    if (!refusal) return refusal_of_content_type(request);
+    const bool is_open = route && route->open_on_loopback && request.peer_is_loopback;
+    if (!is_open) return refusal;
+  }
+  auto refusal = refusal_of_site(request, settings_.host_names, settings_.cors_origins);
+  if (refusal) return refusal;
+  return refusal_of_content_type(request);
 }
 
 Response Api::run(const Route& route, const Call& call) const {
@@ -98,9 +111,9 @@ Response Api::failed(const Problem& problem, const Request& request) const {
 
 Response Api::answer(const Request& request, const Target& target) const {
   const Match found = match(all_routes(), request.method, target.segments);
-  if (const auto refusal = refusal_of_token(request, found.route)) {
+  if (const auto refusal = refusal_of(request, found.route)) {
     Response response = problem_response(*refusal, request.target);
-    response.headers.emplace_back("WWW-Authenticate", "Bearer");
+    if (refusal->status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
     return response;
   }
   if (found.route) {

@@ -30,7 +30,8 @@ class Api {
 
  private:
   Response failed(const Problem& problem, const Request& request) const;
-  std::optional<Problem> refusal_of_token(const Request& request, const Route* route) const;
+  std::optional<Problem> refusal_of_token(const Request& request) const;
+  std::optional<Problem> refusal_of(const Request& request, const Route* route) const;
   Response run(const Route& route, const Call& call) const;
   Response answer(const Request& request, const Target& target) const;
   void add_cors_headers(const Request& request, Response& response) const;

@@ -21,6 +21,7 @@ struct Settings {
   int64_t pid = 0;                        ///< shown as qemu_nbd_pid to old readers
   std::string token;                      ///< "": no authentication
   std::vector<std::string> cors_origins;  ///< none: no CORS headers; "*" allows every origin
+  std::vector<std::string> host_names;    ///< that HTTP clients may ask for, beside loopback's
   std::function<engine::Time()> now;      ///< for the timestamps of answers; thread-safe
   /// Told about every 500, for the log; may be empty. Thread-safe.
   std::function<void(std::string_view text)> on_failure;

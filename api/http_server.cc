@@ -122,12 +122,11 @@ stream_protocol::acceptor listen_on_path(asio::io_context& loop, const std::stri
   return acceptor;
 }
 
-bool is_loopback(const tcp::endpoint& peer) {
-  const auto address = peer.address();
-  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
-    return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).is_loopback();
-  }
-  return address.is_loopback();
+/// An IPv4 peer of an IPv6 socket has its IPv4 address.
+asio::ip::address address_of(const tcp::endpoint& endpoint) {
+  const auto address = endpoint.address();
+  if (!address.is_v6() || !address.to_v6().is_v4_mapped()) return address;
+  return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
 }
 
 std::string text_of(const tcp::endpoint& endpoint) {
@@ -144,11 +143,16 @@ struct Pending {
   std::atomic<bool> abandoned{false};  // not worth starting any more
 };
 
+/// Both ends of a connection, as far as the API asks for them.
+struct Ends {
+  bool peer_is_loopback = true;
+  std::string local_address;  // "" of a Unix socket
+};
+
 struct Session {
-  Session(Protocol::socket socket, bool loopback)
-      : stream(std::move(socket)), peer_is_loopback(loopback) {}
+  Session(Protocol::socket socket, Ends of) : stream(std::move(socket)), ends(std::move(of)) {}
   Stream stream;
-  const bool peer_is_loopback;
+  const Ends ends;
   bool idle = true;                  // between two requests
   bool asking = false;               // a whole request has come and its answer has not left
   bool giving_way = false;           // to a newer connection
@@ -157,14 +161,17 @@ struct Session {
 };
 using SessionPtr = std::shared_ptr<Session>;
 
-Request request_of(const Parser& parser, bool peer_is_loopback) {
+Request request_of(const Parser& parser, const Ends& ends) {
   const auto& message = parser.get();
   return {std::string(message.method_string()),
           std::string(message.target()),
           std::string(message[http::field::authorization]),
           std::string(message[http::field::origin]),
           message.body(),
-          peer_is_loopback};
+          ends.peer_is_loopback,
+          std::string(message[http::field::host]),
+          std::string(message[http::field::content_type]),
+          ends.local_address};
 }
 
 }  // namespace
@@ -180,7 +187,7 @@ class HttpServer::Impl {
   template <class Acceptor>
   asio::awaitable<void> accept(Acceptor& acceptor);
   bool make_room();
-  void begin(Protocol::socket socket, bool loopback);
+  void begin(Protocol::socket socket, Ends ends);
   asio::awaitable<void> serve(SessionPtr session);
   /// One request and its answer; false when the connection ends after it.
   asio::awaitable<bool> serve_one(Session& session, beast::flat_buffer& buffer);
@@ -298,13 +305,13 @@ asio::awaitable<void> HttpServer::Impl::accept(Acceptor& acceptor) {
       co_await pause.async_wait(redirect_error(use_awaitable, error));
       continue;
     }
-    bool loopback = true;
+    Ends ends;
     if constexpr (std::is_same_v<Acceptor, tcp::acceptor>) {
       socket.set_option(tcp::no_delay(true), error);
       socket.set_option(asio::socket_base::keep_alive(true), error);
-      loopback = is_loopback(peer);
+      ends = {address_of(peer).is_loopback(), address_of(socket.local_endpoint(error)).to_string()};
     }
-    begin(Protocol::socket(std::move(socket)), loopback);
+    begin(Protocol::socket(std::move(socket)), std::move(ends));
   }
 }
 
@@ -322,10 +329,10 @@ bool HttpServer::Impl::make_room() {
   return true;
 }
 
-void HttpServer::Impl::begin(Protocol::socket socket, bool loopback) {
+void HttpServer::Impl::begin(Protocol::socket socket, Ends ends) {
   const bool is_full = sessions_.size() - leaving_ >= options_.connections_max;
   if (is_full && !make_room()) return;  // closes it
-  auto session = std::make_shared<Session>(std::move(socket), loopback);
+  auto session = std::make_shared<Session>(std::move(socket), std::move(ends));
   session->turn = next_turn_++;
   sessions_.insert(session);
   asio::co_spawn(loop_, serve(session), [this, session](std::exception_ptr) {
@@ -366,7 +373,7 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(Session& session, beast::flat_
     co_await refuse(session, parser, error);
     co_return false;
   }
-  Request request = request_of(parser, session.peer_is_loopback);
+  Request request = request_of(parser, session.ends);
   const Route* const route = api_.route_of(request);
   const bool has_body = request.method != "HEAD";
   const bool unhurried = route && route->unhurried;

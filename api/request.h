@@ -14,7 +14,10 @@ struct Request {
   std::string authorization;  ///< header of that name; "" when absent
   std::string origin;         ///< header of that name; "" when absent
   std::string body;
-  bool peer_is_loopback = false;  ///< over TCP from this host, or over the Unix socket
+  bool peer_is_loopback = false;   ///< over TCP from this host, or over the Unix socket
+  std::string host = {};           ///< header of that name; "" when absent
+  std::string content_type = {};   ///< header of that name; "" when absent
+  std::string local_address = {};  ///< where the peer connected to; "" over the Unix socket
 };
 
 struct Response {

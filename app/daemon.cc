@@ -41,6 +41,7 @@ Daemon::Daemon(ServeOptions options, std::vector<ActivatedSocket> activated)
   options_.engine.pid = ::getpid();
   choose_places();
   choose_tls();
+  check_token();
 }
 
 Daemon::~Daemon() = default;
@@ -83,6 +84,23 @@ void Daemon::choose_tls() {
   tls_ = load_tls(options_.tls);
   if (engine.export_access == nbd::ExportAccess::owner && !tls_) {
     throw UsageError("--export-access=owner needs TLS, which says who a client is: --tls-psk FILE");
+  }
+}
+
+/// HTTP beyond loopback asks for a token, as NBD there asks for TLS.
+void Daemon::check_token() const {
+  if (!options_.api_token.empty() || options_.allow_no_token) return;
+  const auto check = [](const std::string& option, bool local) {
+    if (local) return;
+    throw UsageError(
+        fmt::format("{}: this is not a loopback address, and whoever reaches it could start and "
+                    "delete backups; give --api-token, or say --allow-no-token if that is meant",
+                    option));
+  };
+  const io::HostPort& http = options_.http;
+  if (!http.host.empty()) check("--http " + io::to_text(http), is_local(http));
+  for (const ActivatedSocket& socket : activated_) {
+    if (socket.use == ActivatedSocket::Use::api) check(socket.name, socket.is_local);
   }
 }
 
@@ -167,6 +185,8 @@ void Daemon::start_http() {
   settings.pid = options_.engine.pid;
   settings.token = options_.api_token;
   settings.cors_origins = options_.cors_origins;
+  settings.host_names = options_.http_names;
+  if (!options_.http.host.empty()) settings.host_names.push_back(io::to_text(options_.http));
   settings.now = [this] {
     const io::WallTime now = control_->runtime().clock.wall_time();
     return std::chrono::floor<std::chrono::seconds>(now);

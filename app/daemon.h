@@ -38,6 +38,7 @@ class Daemon {
  private:
   void choose_places();
   void choose_tls();
+  void check_token() const;
   void make_rings();
   io::Task<void> bind_nbd();
   void start_engine();

@@ -44,7 +44,9 @@ struct ServeOptions {
   std::string ready_file;
   std::string api_token;  ///< "": no authentication
   std::vector<std::string> cors_origins;
-  bool allow_plain = false;  ///< NBD without TLS beyond loopback is meant
+  std::vector<std::string> http_names;  ///< hosts that HTTP clients may ask for, beside loopback's
+  bool allow_no_token = false;          ///< HTTP without a token beyond loopback is meant
+  bool allow_plain = false;             ///< NBD without TLS beyond loopback is meant
   TlsOptions tls;
   std::optional<nbd::TlsMode> ports_tls;             ///< of the ports that serve one disk each
   io::Networks allowed;                              ///< whose NBD clients are served; empty: all

@@ -143,6 +143,13 @@ std::vector<Setting> network_settings() {
                    [](ServeOptions& o) -> std::string& { return o.engine.node_url; }),
       text_setting("api-token", "TOKEN", "token that HTTP requests must carry",
                    [](ServeOptions& o) -> std::string& { return o.api_token; }),
+      {"allow-no-token", "", "listen for HTTP without a token beyond loopback",
+       [](ServeOptions& o, const Values& values) { o.allow_no_token = yes_or_no(values.back()); },
+       false, true},
+      {"http-name", "HOST",
+       "name that HTTP clients reach varve under (their header Host),\n"
+       "beside those of loopback; may be given several times",
+       [](ServeOptions& o, const Values& values) { o.http_names = values; }, true},
       {"cors-origin", "ORIGIN", "origin that browsers may call from; may be given several times",
        [](ServeOptions& o, const Values& values) { o.cors_origins = values; }, true},
   };

@@ -99,7 +99,7 @@ TEST_F(HttpServer, ARequestThatWaitedTooLongIsNeverStarted) {
   Connection busy(address_);
   busy.send(get_text("/api/v1/backups/a"));
   gate.wait_for(1);
-  EXPECT_EQ(status_of(ask("DELETE /api/v1/backups/a HTTP/1.1\r\nHost: x\r\n\r\n")), 503);
+  EXPECT_EQ(status_of(ask("DELETE /api/v1/backups/a HTTP/1.1\r\nHost: localhost\r\n\r\n")), 503);
   gate.open();
   server_->stop();
 }
@@ -130,7 +130,7 @@ TEST_F(HttpServer, StopAnswersWhatIsUnderWayAndClosesWhatIsIdle) {
 TEST_F(HttpServer, StopWaitsNoLongerThanItsGraceForASlowPeer) {
   serve({.stop_grace = 200ms});
   Connection half(address_);
-  half.send("POST /api/v1/backups HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12");
+  half.send("POST /api/v1/backups HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12");
   std::this_thread::sleep_for(50ms);
   const auto begin = std::chrono::steady_clock::now();
   server_->stop();

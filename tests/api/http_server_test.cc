@@ -59,7 +59,7 @@ TEST_F(HttpServer, AConnectionIsKeptForSeveralRequests) {
 
 TEST_F(HttpServer, ConnectionCloseAndHttp10EndTheConnection) {
   serve();
-  for (const char* text : {"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+  for (const char* text : {"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
                            "GET /livez HTTP/1.0\r\n\r\n"}) {
     Connection connection(address_);
     connection.send(text);
@@ -92,7 +92,7 @@ TEST_F(HttpServer, ABodyOfOneMebibyteIsTakenAndAByteMoreIsRefused) {
 TEST_F(HttpServer, AChunkedBodyIsLimitedToo) {
   serve({.body_bytes_max = 100});
   std::string text =
-      "POST /api/v1/backups HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+      "POST /api/v1/backups HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 5; ++i) text += "20\r\n" + std::string(32, 'x') + "\r\n";
   EXPECT_EQ(status_of(ask(text + "0\r\n\r\n")), 413);
 }
@@ -103,7 +103,7 @@ TEST_F(HttpServer, ExpectContinueIsAnsweredBeforeTheBody) {
   Connection connection(address_);
   const std::string body = R"({"reason":"x"})";
   connection.send(
-      "POST /api/v1/backups/a/cancel HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+      "POST /api/v1/backups/a/cancel HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
       "Content-Length: " +
       std::to_string(body.size()) + "\r\n\r\n");
   EXPECT_EQ(connection.receive(), "HTTP/1.1 100 Continue\r\n\r\n");
@@ -131,7 +131,7 @@ TEST_F(HttpServer, WhatIsNoHttpGetsAProblemAndTheEndOfTheConnection) {
 TEST_F(HttpServer, AnAnswerToHeadHasNoBody) {
   serve();
   Connection connection(address_);
-  connection.send("HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n" + get_text("/livez"));
+  connection.send("HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + get_text("/livez"));
   const std::string answer = connection.receive();
   EXPECT_EQ(status_of(answer), 405);
   EXPECT_NE(answer.find("Allow: GET\r\n"), std::string::npos);

@@ -253,6 +253,14 @@ class StartUp(unittest.TestCase):
         self.assertIn("--nbd 0.0.0.0:0: this is not a loopback address", self.refusal("--nbd", "0.0.0.0:0"))
         self.assertIn("--nbd [::]:0", self.refusal("--nbd", "127.0.0.1:0", "--nbd", "[::]:0,tls=on"))
 
+    def test_what_would_put_http_without_a_token_on_a_network(self):
+        refusal = self.refusal("--nbd", "127.0.0.1:0", "--http", "0.0.0.0:0")
+        self.assertIn("--http 0.0.0.0:0: this is not a loopback address", refusal)
+        self.assertIn("--api-token", refusal)
+        self.assertIn("--allow-no-token", refusal)
+        for http in ("[::]:0", "192.0.2.1:8082"):
+            self.assertIn("--api-token", self.refusal("--nbd", "127.0.0.1:0", "--http", http, "--allow-plain"))
+
     def test_tls_without_credentials(self):
         """T3"""
         self.assertIn("credentials", self.refusal("--nbd", "127.0.0.1:0", "--tls", "require"))

@@ -363,7 +363,7 @@ class Activation(Command):
         self.assertNotIn("10809", said)
         client = socket.create_connection(api.getsockname())
         self.addCleanup(client.close)
-        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 200"))
         handle = nbd.NBD()
         handle.set_opt_mode(True)
