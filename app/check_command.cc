@@ -59,10 +59,11 @@ Targets find_targets(const CheckOptions& options) {
     return {{{target.substr(0, target.size() - std::string_view(".json").size())}, ""}};
   }
   if (is_path || std::filesystem::exists(target)) return {{{target}, ""}};
-  const std::string& catalogue = options.catalogue;
-  return {engine::find_backup(
-              catalogue.empty() ? default_state_directory() + "/catalogue.db" : catalogue, target),
-          true};
+  // The configuration is asked for names only: an image is checked wherever it lies.
+  const std::string catalogue = options.catalogue.empty()
+                                    ? configured(options.config).engine.catalogue_path
+                                    : options.catalogue;
+  return {engine::find_backup(catalogue, target), true};
 }
 
 std::string uuid_text(const qcow::Uuid& uuid) {

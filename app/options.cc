@@ -13,6 +13,13 @@ namespace {
 
 constexpr const char* kDefaultConfigFile = "/etc/varve/varve.toml";
 
+void declare_config(CLI::App& command, std::string& config_file) {
+  command
+      .add_option("--config", config_file,
+                  fmt::format("TOML file (default {} if it exists)", kDefaultConfigFile))
+      ->type_name("FILE");
+}
+
 /// What the command line says of each setting of `varve serve`.
 struct ServeArguments {
   std::string config_file;
@@ -20,8 +27,7 @@ struct ServeArguments {
 };
 
 void declare_serve(CLI::App& command, ServeArguments& arguments) {
-  command.add_option("--config", arguments.config_file,
-                     fmt::format("TOML file (default {} if it exists)", kDefaultConfigFile));
+  declare_config(command, arguments.config_file);
   for (const Setting& setting : serve_settings()) {
     const std::string option = "--" + setting.name;
     if (setting.is_flag) {
@@ -58,6 +64,7 @@ void apply(ServeOptions& options, const std::string& source,
   }
 }
 
+/// What the command line says wins over the file.
 ServeOptions serve_options(const ServeArguments& arguments) {
   ServeOptions options;
   std::string config = arguments.config_file;
@@ -99,6 +106,7 @@ void declare_check(CLI::App& command, CheckOptions& options) {
       .add_option("--catalogue", options.catalogue,
                   "the catalogue to look names up in (default: that of `varve serve`)")
       ->type_name("FILE");
+  declare_config(command, options.config);
   command.footer(
       "Exit status: 0 clean, 1 cannot be opened (an image or a parent of it), 2 wrong usage,\n"
       "3 leaked clusters only, 4 errors in tables, refcounts or the chain. Changes nothing.");
@@ -117,6 +125,7 @@ void declare_rebuild(CLI::App& command, RebuildOptions& options) {
       .add_option("--catalogue", options.catalogue,
                   "the catalogue to fill, made when missing (default: that of `varve serve`)")
       ->type_name("FILE");
+  declare_config(command, options.config);
   command.footer(
       "For a catalogue that is lost: images and their sidecars are the truth. A backup is taken\n"
       "over when all its disks and parents are there; what the catalogue knows already stays.\n"
@@ -125,6 +134,8 @@ void declare_rebuild(CLI::App& command, RebuildOptions& options) {
 }
 
 }  // namespace
+
+ServeOptions configured(const std::string& config_file) { return serve_options({config_file, {}}); }
 
 Command parse_command_line(int argc, const char* const* argv) {
   CLI::App app(

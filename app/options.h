@@ -65,6 +65,7 @@ struct CreateOptions {
 struct CheckOptions {
   std::string target;     ///< an image, a sidecar, or a name of the catalogue
   std::string catalogue;  ///< "": that of `varve serve`
+  std::string config;     ///< "": the default file, if it exists
   bool json = false;
 };
 
@@ -73,6 +74,7 @@ struct RebuildOptions {
   std::string repository;  ///< "": that of `varve serve`
   std::string repository_id = "1";
   std::string catalogue;  ///< "": that of `varve serve`
+  std::string config;     ///< "": the default file, if it exists
 };
 
 /// `varve nbd`
@@ -108,6 +110,10 @@ using Command =
 
 /// Throws UsageError with a sentence.
 Command parse_command_line(int argc, const char* const* argv);
+
+/// What `varve serve` would do with this configuration file, "" being the default one, and no
+/// option on the command line. Throws UsageError.
+ServeOptions configured(const std::string& config_file);
 
 /// "90s", "10m", "1h", "250ms"; "0" is zero. Throws UsageError.
 io::Duration parse_duration(std::string_view text);

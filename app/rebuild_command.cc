@@ -13,19 +13,28 @@ namespace {
 
 constexpr int kLeftOut = 3;
 
-std::string absolute(const std::string& given, const char* usual) {
-  return absolute_path(given.empty() ? default_state_directory() + usual : given);
+/// What is not given is that of `varve serve`, which is asked for it only then.
+RebuildOptions completed(RebuildOptions options) {
+  if (options.repository.empty() || options.catalogue.empty()) {
+    const engine::EngineOptions serve = configured(options.config).engine;
+    if (options.repository.empty()) options.repository = serve.repository_path;
+    if (options.catalogue.empty()) options.catalogue = serve.catalogue_path;
+  }
+  options.repository = absolute_path(options.repository);
+  options.catalogue = absolute_path(options.catalogue);
+  return options;
 }
 
 }  // namespace
 
-int run_rebuild(const RebuildOptions& options) {
-  const std::string directory = absolute(options.repository, "/repository");
+int run_rebuild(const RebuildOptions& given) {
+  const RebuildOptions options = completed(given);
+  const std::string& directory = options.repository;
   if (!std::filesystem::is_directory(directory)) {
     throw UsageError(fmt::format("{}: no such directory; name one with --repository", directory));
   }
   io::RingRuntime parts;
-  engine::RebuildRequest request{.catalogue_path = absolute(options.catalogue, "/catalogue.db"),
+  engine::RebuildRequest request{.catalogue_path = options.catalogue,
                                  .directory = directory,
                                  .repository_id = options.repository_id,
                                  .pid = ::getpid()};

@@ -209,6 +209,16 @@ TEST_F(Config, SettingsAndSecretsAreReadAndOptionsWin) {
   EXPECT_EQ(options.engine.named_secrets.at("vc1").password, "p");
 }
 
+TEST_F(Config, CheckAndRebuildFindWhatServeWouldUse) {
+  write("repository = \"/backup//points/\"\ncatalogue = \"/backup/c.db\"\n");
+  const char* const config = path_.c_str();
+  EXPECT_EQ(parse<CheckOptions>({"check", "backup-1", "--config", config}).config, path_);
+  EXPECT_EQ(parse<RebuildOptions>({"rebuild", "--config", config}).config, path_);
+  EXPECT_EQ(configured(path_).engine.repository_path, "/backup/points");
+  EXPECT_EQ(configured(path_).engine.catalogue_path, "/backup/c.db");
+  EXPECT_THROW(configured(path_ + ".missing"), UsageError);
+}
+
 TEST_F(Config, MistakesAreNamedWithFileAndLine) {
   EXPECT_EQ(refused("threads = 2\nthread = 3\n"), path_ + ":2: unknown setting \"thread\"");
   EXPECT_EQ(refused("repository = [\"a\", \"b\"]\n"), path_ + ":1: \"repository\" takes one value");

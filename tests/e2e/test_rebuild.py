@@ -49,6 +49,14 @@ class Rebuild(HubCase):
             qemu.convert_to_raw(self.chain("vm", disk)["backups"][-1]["file_path"], raw)
             self.assertEqual(raw.read_bytes()[:196608], b"a" * 65536 + b"b" * 65536 + b"c" * 65536)
 
+    def test_check_and_rebuild_look_where_the_configuration_of_serve_says(self):
+        config = self.dir / "varve.toml"
+        config.write_text(f'repository = "{self.hub.repository}"\ncatalogue = "{self.hub.catalogue}"\n')
+        self.lose_catalogue()
+        for words in (["rebuild"], ["check", self.before[0][0]["backup_id"]]):
+            done = subprocess.run([binary(), *words, "--config", str(config)], capture_output=True, text=True, timeout=60)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+
     def test_a_backup_that_is_not_whole_is_left_out_and_named(self):
         newest = self.before[1][-1]["file_path"]
         self.lose_catalogue()
