@@ -35,13 +35,14 @@ std::optional<Problem> gone(const Target& target) {
       segments[2] != "restore") {
     return std::nullopt;
   }
-  return Problem{410,
-                 "gone",
-                 "restore endpoints are gone",
-                 "",
-                 "Read the restore point through its NBD export instead; GET /api/v1/nbd/exports "
-                 "lists the exports.",
-                 ""};
+  return Problem{
+      410,
+      "gone",
+      "restore endpoints are gone",
+      "",
+      "GET /api/v1/backups/{vm_name}/chain names a restore point's image as file_path: read "
+      "it with qemu-img, or serve it as an NBD export with varve nbd -r FILE.",
+      ""};
 }
 
 Problem failure_of(const Route& route, const std::string& cause) {

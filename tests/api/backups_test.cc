@@ -128,7 +128,7 @@ TEST_F(Backups, DisksShowTheirBytesAndParents) {
       "parent_image_id":"backup-pgtest1-disk0-20251007-085454",
       "parent_backup_id":"backup-pgtest1-1759827294","change_id":"",
       "handed_out_change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531",
-      "bytes_received":1048576,"bytes_zeroed":65536,"bytes_elided":131072,"bytes_stored":917504,
+      "bytes_received":1048576,"bytes_zeroed":65536,"bytes_elided":0,"bytes_stored":917504,
       "progress_percent":12.5,"connections":2,"last_request_at":"2025-10-08T08:55:03Z"}]})"));
 }
 

@@ -69,7 +69,10 @@ TEST_F(Routing, TheOldRestoreFamilyIsGone) {
   for (const char* target : {"/api/v1/restore", "/api/v1/restore/mount", "/api/v1/restore/a/b/c"}) {
     const Json problem =
         expect_problem(request("POST", target), 410, "restore endpoints are gone", "gone");
-    EXPECT_NE(problem["hint"].get<std::string>().find("NBD export"), std::string::npos);
+    const std::string hint = problem["hint"];
+    EXPECT_NE(hint.find("varve nbd -r FILE"), std::string::npos) << hint;
+    EXPECT_NE(hint.find("qemu-img"), std::string::npos) << hint;
+    EXPECT_EQ(hint.find("/nbd/exports"), std::string::npos) << "points are not exported: " << hint;
   }
 }
 

@@ -88,10 +88,8 @@ engine::BackupDiskView backup_disk() {
   view.disk.parent_image_id = "backup-pgtest1-disk0-20251007-085454";
   view.disk.parent_job_id = "backup-pgtest1-1759827294";
   view.disk.handed_out_change_id = kChangeId;
-  view.disk.counters = {.bytes_received = 1048576,
-                        .bytes_zeroed = 65536,
-                        .bytes_elided = 131072,
-                        .bytes_stored = 917504};
+  view.disk.counters = {
+      .bytes_received = 1048576, .bytes_zeroed = 65536, .bytes_elided = 0, .bytes_stored = 917504};
   view.progress_percent = 12.5;
   view.connections = 2;
   view.last_request_at = sample_time() + seconds(9);
