@@ -41,6 +41,11 @@ Response start(const Call& call) {
                   "backup_type must be 'full' or 'incremental'");
   }
   request.backup_type = *type;
+  request.base = text_member(body, "base");
+  if (!request.base.empty() && *type == engine::BackupType::full) {
+    throw Refusal(RefusalKind::invalid, "base_without_incremental",
+                  "base needs backup_type 'incremental'", "a full backup takes the whole disk");
+  }
   return json_response(200, started_json(call.engine.start_backup(request), call.settings.pid));
 }
 

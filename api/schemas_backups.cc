@@ -24,6 +24,9 @@ const std::vector<Schema>& backup_schemas() {
        {{"vm_name", "string", "registered name, or inventory name if exactly one VM has it"},
         {"backup_type", "string:full,incremental", ""},
         {"repository_id", "string", "for example 1"},
+        {"base", "string?",
+         "incremental: backup id or change id that the writer's changes are against; refused "
+         "when that is not the parent"},
         {"policy_id", "string?", "stored and echoed"},
         {"tags", "{string}?", "at most 64 pairs; stored and echoed"}}},
       {"DiskResult",

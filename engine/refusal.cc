@@ -91,6 +91,13 @@ Refusal chain_too_long(uint32_t disk_index, uint32_t images_max) {
           "Start a backup with backup_type full, which begins a new chain."};
 }
 
+Refusal base_is_not_the_parent(std::string_view base, uint32_t disk_index,
+                               std::string_view parent) {
+  return {conflict, "base_mismatch", "base is not the parent",
+          fmt::format("disk {}: {}, not '{}'", disk_index, parent, base),
+          "Send the changes since the parent and name it as base, or start a full backup."};
+}
+
 Refusal credentials_missing() {
   return {invalid, "no_credentials", "VM context missing credential_id", "",
           "Register credentials with PUT /api/v1/vm-contexts/{vm_name}."};

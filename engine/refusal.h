@@ -59,6 +59,8 @@ Refusal repository_unavailable(std::string_view repository_id, std::string_view 
 Refusal backup_already_running(std::string_view running_backup_id);
 Refusal no_previous_backup();
 Refusal chain_too_long(uint32_t disk_index, uint32_t images_max);
+/// The writer's changes are against something else than the parent of disk `disk_index`.
+Refusal base_is_not_the_parent(std::string_view base, uint32_t disk_index, std::string_view parent);
 Refusal credentials_missing();
 Refusal credentials_unresolved(std::string_view cause);
 Refusal shutting_down();

@@ -92,6 +92,22 @@ void plan_disk(StartPlan& plan, const VmDisk& from, std::optional<Point> parent)
   plan.parents.push_back(std::move(parent));
 }
 
+/// A writer that names the base of its changes means the parent of every disk; a disk that has no
+/// point yet is not in that base. Changes against anything else would make a point that is wrong.
+void require_base(const std::string& base, const JobDisk& disk,
+                  const std::optional<Point>& newest) {
+  if (base.empty() || !newest) return;
+  if (disk.type == BackupType::full) {
+    throw refusals::base_is_not_the_parent(base, disk.index,
+                                           "it shrank and gets a full image without a parent");
+  }
+  if (base == newest->job_id || base == newest->change_id) return;
+  throw refusals::base_is_not_the_parent(
+      base, disk.index,
+      fmt::format("the parent is backup '{}' with change id '{}'", newest->job_id,
+                  newest->change_id));
+}
+
 }  // namespace
 
 io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
@@ -126,8 +142,10 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
   plan.job.type = request.backup_type;
   plan.job.created_at = core.now();
   for (const VmDisk& disk : disks) {
-    plan_disk(plan, disk,
-              core.catalogue->points.newest(plan.vm.context_id, plan.repository.id, disk.index));
+    const std::optional<Point> newest =
+        core.catalogue->points.newest(plan.vm.context_id, plan.repository.id, disk.index);
+    plan_disk(plan, disk, newest);
+    require_base(request.base, plan.job.disks.back(), newest);
   }
   co_return plan;
 }

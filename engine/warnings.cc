@@ -52,10 +52,12 @@ std::optional<Warning> change_tracking_reset(const JobDisk& disk) {
 
 std::optional<Warning> change_id_unusable(const JobDisk& disk) {
   if (change_id_is_usable(disk.change_id)) return std::nullopt;
-  return Warning{WarningCode::change_id_unusable, disk.index,
-                 fmt::format("disk {}: the change id '{}' does not contain exactly one '/'; it is "
-                             "never handed out, and the next backup copies the disk in full",
-                             disk.index, disk.change_id)};
+  return Warning{
+      WarningCode::change_id_unusable, disk.index,
+      fmt::format("disk {}: the change id '{}' does not contain exactly one '/', so it is "
+                  "kept but never handed out: a client that asks for the change id in "
+                  "the next incremental is told none, and copies the disk in full",
+                  disk.index, disk.change_id)};
 }
 
 }  // namespace

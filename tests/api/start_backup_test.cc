@@ -70,6 +70,9 @@ TEST_F(StartBackup, EveryRefusalOfTheEngineKeepsItsTextsAndGetsItsStatus) {
        "backup_running", "backup-a-1"},
       {refusals::no_previous_backup(), 400, "no previous backup found", "no_parent",
        "full backup required before incremental"},
+      {refusals::base_is_not_the_parent("b", 0, "the parent is backup 'a' with change id 'u/1'"),
+       409, "base is not the parent", "base_mismatch",
+       "disk 0: the parent is backup 'a' with change id 'u/1', not 'b'"},
       {refusals::credentials_missing(), 400, "VM context missing credential_id", "no_credentials",
        ""},
       {refusals::credentials_unresolved("no secret 'vc1'"), 500, "failed to get VMware credentials",
@@ -119,6 +122,23 @@ TEST_F(StartBackup, TheEngineIsAskedForWhatTheBodySaysAndUnknownMembersAreIgnore
   EXPECT_EQ(asked.repository_id, "1");
   EXPECT_EQ(asked.policy_id, "p");
   EXPECT_EQ(asked.tags, (engine::Tags{{"a", "b"}}));
+}
+
+TEST_F(StartBackup, ABaseIsHandedOnAndBelongsToAnIncremental) {
+  engine::StartBackup asked;
+  EXPECT_CALL(engine_, start_backup).WillOnce([&](const engine::StartBackup& request) {
+    asked = request;
+    return running_backup();
+  });
+  post("/backups", R"({"vm_name":"pgtest1","backup_type":"incremental","repository_id":"1",
+                       "base":"backup-pgtest1-1"})");
+  EXPECT_EQ(asked.base, "backup-pgtest1-1");
+  expect_problem(post("/backups", R"({"vm_name":"pgtest1","backup_type":"full",
+                                      "repository_id":"1","base":"backup-pgtest1-1"})"),
+                 400, "base needs backup_type 'incremental'", "base_without_incremental");
+  expect_problem(post("/backups", R"({"vm_name":"pgtest1","backup_type":"incremental",
+                                      "repository_id":"1","base":7})"),
+                 400, "invalid request body", "invalid_body", "member 'base' must be a string");
 }
 
 // A5: the contract's own example, with the one member that its table adds.

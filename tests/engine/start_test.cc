@@ -200,5 +200,71 @@ TEST_F(Start, AChainThatIsFullTakesAFullAndNoIncremental) {
   back_up("pgtest1", BackupType::incremental, "four", 4);
 }
 
+/// An incremental whose writer says what its changes are against.
+class Base : public EngineTest {
+ protected:
+  /// The code of the refusal; "" when the job started, which is cancelled again.
+  std::string starting_with(const std::string& base) {
+    return refusal_of([&] {
+      const BackupView job = engine().start_backup({.vm_name = "pgtest1",
+                                                    .backup_type = BackupType::incremental,
+                                                    .repository_id = "1",
+                                                    .base = base});
+      engine().cancel(job.job.id, "");
+    });
+  }
+};
+
+TEST_F(Base, ThatIsTheParentIsTakenByBackupIdAndByChangeId) {
+  register_vm("pgtest1", 1);
+  back_up("pgtest1", BackupType::full, "first", 1);
+  const BackupView second = back_up("pgtest1", BackupType::incremental, "second", 2);
+  EXPECT_EQ(starting_with(second.job.id), "");
+  EXPECT_EQ(starting_with(change_id(0, 2)), "");
+  EXPECT_EQ(starting_with(""), "");
+}
+
+TEST_F(Base, ThatIsNotTheParentIsRefusedAndNothingIsLeft) {
+  register_vm("pgtest1", 1);
+  const BackupView first = back_up("pgtest1", BackupType::full, "first", 1);
+  const BackupView second = back_up("pgtest1", BackupType::incremental, "second", 2);
+  const uint64_t jobs = engine().list_backups({}).total;
+  for (const std::string& base :
+       {first.job.id, change_id(0, 1), change_id(0, 3), std::string("x")}) {
+    EXPECT_EQ(starting_with(base), "base_mismatch") << base;
+  }
+  try {
+    engine().start_backup({.vm_name = "pgtest1",
+                           .backup_type = BackupType::incremental,
+                           .repository_id = "1",
+                           .base = first.job.id});
+    FAIL();
+  } catch (const Refusal& refusal) {
+    EXPECT_EQ(refusal.kind, RefusalKind::conflict);
+    EXPECT_EQ(refusal.details, "disk 0: the parent is backup '" + second.job.id +
+                                   "' with change id '" + change_id(0, 2) + "', not '" +
+                                   first.job.id + "'");
+  }
+  EXPECT_EQ(engine().list_backups({}).total, jobs);
+  expect_nothing_left();
+}
+
+TEST_F(Base, IsTheParentOfEveryDisk) {
+  register_vm("pgtest1", 2);
+  const BackupView full = back_up("pgtest1", BackupType::full, "first", 1);
+  EXPECT_EQ(starting_with(full.job.id), "");
+  EXPECT_EQ(starting_with(change_id(0, 1)), "base_mismatch") << "disk 1 has another change id";
+  register_vm("pgtest1", 3);
+  EXPECT_EQ(starting_with(full.job.id), "") << "a new disk is not in any base";
+}
+
+TEST_F(Base, DoesNotHoldForADiskThatShrank) {
+  register_vm("pgtest1", 1);
+  const BackupView full = back_up("pgtest1", BackupType::full, "first", 1);
+  register_vm("pgtest1", 1, kDiskBytes / 2);
+  EXPECT_EQ(starting_with(full.job.id), "base_mismatch") << "its image has no parent";
+  EXPECT_EQ(starting_with(""), "");
+}
+
 }  // namespace
 }  // namespace engine_test

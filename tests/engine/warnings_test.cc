@@ -80,6 +80,10 @@ TEST_F(Warnings, AnUnusableChangeIdIsReported) {
   make_incremental();
   disk_.change_id = "a/b/c";
   EXPECT_EQ(codes(), Codes{WarningCode::change_id_unusable});
+  const std::string message = sealed_warnings(disk_, std::nullopt).front().message;
+  EXPECT_NE(message.find("never handed out"), std::string::npos) << message;
+  EXPECT_EQ(message.find("the next backup copies"), std::string::npos)
+      << "only a client that asks for the change id does: " << message;
 }
 
 TEST_F(Warnings, ADiskWithoutAPointWasAddedAndASmallerOneShrank) {
