@@ -58,6 +58,7 @@ struct ActiveJob {
   io::SteadyTime begun;
   std::optional<io::SteadyTime> waiting_since;  ///< for a first connection; since node or last seal
   std::optional<io::SteadyTime> last_telemetry;
+  bool change_id_asked = false;      ///< by the existing client, which samples for zeroes
   std::vector<LostConnection> lost;  ///< one per disk
 };
 

@@ -10,6 +10,7 @@ namespace {
 VmSnapshot snapshot_of(Core& core, const Vm& vm, const std::string& repository_id) {
   VmSnapshot snapshot;
   if (const auto job = core.jobs.of_vm(vm.context_id); job && is_active(job->row.state)) {
+    job->change_id_asked = true;
     snapshot.active =
         JobSnapshot{.job_id = job->row.id, .type = job->row.type, .disks = disk_snapshots(*job)};
   }

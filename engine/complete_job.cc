@@ -88,11 +88,14 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
   JobDisk done = disk;
   done.change_id = request.change_id;
   done.counters = sealed.counters;
+  // Large zeroes of a writer that never asked for a change id come from a map of the source.
+  if (!job->change_id_asked)
+    done.counters.sampled_zero_requests = done.counters.sampled_zero_bytes = 0;
   done.file_bytes = sealed.file_bytes;
   done.allocated_bytes = sealed.allocated_bytes;
   SealRecord record{
       .change_id = request.change_id,
-      .counters = sealed.counters,
+      .counters = done.counters,
       .file_bytes = sealed.file_bytes,
       .allocated_bytes = sealed.allocated_bytes,
       .warnings = sealed_warnings(done, previous_full_stored(core, job->row, disk.index))};

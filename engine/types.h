@@ -196,10 +196,11 @@ struct Warning {
 struct DiskCounters {
   uint64_t bytes_received = 0;  ///< payload of WRITE
   uint64_t bytes_zeroed = 0;    ///< WRITE_ZEROES and TRIM
-  uint64_t bytes_elided = 0;    ///< equal to the parent and dropped
+  uint64_t bytes_elided = 0;    ///< equal to the parent and dropped; 0: nothing is dropped yet
   uint64_t bytes_stored = 0;    ///< allocated for guest data in the file
   uint64_t covered_bytes = 0;   ///< of the disk, touched by any WRITE or WRITE_ZEROES at least once
-  uint64_t sampled_zero_requests = 0;  ///< WRITE_ZEROES of 4 MiB or more (contract.md 6.4)
+  /// WRITE_ZEROES of 4 MiB or more, of a client that looked at 40 KiB of each (contract.md 6.4).
+  uint64_t sampled_zero_requests = 0;
   uint64_t sampled_zero_bytes = 0;
 
   bool operator==(const DiskCounters&) const = default;

@@ -4,6 +4,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -129,6 +130,22 @@ class SampledZeroes(ClientCase):
         warning = next(warning for warning in job["warnings"] if warning["code"] == "sampled_zeroes")
         self.assertIn(str(zeroed), warning["message"])
         self.assertTrue(qemu.differs(disks[0].path, self.images("vm")[0]), "the client should have lost this")
+
+
+    def test_zeroes_of_a_writer_that_reads_a_map_are_no_samples(self):
+        """nbdcopy skips the holes of a file: nothing was overlooked, and nothing is warned of"""
+        source = self.dir / "holes.raw"
+        with open(source, "wb") as disk:
+            disk.write(b"d" * MIB)
+            disk.truncate(96 * MIB)
+        self.register("vm", [96 * MIB])
+        job = self.start("vm")
+        uri = job["nbd_targets_string"].partition(":")[2]
+        subprocess.run(["nbdcopy", str(source), uri], check=True, timeout=60)
+        self.complete_ok(job, "own/1", 0)
+        done = self.job(job["backup_id"])
+        self.assertGreater(self.disks(job["backup_id"])[0]["bytes_zeroed"], 64 * MIB)
+        self.assertEqual(done.get("warnings", []), [])
 
 
 class Forwarder:
