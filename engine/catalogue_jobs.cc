@@ -276,6 +276,16 @@ JobTotals JobCatalogue::totals(std::string_view context_id, std::string_view rep
   return totals;
 }
 
+std::map<JobState, uint64_t> JobCatalogue::count_by_state() {
+  std::map<JobState, uint64_t> counts;
+  Stmt select(db_, "SELECT state, count(*) FROM job WHERE deleting = 0 GROUP BY state");
+  while (select.step()) {
+    const auto state = from_text<JobState>(select.take<std::string>()).value();
+    counts[state] = select.take<uint64_t>();
+  }
+  return counts;
+}
+
 std::vector<KnownImage> JobCatalogue::known_images(std::string_view repository_id) {
   std::vector<KnownImage> images;
   Stmt select(db_,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -112,6 +113,8 @@ class JobCatalogue {
   /// Newest first. `filter.vm_name` is a registered name, else an inventory name.
   JobPage list(const BackupFilter& filter);
   JobTotals totals(std::string_view context_id, std::string_view repository_id);
+  /// A state that no job is in is left out.
+  std::map<JobState, uint64_t> count_by_state();
   /// Every image of the repository that a row owns.
   std::vector<KnownImage> known_images(std::string_view repository_id);
   void move_image(std::string_view image_id, std::string_view image_path);

@@ -82,8 +82,8 @@ std::vector<ExportView> export_views(const Core& core) {
 MetricsSnapshot metrics_snapshot(Core& core) {
   MetricsSnapshot metrics;
   Tally tally = core.tally;
+  metrics.jobs = core.catalogue->jobs.count_by_state();
   for (const auto& job : core.jobs.all()) {
-    ++metrics.jobs[job->row.state];
     for (const auto& ingest : job->ingests) {
       if (!ingest) continue;
       tally.note_export(ingest->traffic(), ingest->counters());

@@ -8,9 +8,29 @@ namespace {
 /// By the command's number; the last one stands for all unknown ones (nbd::Counters).
 constexpr std::array<const char*, nbd::Counters::kCommands> kCommandNames = {
     "read", "write", "disc", "flush", "trim", "cache", "write_zeroes", "block_status", "unknown"};
+/// What went wrong is for the log.
+constexpr std::array<const char*, 2> kResultNames = {"ok", "error"};
 constexpr double kMicrosecondsPerSecond = 1e6;
 
 }  // namespace
+
+Tally::Backups Tally::no_backups() {
+  Backups counts;
+  for (const JobState result : {JobState::completed, JobState::failed, JobState::cancelled}) {
+    for (const BackupType type : {BackupType::full, BackupType::incremental}) {
+      counts[{std::string(to_text(result)), type}] = 0;
+    }
+  }
+  return counts;
+}
+
+Tally::Requests Tally::no_requests() {
+  Requests counts;
+  for (const char* const command : kCommandNames) {
+    for (const char* const result : kResultNames) counts[{command, result}] = 0;
+  }
+  return counts;
+}
 
 void Tally::note_export(const nbd::Counters& counters, const DiskCounters& disk) {
   bytes_elided += disk.bytes_elided;
@@ -22,7 +42,7 @@ void Tally::note_export(const nbd::Counters& counters, const DiskCounters& disk)
     for (size_t result = 0; result < nbd::Counters::kResults; ++result) {
       const uint64_t count = counters.requests[command][result];
       if (count == 0) continue;
-      requests[{kCommandNames[command], result == 0 ? "ok" : "error"}] += count;
+      requests[{kCommandNames[command], kResultNames[result == 0 ? 0 : 1]}] += count;
     }
   }
   for (size_t bucket = 0; bucket < counters.request_times.size(); ++bucket) {
