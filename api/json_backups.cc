@@ -13,10 +13,6 @@ using engine::to_text;
 
 constexpr const char* kManyDisks = "/multi-disk-parent";
 
-uint64_t total_bytes(const engine::Job& job) {
-  return job.telemetry.total_bytes != 0 ? job.telemetry.total_bytes : job.capacity_bytes();
-}
-
 std::string_view current_phase(const engine::Job& job) {
   return job.telemetry.current_phase.empty() ? to_text(job.state)
                                              : std::string_view(job.telemetry.current_phase);
@@ -83,7 +79,7 @@ Json to_json(const engine::BackupView& view, int64_t pid) {
   json["state"] = to_text(job.state);
   add_text(json, "file_path", file_path(job));
   json["bytes_transferred"] = job.bytes_received();
-  json["total_bytes"] = total_bytes(job);
+  json["total_bytes"] = job.total_bytes();
   json["disks_count"] = job.disks.size();
   add_text(json, "change_id", change_id(job));
   add_text(json, "error_message", job.error_message);
@@ -148,7 +144,7 @@ Json to_json(const engine::ChainView& chain, int64_t pid) {
     json["parent_backup_id"] = point.parent_job_id;
     json["image_id"] = point.image_id;
     json["allocated_bytes"] = point.allocated_bytes;
-    total += total_bytes(backup.job);
+    total += backup.job.total_bytes();
     allocated += point.allocated_bytes;
     backups.push_back(std::move(json));
   }
@@ -183,7 +179,7 @@ Json to_json(const engine::TelemetryHistory& history) {
   }
   const Json state = {
       {"bytes_transferred", job.bytes_received()},
-      {"total_bytes", total_bytes(job)},
+      {"total_bytes", job.total_bytes()},
       {"transfer_speed_bps", history.backup.transfer_speed_bps},
       {"progress_percent", finite(history.backup.progress_percent)},
       {"current_phase", current_phase(job)},

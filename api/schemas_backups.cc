@@ -214,7 +214,9 @@ std::vector<Member> backup_members() {
       {"file_path", "string?",
        "image of a one-disk job, else /multi-disk-parent for old readers: disk_results has paths"},
       {"bytes_transferred", "integer", "payload of WRITE, all disks"},
-      {"total_bytes", "integer", "telemetry's value, else the sum of capacities"},
+      {"total_bytes", "integer",
+       "what bytes_transferred grows towards, never less: of one disk telemetry's value, else the "
+       "sum of capacities"},
       {"disks_count", "integer", ""},
       {"change_id", "string?", "recorded for the disk with the lowest index"},
       {"error_message", "string?", "cause of failure or cancellation"},

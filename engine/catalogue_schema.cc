@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <array>
 
 namespace engine {
@@ -240,6 +241,23 @@ void make_views(Db& db, std::span<const char* const> views) {
   for (const char* sql : views) db.exec(sql);
 }
 
+/// A statement as SQLite keeps it.
+std::string_view trimmed(std::string_view sql) {
+  constexpr std::string_view kSpace = " \n";
+  const size_t begin = sql.find_first_not_of(kSpace);
+  return begin == sql.npos ? "" : sql.substr(begin, sql.find_last_not_of(kSpace) + 1 - begin);
+}
+
+/// Views hold no data, so they follow the program without a migration.
+bool are_made(Db& db, std::span<const char* const> views) {
+  size_t made = 0;
+  for (Stmt select(db, "SELECT sql FROM sqlite_schema WHERE type = 'view'"); select.step();) {
+    const std::string sql = select.take<std::string>();
+    made += std::ranges::any_of(views, [&](const char* view) { return trimmed(view) == sql; });
+  }
+  return made == views.size();
+}
+
 }  // namespace
 
 void migrate(Db& db, std::span<const char* const> migrations, std::span<const char* const> views) {
@@ -253,7 +271,7 @@ void migrate(Db& db, std::span<const char* const> migrations, std::span<const ch
   if (application_id(db) != kApplicationId && (from != 0 || has_tables(db))) {
     throw DbError(SQLITE_NOTADB, fmt::format("'{}' is not a catalogue of varve's", db.path()));
   }
-  if (from == migrations.size()) return;
+  if (from == migrations.size() && are_made(db, views)) return;
   for (const char* sql : migrations.subspan(from)) db.exec(sql);
   make_views(db, views);
   db.exec(fmt::format("PRAGMA application_id = {}", kApplicationId));

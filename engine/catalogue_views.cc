@@ -67,7 +67,8 @@ SELECT j.id, b.id AS vm_backup_context_id, j.context_id AS vm_context_id, j.vm_n
   CASE WHEN j.type <> 'full' THEN nullif(first.parent_job_id, '') END AS parent_backup_id,
   CASE j.state WHEN 'completed' THEN nullif(first.change_id, '') END AS change_id,
   d.bytes_received AS bytes_transferred,
-  CASE WHEN j.total_bytes > 0 THEN j.total_bytes ELSE d.capacity_bytes END AS total_bytes,
+  max(d.bytes_received, CASE WHEN d.disks = 1 AND j.total_bytes > 0 THEN j.total_bytes
+    ELSE d.capacity_bytes END) AS total_bytes,
   0 AS compression_enabled, nullif(j.error_message, '') AS error_message,
   strftime('%Y-%m-%dT%H:%M:%SZ', j.created_at, 'unixepoch') AS created_at,
   strftime('%Y-%m-%dT%H:%M:%SZ', j.started_at, 'unixepoch') AS started_at,

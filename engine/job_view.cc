@@ -16,18 +16,35 @@ double percent_of(const JobDisk& disk) {
   return percent_before_the_end(100 * covered / static_cast<double>(disk.capacity_bytes));
 }
 
-double percent_of(const Job& job) {
-  if (job.state == JobState::completed) return 100;
-  if (job.telemetry.progress_percent > 0) {
-    return percent_before_the_end(job.telemetry.progress_percent);
+/// The disk that the client copies: it takes one after the other.
+const JobDisk* disk_under_way(const Job& job) {
+  for (const JobDisk& disk : job.disks) {
+    if (!is_sealed(disk.state) && disk.ever_connected) return &disk;
   }
+  return nullptr;
+}
+
+/// `said` is the client's percentage, of the disk that it copies now.
+double percent_of(const Job& job, double said) {
+  if (job.state == JobState::completed) return 100;
+  const JobDisk* const under_way = disk_under_way(job);
+  if (said > 0 && (job.disks.size() == 1 || !under_way)) return percent_before_the_end(said);
   double done = 0, all = 0;
   for (const JobDisk& disk : job.disks) {
     const double capacity = static_cast<double>(disk.capacity_bytes);
-    done += percent_of(disk) / 100 * capacity;
+    double percent = percent_of(disk);
+    if (&disk == under_way) percent = std::max(percent, percent_before_the_end(said));
+    done += percent / 100 * capacity;
     all += capacity;
   }
   return all == 0 ? 0 : percent_before_the_end(100 * done / all);
+}
+
+/// The client's percentage; that of a disk which is sealed by now says nothing of the next one.
+double said_by_the_client(const Job& job, const ActiveJob* running) {
+  if (running && running->waiting_since && running->last_telemetry < running->waiting_since)
+    return 0;
+  return job.telemetry.progress_percent;
 }
 
 Job require_job(Core& core, const std::string& backup_id) {
@@ -61,7 +78,7 @@ BackupView job_view(const Core& core, Job job) {
                                   ? job.telemetry.transfer_speed_bps
                                   : measured;
   }
-  view.progress_percent = percent_of(job);
+  view.progress_percent = percent_of(job, said_by_the_client(job, running.get()));
   view.job = std::move(job);
   return view;
 }

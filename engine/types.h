@@ -272,6 +272,13 @@ struct Job {
     for (const JobDisk& disk : disks) sum += disk.capacity_bytes;
     return sum;
   }
+  /// What bytes_received() grows towards, never less: what the client says, or the sizes of the
+  /// disks. A client says it of the disk that it copies, which is the job only when there is one.
+  uint64_t total_bytes() const {
+    const bool is_said = disks.size() == 1 && telemetry.total_bytes != 0;
+    const uint64_t total = is_said ? telemetry.total_bytes : capacity_bytes();
+    return total < bytes_received() ? bytes_received() : total;
+  }
 };
 
 // ---------------------------------------------------------------- points and chains (2.6, 7.2)

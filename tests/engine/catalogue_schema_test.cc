@@ -55,6 +55,23 @@ TEST_F(CatalogueSchema, A27EveryReleasedSchemaIsLiftedToThePresentOne) {
   }
 }
 
+TEST_F(CatalogueSchema, AViewThatAnotherVarveMadeIsMadeAnewAndOnesOwnAreLeftAlone) {
+  close();
+  Db db(path());
+  const std::vector<std::string> wanted = structure(db);
+  db.exec("DROP VIEW backup_jobs; CREATE VIEW backup_jobs AS SELECT id FROM job");
+  migrate(db, catalogue_migrations(), catalogue_views());
+  EXPECT_EQ(structure(db), wanted);
+  const auto changes = [&] {
+    Stmt select(db, "PRAGMA schema_version");
+    select.step();
+    return select.take<uint64_t>();
+  };
+  const uint64_t before = changes();
+  migrate(db, catalogue_migrations(), catalogue_views());
+  EXPECT_EQ(changes(), before);
+}
+
 TEST_F(CatalogueSchema, AFailedUpgradeLeavesTheFileAsItWas) {
   close();
   Db db(path());

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <thread>
@@ -253,6 +254,60 @@ TEST_F(JobLife, TelemetryNeverCompletesAJobAndItsErrorFailsIt) {
   EXPECT_EQ(state_of(full.job.id), "failed");
   EXPECT_EQ(refusal_of([&] { engine().record_telemetry("nobody", {}); }), "job_not_found");
   EXPECT_GE(engine().telemetry_history(full.job.id, 100).samples.size(), 2u);
+}
+
+/// What the client says is of the disk that it copies; a job of two disks is more than that.
+TEST_F(JobLife, ProgressOfSeveralDisksNeverExceedsTheWholeAndDoesNotFallBack) {
+  register_vm("pgtest1", 2);
+  const BackupView full = start("pgtest1");
+  const auto say = [&](double percent) {
+    engine().record_telemetry(full.job.id, {.status = "running",
+                                            .bytes_transferred = kDiskBytes / 2,
+                                            .total_bytes = kDiskBytes,
+                                            .progress_percent = percent});
+    return engine().backup(full.job.id).progress_percent;
+  };
+  Writer first(*hub, full.job.disks[0].export_name);
+  ASSERT_TRUE(first.connect());
+  ASSERT_TRUE(wait_until([&] { return engine().backup(full.job.id).job.disks[0].ever_connected; }));
+  EXPECT_DOUBLE_EQ(say(50), 25);
+  first.write(0, std::string(kDiskBytes, 'a'));
+  complete(full, 0, change_id(0, 1));
+  EXPECT_DOUBLE_EQ(engine().backup(full.job.id).progress_percent, 50);
+  Writer second(*hub, full.job.disks[1].export_name);
+  ASSERT_TRUE(second.connect());
+  second.write(0, std::string(kDiskBytes / 2, 'b'));
+  EXPECT_DOUBLE_EQ(say(50), 75);
+  Job job = engine().backup(full.job.id).job;
+  engine().cancel(full.job.id, "");
+  ASSERT_EQ(job.telemetry.total_bytes, kDiskBytes);
+  job.disks[0].counters.bytes_received = kDiskBytes;
+  job.disks[1].counters.bytes_received = kDiskBytes * 7 / 10;
+  EXPECT_EQ(job.total_bytes(), kDiskBytes * 2) << "85 %, not 170";
+  job.disks[1].counters.bytes_received = kDiskBytes * 3;
+  EXPECT_EQ(job.total_bytes(), kDiskBytes * 4) << "a client may write a place twice";
+}
+
+TEST_F(JobLife, MetricsCountEveryStateOfTheCatalogueAndBeginAtZero) {
+  MetricsSnapshot before = engine().metrics();
+  EXPECT_EQ(before.backups_total.size(), 6u) << "three results of two types";
+  EXPECT_EQ(before.node_calls_total.size(), 3u);
+  const auto errors = std::ranges::count_if(
+      before.nbd_requests_total, [](const auto& total) { return total.result == "error"; });
+  EXPECT_EQ(errors, 9);
+  for (const auto& total : before.backups_total) EXPECT_EQ(total.count, 0u) << total.result;
+
+  register_vm("pgtest1", 1);
+  back_up("pgtest1", BackupType::full, "first", 1);
+  const BackupView cancelled = start("pgtest1");
+  engine().cancel(cancelled.job.id, "");
+  const BackupView running = start("pgtest1");
+  const MetricsSnapshot after = engine().metrics();
+  EXPECT_EQ(after.jobs,
+            (std::map<JobState, uint64_t>{
+                {JobState::running, 1}, {JobState::completed, 1}, {JobState::cancelled, 1}}));
+  restart();
+  EXPECT_EQ(engine().metrics().jobs.at(JobState::completed), 1u) << "also after a restart";
 }
 
 }  // namespace
