@@ -222,7 +222,7 @@ std::vector<Member> backup_members() {
       {"error_message", "string?", "cause of failure or cancellation"},
       {"current_phase", "string", "telemetry's last phase, else the state"},
       {"transfer_speed_bps", "integer", "bytes per second"},
-      {"progress_percent", "number", "100 only when completed"},
+      {"progress_percent", "number", "of all disks; 100 only when completed"},
       {"created_at", "time", ""},
       {"started_at", "time?", ""},
       {"completed_at", "time?", "also of a failure and a cancellation"},

@@ -113,16 +113,29 @@ class Readme(unittest.TestCase):
         return self.run_block(self.block("vm-contexts"))
 
     def test_every_block_is_executed_here_or_named_as_left_out(self):
-        tested = ["varve serve --node-url", "vm-contexts", "varve create", "psktool", "varve check monday",
+        tested = ["varve serve --node-url", "vm-contexts", '"base"', "varve create", "psktool", "varve check monday",
                   "varve rebuild"]  # fmt: skip
         for text in blocks():
             self.assertTrue(any(beginning in text for beginning in tested), text)
 
-    def test_a_newcomers_first_backup_works_as_printed(self):
+    def test_a_newcomers_first_full_and_incremental_work_as_printed(self):
         answers = self.make_first_backup()
         self.assertIn('"job_status":"completed"', answers)
-        file = self.bash("curl -sS $api/backups/web01/chain | jq -r '.backups[-1].file_path'").strip()
-        self.assertIn("Images are identical.", self.bash(f"qemu-img compare -f raw disk.raw -F qcow2 {file}"))
+        self.assertNotIn("warnings", self.bash('curl -sS $api/backups'))
+        answers = self.run_block(self.block('"base"'))
+        self.assertIn('"job_status":"completed"', answers)
+        self.assertIn("Images are identical.", answers)
+        self.assertIn(": clean\n", answers)
+        listed = self.bash("curl -sS $api/backups")
+        self.assertIn('"total":2', listed)
+        self.assertNotIn("warnings", listed)
+
+    def test_changes_against_another_point_are_refused(self):
+        self.make_first_backup()
+        wrong = self.block('"base"').splitlines()[:2]
+        answer = self.bash("\n".join(wrong).replace('"web01/1"', '"web01/0"') + "\ncat job.json")
+        self.assertIn('"code":"base_mismatch"', answer)
+        self.assertIn('"status":409', answer)
 
     def test_one_image_is_served_checked_and_served_with_tls(self):
         self.bash("truncate -s 64M disk.raw")
