@@ -27,7 +27,7 @@ constexpr std::string_view kDiskColumns =
     "handed_out_change_id, change_id, export_name, port, bytes_received, bytes_zeroed, "
     "bytes_elided, bytes_stored, covered_bytes, sampled_zero_requests, sampled_zero_bytes, "
     "ever_connected, file_bytes, allocated_bytes, generation, position, error_message, "
-    "created_at, completed_at";
+    "created_at, completed_at, image_uuid";
 
 Job take_job(Stmt& row) {
   Job job;
@@ -88,6 +88,7 @@ JobDisk take_disk(Stmt& row) {
   disk.error_message = row.take<std::string>();
   disk.created_at = row.take<Time>();
   disk.completed_at = row.take<std::optional<Time>>();
+  disk.image_uuid = row.take<std::string>();
   return disk;
 }
 
@@ -177,13 +178,13 @@ void JobCatalogue::insert_disk(JobDisk& disk) {
        "INSERT INTO job_disk (job_id, disk_index, disk_key, capacity_bytes, unit_number, "
        "vmdk_path, datastore, state, type, image_id, image_path, parent_image_id, parent_job_id, "
        "parent_change_id, change_id, export_name, port, bytes_stored, file_bytes, "
-       "allocated_bytes, generation, position, created_at, completed_at) VALUES (?, ?, ?, ?, ?, "
-       "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+       "allocated_bytes, generation, position, created_at, completed_at, image_uuid) VALUES (?, ?, "
+       "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
        disk.job_id, disk.index, disk.key, disk.capacity_bytes, disk.unit_number, disk.vmdk_path,
        disk.datastore, disk.state, disk.type, disk.image_id, disk.image_path, disk.parent_image_id,
        disk.parent_job_id, disk.parent_change_id, disk.change_id, disk.export_name, disk.port,
        disk.counters.bytes_stored, disk.file_bytes, disk.allocated_bytes, disk.generation,
-       disk.position, disk.created_at, disk.completed_at)
+       disk.position, disk.created_at, disk.completed_at, disk.image_uuid)
       .run();
   disk.id = db_.last_insert_id();
   Stmt(db_, "INSERT INTO used_name (name) VALUES (?), (?)", disk.export_name, disk.image_id).run();

@@ -89,6 +89,8 @@ class JobCatalogue {
   /// `now` becomes the job's completed_at.
   void decide(const std::string& job_id, const std::vector<DiskDecision>& disks, Time now);
   std::vector<DecidedImage> decided_images(const std::string& job_id);
+  /// What holds up the publish of a `finalizing` job; shown as its error_message until it is over.
+  void set_publish_trouble(const std::string& job_id, const std::string& cause);
   /// finalizing -> completed: points, chains, counters and last_backup_* in one transaction.
   void publish(const std::string& job_id);
 

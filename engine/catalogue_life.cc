@@ -161,6 +161,13 @@ std::vector<DecidedImage> JobCatalogue::decided_images(const std::string& job_id
   return images;
 }
 
+void JobCatalogue::set_publish_trouble(const std::string& job_id, const std::string& cause) {
+  Tx tx(db_, Durability::lazy);
+  Stmt(db_, "UPDATE job SET error_message = ? WHERE id = ? AND state = 'finalizing'", cause, job_id)
+      .run();
+  tx.commit();
+}
+
 void JobCatalogue::publish(const std::string& job_id) {
   Tx tx(db_);
   const Job job = get(job_id);
@@ -168,7 +175,8 @@ void JobCatalogue::publish(const std::string& job_id) {
   const Time decided_at = job.decided_at.value();
   for (const JobDisk& disk : job.disks) publish_disk(job, disk, decided_at);
   Stmt(db_,
-       "UPDATE job SET state = 'completed', completed_at = decided_at, nbd_targets = '' "
+       "UPDATE job SET state = 'completed', completed_at = decided_at, nbd_targets = '', "
+       "error_message = '' "
        "WHERE id = ?",
        job_id)
       .run();

@@ -209,7 +209,12 @@ constexpr const char* kSchemaAbilities =
 constexpr const char* kSchemaMarker =
     "ALTER TABLE repository ADD COLUMN marker_id TEXT NOT NULL DEFAULT ''";
 
-constexpr std::array<const char*, 3> kMigrations = {kSchema1, kSchemaAbilities, kSchemaMarker};
+/// Which image is whose, whatever its name (own_image.h).
+constexpr const char* kSchemaImageUuid =
+    "ALTER TABLE job_disk ADD COLUMN image_uuid TEXT NOT NULL DEFAULT ''";
+
+constexpr std::array<const char*, 4> kMigrations = {kSchema1, kSchemaAbilities, kSchemaMarker,
+                                                    kSchemaImageUuid};
 
 }  // namespace
 

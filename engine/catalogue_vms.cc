@@ -14,6 +14,7 @@ namespace engine {
 namespace {
 
 constexpr size_t kVmNameBytesMax = 255;
+constexpr size_t kDisksMax = 1024;  // four times what VMware's virtual machines can have
 constexpr uint64_t kSectorBytes = 512;
 
 uint64_t capacity_max() {
@@ -59,6 +60,10 @@ void check_form(const PutVmContext& request) {
   }
   if (!request.vm_path.starts_with('/')) throw refusals::vm_context_invalid("vm_path");
   if (request.vcenter_host.empty()) throw refusals::vm_context_invalid("vcenter_host");
+  if (request.disks.size() > kDisksMax) {
+    throw refusals::vm_context_invalid(
+        fmt::format("disks: {} of them; a VM has at most {}", request.disks.size(), kDisksMax));
+  }
 }
 
 /// Whether the registration backs up other disks, or other sizes, than the VM does now.

@@ -62,51 +62,6 @@ std::string encode_chain_file(const std::vector<Chain>& generations) {
   return object.dump() + '\n';
 }
 
-Point point_of(const Job& job, const JobDisk& disk) {
-  Point point;
-  point.image_id = disk.image_id;
-  point.image_path = disk.image_path;
-  point.job_id = job.id;
-  point.context_id = job.context_id;
-  point.vm_name = job.vm_name;
-  point.repository_id = job.repository_id;
-  point.disk_index = disk.index;
-  point.disk_key = disk.key;
-  point.generation = disk.generation;
-  point.position = disk.position;
-  point.type = disk.type;
-  point.capacity_bytes = disk.capacity_bytes;
-  point.change_id = disk.change_id;
-  point.parent_image_id = disk.parent_image_id;
-  point.parent_job_id = disk.parent_job_id;
-  point.file_bytes = disk.file_bytes;
-  point.allocated_bytes = disk.allocated_bytes;
-  point.bytes_stored = disk.counters.bytes_stored;
-  point.created_at = job.created_at;
-  point.completed_at = job.completed_at ? *job.completed_at : job.decided_at.value();
-  return point;
-}
-
-void add_point(std::vector<Chain>& generations, const Point& point) {
-  for (Chain& chain : generations) {
-    if (chain.generation != point.generation) continue;
-    if (chain.points.back().position >= point.position) return;
-    chain.points.push_back(point);
-    chain.updated_at = point.completed_at;
-    return;
-  }
-  Chain chain;
-  chain.id = chain_name(point.context_id, point.disk_index, point.repository_id, point.generation);
-  chain.context_id = point.context_id;
-  chain.vm_name = point.vm_name;
-  chain.repository_id = point.repository_id;
-  chain.disk_index = point.disk_index;
-  chain.generation = point.generation;
-  chain.created_at = chain.updated_at = point.completed_at;
-  chain.points.push_back(point);
-  generations.push_back(std::move(chain));
-}
-
 std::string encode_vm_file(const Vm& vm) {
   Json disks = Json::array();
   for (const VmDisk& disk : vm.disks) {

@@ -16,12 +16,6 @@ namespace engine {
 /// top, the others' in older_generations. Ids in it are image ids.
 std::string encode_chain_file(const std::vector<Chain>& generations);
 
-/// The disk as the point that publishing it makes; `job` must be decided or completed.
-Point point_of(const Job& job, const JobDisk& disk);
-/// Adds a point that the catalogue does not have yet to its generation, or opens that. Nothing
-/// happens when it is there already.
-void add_point(std::vector<Chain>& generations, const Point& point);
-
 /// vm.json: name, path, vCenter, disks; no credentials.
 std::string encode_vm_file(const Vm& vm);
 /// Throws FileTextError.

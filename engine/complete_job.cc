@@ -53,7 +53,12 @@ const JobDisk& choose_disk(const Job& job, const std::vector<DiskSnapshot>& disk
 
 /// A disk that is sealed already: the same id is a repeat, another one a mistake.
 CompletedDisk answer_repeat(const Job& job, const JobDisk& disk, const CompleteDisk& request) {
-  if (disk.change_id == request.change_id) return answer_of(job, disk);
+  if (disk.change_id == request.change_id) {
+    if (job.state == JobState::finalizing) {
+      throw refusals::backup_being_published(job.id, job.error_message);
+    }
+    return answer_of(job, disk);
+  }
   throw refusals::change_id_conflict(
       job.id, fmt::format("disk {} was completed with change id '{}'", disk.index, disk.change_id));
 }
@@ -64,7 +69,7 @@ CompletedDisk complete_ended(Core& core, const CompleteDisk& request) {
     throw refusals::job_not_found(request.backup_id,
                                   fmt::format("no backup '{}'", request.backup_id));
   }
-  if (job->state != JobState::completed) {
+  if (job->state != JobState::completed && job->state != JobState::finalizing) {
     throw refusals::job_not_running(job->id, state_and_cause(*job));
   }
   return answer_repeat(*job, choose_disk(*job, disk_snapshots(*job), request), request);
@@ -137,9 +142,14 @@ io::Task<CompletedDisk> complete_active(Core& core, std::shared_ptr<ActiveJob> j
     co_await end_job(core, job, JobState::failed, cause);
     throw refusals::complete_failed(job->row.id, cause);
   }
-  const CompletedDisk answer = answer_of(job->row, disk);
-  if (job->row.state == JobState::completed) core.background.spawn(retire_job(core, job));
-  co_return answer;
+  if (job->row.state == JobState::running || job->row.state == JobState::preparing) {
+    co_return answer_of(job->row, disk);
+  }
+  core.background.spawn(retire_job(core, job));
+  if (job->row.state == JobState::failed) {
+    throw refusals::complete_failed(job->row.id, job->row.error_message);
+  }
+  co_return answer_repeat(job->row, disk, request);
 }
 
 }  // namespace

@@ -13,12 +13,14 @@
 #include "engine/active_job.h"
 #include "engine/availability.h"
 #include "engine/catalogue.h"
+#include "engine/context_turns.h"
 #include "engine/instance_lock.h"
 #include "engine/node_client.h"
 #include "engine/options.h"
 #include "engine/ports.h"
 #include "engine/secrets.h"
 #include "engine/tally.h"
+#include "engine/unfinished.h"
 #include "io/runtime.h"
 #include "io/sync.h"
 #include "io/task_scope.h"
@@ -56,6 +58,7 @@ struct Core {
   Core(EngineParts lent, EngineOptions given)
       : parts(std::move(lent)),
         options(std::move(given)),
+        turns(parts.home.executor),
         ports(parts.home, parts.server_thread, parts.server, parts.exports, options),
         stop_watching(parts.home.executor) {}
 
@@ -72,14 +75,14 @@ struct Core {
   std::unique_ptr<Catalogue> catalogue;
   std::optional<Secrets> secrets;
   ActiveJobs jobs;
+  ContextTurns turns;
+  Unfinished unfinished;
   Ports ports;
   Tally tally;
   std::vector<LateEnd> late_ends;
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id
   Availability availability;
   std::set<std::string> looked_at;  ///< repositories that are being looked at, by id
-  /// Marked jobs whose files could not be removed, with the cause; tried again with the repository.
-  std::map<std::string, std::string> late_deletions;
   std::map<std::string, std::shared_ptr<qcow::DiskShare>> disks;  ///< by repository directory
   /// What goes on without anybody waiting: failing jobs, ended exports. Joined at shutdown.
   io::TaskScope background;

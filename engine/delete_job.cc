@@ -9,6 +9,7 @@
 #include "engine/repository_files.h"
 #include "engine/repository_watch.h"
 #include "io/log.h"
+#include "qcow/layer.h"
 
 namespace engine {
 namespace {
@@ -20,13 +21,6 @@ io::Task<void> require_repository(Core& core, Job job) {
   if (job.state != JobState::completed) co_return;
   const auto repository = core.catalogue->repositories.find(job.repository_id);
   if (repository) co_await require_available(core, *repository);
-}
-
-void postpone(Core& core, const std::string& job_id, const std::string& cause) {
-  std::string& known = core.late_deletions[job_id];
-  if (known == cause) return;
-  known = cause;
-  io::log(io::LogLevel::error, "backup {} cannot be deleted yet: {}", job_id, cause);
 }
 
 void require_deletable(Core& core, const Job& job) {
@@ -67,14 +61,39 @@ Job require_job(Core& core, const std::string& backup_id) {
   return std::move(*job);
 }
 
-}  // namespace
+/// An image that no program has open, and that none opens while this is held.
+struct UnusedImage {
+  std::unique_ptr<io::File> file;
+  qcow::ImageLock lock;  // given back before the file closes
+};
 
-io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool cascade) {
-  if (const auto ending = core.jobs.find(backup_id); ending && !is_active(ending->row.state)) {
-    const io::Grant exports_are_closed = co_await ending->steps.lock();
+/// The locks of a writer contradict those of every reader: varve nbd, qemu, an overlay on the
+/// point.
+io::Task<std::vector<UnusedImage>> hold_images(Core& core, std::vector<std::string> job_ids) {
+  std::vector<UnusedImage> held;
+  for (const std::string& id : job_ids) {
+    const Job job = require_job(core, id);
+    if (job.state != JobState::completed) continue;
+    for (const JobDisk& disk : job.disks) {
+      const auto there = co_await core.files().status(disk.image_path, false);
+      if (!there || there->kind != io::FileKind::file) continue;
+      UnusedImage image;
+      image.file = co_await core.files().open(disk.image_path, io::OpenMode::read_only);
+      const std::string name = qcow::image_name_of(disk.image_path);
+      try {
+        image.lock = co_await qcow::ImageLock::acquire_patiently(core.parts.home, *image.file,
+                                                                 qcow::LockRole::writer, name);
+      } catch (const qcow::FormatError& in_use) {
+        throw refusals::backup_is_in_use(id, in_use.what());
+      }
+      held.push_back(std::move(image));
+    }
   }
-  Job wanted = require_job(core, backup_id);
-  co_await require_repository(core, std::move(wanted));
+  co_return held;
+}
+
+/// Those that deleting this one deletes, in order; itself last.
+std::vector<std::string> doomed_with(Core& core, const std::string& backup_id, bool cascade) {
   const Job job = require_job(core, backup_id);
   std::vector<std::string> doomed = core.catalogue->jobs.dependents(backup_id);
   if (is_active(job.state)) throw refusals::backup_is_running(backup_id);
@@ -82,34 +101,22 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   doomed.push_back(backup_id);
   for (const std::string& id : doomed) require_deletable(core, require_job(core, id));
   require_unused(core, doomed);
-
-  core.catalogue->jobs.mark_deleting(doomed);
-  core.parts.reached("marked");
-  DeletedBackup deleted;
-  for (const std::string& id : doomed) {
-    auto marked = core.catalogue->jobs.find(id);
-    if (!marked) continue;
-    try {
-      deleted.freed_bytes += co_await finish_deletion(core, std::move(*marked));
-    } catch (const std::exception& failure) {
-      postpone(core, id, failure.what());
-      throw;
-    }
-    deleted.deleted.push_back(id);
-  }
-  co_return deleted;
+  return doomed;
 }
 
-io::Task<uint64_t> finish_deletion(Core& core, Job job) {
+/// Files first, then the rows: what a crash or an error leaves can be found and done again. The
+/// caller has the context's turn.
+io::Task<uint64_t> remove_backup(Core& core, Job job) {
   uint64_t freed = 0;
   if (job.state == JobState::completed) {
     for (const JobDisk& disk : job.disks) {
-      freed += co_await remove_image(core.files(), disk.image_path);
+      freed += co_await remove_point(core.files(), disk);
       core.parts.reached("unlinked");
-      co_await refresh_chain_file(core, job.context_id, job.repository_id, disk.index);
-      co_await refresh_latest_link(core, job.context_id, job.repository_id, disk.index, disk.key);
-      co_await remove_empty_directories(core.files(), disk.image_path);
     }
+    for (const JobDisk& disk : job.disks) {
+      co_await refresh_disk_files(core, job.context_id, job.repository_id, disk.index, disk.key);
+    }
+    co_await remove_empty_directories(core, job);
   }
   core.parts.reached("erase");
   core.catalogue->jobs.erase(job.id, core.now());
@@ -117,23 +124,49 @@ io::Task<uint64_t> finish_deletion(Core& core, Job job) {
   co_return freed;
 }
 
-io::Task<void> try_deletion(Core& core, Job job) {
-  const std::string id = job.id;
+/// All of them, in this order.
+io::Task<DeletedBackup> remove_backups(Core& core, std::vector<std::string> marked_ids) {
+  DeletedBackup deleted;
+  for (const std::string& id : marked_ids) {
+    auto marked = core.catalogue->jobs.find(id);
+    if (!marked) continue;
+    deleted.freed_bytes += co_await remove_backup(core, std::move(*marked));
+    deleted.deleted.push_back(id);
+  }
+  co_return deleted;
+}
+
+}  // namespace
+
+io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool cascade) {
+  if (const auto ending = core.jobs.find(backup_id); ending && !is_active(ending->row.state)) {
+    const io::Grant exports_are_closed = co_await ending->steps.lock();
+  }
+  const Job job = require_job(core, backup_id);
+  co_await require_repository(core, job);
+  // Whoever deletes the same backup, or another one of the VM, comes first or finds it gone.
+  const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
+  const std::vector<std::string> doomed = doomed_with(core, backup_id, cascade);
+
+  const std::vector<UnusedImage> held = co_await hold_images(core, doomed);
+
+  core.catalogue->jobs.mark_deleting(doomed);
+  core.parts.reached("marked");
   try {
-    co_await finish_deletion(core, std::move(job));
-    core.late_deletions.erase(id);
-  } catch (const std::exception& failure) {
-    postpone(core, id, failure.what());
+    co_return co_await remove_backups(core, doomed);
+  } catch (const std::exception& cause) {
+    for (const std::string& id : doomed) {
+      if (core.catalogue->jobs.find(id)) core.unfinished.add_job(core, id, cause.what());
+    }
+    throw;
   }
 }
 
-io::Task<void> finish_late_deletions(Core& core, std::string repository_id) {
-  if (core.late_deletions.empty()) co_return;
-  std::vector<Job> deleting = core.catalogue->jobs.deleting_jobs();
-  for (Job& job : deleting) {
-    if (job.repository_id != repository_id || !core.late_deletions.contains(job.id)) continue;
-    co_await try_deletion(core, std::move(job));
-  }
+io::Task<void> finish_deletion(Core& core, Job job) {
+  const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
+  std::vector<std::string> marked = core.catalogue->jobs.dependents(job.id);
+  marked.push_back(job.id);
+  co_await remove_backups(core, std::move(marked));
 }
 
 }  // namespace engine

@@ -7,15 +7,11 @@
 /// DELETE of a backup: rows and files. Control thread. Spec: contract.md 2.9, 7.4.
 namespace engine {
 
+/// When a file or a row cannot be removed, the backups stay marked, are in no answer any more, and
+/// are removed later (unfinished.h); the caller is told of the failure.
 io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool cascade);
 
-/// Carries the deletion of a marked job to its end: files, chain.json, link, rows. May be repeated
-/// after a crash. Returns the disk space that its files took.
-io::Task<uint64_t> finish_deletion(Core& core, Job job);
-
-/// The same for a caller without an answer: what fails is logged, and tried again with the
-/// repository (finish_late_deletions).
-io::Task<void> try_deletion(Core& core, Job job);
-io::Task<void> finish_late_deletions(Core& core, std::string repository_id);
+/// Carries the deletion of a marked job to its end. May be repeated after a failure or a crash.
+io::Task<void> finish_deletion(Core& core, Job job);
 
 }  // namespace engine

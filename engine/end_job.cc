@@ -5,14 +5,17 @@
 #include <array>
 #include <system_error>
 
+#include "engine/own_image.h"
 #include "engine/refusal.h"
 #include "engine/repository_files.h"
+#include "engine/sidecar.h"
 #include "io/log.h"
 
 namespace engine {
 namespace {
 
-constexpr std::array<std::string_view, 3> kImageSuffixes = {".partial", ".json", ".sums"};
+/// What belongs to a published image.
+constexpr std::array<std::string_view, 3> kPointSuffixes = {"", ".json", ".sums"};
 
 /// Waits for the connections of one ended export.
 io::Task<void> retire(std::unique_ptr<Ingest> ingest) { co_await ingest->retire(); }
@@ -51,45 +54,63 @@ void record_end(Core& core, const ActiveJob& job, JobState state, const std::str
   }
 }
 
-io::Task<void> quarantine_image(Core& core, std::string image_path, std::string directory) {
-  io::FileSystem& files = core.files();
-  co_await files.make_directories(directory);
-  const std::string name = image_path.substr(io::parent_path(image_path).size() + 1);
-  for (const std::string_view suffix : {".partial", ".json", ""}) {
-    const std::string from = image_path + std::string(suffix);
-    const auto status = co_await files.status(from, false);
-    if (!status) continue;
-    const std::string to = directory + "/" + name + std::string(suffix);
-    co_await files.rename(from, to, true);
+/// The files that the job made for one disk. Until the decision that is the unpublished image only.
+io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
+                                            std::optional<std::string> decided_sidecar) {
+  std::vector<std::string> made;
+  const std::string partial = disk.image_path + ".partial";
+  const NamedFile unpublished = co_await look_at_image(files, partial, disk.image_uuid);
+  // The name was free when the job began to make the image, so one that is not ready is the job's.
+  if (unpublished == NamedFile::ours || unpublished == NamedFile::unreadable) {
+    made.push_back(partial);
   }
+  if (!decided_sidecar) co_return made;
+  const NamedFile published = co_await look_at_image(files, disk.image_path, disk.image_uuid);
+  if (published == NamedFile::ours) made.push_back(disk.image_path);
+  const std::string sidecar = sidecar_path(disk.image_path);
+  const auto written = co_await files.status(sidecar, false);
+  if (written && written->kind == io::FileKind::file) {
+    const std::string text = co_await io::read_text(files, sidecar);
+    if (text == *decided_sidecar) made.push_back(sidecar);
+  }
+  co_return made;
+}
+
+io::Task<void> move_into(io::FileSystem& files, std::string path, std::string directory) {
+  co_await files.make_directories(directory);
+  const std::string to = directory + path.substr(path.rfind('/'));
+  co_await files.rename(path, to, true);
   co_await files.sync_directory(directory);
 }
 
-/// chain.json may name points that were not published after all.
-io::Task<void> restore_chain_files(Core& core, Job job) {
-  for (const JobDisk& disk : job.disks) {
-    try {
-      co_await refresh_chain_file(core, job.context_id, job.repository_id, disk.index);
-    } catch (const std::exception& failure) {
-      io::log(io::LogLevel::error, "job {}: chain.json of disk {} cannot be restored: {}", job.id,
-              disk.index, failure.what());
+io::Task<void> discard_image(Core& core, JobDisk disk, std::optional<std::string> decided_sidecar) {
+  const std::vector<std::string> made = co_await files_of(core.files(), disk, decided_sidecar);
+  const std::string directory = io::parent_path(disk.image_path);
+  const std::string repository = io::parent_path(io::parent_path(directory));
+  const std::string quarantine = fmt::format("{}/.quarantine/{}", repository, disk.job_id);
+  for (const std::string& path : made) {
+    if (core.options.failed_images == FailedImages::quarantine) {
+      co_await move_into(core.files(), path, quarantine);
+    } else {
+      co_await core.files().remove(path);
     }
   }
+  if (!made.empty()) co_await core.files().sync_directory(directory);
 }
 
 }  // namespace
 
-io::Task<uint64_t> remove_image(io::FileSystem& files, std::string image_path) {
+io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk) {
+  const NamedFile image = co_await look_at_image(files, disk.image_path, disk.image_uuid);
+  if (image == NamedFile::of_another) {
+    io::log(io::LogLevel::error, "{} is not the image that job {} has written; it stays",
+            disk.image_path, disk.job_id);
+    co_return 0;
+  }
   uint64_t freed = 0;
   bool removed = false;
-  const auto image = co_await files.status(image_path, false);
-  if (image) {
-    freed += image->allocated_bytes;
-    removed = true;
-    co_await files.remove(image_path);
-  }
-  for (const std::string_view suffix : kImageSuffixes) {
-    const std::string path = image_path + std::string(suffix);
+  for (const std::string_view suffix : kPointSuffixes) {
+    const std::string path = disk.image_path + std::string(suffix);
     const auto status = co_await files.status(path, false);
     if (!status) continue;
     freed += status->allocated_bytes;
@@ -97,42 +118,54 @@ io::Task<uint64_t> remove_image(io::FileSystem& files, std::string image_path) {
     co_await files.remove(path);
   }
   if (removed) {
-    const std::string directory = io::parent_path(image_path);
+    const std::string directory = io::parent_path(disk.image_path);
     co_await files.sync_directory(directory);
   }
   co_return freed;
 }
 
-io::Task<void> remove_empty_directories(io::FileSystem& files, std::string image_path) {
-  const std::string disk_directory = io::parent_path(image_path);
-  const std::string context_directory = io::parent_path(disk_directory);
-  co_await remove_directory_if_empty(files, disk_directory);
-  const auto status = co_await files.status(context_directory, false);
-  if (!status) co_return;
-  const auto entries = co_await files.list(context_directory);
-  if (entries.size() == 1 && entries.front().name == "vm.json") {
-    const std::string vm_file = context_directory + "/vm.json";
-    co_await files.remove(vm_file);
+io::Task<void> remove_empty_directories(Core& core, Job job) {
+  if (job.disks.empty()) co_return;
+  io::FileSystem& files = core.files();
+  const std::string context = io::parent_path(io::parent_path(job.disks.front().image_path));
+  try {
+    for (const JobDisk& disk : job.disks) {
+      const std::string directory = io::parent_path(disk.image_path);
+      co_await remove_directory_if_empty(files, directory);
+    }
+    const auto status = co_await files.status(context, false);
+    if (!status) co_return;
+    const auto entries = co_await files.list(context);
+    if (entries.size() == 1 && entries.front().name == "vm.json") {
+      const std::string vm_file = context + "/vm.json";
+      co_await files.remove(vm_file);
+    }
+    co_await remove_directory_if_empty(files, context);
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::warning, "job {}: empty directories stay in {}: {}", job.id, context,
+            failure.what());
   }
-  co_await remove_directory_if_empty(files, context_directory);
 }
 
 io::Task<void> discard_images(Core& core, Job job) {
-  io::FileSystem& files = core.files();
+  co_await discard_decided_images(core, std::move(job), {});
+}
+
+io::Task<void> discard_decided_images(Core& core, Job job, std::vector<DecidedImage> decided) {
+  const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
   for (const JobDisk& disk : job.disks) {
+    std::optional<std::string> sidecar;
+    for (const DecidedImage& image : decided) {
+      if (image.disk_index == disk.index) sidecar = image.sidecar;
+    }
     try {
-      if (core.options.failed_images == FailedImages::quarantine) {
-        const std::string context = io::parent_path(io::parent_path(disk.image_path));
-        std::string into = fmt::format("{}/.quarantine/{}", io::parent_path(context), job.id);
-        co_await quarantine_image(core, disk.image_path, std::move(into));
-      }
-      co_await remove_image(files, disk.image_path);
-      co_await remove_empty_directories(files, disk.image_path);
+      co_await discard_image(core, disk, sidecar);
     } catch (const std::exception& failure) {
       io::log(io::LogLevel::error, "job {}: image {} cannot be removed: {}", job.id,
               disk.image_path, failure.what());
     }
   }
+  co_await remove_empty_directories(core, std::move(job));
 }
 
 io::Task<void> close_exports(Core& core, ActiveJob& job) {
@@ -156,20 +189,32 @@ io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job) {
   }
 }
 
+namespace {
+
+/// A disk that never came to its image may have the name of a file that is not the job's.
+io::Task<void> discard_what_was_made(Core& core, const ActiveJob& job) {
+  Job made = job.row;
+  made.disks.clear();
+  for (const JobDisk& disk : job.row.disks) {
+    if (job.ingest(disk)) made.disks.push_back(disk);
+  }
+  co_await discard_images(core, std::move(made));
+  const io::Grant turn = co_await core.turns.take(job.row.repository_id, job.row.context_id);
+  co_await remove_empty_directories(core, job.row);
+}
+
+}  // namespace
+
 io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
                        std::string cause) {
-  if (!is_active(job->row.state)) co_return;
-  const bool was_decided = job->row.state == JobState::finalizing;
-  // A decision is taken back before anything else: a restart must not publish what failed here.
-  // Otherwise the row comes last, so that whoever reads `failed` finds everything gone.
-  if (was_decided) record_end(core, *job, failed_or_cancelled, cause);
+  if (!is_active(job->row.state) || job->row.state == JobState::finalizing) co_return;
   for (const auto& ingest : job->ingests) {
     if (ingest) co_await ingest->close();
   }
-  co_await discard_images(core, job->row);
-  if (was_decided) co_await restore_chain_files(core, job->row);
+  co_await discard_what_was_made(core, *job);
   co_await close_exports(core, *job);
-  if (!was_decided) record_end(core, *job, failed_or_cancelled, cause);
+  // The row comes last, so that whoever reads `failed` finds everything gone.
+  record_end(core, *job, failed_or_cancelled, cause);
   job->row.state = failed_or_cancelled;
   job->row.error_message = cause;
   ++core.tally.backups[{std::string(to_text(failed_or_cancelled)), job->row.type}];
@@ -197,7 +242,7 @@ io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason)
   const auto job = core.jobs.find(backup_id);
   if (job) {
     const io::Grant step = co_await job->steps.lock();
-    if (is_active(job->row.state)) {
+    if (is_active(job->row.state) && job->row.state != JobState::finalizing) {
       co_await end_job(core, job, JobState::cancelled, reason);
       co_return;
     }

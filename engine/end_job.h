@@ -10,7 +10,7 @@ namespace engine {
 
 /// Gives the whole job up: its exports refuse everything, its files are removed (or put into
 /// quarantine), its ports are free, its row tells the cause. Nothing happens when it has ended
-/// already. The caller holds job->steps.
+/// already, or was decided: that one is published. The caller holds job->steps.
 io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
                        std::string cause);
 
@@ -30,15 +30,19 @@ io::Task<void> close_exports(Core& core, ActiveJob& job);
 /// background.
 io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job);
 
-/// Removes what an unpublished or deleted image has left: the image under both names, its sidecar
-/// and its checksums. Missing files are fine. Returns the disk space that they took.
-io::Task<uint64_t> remove_image(io::FileSystem& files, std::string image_path);
+/// Removes what a deleted point has left: the image, its sidecar and its checksums, unless the name
+/// stands for another image now. Missing files are fine. Returns the disk space that they took.
+io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk);
 
-/// Removes the disk's and the VM's directory, with its vm.json, when nothing else is in them.
-io::Task<void> remove_empty_directories(io::FileSystem& files, std::string image_path);
+/// Removes the directories of the job's disks, and the VM's with its vm.json, when nothing else is
+/// in them. Never fails. The caller has the context's turn.
+io::Task<void> remove_empty_directories(Core& core, Job job);
 
-/// Removes, or moves to <repository>/.quarantine/<job id>/, the images of a job that ended badly,
-/// and directories that are empty then.
+/// Removes, or moves to <repository>/.quarantine/<job id>/, the images that a job has made (by the
+/// identity in their records, own_image.h) before it ended badly,
+/// and directories that are empty then. Never fails; takes the context's turn.
 io::Task<void> discard_images(Core& core, Job job);
+/// The same for a decided job, which may have renamed images and written sidecars.
+io::Task<void> discard_decided_images(Core& core, Job job, std::vector<DecidedImage> decided);
 
 }  // namespace engine

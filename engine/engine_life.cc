@@ -69,6 +69,7 @@ io::Task<void> EngineImpl::start_there() {
   co_await bring_up(core_);
   watch_.spawn(watch_jobs(core_));
   watch_.spawn(watch_repositories(core_));
+  watch_.spawn(finish_what_is_unfinished(core_));
 }
 
 io::Task<void> EngineImpl::stop_there() {

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "engine/coverage.h"
@@ -14,7 +16,6 @@
 #include "qcow/check.h"
 #include "qcow/create.h"
 #include "qcow/image.h"
-#include "qcow/uuid.h"
 
 namespace engine {
 namespace {
@@ -151,7 +152,7 @@ io::Task<std::unique_ptr<Ingest>> Ingest::open(io::Runtime home, io::Runtime dat
 io::Task<void> Ingest::open_there() {
   qcow::CreateOptions create;
   create.virtual_size = spec_.capacity_bytes;
-  create.image_uuid = qcow::make_uuid(data_);
+  create.image_uuid = spec_.image_uuid;
   if (spec_.parent) {
     create.parent = co_await inspect_parent(data_, *spec_.parent, spec_.repository_directory);
   }
@@ -219,6 +220,7 @@ io::Task<SealedImage> Ingest::seal() {
     const qcow::SealedImage image = co_await filling_->image().seal();
     filling_->note_stored();
     co_await require_clean();
+    co_await require_parents_there();
     const auto status = co_await data_.files.status(spec_.path);
     sealed.file_bytes = image.file_bytes;
     sealed.allocated_bytes = status ? status->allocated_bytes : 0;
@@ -240,10 +242,37 @@ io::Task<void> Ingest::require_clean() {
                   result.findings.empty() ? "-" : result.findings.front()));
 }
 
-io::Task<void> Ingest::publish_header(Sha256 manifest_hash, Time published) {
-  const auto seconds = static_cast<uint64_t>(published.time_since_epoch().count());
+io::Task<void> Ingest::require_parents() {
+  const auto there = [&]() -> io::Task<void> { return require_parents_there(); };
+  co_await io::call_on(data_.executor, home_.executor, there);
+}
+
+/// Opens them by their names, as whoever reads the point will.
+io::Task<void> Ingest::require_parents_there() {
+  if (!spec_.parent) co_return;
+  qcow::ChainOptions options;
+  options.repository_root = spec_.repository_directory;
+  std::string cause;
+  try {
+    const auto parents = co_await qcow::Chain::open_parents_of(data_, spec_.path,
+                                                               filling_->image().header(), options);
+    cause = parents->suspect().value_or("");
+    if (cause.empty()) co_return;
+  } catch (const qcow::FormatError& other) {
+    cause = other.what();
+  } catch (const std::system_error& failure) {
+    if (failure.code().value() != ENOENT) throw;
+    cause = failure.what();
+  }
+  throw std::runtime_error(
+      fmt::format("the parent \"{}\" was removed or replaced while this backup was written on it "
+                  "({}); start a full backup",
+                  file_name_of(spec_.parent->path), cause));
+}
+
+io::Task<void> Ingest::publish_header(qcow::Publication publication) {
   const auto there = [&]() -> io::Task<void> {
-    return filling_->image().publish_header(manifest_hash, seconds);
+    return filling_->image().publish_header(publication.manifest_hash, publication.time);
   };
   co_await io::call_on(data_.executor, home_.executor, there);
 }
@@ -251,6 +280,7 @@ io::Task<void> Ingest::publish_header(Sha256 manifest_hash, Time published) {
 io::Task<void> Ingest::close() {
   const auto there = [&]() -> io::Task<void> {
     export_->close();
+    filling_->image().release_locks();  // connections may linger; a deletion need not wait for them
     co_return;
   };
   co_await io::call_on(data_.executor, home_.executor, there);

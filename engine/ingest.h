@@ -14,6 +14,7 @@
 #include "io/task.h"
 #include "nbd/export.h"
 #include "qcow/disk_share.h"
+#include "qcow/publish_header.h"
 
 namespace engine {
 
@@ -30,6 +31,7 @@ struct IngestAncestor {
 
 struct IngestSpec {
   std::string path;  ///< of the unpublished file
+  qcow::Uuid image_uuid{};
   std::string export_name, description;
   uint64_t capacity_bytes = 0;
   std::optional<IngestParent> parent;
@@ -82,8 +84,11 @@ class Ingest final : public nbd::ExportObserver {
 
   /// Refuses writes, makes everything durable, checks the image. May be called again.
   io::Task<SealedImage> seal();
+  /// Throws a sentence unless the names of the parents still lead to the images that this one was
+  /// written on: others can remove and replace files in a repository.
+  io::Task<void> require_parents();
   /// The seal bit and the manifest's hash go into the header, durably (PU6).
-  io::Task<void> publish_header(Sha256 manifest_hash, Time published);
+  io::Task<void> publish_header(qcow::Publication publication);
 
   /// Every request is refused from now on, and the connections end soon. The file may be renamed
   /// or removed at any time.
@@ -102,6 +107,7 @@ class Ingest final : public nbd::ExportObserver {
   Ingest(io::Runtime home, io::Runtime data, IngestSpec spec);
   io::Task<void> open_there();
   io::Task<void> require_clean();
+  io::Task<void> require_parents_there();
   io::Task<void> retire_there();
 
   void connection_opened(nbd::Export&) override;

@@ -152,8 +152,8 @@ std::string shown_chain_name(std::string_view context_id, uint32_t disk_index) {
   return fmt::format("{}-disk{}-chain", context_id, disk_index);
 }
 
-std::string latest_link_name(std::string_view safe, uint32_t disk_key) {
-  return fmt::format("{}-disk-{}.qcow2", safe, disk_key);
+std::string disk_link_name(std::string_view safe, uint32_t disk_key) {
+  return fmt::format("{}-disk-{}", safe, disk_key);
 }
 
 std::string disk_directory(std::string_view repository_directory, std::string_view context_id,

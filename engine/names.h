@@ -55,8 +55,11 @@ std::string chain_name(std::string_view context_id, uint32_t disk_index,
 /// "<ctx>-disk<N>-chain", the API's and chain.json's.
 std::string shown_chain_name(std::string_view context_id, uint32_t disk_index);
 
-/// "<safe>-disk-<key>.qcow2", the link to the newest point (contract.md 8).
-std::string latest_link_name(std::string_view safe, uint32_t disk_key);
+/// "<safe>-disk-<key>", the link in the repository to a disk's directory.
+std::string disk_link_name(std::string_view safe, uint32_t disk_key);
+/// In that directory, the link to the newest point. A link of the repository itself to an image
+/// would not do: qemu looks for a parent beside the name that it was given.
+inline constexpr std::string_view kLatestLinkName = "latest.qcow2";
 
 /// "<repository>/<context>/disk-<index>".
 std::string disk_directory(std::string_view repository_directory, std::string_view context_id,

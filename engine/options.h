@@ -81,6 +81,8 @@ struct EngineOptions {
   io::Duration repository_interval = std::chrono::seconds(5);
   /// How long a start waits for a repository that does not answer, before it is unavailable.
   io::Duration repository_patience = std::chrono::seconds(10);
+  /// The first pause before a publish or a deletion that was held up is tried again. It doubles.
+  io::Duration retry_interval = std::chrono::seconds(1);
   /// Free space of a repository below which no job is started and running ones are failed; none:
   /// 1 GiB, or one percent of the file system when that is less.
   std::optional<uint64_t> space_reserve_bytes;

@@ -2,39 +2,57 @@
 
 #include <fmt/format.h>
 
-#include "engine/chain_file.h"
 #include "engine/end_job.h"
+#include "engine/own_image.h"
 #include "engine/repository_files.h"
 #include "engine/sidecar.h"
-#include "engine/storage.h"
 #include "io/call_on.h"
 #include "io/log.h"
 #include "io/planted_bug.h"
-#include "qcow/image.h"
-#include "qcow/layer.h"
+#include "qcow/publish_header.h"
 
 namespace engine {
 namespace {
 
-/// Writes seal and manifest hash into the header of one unpublished image (PU6).
-using PublishHeader = std::function<io::Task<void>(size_t disk, Sha256 manifest_hash)>;
+/// An image of a decided job is lost; trying again is of no use.
+class ImageLost : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 
-/// Whether PU6 was done before a crash.
-io::Task<bool> has_header(io::Runtime data, std::string path, Sha256 manifest_hash) {
-  const auto file = co_await data.files.open(path, io::OpenMode::read_only);
-  const std::string name = qcow::image_name_of(path);
-  const qcow::Header header = co_await qcow::read_header(*file, name);
-  co_return header.sealed() && header.record&& header.record->manifest_hash == manifest_hash;
+/// Writes seal and manifest hash into the header of one unpublished image (PU6).
+using PublishHeader = std::function<io::Task<void>(size_t disk, qcow::Publication publication)>;
+
+/// Whether the image still has its unpublished name. Throws ImageLost when it has neither.
+io::Task<bool> is_unpublished(Core& core, std::string image_path, std::string uuid) {
+  const std::string partial = image_path + ".partial";
+  const NamedFile under_partial = co_await look_at_image(core.files(), partial, uuid);
+  const NamedFile under_final = co_await look_at_image(core.files(), image_path, uuid);
+  const bool is_partial = under_partial == NamedFile::ours;
+  if (is_partial && under_final == NamedFile::missing) co_return true;
+  if (under_final == NamedFile::ours) co_return false;
+  if (under_final != NamedFile::missing) {
+    throw ImageLost(fmt::format("{} is another image", image_path));
+  }
+  if (under_partial == NamedFile::missing) {
+    const std::string directory = io::parent_path(image_path);
+    const auto there = co_await core.files().status(directory);
+    // A share that is not mounted proves nothing.
+    if (!there) throw std::runtime_error(fmt::format("{} is not there", directory));
+    throw ImageLost(fmt::format("{} is gone", partial));
+  }
+  throw ImageLost(fmt::format("{} is not the image that this backup has written", partial));
 }
 
-/// PU6 and PU7 of one disk. A disk that was renamed before a crash has both behind it.
-io::Task<void> finish_image(Core& core, size_t disk, const DecidedImage& image,
-                            const PublishHeader& publish_header) {
-  const std::string partial = image.image_path + ".partial";
-  const auto unpublished = co_await core.files().status(partial, false);
+/// PU6 and PU7 of one disk. One that was renamed already has the header.
+io::Task<void> finish_image(Core& core, size_t at, const JobDisk& disk, const DecidedImage& image,
+                            Time decided_at, const PublishHeader& publish_header) {
+  const bool unpublished = co_await is_unpublished(core, image.image_path, disk.image_uuid);
   if (unpublished) {
-    const Sha256 hash = sha256(image.sidecar);
-    co_await publish_header(disk, hash);
+    qcow::Publication publication;
+    publication.manifest_hash = sha256(image.sidecar);
+    publication.time = static_cast<uint64_t>(decided_at.time_since_epoch().count());
+    co_await publish_header(at, publication);
     core.parts.reached("header");
   }
   const std::string path = sidecar_path(image.image_path);
@@ -46,53 +64,85 @@ io::Task<void> finish_image(Core& core, size_t disk, const DecidedImage& image,
 io::Task<void> rename_image(Core& core, const DecidedImage& image) {
   const std::string partial = image.image_path + ".partial";
   const auto unpublished = co_await core.files().status(partial, false);
-  if (unpublished) {
+  const auto published = co_await core.files().status(image.image_path, false);
+  if (unpublished && published) {
+    co_await core.files().remove(partial);  // a rename in two steps was interrupted between them
+  } else if (unpublished) {
     co_await core.files().rename(partial, image.image_path, false);
-  } else {
-    const auto published = co_await core.files().status(image.image_path, false);
-    if (!published) throw std::runtime_error(fmt::format("image {} is gone", partial));
   }
   const std::string directory = io::parent_path(image.image_path);
   UNLESS_PLANTED(directory_not_synced) co_await core.files().sync_directory(directory);
   core.parts.reached("renamed");
 }
 
-/// chain.json with the new point, which the catalogue does not show yet.
-io::Task<void> write_chain_file(Core& core, const Job& job, const JobDisk& disk) {
-  std::vector<Chain> generations =
-      core.catalogue->points.chains(job.context_id, job.repository_id, disk.index);
-  add_point(generations, point_of(job, disk));
-  const std::string path = io::parent_path(disk.image_path) + "/chain.json";
-  const std::string text = encode_chain_file(generations);
-  co_await io::replace_text(core.parts.home, path, text);
-  core.parts.reached("chain file");
-}
-
-/// From the decision to the last transaction.
+/// From the decision to the last transaction. The caller has the context's turn.
 io::Task<void> carry_out(Core& core, const Job& job, const PublishHeader& publish_header) {
   const std::vector<DecidedImage> images = core.catalogue->jobs.decided_images(job.id);
+  const Time decided_at = job.decided_at.value();
+  core.parts.reached("decided");
   PLANTED_BUG(completed_before_durable, core.catalogue->jobs.publish(job.id))
   for (size_t at = 0; at < images.size(); ++at) {
-    co_await finish_image(core, at, images[at], publish_header);
+    co_await finish_image(core, at, job.disks[at], images[at], decided_at, publish_header);
   }
   for (const DecidedImage& image : images) co_await rename_image(core, image);
-  for (const JobDisk& disk : job.disks) co_await write_chain_file(core, job, disk);
   core.parts.reached("publish");
   UNLESS_PLANTED(completed_before_durable) core.catalogue->jobs.publish(job.id);
   core.parts.reached("published");
 }
 
-/// What only makes the points easier to find; its failure fails nobody.
-io::Task<void> update_links(Core& core, const Job& job) {
-  for (const JobDisk& disk : job.disks) {
-    try {
-      co_await refresh_latest_link(core, job.context_id, job.repository_id, disk.index, disk.key);
-    } catch (const std::exception& failure) {
-      io::log(io::LogLevel::warning,
-              "job {}: the link to the newest point of disk {} is not set: {}", job.id, disk.index,
-              failure.what());
-    }
+/// One try; what held it up, or "". Throws ImageLost.
+io::Task<std::string> try_to_publish(Core& core, const Job& job,
+                                     const PublishHeader& publish_header) {
+  const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
+  try {
+    co_await carry_out(core, job, publish_header);
+  } catch (const ImageLost&) {
+    throw;
+  } catch (const std::exception& failure) {
+    co_return failure.what();
   }
+  for (const JobDisk& disk : job.disks) {
+    co_await refresh_disk_files(core, job.context_id, job.repository_id, disk.index, disk.key);
+  }
+  co_return "";
+}
+
+/// Ends a decided job that can never be published. Throws when the catalogue cannot take it.
+io::Task<void> give_up(Core& core, Job job, std::string cause) {
+  const std::vector<DecidedImage> images = core.catalogue->jobs.decided_images(job.id);
+  core.catalogue->jobs.end(job.id, JobState::failed, cause, core.now());
+  io::log(io::LogLevel::error, "job {} of VM {} failed: {}", job.id, job.vm_name, cause);
+  ++core.tally.backups[{"failed", job.type}];
+  co_await discard_decided_images(core, std::move(job), images);
+}
+
+/// Tries it, and gives up when an image is lost. Returns the job's state then; `cause` says why it
+/// is not completed.
+io::Task<JobState> publish_or_give_up(Core& core, const Job& job,
+                                      const PublishHeader& publish_header, std::string& cause) {
+  bool lost = false;
+  try {
+    cause = co_await try_to_publish(core, job, publish_header);
+  } catch (const ImageLost& proof) {
+    lost = true;
+    cause = proof.what();
+  }
+  if (!lost && cause.empty()) {
+    ++core.tally.backups[{"completed", job.type}];
+    io::log(io::LogLevel::info, "job {} of VM {} completed: {} disks published", job.id,
+            job.vm_name, job.disks.size());
+    co_return JobState::completed;
+  }
+  try {
+    if (lost) {
+      co_await give_up(core, job, cause);
+      co_return JobState::failed;
+    }
+    core.catalogue->jobs.set_publish_trouble(job.id, cause);
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::error, "job {}: {}", job.id, failure.what());
+  }
+  co_return JobState::finalizing;
 }
 
 std::vector<DiskDecision> decide(Core& core, Job& job, Time now) {
@@ -115,27 +165,28 @@ std::vector<DiskDecision> decide(Core& core, Job& job, Time now) {
 
 io::Task<void> publish_job(Core& core, std::shared_ptr<ActiveJob> job) {
   Job& row = job->row;
+  // Some disks were sealed long ago.
+  for (const auto& ingest : job->ingests) co_await ingest->require_parents();
   const Time now = core.now();
   const std::vector<DiskDecision> decisions = decide(core, row, now);
   core.parts.reached("decide");
   core.catalogue->jobs.decide(row.id, decisions, now);
   row.state = JobState::finalizing;
-  row.completed_at = now;
-  core.parts.reached("decided");
-  const PublishHeader publish_header = [&](size_t disk, Sha256 hash) {
-    return job->ingests[disk]->publish_header(hash, now);
+  row.decided_at = now;
+  const PublishHeader publish_header = [&](size_t disk, qcow::Publication publication) {
+    return job->ingests[disk]->publish_header(publication);
   };
-  co_await carry_out(core, row, publish_header);
-  row.state = JobState::completed;
+  std::string cause;
+  row.state = co_await publish_or_give_up(core, row, publish_header, cause);
+  row.error_message = cause;
+  if (row.state == JobState::finalizing) core.unfinished.add_job(core, row.id, cause);
+  row.completed_at = now;
+  if (row.state != JobState::completed) co_return;
   row.nbd_targets.clear();
   for (JobDisk& disk : row.disks) {
     disk.state = DiskState::completed;
     disk.port = 0;
   }
-  ++core.tally.backups[{"completed", row.type}];
-  co_await update_links(core, row);
-  io::log(io::LogLevel::info, "job {} of VM {} completed: {} disks published", row.id, row.vm_name,
-          row.disks.size());
 }
 
 io::Task<void> retire_job(Core& core, std::shared_ptr<ActiveJob> job) {
@@ -146,34 +197,19 @@ io::Task<void> retire_job(Core& core, std::shared_ptr<ActiveJob> job) {
 }
 
 io::Task<void> roll_forward(Core& core, Job job) {
-  const auto repository = core.catalogue->repositories.find(job.repository_id);
-  const std::string root = repository ? repository->directory : "";
   const io::Runtime data = core.parts.data.front();
-  const auto published =
-      static_cast<uint64_t>(job.completed_at.value_or(core.now()).time_since_epoch().count());
-  const auto write_header = [&](std::string path, Sha256 hash) -> io::Task<void> {
-    const bool done = co_await has_header(data, path, hash);
-    if (done) co_return;
-    qcow::ImageOptions options;
-    options.repository_root = root;
-    const auto image = co_await qcow::Image::open(data, path, options);
-    std::exception_ptr failure;
-    try {
-      co_await image->seal();
-      co_await image->publish_header(hash, published);
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    co_await image->abandon();
-    if (failure) std::rethrow_exception(failure);
-  };
-  const PublishHeader publish_header = [&](size_t disk, Sha256 hash) -> io::Task<void> {
-    const std::string path = job.disks[disk].image_path + ".partial";
-    const auto there = [&]() -> io::Task<void> { return write_header(path, hash); };
+  const PublishHeader publish_header = [&](size_t at,
+                                           qcow::Publication publication) -> io::Task<void> {
+    const JobDisk& disk = job.disks[at];
+    const std::string partial = disk.image_path + ".partial";
+    const auto there = [&]() -> io::Task<void> {
+      return qcow::publish_sealed(data, partial, disk.image_uuid, publication);
+    };
     co_await io::call_on(data.executor, core.parts.home.executor, there);
   };
-  co_await carry_out(core, job, publish_header);
-  co_await update_links(core, job);
+  std::string cause;
+  const JobState state = co_await publish_or_give_up(core, job, publish_header, cause);
+  if (state == JobState::finalizing) throw std::runtime_error(cause);
 }
 
 }  // namespace engine

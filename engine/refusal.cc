@@ -203,6 +203,15 @@ Refusal disk_never_connected(std::string_view backup_id, std::string_view detail
           std::string(backup_id)};
 }
 
+Refusal backup_being_published(std::string_view backup_id, std::string_view cause) {
+  return {unavailable,
+          "being_published",
+          "backup is being published",
+          std::string(cause),
+          "All data are safe and varve tries again by itself; send the same request again.",
+          std::string(backup_id)};
+}
+
 Refusal complete_failed(std::string_view backup_id, std::string_view cause) {
   return {failed,
           "seal_failed",
@@ -244,7 +253,8 @@ Refusal backup_is_in_use(std::string_view backup_id, std::string_view details) {
           "backup_is_in_use",
           "backup is in use",
           std::string(details),
-          "Disconnect its readers; GET /api/v1/nbd/exports lists them.",
+          "Stop the program that has the image open (varve nbd, qemu, a machine on an overlay; "
+          "fuser shows which), or let the backup end that is written on it; then delete again.",
           std::string(backup_id)};
 }
 

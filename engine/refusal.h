@@ -83,6 +83,8 @@ Refusal job_not_found(std::string_view backup_id, std::string_view details);
 Refusal job_not_running(std::string_view backup_id, std::string_view details);
 Refusal change_id_conflict(std::string_view backup_id, std::string_view details);
 Refusal disk_never_connected(std::string_view backup_id, std::string_view details);
+/// complete of a decided job that an error holds up.
+Refusal backup_being_published(std::string_view backup_id, std::string_view cause);
 Refusal complete_failed(std::string_view backup_id, std::string_view cause);
 Refusal backup_is_running(std::string_view backup_id);
 Refusal backup_has_dependents(std::string_view backup_id, const std::vector<std::string>& jobs);

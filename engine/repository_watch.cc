@@ -6,7 +6,6 @@
 #include <memory>
 #include <stdexcept>
 
-#include "engine/delete_job.h"
 #include "engine/recovery.h"
 #include "engine/refusal.h"
 #include "engine/repositories.h"
@@ -116,7 +115,6 @@ io::Task<void> look_at(Core& core, Repository repository) {
   }
   try {
     co_await require_unchanged(core, repository);
-    co_await finish_late_deletions(core, repository.id);
   } catch (const std::exception& failure) {
     note_unavailable(core, repository, failure.what());
   }

@@ -19,7 +19,8 @@ namespace {
 
 /// Neither ending already nor inside a step, which ends by itself.
 bool may_be_failed(const ActiveJob& job) {
-  return !job.failing && is_active(job.row.state) && !job.steps.locked();
+  return !job.failing && is_active(job.row.state) && job.row.state != JobState::finalizing &&
+         !job.steps.locked();
 }
 
 }  // namespace

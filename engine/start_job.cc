@@ -48,9 +48,11 @@ std::shared_ptr<ActiveJob> record_start(Core& core, const StartPlan& plan) {
 }
 
 IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJob> job,
-                       const JobDisk& disk, const std::optional<Point>& parent) {
+                       const JobDisk& disk, const qcow::Uuid& uuid,
+                       const std::optional<Point>& parent) {
   IngestSpec spec;
   spec.path = disk.image_path + ".partial";
+  spec.image_uuid = uuid;
   spec.export_name = disk.export_name;
   spec.description = fmt::format("{} disk {} of {}", plan.vm.vm_name, disk.index, disk.job_id);
   spec.capacity_bytes = disk.capacity_bytes;
@@ -79,14 +81,39 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   return spec;
 }
 
+/// The catalogue gives a name out once. One that is taken nevertheless belongs to a backup that the
+/// catalogue has forgotten.
+io::Task<void> require_free_names(io::FileSystem& files, std::string image_path) {
+  for (const std::string_view suffix : {"", ".partial", ".json", ".sums"}) {
+    const std::string path = image_path + std::string(suffix);
+    const auto taken = co_await files.status(path, false);
+    if (!taken) continue;
+    throw std::runtime_error(
+        fmt::format("{} is there already and the catalogue does not know it; if an older copy of "
+                    "the catalogue was put back, bring it up to date with 'varve rebuild'",
+                    path));
+  }
+}
+
 io::Task<void> open_disk(Core& core, const StartPlan& plan, std::shared_ptr<ActiveJob> job,
                          size_t at) {
   JobDisk& disk = job->row.disks[at];
   core.parts.reached("image");
-  std::string directory = io::parent_path(disk.image_path);
-  co_await core.files().make_directories(std::move(directory));
-  IngestSpec spec = ingest_spec(core, plan, job, disk, plan.parents[at]);
-  job->ingests[at] = co_await Ingest::open(core.parts.home, core.least_loaded(), std::move(spec));
+  // Whoever ends the job meanwhile ends it before this disk or with it.
+  const io::Grant step = co_await job->steps.lock();
+  if (!is_active(job->row.state)) {
+    throw refusals::job_not_running(
+        job->row.id, fmt::format("{}: {}", to_text(job->row.state), job->row.error_message));
+  }
+  {
+    // No deletion finds the directory empty before the image is in it.
+    const io::Grant turn = co_await core.turns.take(job->row.repository_id, job->row.context_id);
+    std::string directory = io::parent_path(disk.image_path);
+    co_await core.files().make_directories(std::move(directory));
+    co_await require_free_names(core.files(), disk.image_path);
+    IngestSpec spec = ingest_spec(core, plan, job, disk, plan.image_uuids[at], plan.parents[at]);
+    job->ingests[at] = co_await Ingest::open(core.parts.home, core.least_loaded(), std::move(spec));
+  }
   core.parts.reached("export");
   PortUse use{.job_id = job->row.id,
               .vm_name = job->row.vm_name,
@@ -110,8 +137,10 @@ io::Task<void> open_disks(Core& core, const StartPlan& plan, std::shared_ptr<Act
     }
     ports.emplace_back(disk.index, disk.port);
   }
-  std::string vm_directory = io::parent_path(io::parent_path(job->row.disks[0].image_path));
-  co_await write_vm_file(core, std::move(vm_directory), plan.vm);
+  {
+    const io::Grant turn = co_await core.turns.take(job->row.repository_id, job->row.context_id);
+    co_await refresh_vm_file(core, job->row.context_id, job->row.repository_id);
+  }
   job->row.nbd_targets = nbd_targets(core, job->row);
   core.parts.reached("targets");
   core.catalogue->jobs.set_ports(job->row.id, job->row.nbd_targets, ports);
@@ -178,7 +207,7 @@ io::Task<Job> start_job(Core& core, StartBackup request) {
     const Refusal refusal = refusal_of(failure, job->row.id);
     const io::Grant step = co_await job->steps.lock();
     // A fast client may have completed everything although the node's answer was lost.
-    if (job->row.state != JobState::completed) {
+    if (job->row.state != JobState::completed && job->row.state != JobState::finalizing) {
       co_await end_job(core, job, JobState::failed, refusal.what());
       throw refusal;
     }

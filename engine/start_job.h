@@ -20,6 +20,7 @@ struct StartPlan {
   Credentials credentials;
   Job job;                                    ///< as JobCatalogue::insert wants it
   std::vector<std::optional<Point>> parents;  ///< one per disk of job
+  std::vector<qcow::Uuid> image_uuids;        ///< likewise
 };
 
 /// Throws the refusals above the mark in 2.4; creates nothing.

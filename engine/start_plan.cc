@@ -9,6 +9,7 @@
 #include "engine/storage.h"
 #include "engine/warnings.h"
 #include "qcow/chain.h"
+#include "qcow/uuid.h"
 
 namespace engine {
 namespace {
@@ -146,6 +147,8 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
         core.catalogue->points.newest(plan.vm.context_id, plan.repository.id, disk.index);
     plan_disk(plan, disk, newest);
     require_base(request.base, plan.job.disks.back(), newest);
+    plan.image_uuids.push_back(qcow::make_uuid(core.parts.home));
+    plan.job.disks.back().image_uuid = qcow::uuid_text(plan.image_uuids.back());
   }
   co_return plan;
 }

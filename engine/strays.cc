@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "engine/names.h"
 #include "engine/recovery.h"
 #include "engine/repository_marker.h"
 #include "engine/storage.h"
@@ -12,30 +13,26 @@ namespace {
 
 using Owners = std::map<std::string, KnownImage>;  // by final path
 
-constexpr std::string_view kImage = ".qcow2", kPartial = ".qcow2.partial", kSidecar = ".qcow2.json",
-                           kSums = ".qcow2.sums", kTemporary = io::kTemporarySuffix;
+constexpr std::string_view kImage = ".qcow2", kPartial = ".qcow2.partial",
+                           kTemporary = io::kTemporarySuffix;
 constexpr size_t kNamedAtMost = 5;
 
-bool is_published(const Owners& owners, const std::string& image_path) {
-  const auto owner = owners.find(image_path);
-  return owner != owners.end() && owner->second.job_state == JobState::completed;
+/// Whether a file of a disk's directory belongs to nobody. Nothing is being filled while we
+/// recover, but a decided job that is held up needs its images. Images that no row knows are left
+/// where they are: they may be all that is left of a lost catalogue.
+bool is_stray(const Owners& owners, const std::string& path) {
+  if (path.ends_with(kTemporary)) return true;
+  if (!path.ends_with(kPartial)) return false;
+  const auto owner =
+      owners.find(path.substr(0, path.size() - kPartial.size()) + std::string(kImage));
+  return owner == owners.end() || owner->second.job_state != JobState::finalizing;
 }
 
-/// Whether a file of a disk's directory belongs to nobody. Images that no row knows are left where
-/// they are: they may be all that is left of a lost catalogue.
-bool is_stray(const Owners& owners, const std::string& path) {
-  const auto without = [&](std::string_view suffix) {
-    return path.substr(0, path.size() - suffix.size());
-  };
-  if (path.ends_with(kTemporary)) return true;
-  if (path.ends_with(kPartial)) return true;  // nothing is being filled while we recover
-  if (path.ends_with(kImage)) return owners.contains(path) && !is_published(owners, path);
-  for (const std::string_view suffix : {kSidecar, kSums}) {
-    if (!path.ends_with(suffix)) continue;
-    const std::string image = without(suffix) + std::string(kImage);
-    return owners.contains(image) && !is_published(owners, image);
-  }
-  return false;
+/// Other people's links stay, whether they lead anywhere or not.
+bool is_unfinished_link(const io::DirectoryEntry& entry) {
+  return entry.kind == io::FileKind::symlink && entry.name.ends_with(kTemporary) &&
+         (entry.name.starts_with(kLatestLinkName) ||
+          entry.name.find("-disk-") != std::string::npos);
 }
 
 class Sweep {
@@ -53,11 +50,9 @@ class Sweep {
       const std::string path = root_ + "/" + entry.name;
       if (entry.kind == io::FileKind::directory && entry.name.starts_with("ctx-")) {
         co_await sweep_vm(path);
-      } else if (entry.name.starts_with(".varve-test-") ||
+      } else if (entry.name.starts_with(".varve-test-") || is_unfinished_link(entry) ||
                  (entry.name.starts_with(kMarkerName) && entry.name.ends_with(kTemporary))) {
         co_await take_away(path);  // a link too
-      } else if (entry.kind == io::FileKind::symlink) {
-        co_await sweep_link(path);
       }
     }
     advise_on_unknown();
@@ -81,8 +76,8 @@ class Sweep {
     const auto entries = co_await files_.list(directory);
     bool removed = false;
     for (const io::DirectoryEntry& entry : entries) {
-      if (entry.kind != io::FileKind::file) continue;
       const std::string path = directory + "/" + entry.name;
+      if (entry.kind != io::FileKind::file && !is_unfinished_link(entry)) continue;
       if (is_stray(owners_, path)) {
         co_await take_away(path);
         removed = true;
@@ -107,14 +102,6 @@ class Sweep {
         "before the next backup: stop varve and run 'varve rebuild --repository {} "
         "--repository-id {} --catalogue {}'",
         unknown_, root_, root_, repository_id_, core_.options.catalogue_path);
-  }
-
-  /// Links to nothing, and unfinished ones. Other people's links are none of ours.
-  io::Task<void> sweep_link(std::string path) {
-    const bool unfinished = path.ends_with(kTemporary) && path.find(".qcow2.") != std::string::npos;
-    if (!path.ends_with(kImage) && !unfinished) co_return;
-    const auto target = co_await files_.status(path, true);
-    if (!target || unfinished) co_await take_away(path);
   }
 
   io::Task<void> take_away(std::string path) {

@@ -218,6 +218,7 @@ struct JobDisk {
   DiskState state = DiskState::pending;
   BackupType type = BackupType::full;  ///< full: the image stands alone
   std::string image_id;                ///< file stem
+  std::string image_uuid;              ///< in the image's record; "" in rows of earlier versions
   std::string image_path;              ///< final absolute path; until publish "<path>.partial"
   std::string parent_image_id, parent_job_id;
   /// Usable change id of the parent, which the client is given; constant while the job runs.

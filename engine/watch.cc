@@ -111,6 +111,7 @@ void look_at(Core& core, const std::shared_ptr<ActiveJob>& job) {
   job->speed.note(core.steady_now(), bytes);
   // A step under way (seal, publish, cancel) ends by itself.
   if (!is_active(job->row.state) || job->failing || job->steps.locked()) return;
+  if (job->row.state == JobState::finalizing) return;  // decided: no timeout ends it
   take_sample(core, *job);
   std::string cause = timeout_of(core, *job);
   if (cause.empty()) return;

@@ -70,6 +70,11 @@ class Chain final : public io::BlockDevice {
   /// part: layer(i).file_bytes().
   std::optional<std::string> suspect() const;
 
+  /// From now on others may write or remove the layers' files.
+  void release_locks() {
+    for (const auto& layer : layers_) layer->release_lock();
+  }
+
  private:
   Chain(io::Runtime runtime, std::vector<std::unique_ptr<Layer>> layers, ChainOptions options);
   io::Task<void> read_inside(uint64_t offset, std::span<std::byte> into);

@@ -116,6 +116,8 @@ class Image final : public io::BlockDevice {
   /// PU6: one write of the header with the seal and the finished record, then fsync. After seal();
   /// may be repeated with the same values.
   io::Task<void> publish_header(Sha256 manifest_hash, uint64_t publish_time);
+  /// Of a sealed image that nobody reads any more, and of its parents: their files may be removed.
+  void release_locks();
   /// Everything durable and the file cut to its length, unless sealed already; then at rest.
   /// Throws the sticky failure, but is at rest in any case; when there is no memory even for the
   /// task, the call itself throws and nothing has happened.

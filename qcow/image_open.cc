@@ -25,7 +25,9 @@ io::Task<void> Image::prepare() {
   }
   header_ = co_await read_header(*file_, name_);
   require_writable(header_, name_);
-  if (header_.sealed()) {
+  // The seal bit alone does not say it: any program that writes clears the bits that it does not
+  // know, and the record stays.
+  if (header_.sealed() || (header_.record && header_.record->published())) {
     throw FormatError(name_, "is a published restore point and is never opened for writing");
   }
   geometry_ = header_.geometry();

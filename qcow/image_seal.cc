@@ -2,6 +2,7 @@
 
 #include "io/failure.h"
 #include "qcow/image_parts.h"
+#include "qcow/publish_header.h"
 
 namespace qcow {
 
@@ -31,6 +32,12 @@ io::Task<SealedImage> Image::seal() {
   state_ = State::sealed;
   SealedImage sealed{counters(), geometry_.host_offset(allocator_->end_cluster()).bytes};
   co_return sealed;
+}
+
+void Image::release_locks() {
+  if (state_ != State::sealed) return;
+  lock_ = ImageLock();
+  if (parents_) parents_->release_locks();
 }
 
 io::Task<void> Image::close() {
@@ -136,20 +143,8 @@ io::Task<void> Image::punch_unowned() {
 
 io::Task<void> Image::publish_header(Sha256 manifest_hash, uint64_t publish_time) {
   if (state_ != State::sealed) throw io::failure("publish", name_, EINVAL);
-  if (!header_.record) throw FormatError(name_, "has no varve record");
-  Header header = header_;
-  header.autoclear_features |= kAutoclearSeal;
-  header.record->flags |= Record::kFlagPublished;
-  header.record->manifest_hash = manifest_hash;
-  header.record->publish_time = publish_time;
-  const std::vector<std::byte> cluster = header.encode(name_);
-  const uint64_t used = std::min<uint64_t>(
-      round_up(header.encoded_bytes(), AlignedBytes::kAlignment), cluster.size());
-  AlignedBytes bytes(used);
-  std::copy_n(cluster.begin(), used, bytes.data());
-  co_await file_->write(0, bytes.bytes());
-  co_await file_->sync();
-  header_ = std::move(header);
+  const Publication publication{manifest_hash, publish_time};
+  header_ = co_await qcow::publish_header(*file_, name_, header_, publication);
   // From here on it is a restore point: others may read it, nobody may write it (LK2).
   lock_.become_reader();
 }

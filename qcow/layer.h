@@ -40,6 +40,7 @@ class Layer {
   const Geometry& geometry() const { return geometry_; }
   uint64_t file_bytes() const { return file_bytes_; }
   const ImageLock& lock() const { return lock_; }
+  void release_lock() { lock_ = ImageLock(); }
 
   /// The raw L1 entry; 0 (unallocated) past the end of the table.
   uint64_t raw_l1_entry(uint64_t l1_index) const {

@@ -1,5 +1,7 @@
 #include "qcow/record.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "io/big_endian.h"
@@ -16,6 +18,15 @@ std::array<std::byte, kCount> take_array(io::BigEndianReader& in) {
 }
 
 }  // namespace
+
+std::string uuid_text(const Uuid& uuid) {
+  std::string text;
+  for (size_t i = 0; i < uuid.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += fmt::format("{:02x}", std::to_integer<unsigned>(uuid[i]));
+  }
+  return text;
+}
 
 Record Record::decode(std::span<const std::byte> content) {
   io::BigEndianReader in(content);

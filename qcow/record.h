@@ -4,12 +4,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace qcow {
 
 using Uuid = std::array<std::byte, 16>;
 using Sha256 = std::array<std::byte, 32>;
+
+/// "0199c2f4-7a10-7b61-a3c9-3f0c52d6e7aa".
+std::string uuid_text(const Uuid& uuid);
 
 /// The varve record: the header extension that says which image this is and on which it was made
 /// (HX3, VR1–VR7). qemu keeps extensions that it does not know, so it survives every qemu command.

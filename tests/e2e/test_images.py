@@ -93,7 +93,7 @@ class Images(HubCase):
             self.check_chain_file(found[0].parent / "chain.json", index)
         vm = json.loads(next(root.glob("ctx-pgtest1-*/vm.json")).read_text())
         self.assertNotIn("s3cret-pw", json.dumps(vm))
-        link = root / "pgtest1-disk-2000.qcow2"
+        link = root / "pgtest1-disk-2000" / "latest.qcow2"
         self.assertTrue(link.is_symlink())
         self.assertRegex(qemu.info_text(link), r"(?m)^backing file: ")
         self.assertEqual(link.resolve(), self.images("pgtest1", 0)[-1].resolve())

@@ -40,7 +40,7 @@ class Deletion(HubCase):
         self.assertEqual((answer.status, answer.body["message"]), (200, "backup deleted successfully"))
         self.assertEqual(self.chain("vm")["latest_backup_id"], jobs[0])
         self.assertEqual(self.hub.get("/backups/changeid", vm_name="vm").body["change_id"], first_id)
-        self.assertEqual((self.hub.repository / "vm-disk-2000.qcow2").resolve(), self.images("vm")[0].resolve())
+        self.assertEqual((self.hub.repository / "vm-disk-2000" / "latest.qcow2").resolve(), self.images("vm")[0].resolve())
         self.quick_backup("vm", ["u/77"], "incremental")
         qemu.check(self.images("vm")[-1])
 

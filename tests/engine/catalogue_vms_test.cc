@@ -116,8 +116,16 @@ TEST_F(CatalogueVms, MalformedRegistrationsAreRefused) {
   EXPECT_EQ(refused_put([](PutVmContext& r) { r.disks[1].disk_id = r.disks[0].disk_id; }), invalid);
   EXPECT_EQ(refused_put([](PutVmContext& r) { r.disks[0].capacity_bytes = 0; }), invalid);
   EXPECT_EQ(refused_put([](PutVmContext& r) { r.disks[0].capacity_bytes = 513; }), invalid);
+  const auto disks = [](PutVmContext& r, uint32_t count) {
+    r.disks.clear();
+    for (uint32_t i = 0; i < count; ++i) {
+      r.disks.push_back({.disk_id = "disk-" + std::to_string(i), .capacity_bytes = 512});
+    }
+  };
+  EXPECT_EQ(refused_put([&](PutVmContext& r) { disks(r, 1025); }), invalid);
   EXPECT_TRUE(catalogue().vms.list().empty());
   EXPECT_EQ(refused_put([](PutVmContext& r) { r.vm_name = std::string(255, 'a'); }), "");
+  EXPECT_EQ(refused_put([&](PutVmContext& r) { disks(r, 1024); }), "");
 }
 
 TEST_F(CatalogueVms, AnotherVcenterNeedsMove) {

@@ -1,3 +1,7 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
 #include "tests/engine/engine_fixture.h"
 
 /// Deletion of backups: contract.md 2.9, 7.4.
@@ -78,6 +82,58 @@ TEST_F(Deletion, ImmutableRepositoriesAndYoungBackupsAreKeptEvenWithCascade) {
     EXPECT_EQ(refusal_of([&] { engine().delete_repository(repository); }),
               "cannot_delete_repository_with_existing_backups");
   }
+}
+
+TEST_F(Deletion, APointThatAnotherProgramHasOpenStaysWithAllThatWouldGoAlong) {
+  register_vm("pgtest1", 1);
+  const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
+  const BackupView newest = back_up("pgtest1", BackupType::incremental, "two", 2);
+  const auto files_before = repository_files();
+  const std::string image = full.job.disks[0].image_path;
+  // The reader's lock of qemu, on the full alone: a cascade would remove the incremental first.
+  const int fd = ::open(image.c_str(), O_RDONLY);
+  struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 201, .l_len = 1};
+  ASSERT_EQ(::fcntl(fd, F_OFD_SETLK, &lock), 0);
+  std::string details;
+  try {
+    engine().delete_backup(full.job.id, true);
+  } catch (const Refusal& refusal) {
+    EXPECT_EQ(refusal.code, "backup_is_in_use");
+    details = refusal.details;
+  }
+  EXPECT_NE(details.find("in use by another process (lock byte 201)"), std::string::npos)
+      << details;
+  EXPECT_EQ(repository_files(), files_before);
+  EXPECT_EQ(state_of(newest.job.id), "completed");
+  ::close(fd);
+  EXPECT_EQ(engine().delete_backup(full.job.id, true).deleted.size(), 2u);
+}
+
+TEST_F(Deletion, APointThatQemuServesStays) {
+  register_vm("pgtest1", 1);
+  const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
+  const std::string socket = temp.file("socket");
+  const std::string pid_file = temp.file("pid");
+  const auto served =
+      support::run_command("qemu-nbd --fork --pid-file=" + pid_file + " -r -f qcow2 -k " + socket +
+                           " " + full.job.disks[0].image_path);
+  ASSERT_TRUE(served.ok()) << served.output;
+  EXPECT_EQ(refusal_of([&] { engine().delete_backup(full.job.id, false); }), "backup_is_in_use");
+  pid_t pid = 0;
+  std::ifstream(pid_file) >> pid;
+  ASSERT_GT(pid, 0);
+  EXPECT_EQ(::kill(pid, SIGTERM), 0);
+  EXPECT_TRUE(wait_until(
+      [&] { return refusal_of([&] { engine().delete_backup(full.job.id, false); }).empty(); }));
+}
+
+TEST_F(Deletion, AClientThatStillHoldsItsConnectionDoesNotKeepABackup) {
+  register_vm("pgtest1", 1);
+  const BackupView full = start("pgtest1");
+  Writer writer(*hub, full.job.disks[0].export_name);
+  ASSERT_TRUE(writer.connect());
+  complete(full, 0, change_id(0, 1));
+  EXPECT_EQ(refusal_of([&] { engine().delete_backup(full.job.id, false); }), "");
 }
 
 }  // namespace

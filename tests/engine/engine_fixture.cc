@@ -28,15 +28,18 @@ Hub::Hub(std::string where, std::function<void(EngineOptions&)> adjust)
   options.named_secrets["vc1"] = {.username = "reader", .password = "secret"};
   options.space_reserve_bytes = 0;
   options.watch_interval = std::chrono::milliseconds(20);
+  options.retry_interval = std::chrono::milliseconds(20);
   if (adjust) adjust(options);
   on_data([&]() -> io::Task<void> {
     server_ = std::make_unique<nbd::Server>(data_->ring(), exports);
     co_return;
   });
   const io::Runtime data = data_->runtime();
+  const io::Runtime home = control_->runtime();
+  clock = std::make_unique<HeldClock>(home.clock);
   data_files_ = std::make_unique<support::FaultyFileSystem>(data.files, faults);
   impl = std::make_unique<EngineImpl>(
-      EngineParts{.home = control_->runtime(),
+      EngineParts{.home = {home.executor, *clock, home.files, home.buffers, home.random},
                   .data = {{data.executor, data.clock, *data_files_, data.buffers, data.random}},
                   .server_thread = data_->ring(),
                   .server = *server_,

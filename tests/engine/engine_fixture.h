@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -41,6 +42,26 @@ class FakeNode final : public NodeClient {
   std::vector<NodeCall> calls;
 };
 
+/// A clock whose wall time a test can hold still, so that a second comes again.
+class HeldClock final : public io::Clock {
+ public:
+  explicit HeldClock(io::Clock& below) : below_(below) {}
+  void hold(Time at) { held_ = at.time_since_epoch().count(); }
+  void release() { held_ = 0; }
+
+  io::SteadyTime now() const override { return below_.now(); }
+  io::WallTime wall_time() const override {
+    return held_ == 0 ? below_.wall_time() : io::WallTime(std::chrono::seconds(held_));
+  }
+  std::unique_ptr<Alarm> call_at(io::SteadyTime due, io::Job action) override {
+    return below_.call_at(due, std::move(action));
+  }
+
+ private:
+  io::Clock& below_;
+  std::atomic<int64_t> held_ = 0;  // seconds since 1970; 0: it goes
+};
+
 /// One engine with real rings, images, exports and listeners, in a directory of its own.
 class Hub {
  public:
@@ -60,6 +81,7 @@ class Hub {
 
   std::string directory;
   FakeNode node;
+  std::unique_ptr<HeldClock> clock;  ///< the control thread's
   /// Told of every step, on the control thread.
   std::function<void(std::string_view)> reached = [](std::string_view) {};
   nbd::ExportTable exports;

@@ -194,16 +194,53 @@ TEST_F(JobLife, AVmHasOneJobAtATimeAndOtherVmsGoOn) {
   EXPECT_EQ(refusal_of([&] { engine().cancel(start("one").job.id, "again"); }), "");
 }
 
-TEST_F(JobLife, TheLinkToTheNewestPointFollows) {
+TEST_F(JobLife, TheLinkToTheNewestPointFollowsAndQemuReadsTheWholeChainThroughIt) {
   register_vm("pgtest1", 1);
   back_up("pgtest1", BackupType::full, "one", 1);
-  const std::string link = temp.file("repository/pgtest1-disk-2000.qcow2");
+  const std::string link = temp.file("repository/pgtest1-disk-2000/latest.qcow2");
   const std::string first = std::filesystem::read_symlink(link);
   back_up("pgtest1", BackupType::incremental, "two", 2);
   const std::string second = std::filesystem::read_symlink(link);
   EXPECT_NE(first, second);
   EXPECT_TRUE(std::filesystem::exists(link));
-  EXPECT_TRUE(support::run_command("qemu-img info " + link).ok());
+  for (const std::string& command : {"qemu-img info --backing-chain " + link,
+                                     "qemu-img convert -O raw " + link + " " + temp.file("raw")}) {
+    const auto result = support::run_command(command);
+    EXPECT_TRUE(result.ok()) << result.output;
+  }
+  std::string start(3, ' ');
+  std::ifstream(temp.file("raw")).read(start.data(), 3);
+  EXPECT_EQ(start, "two");
+}
+
+TEST_F(JobLife, AParentThatIsRemovedOrReplacedWhileABackupStandsOnItFailsTheBackup) {
+  register_vm("pgtest1");
+  for (const bool replaced : {false, true}) {
+    for (const bool after_seal : {false, true}) {
+      SCOPED_TRACE(testing::Message() << replaced << after_seal);
+      const BackupView other = back_up("pgtest1", BackupType::full, "another", 1);
+      const BackupView full = back_up("pgtest1", BackupType::full, "one", 2);
+      const BackupView incremental = start("pgtest1", BackupType::incremental);
+      std::vector<std::unique_ptr<Writer>> writers;
+      for (const JobDisk& disk : incremental.job.disks) {
+        writers.push_back(std::make_unique<Writer>(*hub, disk.export_name));
+        ASSERT_TRUE(writers.back()->connect());
+      }
+      if (after_seal) complete(incremental, 0, change_id(0, 3));
+      const std::string parent = full.job.disks[0].image_path;
+      std::filesystem::remove(parent);
+      if (replaced) std::filesystem::copy_file(other.job.disks[0].image_path, parent);
+      std::string details;
+      try {
+        if (!after_seal) complete(incremental, 0, change_id(0, 3));
+        complete(incremental, 1, change_id(1, 3));
+      } catch (const Refusal& refusal) {
+        details = refusal.details;
+      }
+      EXPECT_NE(details.find("was removed or replaced"), std::string::npos) << details;
+      EXPECT_EQ(state_of(incremental.job.id), "failed");
+    }
+  }
 }
 
 TEST_F(JobLife, CancelRemovesEverythingAndMayBeRepeated) {

@@ -66,7 +66,7 @@ TEST(Names, OtherFormsAreThoseOfTheContract) {
   EXPECT_EQ(chain_name("ctx-a-20251008-085454", 1, "2", 3),
             "chain-ctx-a-20251008-085454-disk1-2-g3");
   EXPECT_EQ(shown_chain_name("ctx-a-20251008-085454", 1), "ctx-a-20251008-085454-disk1-chain");
-  EXPECT_EQ(latest_link_name("pgtest1", 2000), "pgtest1-disk-2000.qcow2");
+  EXPECT_EQ(disk_link_name("pgtest1", 2000), "pgtest1-disk-2000");
   EXPECT_EQ(disk_directory("/r", "ctx-a-20251008-085454", 1), "/r/ctx-a-20251008-085454/disk-1");
 }
 

@@ -405,6 +405,20 @@ TEST_F(ImageSeal, RefusesWritesAndGoesOnReading) {  // D7, PU1
   EXPECT_NE(qcow_test::refusal_of([&] { open("a.qcow2"); }), "(not refused)");
 }
 
+TEST_F(ImageSeal, APublishedImageWhoseSealBitAnotherProgramHasClearedIsNotOpenedForWriting) {
+  create("a.qcow2", {.size = 2 << 20});
+  open("a.qcow2");
+  write_random(0, 1 << 20);
+  run(image_->seal());
+  run(image_->publish_header(Sha256{}, 1'700'000'000));
+  close();
+  const auto repaired = support::run_command("qemu-img check -r all " + file("a.qcow2"));
+  ASSERT_TRUE(repaired.ok()) << repaired.output;
+  ASSERT_FALSE(header("a.qcow2").sealed());
+  EXPECT_NE(qcow_test::refusal_of([&] { open("a.qcow2"); }).find("is a published restore point"),
+            std::string::npos);
+}
+
 TEST_F(ImageSeal, WaitsForWritesUnderWay) {
   create("a.qcow2", {.size = 4 << 20});
   open("a.qcow2");
