@@ -77,10 +77,7 @@ io::Task<void> Image::come_to_rest(io::Task<void> written, io::Task<void> alloca
   commit_ended_.reset();
   relieved_.set();
   relieved_.reset();
-  {
-    const RangeQueue::Hold everything =
-        co_await ranges_.enter_last(0, std::max<uint64_t>(geometry_.guest_clusters(), 1));
-  }
+  co_await ranges_.empty();
   stopping_ = true;
   changed_.set();
   urgent_.set();

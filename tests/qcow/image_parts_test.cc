@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <list>
 #include <map>
 #include <random>
 
@@ -136,6 +137,94 @@ TEST_F(RangeQueueTest, OverlappingOnesEnterInOrderOfArrival) {
   EXPECT_EQ(order_, (std::vector<int>{1, 4, 2, 5, 6, 3}));
   run(scope.join());
   EXPECT_EQ(queue_.size(), 0u);
+}
+
+/// Operations on a queue beside a list of all that came, which says who may be inside.
+class RangeQueueModel : public RangeQueueTest {
+ protected:
+  struct Operation {
+    uint64_t first = 0, last = 0;
+    bool exclusive = false;
+    bool inside = false;
+    std::unique_ptr<io::Event> leave;
+  };
+  io::Task<void> be(Operation& operation) {
+    const auto access =
+        operation.exclusive ? RangeQueue::Access::exclusive : RangeQueue::Access::shared;
+    const uint64_t count = operation.last - operation.first + 1;
+    const RangeQueue::Hold hold = co_await queue_.enter(operation.first, count, access);
+    operation.inside = true;
+    co_await operation.leave->wait();
+  }
+  void expect_as_model() {
+    for (auto later = operations_.begin(); later != operations_.end(); ++later) {
+      const bool blocked = std::any_of(operations_.begin(), later, [&](const Operation& earlier) {
+        return earlier.first <= later->last && later->first <= earlier.last &&
+               (earlier.exclusive || later->exclusive);
+      });
+      ASSERT_EQ(later->inside, !blocked) << later->first << " to " << later->last;
+    }
+  }
+
+  std::list<Operation> operations_;  // in order of arrival
+};
+
+TEST_F(RangeQueueModel, LetsInExactlyThoseThatNothingEarlierExcludes) {
+  std::mt19937_64 random(3);
+  io::TaskScope scope;
+  for (int round = 0; round < 3000; ++round) {
+    if (random() % 2 == 0 || operations_.empty()) {
+      Operation& made = operations_.emplace_back();
+      made.first = random() % 40;
+      made.last = made.first + (random() % 4 == 0 ? random() % 30 : random() % 3);
+      made.exclusive = random() % 2 == 0;
+      made.leave = std::make_unique<io::Event>(runtime().executor);
+      scope.spawn(be(made));
+    } else {
+      std::vector<std::list<Operation>::iterator> inside;
+      for (auto it = operations_.begin(); it != operations_.end(); ++it) {
+        if (it->inside) inside.push_back(it);
+      }
+      const auto one = inside[random() % inside.size()];
+      one->leave->set();
+      run(io::Task<void>([](io::Executor& e) -> io::Task<void> {
+        co_await io::NextTurn{e};
+        co_await io::NextTurn{e};
+      }(runtime().executor)));
+      operations_.erase(one);
+    }
+    ASSERT_NO_FATAL_FAILURE(expect_as_model());
+  }
+  while (!operations_.empty()) {
+    operations_.front().leave->set();
+    run(turn());
+    operations_.pop_front();
+  }
+  run(scope.join());
+  EXPECT_EQ(queue_.size(), 0u);
+}
+
+TEST_F(RangeQueueTest, CostsAFewStepsForEachOperationHoweverManyWait) {
+  constexpr uint64_t kReaders = 30'000, kWriters = 3'000;
+  io::Event leave(runtime().executor);
+  io::TaskScope scope;
+  const auto pass = [this](uint64_t cluster, RangeQueue::Access access,
+                           io::Event* until) -> io::Task<void> {
+    const RangeQueue::Hold hold = co_await queue_.enter(cluster, 1, access);
+    if (until != nullptr) co_await until->wait();
+  };
+  for (uint64_t i = 0; i < kReaders; ++i) {
+    scope.spawn(pass(i % 2 * 7, RangeQueue::Access::shared, &leave));
+  }
+  for (uint64_t i = 0; i < kWriters; ++i) {
+    scope.spawn(pass(7, RangeQueue::Access::exclusive, nullptr));
+    scope.spawn(pass(7, RangeQueue::Access::shared, nullptr));
+    scope.spawn(pass(100 + i, RangeQueue::Access::exclusive, nullptr));
+  }
+  leave.set();
+  run(scope.join());
+  EXPECT_EQ(queue_.size(), 0u);
+  EXPECT_LT(queue_.steps(), 10 * (kReaders + 3 * kWriters));
 }
 
 }  // namespace
