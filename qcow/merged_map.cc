@@ -122,11 +122,11 @@ io::Task<MergedMap::Region> MergedMap::region_at(GuestOffset at) {
   std::exception_ptr failure;
   try {
     region = co_await build(start, end);
+    keep(index, region);
   } catch (...) {
     failure = std::current_exception();
   }
   being_built_.erase(index);
-  if (region) keep(index, region);
   built->set();
   if (failure) std::rethrow_exception(failure);
   co_return region;
@@ -209,9 +209,11 @@ io::Task<void> MergedMap::merge_table(MergedRegion& region, size_t layer_index, 
 }
 
 void MergedMap::keep(uint64_t index, Region region) {
-  memory_bytes_ += region->memory_bytes();
-  by_age_.push_front({index, std::move(region)});
-  by_index_[index] = by_age_.begin();
+  std::list<Cached> made;
+  made.push_front({index, std::move(region)});
+  by_index_[index] = made.begin();  // the last step that needs memory
+  memory_bytes_ += made.front().region->memory_bytes();
+  by_age_.splice(by_age_.begin(), made);
   while (memory_bytes_ > bytes_max_ && by_age_.size() > 1) {
     memory_bytes_ -= by_age_.back().region->memory_bytes();
     by_index_.erase(by_age_.back().index);
