@@ -11,8 +11,9 @@
 namespace qcow {
 
 struct CheckOptions {
-  /// Host clusters looked at in one pass over the tables; a pass takes 5 bytes of memory for each.
-  uint64_t clusters_per_pass = 4 << 20;
+  /// Host clusters looked at in one pass over the tables; a pass takes a byte of memory for each.
+  /// With 64 KiB clusters, 2 TiB of file.
+  uint64_t clusters_per_pass = 32 << 20;
   uint64_t findings_max = 100;  ///< texts kept; all are counted
 };
 
@@ -43,8 +44,10 @@ struct CheckResult {
 ///
 /// Shares only codecs with the code that writes images, so that it can be their judge. It agrees
 /// with `qemu-img check` and counts as that does. Memory is bounded whatever the file's size: a
-/// large file takes several passes over its tables. Reads only; the file is at rest meanwhile.
-/// Throws FormatError when the header is refused; the corrupt bit alone is no reason.
+/// large file takes several passes over its tables, and so do clusters with 15 references and more.
+/// It ends on any file: what a damaged count claims is followed as far as the file has bytes for
+/// it. Reads only; the file is at rest meanwhile. Throws FormatError when the header is refused;
+/// the corrupt bit alone is no reason.
 io::Task<CheckResult> check(io::File& file, std::string image_name, CheckOptions options);
 
 /// The same by path, holding a reader's locks.

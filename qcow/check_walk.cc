@@ -12,6 +12,7 @@ namespace {
 
 // Fixed part of a snapshot table entry and of a bitmap directory entry.
 constexpr uint64_t kSnapshotBytes = 40;
+constexpr uint64_t kSnapshotsMax = 65536;  // qemu's limit
 constexpr uint64_t kBitmapBytes = 24;
 constexpr uint64_t kBitmapExtensionBytes = 24;
 constexpr uint64_t kBitmapDirectoryBytesMax = 64 << 20;
@@ -55,8 +56,13 @@ struct BitmapEntry {
 
 }  // namespace
 
-ReferenceWalk::ReferenceWalk(io::File& file, const Header& header, ReferenceVisitor& visitor)
-    : file_(file), header_(header), geometry_(header.geometry()), visitor_(visitor) {}
+ReferenceWalk::ReferenceWalk(io::File& file, const Header& header, uint64_t file_bytes,
+                             ReferenceVisitor& visitor)
+    : file_(file),
+      header_(header),
+      geometry_(header.geometry()),
+      file_bytes_(file_bytes),
+      visitor_(visitor) {}
 
 io::Task<void> ReferenceWalk::run() {
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
@@ -133,15 +139,39 @@ void ReferenceWalk::visit_compressed(uint64_t raw, bool active) {
                         active ? Owner::compressed : Owner::inactive);
 }
 
+bool ReferenceWalk::admit(std::string_view what, HostOffset at, uint64_t bytes,
+                          uint64_t& bytes_left) {
+  const bool inside = at.bytes <= file_bytes_ && bytes <= round_up(file_bytes_, 512) - at.bytes;
+  if (inside && bytes <= bytes_left) {
+    bytes_left -= bytes;
+    return true;
+  }
+  visitor_.on_problem(
+      inside ? fmt::format("{} tables take more than the file has", what)
+             : fmt::format("{} at {:#x}+{} is past the end of file", what, at.bytes, bytes));
+  return false;
+}
+
 io::Task<void> ReferenceWalk::walk_snapshots() {
+  if (header_.snapshot_count > kSnapshotsMax) {
+    visitor_.on_problem(fmt::format("{} snapshots are too many", header_.snapshot_count));
+    co_return;
+  }
   uint64_t at = header_.snapshots.bytes;
+  uint64_t bytes_left = file_bytes_;
   for (uint32_t i = 0; i < header_.snapshot_count; ++i) {
+    uint64_t any = kSnapshotBytes;
+    if (!admit(fmt::format("snapshot {}", i), {at}, kSnapshotBytes, any)) co_return;
     std::vector<std::byte> wire(kSnapshotBytes);
     co_await file_.read(at, wire);
     const Snapshot snapshot = Snapshot::decode(wire);
     at += snapshot.entry_bytes;
-    if (uint64_t{snapshot.l1_entry_count} * 8 > kL1BytesMax) {
+    const uint64_t l1_bytes = uint64_t{snapshot.l1_entry_count} * 8;
+    if (l1_bytes > kL1BytesMax) {
       visitor_.on_problem(fmt::format("snapshot {}: L1 table is too large", i));
+      continue;
+    }
+    if (!admit(fmt::format("snapshot {}: L1 table", i), snapshot.l1_table, l1_bytes, bytes_left)) {
       continue;
     }
     co_await walk_l1(snapshot.l1_table, snapshot.l1_entry_count, false);
@@ -154,6 +184,7 @@ io::Task<void> ReferenceWalk::walk_snapshots() {
 io::Task<void> ReferenceWalk::walk_bitmaps() {
   // Without the bit some program that knows no bitmaps has written: they are not to be followed.
   if ((header_.autoclear_features & kAutoclearBitmaps) == 0) co_return;
+  uint64_t bytes_left = file_bytes_;
   for (const Extension& extension : header_.other_extensions) {
     if (extension.type != kExtensionBitmaps) continue;
     if (extension.content.size() < kBitmapExtensionBytes) continue;
@@ -163,12 +194,16 @@ io::Task<void> ReferenceWalk::walk_bitmaps() {
       visitor_.on_problem("bitmap directory is too large");
       continue;
     }
+    if (!admit("bitmap directory", directory, bytes, bytes_left)) continue;
     visitor_.on_reference(directory, bytes, Owner::bitmap);
     std::vector<std::byte> content(bytes);
     co_await file_.read(directory.bytes, content);
     for (uint64_t at = 0; bytes - at >= kBitmapBytes;) {
       const BitmapEntry entry = BitmapEntry::decode(std::span(content).subspan(at));
-      co_await walk_bitmap_table(entry.table, entry.table_entry_count);
+      const uint64_t table_bytes = uint64_t{entry.table_entry_count} * 8;
+      if (admit("bitmap table", entry.table, table_bytes, bytes_left)) {
+        co_await walk_bitmap_table(entry.table, entry.table_entry_count);
+      }
       at += std::min(entry.entry_bytes, bytes - at);
     }
   }
@@ -176,10 +211,15 @@ io::Task<void> ReferenceWalk::walk_bitmaps() {
 
 io::Task<void> ReferenceWalk::walk_bitmap_table(HostOffset table, uint64_t entry_count) {
   visitor_.on_reference(table, entry_count * 8, Owner::bitmap);
-  const std::vector<uint64_t> entries = co_await read_words(table, entry_count);
-  for (const uint64_t raw : entries) {
-    const HostOffset at{raw & kEntryOffsetMask};
-    if (at) visitor_.on_reference(at, geometry_.cluster_bytes(), Owner::bitmap);
+  constexpr uint64_t kEntriesAtOnce = 128 << 10;
+  for (uint64_t first = 0; first < entry_count; first += kEntriesAtOnce) {
+    const HostOffset part{table.bytes + first * 8};
+    const std::vector<uint64_t> entries =
+        co_await read_words(part, std::min(kEntriesAtOnce, entry_count - first));
+    for (const uint64_t raw : entries) {
+      const HostOffset at{raw & kEntryOffsetMask};
+      if (at) visitor_.on_reference(at, geometry_.cluster_bytes(), Owner::bitmap);
+    }
   }
 }
 

@@ -40,10 +40,14 @@ class ReferenceVisitor {
 /// One pass over everything in an image that refers to host clusters: header, L1 and L2 tables of
 /// the active layer and of internal snapshots, snapshot table, bitmaps, refcount table and blocks
 /// (last, in the table's order). Damaged entries are followed as far as qemu-img check does.
+///
+/// It ends whatever the file says: a table is followed where it lies inside the file, and all
+/// tables of snapshots together, as those of bitmaps, take no more bytes than the file has.
 class ReferenceWalk {
  public:
   /// The references live until run() has ended.
-  ReferenceWalk(io::File& file, const Header& header, ReferenceVisitor& visitor);
+  ReferenceWalk(io::File& file, const Header& header, uint64_t file_bytes,
+                ReferenceVisitor& visitor);
 
   io::Task<void> run();
 
@@ -57,10 +61,13 @@ class ReferenceWalk {
   io::Task<void> walk_bitmap_table(HostOffset table, uint64_t entry_count);
   io::Task<void> walk_refcount_blocks();
   io::Task<std::vector<uint64_t>> read_words(HostOffset at, uint64_t count);
+  /// Whether the table may be followed, taking its bytes off what is left. Reports it otherwise.
+  bool admit(std::string_view what, HostOffset at, uint64_t bytes, uint64_t& bytes_left);
 
   io::File& file_;
   const Header& header_;
   Geometry geometry_;
+  uint64_t file_bytes_;
   ReferenceVisitor& visitor_;
 };
 

@@ -190,6 +190,43 @@ TEST_F(Check, CountsSnapshotsAndBitmaps) {
   EXPECT_NE(verdict(), kClean);
 }
 
+TEST_F(Check, CountsMoreReferencesThanAByteCanSay) {
+  for (uint64_t i = 1; i < 40; ++i) set_word(l2_ + (100 + i) * 8, data_cluster(0));
+  set_word(l2_, data_cluster(0));
+  set_refcount_of(data_cluster(0), 40);
+  EXPECT_EQ(verdict(), "0 corruptions, 0 leaks, 39 shared");
+  set_refcount_of(data_cluster(0), 39);
+  EXPECT_EQ(verdict(), "1 corruptions, 0 leaks, 39 shared");
+  set_refcount_of(data_cluster(0), 41);
+  EXPECT_EQ(verdict(), "0 corruptions, 1 leaks, 39 shared");
+}
+
+TEST_F(Check, EndsWhateverASnapshotCountSays) {
+  qcow_test::patch_be<uint32_t>(file("a.qcow2"), 60, 0xffff'ffff);
+  set_word(64, 0x30000);
+  EXPECT_GT(result("a.qcow2").corruptions, 0u);
+  qcow_test::patch_be<uint32_t>(file("a.qcow2"), 60, 60'000);  // as many as qemu takes
+  set_word(64, round_up(qcow_test::file_bytes(file("a.qcow2")), 65536));
+  EXPECT_EQ(result("a.qcow2").corruptions, 1u) << "found once, at the first that is not there";
+}
+
+TEST_F(Check, EndsWhateverABitmapTableSays) {
+  qemu_img("bitmap --add a.qcow2 b0");
+  const Header with_bitmap = header("a.qcow2");
+  uint64_t directory = 0;
+  for (const Extension& extension : with_bitmap.other_extensions) {
+    if (extension.type == kExtensionBitmaps) {
+      directory = io::load_be<uint64_t>(&extension.content[16]);
+    }
+  }
+  ASSERT_NE(directory, 0u);
+  qcow_test::patch_be<uint32_t>(file("a.qcow2"), directory + 8, 0xffff'ffff);  // 32 GiB of table
+  const CheckResult found = result("a.qcow2");
+  EXPECT_GT(found.corruptions, 0u);
+  EXPECT_NE(found.findings.front().find("bitmap table"), std::string::npos)
+      << found.findings.front();
+}
+
 TEST_F(Check, ManyPassesFindWhatOneFinds) {
   scribble("a.qcow2", 100 << 20, 50);
   l2_ = word(l1_) & kEntryOffsetMask;

@@ -1,4 +1,6 @@
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 
@@ -97,6 +99,21 @@ TEST_F(ForeignImages, MarkedCorruptAreNotWritten) {  // RF7
   qemu_img("create -f qcow2 a.qcow2 1M");
   qcow_test::patch_be<uint64_t>(file("a.qcow2"), 72, 2);
   EXPECT_EQ(refusal_of([&] { open("a.qcow2"); }), "\"a.qcow2\": marked corrupt");
+}
+
+TEST_F(ForeignImages, ABlockDeviceIsRefusedForWhatItIs) {
+  const std::string device = file("disk");
+  if (::mknod(device.c_str(), S_IFBLK | 0600, makedev(7, 0)) != 0) {
+    GTEST_SKIP() << "device nodes take a privilege";
+  }
+  const std::string expected =
+      "\"" + device + "\": is a block device or another special file; varve serves QCOW2 files.";
+  try {
+    EXPECT_EQ(refusal_of([&] { open("disk"); }).substr(0, expected.size()), expected);
+    EXPECT_EQ(refusal_of([&] { open_chain("disk"); }).substr(0, expected.size()), expected);
+  } catch (const std::system_error& failure) {
+    GTEST_SKIP() << failure.what();  // there is no such device
+  }
 }
 
 TEST_F(ForeignImages, InUseElsewhereAreRefused) {  // RF21, LK1
