@@ -164,6 +164,8 @@ io::Task<void> Ingest::open_there() {
     options.commit_interval = spec_.commit_interval;
     options.commit_bytes = spec_.commit_bytes;
     options.disk = spec_.disk;
+    // A client that ignored one refused write would complete a backup without it.
+    options.full_is_final = true;
     options.on_failure = [this](std::exception_ptr cause) {
       if (export_) export_->fail(std::move(cause));
     };

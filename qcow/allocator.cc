@@ -30,6 +30,12 @@ uint64_t Allocator::room() const {
   return left > reserve ? left - reserve : 0;
 }
 
+void Allocator::expect_more(uint64_t clusters) {
+  if (clusters == 0) return;
+  clusters += divide_up(clusters, per_block_);
+  clusters_max_ = std::min(clusters_max_ + clusters, refcounts_.blocks_max() * per_block_);
+}
+
 HostOffset Allocator::allocate(uint64_t count) {
   if (count == 1 && !free_.empty()) {
     Span& span = free_.front();
@@ -150,11 +156,23 @@ io::Task<void> Allocator::lower_end() {
   }
 }
 
-io::Task<std::vector<Allocator::Span>> Allocator::unowned(uint64_t from_cluster, size_t count_max) {
+io::Task<uint64_t> Allocator::refcount_of(uint64_t cluster) {
+  const uint64_t block = geometry_.refcount_table_index(cluster);
+  if (!refcounts_.has_block(block)) co_return 0;
+  if (!refcounts_.loaded(block)) {
+    drop_blocks();
+    co_await refcounts_.load(block);
+  }
+  co_return refcounts_.get(cluster);
+}
+
+io::Task<std::vector<Allocator::Span>> Allocator::unowned(uint64_t from_cluster, size_t count_max,
+                                                          const std::vector<bool>* named) {
   std::vector<Span> spans;
   for (uint64_t cluster = from_cluster; cluster < end_ && spans.size() < count_max; ++cluster) {
     const uint64_t block = geometry_.refcount_table_index(cluster);
     if (!refcounts_.has_block(block)) continue;
+    if (named != nullptr && cluster < named->size() && (*named)[cluster]) continue;
     if (!refcounts_.loaded(block)) {
       drop_blocks();
       co_await refcounts_.load(block);

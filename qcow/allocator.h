@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -35,11 +36,13 @@ class Allocator {
   io::Task<void> open();
   /// Clusters below `end_cluster` are taken, whatever their refcounts say.
   void reserve_below(uint64_t end_cluster) { end_ = std::max(end_, end_cluster); }
-  /// Whether the refcount table can hold `clusters_missing` more and the refcounts of all.
-  bool table_covers(uint64_t clusters_missing) const;
-  /// Finds clusters below the end that an earlier session gave back. They are handed out first; so
-  /// no mapping that is durable may name one.
-  io::Task<void> find_free();
+  /// Finds clusters below the end that an earlier session gave back: refcount 0, and not `named` by
+  /// any table. They are handed out first; so no mapping that is durable may name one.
+  io::Task<void> find_free(const std::vector<bool>& named);
+  /// The first cluster that is `named` and has refcount 0.
+  io::Task<std::optional<uint64_t>> first_without_refcount(const std::vector<bool>& named);
+  /// What the block on the disk says, 0 without a block. While the image opens.
+  io::Task<uint64_t> refcount_of(uint64_t cluster);
   bool has_free() const { return !free_.empty(); }
   /// Clusters with a refcount that are not `named`, from `from_cluster` on, `count_max` at most.
   io::Task<std::vector<uint64_t>> in_use_but(const std::vector<bool>& named, uint64_t from_cluster,
@@ -50,6 +53,8 @@ class Allocator {
 
   /// Clusters that may be handed out now. Grows when a commit has installed refcount blocks.
   uint64_t room() const;
+  /// So many clusters more will be needed than was known at open, because as many lost their owner.
+  void expect_more(uint64_t clusters);
   /// Whether a commit can still make room.
   bool may_grow() const {
     return horizon_ < wanted_horizon() && horizon_ / per_block_ < refcounts_.blocks_max();
@@ -79,8 +84,10 @@ class Allocator {
   // At the end.
   /// Moves the end down over clusters that were given back.
   io::Task<void> lower_end();
-  /// Clusters below the end with refcount 0, at most `count_max` spans from `from_cluster` on.
-  io::Task<std::vector<Span>> unowned(uint64_t from_cluster, size_t count_max);
+  /// Clusters below the end with refcount 0, at most `count_max` spans from `from_cluster` on;
+  /// those that are `named` are left out.
+  io::Task<std::vector<Span>> unowned(uint64_t from_cluster, size_t count_max,
+                                      const std::vector<bool>* named = nullptr);
 
   const Refcounts& refcounts() const { return refcounts_; }
   /// Clusters of the refcount table that open() replaced; to be given back.

@@ -32,12 +32,9 @@ uint64_t Allocator::blocks_for(uint64_t clusters_missing) const {
   }
 }
 
-bool Allocator::table_covers(uint64_t clusters_missing) const {
-  return blocks_for(clusters_missing) <= refcounts_.blocks_max();
-}
-
 io::Task<void> Allocator::make_room(uint64_t clusters_missing) {
-  if (!table_covers(clusters_missing)) co_await move_table(blocks_for(clusters_missing));
+  const uint64_t blocks = blocks_for(clusters_missing);
+  if (blocks > refcounts_.blocks_max()) co_await move_table(blocks);
   clusters_max_ = std::min(blocks_for(clusters_missing), refcounts_.blocks_max()) * per_block_;
   co_await install_first_blocks();
   const uint64_t end_block = geometry_.refcount_table_index(end_);
@@ -62,11 +59,26 @@ io::Task<std::vector<uint64_t>> Allocator::in_use_but(const std::vector<bool>& n
   co_return clusters;
 }
 
-io::Task<void> Allocator::find_free() {
+io::Task<std::optional<uint64_t>> Allocator::first_without_refcount(
+    const std::vector<bool>& named) {
+  for (uint64_t cluster = 0; cluster < named.size(); ++cluster) {
+    if (!named[cluster]) continue;
+    const uint64_t block = geometry_.refcount_table_index(cluster);
+    if (!refcounts_.has_block(block)) co_return cluster;
+    if (!refcounts_.loaded(block)) {
+      drop_blocks();
+      co_await refcounts_.load(block);
+    }
+    if (refcounts_.get(cluster) == 0) co_return cluster;
+  }
+  co_return std::nullopt;
+}
+
+io::Task<void> Allocator::find_free(const std::vector<bool>& named) {
   constexpr size_t kSpansMax = 16 << 10;
   constexpr uint64_t kBlocksMax = 4096;  // 8 TiB of file with 64 KiB clusters
   if (end_ / per_block_ >= kBlocksMax) co_return;
-  const std::vector<Span> spans = co_await unowned(0, kSpansMax);
+  const std::vector<Span> spans = co_await unowned(0, kSpansMax, &named);
   free_.assign(spans.begin(), spans.end());
 }
 

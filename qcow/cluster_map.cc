@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 
 #include "io/planted_bug.h"
+#include "io/stream.h"
 #include "io/task_scope.h"
 #include "qcow/format_error.h"
 
@@ -84,6 +86,7 @@ io::Task<L2Table*> ClusterMap::load(uint64_t l1_index) {
 L2Table& ClusterMap::create(uint64_t l1_index, HostOffset host) {
   assert(l1_[l1_index] == 0);
   L2Table& table = insert(l1_index, host, false);
+  table.made_here_ = true;
   l1_[l1_index] = L1Entry{host, true}.encode();  // last: a commit under way may write what is here
   table.mark_dirty(0);                           // so that the next commit takes it, whole
   return table;
@@ -101,7 +104,7 @@ L2Table& ClusterMap::insert(uint64_t l1_index, HostOffset host, bool linked) {
   evict();
   Tables made;
   made.emplace_front(l1_index, host, geometry_.cluster_bytes(), linked);
-  made.front().dirty_total_ = &dirty_parts_;
+  made.front().dirty_tables_ = &dirty_tables_;
   by_index_[l1_index] = made.begin();
   tables_.splice(tables_.begin(), made);
   return tables_.front();
@@ -118,10 +121,11 @@ void ClusterMap::evict() {
 
 ClusterMap::Snapshot ClusterMap::take_dirty() {
   Snapshot snapshot;
-  if (dirty_parts_ == 0) return snapshot;
+  if (dirty_tables_ == 0) return snapshot;
   for (L2Table& table : tables_) {
     if (table.dirty()) take_parts(table, snapshot);
   }
+  committing_ = snapshot.tables.size();
   return snapshot;
 }
 
@@ -129,8 +133,8 @@ void ClusterMap::take_parts(L2Table& table, Snapshot& snapshot) {
   snapshot.tables.push_back(table.l1_index());
   UNLESS_PLANTED(table_evicted_while_committed) table.committing_ = true;
   const size_t parts = table.part_dirty_.size();
-  if (!table.linked()) {
-    snapshot.new_tables.push_back(table.l1_index());
+  if (!table.linked()) snapshot.new_tables.push_back(table.l1_index());
+  if (!table.linked() && !table.made_here_) {
     AlignedBytes copy(table.entries_.size());
     std::memcpy(copy.data(), table.entries_.data(), copy.size());
     snapshot.parts.push_back({table.host(), std::move(copy)});
@@ -146,11 +150,27 @@ void ClusterMap::take_parts(L2Table& table, Snapshot& snapshot) {
       std::memcpy(copy.data(), table.entries_.data() + part * part_bytes_, copy.size());
       snapshot.parts.push_back({{table.host().bytes + part * part_bytes_}, std::move(copy)});
       part = end;
+      if (table.linked()) continue;
+      while (part < parts && !table.part_dirty_[part]) ++part;
+      snapshot.parts.back().zeroes_after = (part - end) * part_bytes_;
     }
   }
-  dirty_parts_ -= table.dirty_parts_;
+  if (table.dirty()) --dirty_tables_;
   table.dirty_parts_ = 0;
   std::fill(table.part_dirty_.begin(), table.part_dirty_.end(), false);
+}
+
+io::Task<void> ClusterMap::write_part(const Snapshot::Part& part) {
+  if (part.zeroes_after == 0) {
+    co_await file_.write(part.at.bytes, part.bytes.bytes());
+    co_return;
+  }
+  alignas(AlignedBytes::kAlignment) static constinit std::array<std::byte, 64 << 10> zeroes{};
+  std::vector<iovec> pieces{io::as_iovec(part.bytes.bytes())};
+  for (uint64_t left = part.zeroes_after; left > 0; left -= pieces.back().iov_len) {
+    pieces.push_back(io::as_iovec(std::span(zeroes).first(std::min<size_t>(left, zeroes.size()))));
+  }
+  co_await file_.write_gathered(part.at.bytes, pieces);
 }
 
 io::Task<void> ClusterMap::write_tables(const Snapshot& snapshot) {
@@ -159,8 +179,7 @@ io::Task<void> ClusterMap::write_tables(const Snapshot& snapshot) {
     const size_t end = std::min(first + kWritesAtOnce, snapshot.parts.size());
     auto batch = [this, &snapshot, first, end](io::TaskScope& writes) -> io::Task<void> {
       for (size_t i = first; i < end; ++i) {
-        const Snapshot::Part& part = snapshot.parts[i];
-        writes.spawn(file_.write(part.at.bytes, part.bytes.bytes()));
+        writes.spawn(write_part(snapshot.parts[i]));
       }
       co_return;
     };
@@ -193,6 +212,7 @@ io::Task<void> ClusterMap::write_l1(const Snapshot& snapshot) {
 }
 
 void ClusterMap::committed(const Snapshot& snapshot) {
+  committing_ = 0;
   UNLESS_PLANTED(table_evicted_while_committed)
   for (const uint64_t l1_index : snapshot.tables) by_index_.at(l1_index)->committing_ = false;
   for (const uint64_t l1_index : snapshot.new_tables) by_index_.at(l1_index)->linked_ = true;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -39,19 +40,19 @@ class L2Table {
   void mark_dirty(size_t part) {
     if (part_dirty_[part]) return;
     part_dirty_[part] = true;
-    ++dirty_parts_;
-    ++*dirty_total_;
+    if (dirty_parts_++ == 0) ++*dirty_tables_;
   }
 
   uint64_t l1_index_;
   HostOffset host_;
   bool linked_;
+  bool made_here_ = false;       // parts that are not dirty hold zeroes, until it is linked
   bool committing_ = false;      // a snapshot holds what the disk does not have yet
   uint64_t l1_raw_on_disk_ = 0;  // while not linked
   AlignedBytes entries_;
   std::vector<bool> part_dirty_;
   size_t dirty_parts_ = 0;
-  uint64_t* dirty_total_ = nullptr;  // the map's count of dirty parts
+  uint64_t* dirty_tables_ = nullptr;  // the map's count
 };
 
 /// Which host cluster each guest cluster has: the L1 table in memory, L2 tables cached.
@@ -70,6 +71,7 @@ class ClusterMap {
     struct Part {
       HostOffset at;
       AlignedBytes bytes;
+      uint64_t zeroes_after = 0;  ///< bytes; of a new table, what was never set is not copied
     };
     std::vector<Part> parts;
     std::vector<uint64_t> tables;      ///< L1 indices of all that have parts here
@@ -96,9 +98,11 @@ class ClusterMap {
   /// Gives the loaded table a place of its own.
   void move(L2Table& table, HostOffset host);
 
-  /// Memory that only a commit can give back.
-  uint64_t dirty_bytes() const { return dirty_parts_ * L2Table::kPartBytes; }
-  bool dirty() const { return dirty_parts_ > 0; }
+  /// Memory of tables that have changed since the last snapshot.
+  uint64_t dirty_bytes() const { return dirty_tables_ * table_memory_bytes(); }
+  /// The same with those that a commit is writing: memory that only a commit can give back.
+  uint64_t pinned_bytes() const { return (dirty_tables_ + committing_) * table_memory_bytes(); }
+  bool dirty() const { return dirty_tables_ > 0; }
 
   Snapshot take_dirty();
   io::Task<void> write_tables(const Snapshot& snapshot);
@@ -112,6 +116,10 @@ class ClusterMap {
   L2Table& insert(uint64_t l1_index, HostOffset host, bool linked);
   void evict();
   void take_parts(L2Table& table, Snapshot& snapshot);
+  io::Task<void> write_part(const Snapshot::Part& part);
+  uint64_t table_memory_bytes() const {
+    return std::max<uint64_t>(geometry_.cluster_bytes(), AlignedBytes::kAlignment);
+  }
 
   io::Executor& executor_;
   io::File& file_;
@@ -124,7 +132,8 @@ class ClusterMap {
   Tables tables_;  // most recently used first
   std::unordered_map<uint64_t, Tables::iterator> by_index_;
   std::unordered_map<uint64_t, std::shared_ptr<io::Event>> loading_;
-  uint64_t dirty_parts_ = 0;
+  uint64_t dirty_tables_ = 0;
+  uint64_t committing_ = 0;  // tables in a snapshot
 };
 
 }  // namespace qcow

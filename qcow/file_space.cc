@@ -1,42 +1,87 @@
 #include "qcow/file_space.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <new>
 
 namespace qcow {
 
+namespace {
+constexpr uint64_t kAheadMin = 1 << 20;
+}
+
 void FileSpace::use(uint64_t end) noexcept {
-  if (off_ || growing_ || end + step_ / 2 <= end_) return;
-  const uint64_t step = share_ == nullptr ? step_ : std::min(step_, share_->step_max());
-  if (step == 0 || end + step / 2 <= end_) return;
+  const uint64_t step = ahead();
+  if (off_ || growing_ || end + step / 2 <= end_) return;
   const uint64_t to = std::min(end + step, bytes_max_);
   if (to <= end_) return;
   try {
-    io::Task<void> growth = grow(to);
-    growing_ = true;
-    growing_to_ = to;
-    scope_.spawn(std::move(growth));
+    start(to, std::min(end, to));
   } catch (const std::bad_alloc&) {
     // The write extends the file by itself, and the next call tries again.
   }
 }
 
-io::Task<void> FileSpace::grow(uint64_t to) {
+io::Task<void> FileSpace::reserve(uint64_t end) {
+  const uint64_t least = std::min(end, bytes_max_);
+  bool tried = false;
+  while (!off_ && least > end_) {
+    if (!growing_) {
+      if (tried && full_) std::rethrow_exception(full_);
+      start(std::min(least + ahead(), bytes_max_), least);
+      tried = true;
+    }
+    if (growing_) co_await grown_.wait();
+  }
+}
+
+void FileSpace::start(uint64_t to, uint64_t least) {
+  io::Task<void> growth = grow(to, least);
+  growing_ = true;
+  growing_to_ = to;
+  scope_.spawn(std::move(growth));
+}
+
+/// To the full step or, when there is no space for that, to what is needed at least.
+io::Task<void> FileSpace::grow(uint64_t to, uint64_t least) {
   bool done = false;
+  full_ = nullptr;
   try {
-    // A file that was cut is not to become long again before the next commit has seen it.
-    const uint64_t bytes = co_await file_.size();
-    if (bytes >= end_) done = co_await file_.allocate(end_, to - end_);
+    done = co_await try_to_grow(to);
+    if (!done && full_) {
+      ahead_ = std::max(ahead_ / 2, kAheadMin);
+      to = least;
+      if (to > end_) done = co_await try_to_grow(to);
+    } else {
+      ahead_ = std::min(step_, ahead_ * 2);
+    }
   } catch (const std::exception&) {
-    // Full, or broken: the write that needs the space will say so.
+    // Broken: the write that needs the space will say so.
   }
   if (done) {
     end_ = to;
-  } else {
+    full_ = nullptr;
+  } else if (!full_) {
     off_ = true;
   }
   growing_ = false;
+  grown_.wake();
   if (on_change_) on_change_();
+}
+
+io::Task<bool> FileSpace::try_to_grow(uint64_t to) {
+  full_ = nullptr;
+  // A file that was cut is not to become long again before the next commit has seen it.
+  const uint64_t bytes = co_await file_.size();
+  if (bytes < end_) co_return false;
+  try {
+    co_return co_await file_.allocate(end_, to - end_);
+  } catch (const std::system_error& failure) {
+    const int code = failure.code().value();
+    if (code != ENOSPC && code != EDQUOT) throw;
+    full_ = std::make_exception_ptr(NoSpace(failure));
+  }
+  co_return false;
 }
 
 io::Task<void> FileSpace::stop() {

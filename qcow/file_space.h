@@ -1,38 +1,57 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <system_error>
 
 #include "io/file.h"
+#include "io/sync.h"
 #include "io/task_scope.h"
 #include "qcow/disk_share.h"
 
 namespace qcow {
 
-/// Keeps the file allocated ahead of its last used byte, because writing into space that is
-/// already there costs a third of extending the file write by write.
+/// The file system, or the quota, has no room for what was about to be accepted. Nothing has been
+/// changed, nothing is lost, and the next try may succeed.
+class NoSpace : public std::system_error {
+ public:
+  explicit NoSpace(const std::system_error& cause) : std::system_error(cause) {}
+};
+
+/// Keeps the file allocated ahead of its last used byte: writing into space that is already there
+/// costs a third of extending the file write by write, and who asks first knows that the space is
+/// there before anything is accepted.
 ///
-/// Never a failure: a file system that cannot allocate, or is full, is found out by the write that
-/// really needs the space. LT10: at most one step beyond the used end.
-/// Belongs to one ring thread.
+/// A file system that cannot allocate is found to be full by the write that needs the space. LT10:
+/// at most one step beyond the used end. Belongs to one ring thread.
 class FileSpace {
  public:
   /// `step`: bytes that are allocated at once, fewer where the share says so. `bytes_max`: an end
   /// that the file can never need to pass. `share` may be null, and outlives this object.
-  FileSpace(io::File& file, const DiskShare* share, uint64_t step, uint64_t file_bytes,
-            uint64_t bytes_max)
+  FileSpace(io::Executor& executor, io::File& file, const DiskShare* share, uint64_t step,
+            uint64_t file_bytes, uint64_t bytes_max)
       : file_(file),
         share_(share),
         step_(step),
+        ahead_(step),
         fresh_from_(file_bytes),
         end_(file_bytes),
-        bytes_max_(bytes_max) {}
+        bytes_max_(bytes_max),
+        grown_(executor) {}
 
   /// Called when an allocation ended, with or without success; throws nothing.
   void on_change(std::function<void()> callback) { on_change_ = std::move(callback); }
 
   /// Bytes below `end` are, or will be, written. Starts an allocation when little is left.
   void use(uint64_t end) noexcept;
+
+  /// Whether reserve() has nothing to do.
+  bool covers(uint64_t end) const { return off_ || std::min(end, bytes_max_) <= end_; }
+  /// Returns once the bytes below `end` are allocated, if the file system can allocate. Throws
+  /// NoSpace.
+  io::Task<void> reserve(uint64_t end);
 
   /// True while the space below `end` is on its way, so that waiting pays.
   bool is_coming(uint64_t end) const { return growing_ && end > end_ && end <= growing_to_; }
@@ -47,17 +66,25 @@ class FileSpace {
   io::Task<void> stop();
 
  private:
-  io::Task<void> grow(uint64_t to);
+  uint64_t ahead() const {
+    return share_ == nullptr ? ahead_ : std::min(ahead_, share_->step_max());
+  }
+  void start(uint64_t to, uint64_t least);
+  io::Task<void> grow(uint64_t to, uint64_t least);
+  io::Task<bool> try_to_grow(uint64_t to);
 
   io::File& file_;
   const DiskShare* const share_;
   const uint64_t step_;
+  uint64_t ahead_;  // less than a step while space is short
   const uint64_t fresh_from_;
   uint64_t end_;
   uint64_t bytes_max_;
   uint64_t growing_to_ = 0;
   bool growing_ = false;
   bool off_ = false;
+  std::exception_ptr full_;  // how the last attempt failed, if for lack of space
+  io::Event grown_;
   std::function<void()> on_change_;
   io::TaskScope scope_;
 };

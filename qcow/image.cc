@@ -51,6 +51,15 @@ Mapping Image::mapping_of(const L2Table* table, uint64_t cluster) const {
   return *mapping;
 }
 
+/// Throws for a corrupt entry among `count` of one table, so that those who are about to change
+/// them meet it before they have changed anything.
+void Image::require_sound(const L2Table& table, uint64_t first, uint64_t count) const {
+  for (uint64_t cluster = first; cluster < first + count; ++cluster) {
+    const uint64_t raw = table.raw(l2_index_of(cluster));
+    if (raw != 0 && raw != kEntryZero) mapping_of(&table, cluster);
+  }
+}
+
 /// Whether the cluster's host cluster is its own, so that it may be written in place.
 bool Image::owns(const Mapping& mapping, uint64_t cluster) const {
   return mapping.kind == MappingKind::data && mapping.copied &&
@@ -87,6 +96,8 @@ void Image::refuse_or_fail(std::exception_ptr failure) {
   try {
     std::rethrow_exception(failure);
   } catch (const FormatError&) {  // RF18: this range only
+  } catch (const NoSpace&) {
+    if (options_.full_is_final) fail(failure);
   } catch (const std::system_error& error) {
     const int code = error.code().value();
     if (code != EPERM && code != ENOTSUP) fail(failure);

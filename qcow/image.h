@@ -25,6 +25,12 @@
 
 namespace qcow {
 
+/// What write_zeroes with ZeroMode::no_hole does.
+enum class NoHole : uint8_t {
+  zero_clusters,  ///< as may_unmap: reads as zero, takes no space, hides the parent
+  allocate,       ///< stores zeroes, so that later writes there need no space
+};
+
 struct ImageOptions {
   /// Parents must lie in here (RF15); empty: anywhere.
   std::string repository_root;
@@ -44,6 +50,7 @@ struct ImageOptions {
   size_t merged_write_bytes = 1 << 20;
   /// Memory for partial clusters; above it the oldest are filled from the parents.
   uint64_t partial_bytes = 8 << 20;
+  NoHole no_hole = NoHole::zero_clusters;
   bool allocate_ahead = true;
   uint64_t allocate_step_bytes = 256 << 20;
   /// Zeroes of a partial cluster are left out where the file was never written: in such units, and
@@ -53,6 +60,10 @@ struct ImageOptions {
   /// Refcount blocks reach this far beyond the last cluster: two commits' worth, because one is
   /// being written down while the next one's data arrive.
   uint64_t refcount_cover_bytes = 512 << 20;
+
+  /// A file system that is full refuses what is new, and takes it again once there is space. With
+  /// this, the refusal is a failure like any other, and final.
+  bool full_is_final = false;
 
   /// Told of the first failure at once, also when no request is under way. What it throws is lost.
   /// Not while the image is sealed or ended, because that throws the failure.
@@ -79,7 +90,9 @@ struct SealedImage {
 /// argues why. write() returns when the bytes are accepted; a commit makes them durable: in the
 /// background after a second or 256 MiB, and in flush(), which may share one commit with others.
 /// The first failure of a write or of a commit is final (X9): failure() keeps it, and write and
-/// flush throw it from then on. Memory stays within 48 MiB whatever the disk's size.
+/// flush throw it from then on; reads go on, but for the bytes that it lost. What is refused before
+/// it was accepted is no failure: a corrupt entry, or a full file system (NoSpace). Memory stays
+/// within 48 MiB whatever the disk's size.
 ///
 /// Ends by close(), seal() and then close(), or abandon(); then it may be destroyed. Belongs to
 /// one executor thread. Spec: sections 4, 5, 8 and 9 of the QCOW2 reference.
@@ -143,12 +156,18 @@ class Image final : public io::BlockDevice {
   // image_open.cc
   io::Task<void> prepare();
   io::Task<void> clear_autoclear_bits();
-  io::Task<void> find_room(uint64_t file_bytes);
+  io::Task<void> find_room();
 
   // image_recovery.cc
   struct Usage;
+  /// Called with each host cluster that something names, and whether that says it is the only one.
+  using NameCluster = std::function<void(uint64_t cluster, bool exclusive)>;
   io::Task<Usage> scan_tables();
-  void scan_entry(Usage& usage, Mapping mapping) const;
+  void name_metadata(const NameCluster& name) const;
+  io::Task<bool> name_mapped(const NameCluster& name, uint64_t file_clusters, uint64_t* exclusive);
+  void name_entry(const NameCluster& name, Mapping mapping, uint64_t file_clusters) const;
+  io::Task<void> require_refcounts(const Usage& usage);
+  [[noreturn]] void refuse_refcount(uint64_t cluster, uint64_t refcount, uint64_t names) const;
   io::Task<void> reclaim_leaks(const Usage& usage);
   io::Task<void> mark_corrupt();
 
@@ -160,6 +179,7 @@ class Image final : public io::BlockDevice {
     return geometry_.l2_entries() - l2_index_of(cluster);
   }
   Mapping mapping_of(const L2Table* table, uint64_t cluster) const;
+  void require_sound(const L2Table& table, uint64_t first, uint64_t count) const;
   bool owns(const Mapping& mapping, uint64_t cluster) const;
   void require_open(const char* verb, uint64_t offset, uint64_t length) const;
   void fail(std::exception_ptr failure) noexcept;
@@ -168,10 +188,12 @@ class Image final : public io::BlockDevice {
 
   // image_write.cc
   io::Task<Room> admit(uint64_t clusters);
+  uint64_t end_after_commit() const;
   bool must_wait_for_commit(uint64_t clusters) const;
   io::Task<void> accept(uint64_t offset, io::Buffer from);
   io::Task<void> write_whole(std::shared_ptr<Payload> payload, uint64_t offset,
                              std::span<const std::byte> bytes);
+  io::Task<void> require_sound_range(uint64_t first, uint64_t count);
   io::Task<void> write_partial(std::shared_ptr<Payload> payload, uint64_t offset,
                                std::span<const std::byte> bytes);
   io::Task<L2Table*> table_for_update(uint64_t l1_index);
@@ -207,6 +229,7 @@ class Image final : public io::BlockDevice {
 
   // image_read.cc
   struct ReadRun;
+  void require_readable() const;
   std::vector<ReadRun> runs_in_table(const L2Table* table, uint64_t offset, uint64_t end) const;
   io::Task<void> read_run(ReadRun run, std::span<std::byte> into);
   io::Task<void> read_below(uint64_t offset, std::span<std::byte> into);
@@ -259,12 +282,17 @@ class Image final : public io::BlockDevice {
   io::Semaphore completed_;  // bytes of partial clusters completed and not yet written
 
   uint64_t reserved_ = 0;  // host clusters promised to operations under way
+  // Of what a commit can make room for, this much may be promised at once. So the operations that
+  // come while one runs find room, however many they are.
+  uint64_t promises_max_ = 0;
+  std::optional<io::Semaphore> promises_;
   bool relieving_ = false;
   io::Event relieved_;
 
   // Host clusters without an owner: by a mapping that is not durable yet, and by a durable one.
   std::vector<uint64_t> dropped_;
   std::vector<uint64_t> releasable_;
+  bool was_cut_ = false;      // by another program
   bool gave_back_ = false;    // some cluster below the end has refcount 0
   uint64_t length_seen_ = 0;  // bytes of the file at the last commit
 

@@ -63,6 +63,7 @@ io::Task<void> Image::commit_steps() {
   if (!partials_->empty()) changed_.set();  // came meanwhile
   release_retained_over_bound();
   std::vector<uint64_t> dropped = std::exchange(dropped_, {});
+  allocator_->expect_more(dropped.size());
   const bool data_written = std::exchange(data_written_, false);
   const ClusterMap::Snapshot snapshot = map_->take_dirty();
   allocator_->plan_blocks();
@@ -102,6 +103,7 @@ io::Task<void> Image::require_length() {
   const uint64_t bytes = co_await file_->size();
   const uint64_t least = std::max(length_seen_, space_->allocated_end());
   if (bytes < least) {
+    was_cut_ = true;
     throw std::system_error(
         EIO, std::generic_category(),
         fmt::format("commit {}: the file is {} bytes long and was {}: cut by another program",

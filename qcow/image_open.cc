@@ -23,6 +23,8 @@ io::Task<void> Image::prepare() {
   if (options_.lock) {
     lock_ = co_await ImageLock::acquire_patiently(runtime_, *file_, LockRole::writer, name_);
   }
+  const uint64_t file_bytes = co_await file_->size();
+  co_await refuse_device(runtime_, path_, file_bytes);
   header_ = co_await read_header(*file_, name_);
   require_writable(header_, name_);
   // The seal bit alone does not say it: any program that writes clears the bits that it does not
@@ -34,12 +36,10 @@ io::Task<void> Image::prepare() {
   // Smaller clusters share pages, and the page cache and O_DIRECT must not meet in one.
   UNLESS_PLANTED(direct_beside_buffered)
   if (geometry_.cluster_bytes() < io::BufferPool::kPage) file_->use_page_cache();
-  const uint64_t file_bytes = co_await file_->size();
   ChainOptions parents;
   parents.repository_root = options_.repository_root;
   parents.lock = options_.lock;
   parents_ = co_await Chain::open_parents_of(runtime_, path_, header_, std::move(parents));
-  co_await clear_autoclear_bits();
 
   map_.emplace(runtime_.executor, *file_, name_, geometry_, header_.l1_table,
                header_.l1_entry_count, options_.table_cache_bytes);
@@ -47,14 +47,17 @@ io::Task<void> Image::prepare() {
   allocator_.emplace(*file_, name_, geometry_, header_.refcount_table,
                      header_.refcount_table_clusters,
                      std::max(options_.refcount_cover_bytes, 2 * options_.commit_bytes));
-  co_await find_room(file_bytes);
+  co_await find_room();
   releasable_ = allocator_->take_replaced_table();
   header_.refcount_table = allocator_->refcounts().table_offset();
   header_.refcount_table_clusters = static_cast<uint32_t>(allocator_->refcounts().table_clusters());
 
+  const uint64_t cover_bytes = std::max(options_.refcount_cover_bytes, 2 * options_.commit_bytes);
+  promises_max_ = std::max<uint64_t>(geometry_.clusters_for(cover_bytes) / 4, 1);
+  promises_.emplace(runtime_.executor, promises_max_);
   const uint64_t clusters_max = allocator_->end_cluster() + geometry_.clusters_without_refcounts();
-  space_.emplace(*file_, options_.disk.get(), options_.allocate_step_bytes, file_bytes,
-                 geometry_.host_offset(clusters_max).bytes);
+  space_.emplace(runtime_.executor, *file_, options_.disk.get(), options_.allocate_step_bytes,
+                 file_bytes, geometry_.host_offset(clusters_max).bytes);
   WriteBehind::Limits limits{options_.writes_in_flight, options_.merged_write_bytes, options_.disk};
   write_behind_.emplace(runtime_.executor, *file_, *space_, std::move(limits),
                         [this](std::exception_ptr failure) { fail(std::move(failure)); });
@@ -75,24 +78,24 @@ io::Task<void> Image::clear_autoclear_bits() {
 
 /// Finds where the file may be continued. No cluster that a table names, and none with a refcount,
 /// is ever handed out (DU9).
-io::Task<void> Image::find_room(uint64_t file_bytes) {
+io::Task<void> Image::find_room() {
   allocator_->reserve_below(geometry_.host_cluster_index(header_.l1_table) +
                             geometry_.clusters_for(header_.l1_entry_count * uint64_t{8}));
   co_await allocator_->open();
   uint64_t missing = geometry_.guest_clusters() + geometry_.l1_entries();
-  // Nothing in the file tells whether it was closed in good order, so the tables are asked; they
-  // are empty when a job begins. For another program's image only when the file is longer than its
-  // refcounts say, or its refcount table is small.
-  const bool longer = geometry_.clusters_for(file_bytes) > allocator_->end_cluster();
-  if (header_.record || longer || !allocator_->table_covers(missing)) {
-    const Usage usage = co_await scan_tables();
-    allocator_->reserve_below(usage.end_cluster);
-    missing -= std::min(missing, usage.owned);
-    if (usage.two_owners) co_await mark_corrupt();
-    if (header_.record && usage.sound) co_await reclaim_leaks(usage);
+  // Refcounts alone are not trusted: an image may have been damaged, and nothing in the file tells
+  // whether it was closed in good order. The tables are asked; they are empty when a job begins.
+  const Usage usage = co_await scan_tables();
+  missing -= std::min(missing, usage.exclusive);
+  if (usage.two_owners) co_await mark_corrupt();
+  co_await require_refcounts(usage);
+  co_await clear_autoclear_bits();
+  // Other programs' images are only appended to; so are those in which an entry cannot be read,
+  // because it may mean a cluster that looks free.
+  if (header_.record && usage.sound) {
+    co_await reclaim_leaks(usage);
+    co_await allocator_->find_free(usage.named);
   }
-  // Other programs' refcounts of zero are not trusted: behind the end there is always room.
-  if (header_.record) co_await allocator_->find_free();
   // What a killed process wrote may be in the page cache only. The disk's tables must name no free
   // cluster; and a flush here covers the writes that were acknowledged there.
   co_await file_->sync_data();

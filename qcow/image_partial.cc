@@ -26,6 +26,7 @@ io::Task<void> Image::finish_partial(uint64_t cluster, RangeQueue::Hold hold, bo
 void Image::store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table,
                           uint64_t cluster) {
   if (failure_) std::rethrow_exception(failure_);
+  require_sound(table, cluster, 1);
   PartialCluster partial = partials_->take(cluster);
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   const HostOffset end = geometry_.host_offset(allocator_->end_cluster());

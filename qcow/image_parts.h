@@ -1,7 +1,7 @@
 #pragma once
 
-#include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,12 +24,14 @@ struct Image::HeldWrite {
 };
 
 struct Image::Room {
-  Room() = default;
-  Room(uint64_t& reserved, uint64_t clusters) : reserved_(&reserved), clusters_(clusters) {
+  Room(uint64_t& reserved, uint64_t clusters, io::Grant promise)
+      : reserved_(&reserved), clusters_(clusters), promise_(std::move(promise)) {
     reserved += clusters;
   }
   Room(Room&& other) noexcept
-      : reserved_(std::exchange(other.reserved_, nullptr)), clusters_(other.clusters_) {}
+      : reserved_(std::exchange(other.reserved_, nullptr)),
+        clusters_(other.clusters_),
+        promise_(std::move(other.promise_)) {}
   Room& operator=(Room&&) = delete;
   ~Room() {
     if (reserved_) *reserved_ -= clusters_;
@@ -38,24 +40,33 @@ struct Image::Room {
  private:
   uint64_t* reserved_ = nullptr;
   uint64_t clusters_ = 0;
+  io::Grant promise_;  // its share of what may be promised at once
 };
 
-/// What the tables name, found by reading all of them.
+/// What the tables name, found by reading all of them: three bits for each cluster of the file.
 struct Image::Usage {
   std::vector<bool> named;   // host clusters
-  uint64_t end_cluster = 0;  // behind the last of them
-  uint64_t owned = 0;        // clusters of L2 tables and data with a refcount of one
-  bool sound = true;         // every entry could be read, none past the end of the file
+  std::vector<bool> owned;   // by an entry that says it is the only one
+  std::vector<bool> shared;  // by several entries; empty when there is no such cluster
+  uint64_t exclusive = 0;    // clusters of L2 tables and data with a refcount of one
+  bool sound = true;         // every entry could be read
   bool two_owners = false;
+  std::optional<uint64_t> past_end;  // a cluster behind the file and behind all refcounts
 
-  void name(uint64_t cluster, bool exclusive) {
-    end_cluster = std::max(end_cluster, cluster + 1);
+  explicit Usage(uint64_t clusters) : named(clusters), owned(clusters) {}
+
+  void name(uint64_t cluster, bool is_exclusive) {
     if (cluster >= named.size()) {
-      sound = false;
+      past_end = cluster;
       return;
     }
-    if (exclusive && named[cluster]) two_owners = true;
+    if (named[cluster]) {
+      if (is_exclusive || owned[cluster]) two_owners = true;
+      shared.resize(named.size());
+      shared[cluster] = true;
+    }
     named[cluster] = true;
+    if (is_exclusive) owned[cluster] = true;
   }
 };
 

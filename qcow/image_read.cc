@@ -38,14 +38,20 @@ std::vector<Image::ReadRun> Image::runs_in_table(const L2Table* table, uint64_t 
   return runs;
 }
 
+/// A failed image is still read: what was accepted is on the disk, in memory, or known to be lost.
+/// Not so what another program has cut off, which would read as zeroes.
+void Image::require_readable() const {
+  if (failure_ && (state_ == State::closed || was_cut_)) std::rethrow_exception(failure_);
+}
+
 io::Task<void> Image::read(uint64_t offset, std::span<std::byte> into) {
-  if (failure_) std::rethrow_exception(failure_);
+  require_readable();
   if (into.empty()) co_return;
   const uint64_t end = offset + into.size();
   const uint64_t first = cluster_of(offset);
   const RangeQueue::Hold hold =
       co_await ranges_.enter(first, cluster_of(end - 1) - first + 1, RangeQueue::Access::shared);
-  if (failure_) std::rethrow_exception(failure_);
+  require_readable();
   for (uint64_t at = offset; at < end;) {
     const uint64_t l1_index = l1_index_of(cluster_of(at));
     const uint64_t part_end = std::min(end, (l1_index + 1) * geometry_.l2_table_guest_bytes());
@@ -73,6 +79,9 @@ io::Task<void> Image::read_run(ReadRun run, std::span<std::byte> into) {
       break;
     case MappingKind::data:
       co_await file_->read(run.mapping.host.bytes, into);
+      if (failure_ && write_behind_->lost(run.mapping.host, into.size())) {
+        std::rethrow_exception(failure_);  // the file has older bytes there
+      }
       break;
     case MappingKind::compressed:
       co_await read_compressed(run.mapping, cluster_of(run.offset),

@@ -12,8 +12,8 @@ namespace {
 /// Writes far smaller than a cluster count as this much of the budget, so that their number is
 /// bounded too.
 constexpr uint64_t kBudgetBytesMin = 32 << 10;
-constexpr uint64_t kDirtyTableBytesMax = 8 << 20;     // then operations wait for a commit
-constexpr uint64_t kDirtyTableBytesUrgent = 4 << 20;  // then a commit starts early
+constexpr uint64_t kPinnedTableBytesMax = 16 << 20;   // then operations wait for a commit
+constexpr uint64_t kDirtyTableBytesUrgent = 8 << 20;  // then a commit starts early
 constexpr size_t kDroppedClustersMax = 256 << 10;
 
 }  // namespace
@@ -33,25 +33,41 @@ io::Task<void> Image::write(uint64_t offset, io::Buffer from) {
   }
 }
 
+/// A cluster that waits in memory may need its place and an L2 table.
 bool Image::must_wait_for_commit(uint64_t clusters) const {
-  // What a commit itself may need for partial clusters and their tables, twice for those that
-  // are completed at the same time to relieve memory.
-  const uint64_t each = std::max<uint64_t>(geometry_.cluster_bytes(), 4096);
-  const uint64_t margin = 4 * (options_.partial_bytes / each + 8);
-  return (allocator_->room() < reserved_ + clusters + margin && allocator_->may_grow()) ||
-         map_->dirty_bytes() > kDirtyTableBytesMax || dropped_.size() > kDroppedClustersMax;
+  constexpr uint64_t kSpare = 32;
+  const uint64_t needed = reserved_ + 2 * partials_->count() + clusters + kSpare;
+  return (allocator_->room() < needed && allocator_->may_grow()) ||
+         map_->pinned_bytes() > kPinnedTableBytesMax || dropped_.size() > kDroppedClustersMax;
 }
 
 /// Promises `clusters` host clusters, L2 tables included. Waits for a commit when only that can
 /// make room. Nothing may be held while waiting here.
 io::Task<Image::Room> Image::admit(uint64_t clusters) {
+  const uint64_t promised = std::min(clusters, promises_max_);
+  if (!promises_->try_acquire(promised)) co_await promises_->acquire(promised);
+  io::Grant promise(*promises_, promised);
+  // Those who come at once must not all bring a partial cluster.
+  while (!failure_ && partials_->memory_bytes() > 2 * options_.partial_bytes) {
+    co_await relieve_partials();
+  }
   while (!failure_ && state_ == State::open && must_wait_for_commit(clusters)) {
     changed_.set();
     urgent_.set();
     co_await commit_ended_.wait();
   }
   if (map_->dirty_bytes() > kDirtyTableBytesUrgent) urgent_.set();
-  co_return Room(reserved_, clusters);
+  Room room(reserved_, clusters, std::move(promise));
+  if (!space_->covers(end_after_commit())) co_await space_->reserve(end_after_commit());
+  co_return room;
+}
+
+/// Where the file ends when all that was promised is there, and what waits in memory, each cluster
+/// of it with a table.
+uint64_t Image::end_after_commit() const {
+  constexpr uint64_t kRefcountBlocks = 8;
+  const uint64_t clusters = reserved_ + 2 * partials_->count() + kRefcountBlocks;
+  return geometry_.host_offset(allocator_->end_cluster() + clusters).bytes;
 }
 
 io::Task<void> Image::accept(uint64_t offset, io::Buffer from) {
@@ -98,12 +114,26 @@ io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t off
     const bool zero = zero_at(at);
     uint64_t run_end = at + 1;
     while (run_end < count && zero_at(run_end) == zero) ++run_end;
+    const bool in_steps = run_end < count || count > clusters_to_table_end(first);
+    if (at == 0 && in_steps) co_await require_sound_range(first, count);
     if (zero) {
       co_await zero_clusters(first + at, run_end - at);
     } else {
       co_await place(held, first + at, run_end - at, bytes.data() + (at << geometry_.cluster_bits));
     }
     at = run_end;
+  }
+}
+
+/// Whole clusters that the caller holds are changed in steps; a corrupt entry in any of them is met
+/// before the first.
+io::Task<void> Image::require_sound_range(uint64_t first, uint64_t count) {
+  while (count > 0) {
+    const uint64_t part = std::min(count, clusters_to_table_end(first));
+    const L2Table* const table = co_await map_->load(l1_index_of(first));
+    if (table != nullptr) require_sound(*table, first, part);
+    first += part;
+    count -= part;
   }
 }
 
@@ -166,6 +196,7 @@ io::Task<void> Image::place(std::shared_ptr<HeldWrite> held, uint64_t first, uin
 void Image::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table, uint64_t first,
                            uint64_t count, const std::byte* bytes) {
   if (failure_) std::rethrow_exception(failure_);
+  require_sound(table, first, count);
   partials_->erase(first, count);
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   HostOffset run_at;

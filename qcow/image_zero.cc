@@ -9,6 +9,9 @@ namespace qcow {
 io::Task<void> Image::write_zeroes(uint64_t offset, uint64_t length, io::ZeroMode mode) {
   require_open("zero", offset, length);
   if (length == 0) co_return;
+  if (mode == io::ZeroMode::no_hole && options_.no_hole == NoHole::zero_clusters) {
+    mode = io::ZeroMode::may_unmap;
+  }
   std::exception_ptr failure;
   try {
     if (mode == io::ZeroMode::fast_or_fail) co_await require_fast_zero(offset, length);
@@ -156,6 +159,7 @@ io::Task<void> Image::store_zeroes(std::shared_ptr<HeldWrite> held, uint64_t fir
   held->cluster = runtime_.buffers.acquire_over_budget(at_once << geometry_.cluster_bits);
   const std::span<std::byte> zeroes = held->cluster.bytes();
   std::fill(zeroes.begin(), zeroes.end(), std::byte{0});
+  co_await require_sound_range(first, count);
   while (count > 0) {
     const uint64_t part = std::min(count, at_once);
     co_await place(held, first, part, zeroes.data());
@@ -183,6 +187,7 @@ io::Task<void> Image::zero_clusters(uint64_t first, uint64_t count) {
     L2Table* table = nullptr;
     if (map_->has_table(l1_index) || !below_is_zero) table = co_await table_for_update(l1_index);
     if (failure_) std::rethrow_exception(failure_);
+    if (table != nullptr) require_sound(*table, first, part);
     // What waits in memory was acknowledged: it goes in the same step in which the mapping says
     // zero, so that every snapshot has the one or the other (DU2).
     if (!partials_->empty()) {

@@ -63,6 +63,7 @@ class PartialClusters {
   void overlay(uint64_t at, std::span<std::byte> into) const;
 
   bool empty() const { return clusters_.empty(); }
+  uint64_t count() const { return clusters_.size(); }
   uint64_t memory_bytes() const { return clusters_.size() * memory_bytes_each(); }
   std::vector<uint64_t> all() const;
   std::vector<uint64_t> oldest(size_t count) const;

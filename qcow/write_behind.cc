@@ -1,5 +1,6 @@
 #include "qcow/write_behind.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "io/stream.h"
@@ -18,9 +19,13 @@ WriteBehind::WriteBehind(io::Executor& executor, io::File& file, FileSpace& spac
 
 void WriteBehind::submit(HostOffset at, std::span<const std::byte> bytes,
                          std::shared_ptr<const void> owner) {
-  if (failed_) return;  // the mapping will never be committed
   if (spare_.empty()) spare_.emplace_back();
   spare_.front() = Segment{at, bytes, std::move(owner), epoch_};
+  if (failed_) {  // the mapping will never be committed
+    spare_.front().owner.reset();
+    lost_.splice(lost_.end(), spare_, spare_.begin());
+    return;
+  }
   pending_.splice(pending_.end(), spare_, spare_.begin());
   ++outstanding_[epoch_];
   space_.use(at.bytes + bytes.size());
@@ -116,8 +121,12 @@ io::Task<void> WriteBehind::write_next() {
     failure = std::current_exception();
   }
   ended(load);
-  if (failure) give_up(failure);
-  done(segments);
+  if (failure) {
+    give_up(failure);
+    lose(segments);
+  } else {
+    done(segments);
+  }
   pump();
 }
 
@@ -127,22 +136,41 @@ void WriteBehind::give_up(std::exception_ptr failure) noexcept {
   drop_pending();
 }
 
-void WriteBehind::done(Segments& segments) noexcept {
-  for (Segment& segment : segments) {
-    segment.owner.reset();
-    if (--outstanding_[segment.epoch] == 0) {
+void WriteBehind::ended(Segments::iterator first, Segments::iterator end) noexcept {
+  for (auto segment = first; segment != end; ++segment) {
+    segment->owner.reset();
+    if (--outstanding_[segment->epoch] == 0) {
       drained_.set();
       drained_.reset();
     }
   }
+}
+
+void WriteBehind::done(Segments& segments) noexcept {
+  ended(segments.begin(), segments.end());
   spare_.splice(spare_.end(), segments);
   while (spare_.size() > kSpareMax) spare_.pop_back();
+}
+
+/// Their range stays known: what is read from it would be old bytes.
+void WriteBehind::lose(Segments& segments) noexcept {
+  if (segments.empty()) return;
+  const auto first = segments.begin();
+  lost_.splice(lost_.end(), segments);
+  ended(first, lost_.end());
 }
 
 void WriteBehind::drop_pending() noexcept {
   Segments dropped;
   dropped.swap(pending_);
-  done(dropped);
+  lose(dropped);
+}
+
+bool WriteBehind::lost(HostOffset at, uint64_t length) const {
+  return std::any_of(lost_.begin(), lost_.end(), [&](const Segment& segment) {
+    return segment.at.bytes < at.bytes + length &&
+           at.bytes < segment.at.bytes + segment.bytes.size();
+  });
 }
 
 }  // namespace qcow

@@ -24,7 +24,8 @@ namespace qcow {
 /// A few writes in flight keep a disk busy; what waits behind them is merged with its neighbour
 /// in the file. Every write belongs to an epoch: drain(e) returns when all writes submitted in
 /// epochs up to e are on the disk (not yet durable), which is how a commit knows that a mapping
-/// names only data that was written. After the first failure nothing more is written.
+/// names only data that was written. After the first failure nothing more is written, and what was
+/// accepted until then and is not on the disk is lost().
 ///
 /// Invariant: what is counted is in a list or in a write under way. Only submit() needs memory that
 /// it may have to refuse for, and it takes it before it counts; a write that cannot be begun for
@@ -57,6 +58,9 @@ class WriteBehind {
   /// Never writes what has not started yet.
   void abandon() noexcept;
 
+  /// Whether any of these bytes was accepted and never reached the disk, after a failure.
+  bool lost(HostOffset at, uint64_t length) const;
+
   uint64_t writes() const { return writes_; }  ///< I/Os so far
 
  private:
@@ -79,7 +83,9 @@ class WriteBehind {
   Segments take_next() noexcept;
   io::Task<void> write_next();
   void give_up(std::exception_ptr failure) noexcept;
+  void ended(Segments::iterator first, Segments::iterator end) noexcept;
   void done(Segments& segments) noexcept;
+  void lose(Segments& segments) noexcept;
   void drop_pending() noexcept;
 
   io::File& file_;
@@ -88,6 +94,7 @@ class WriteBehind {
   std::function<void(std::exception_ptr)> on_failure_;
   Segments pending_;
   Segments spare_;
+  Segments lost_;         // their bytes and owners are gone
   size_t in_flight_ = 0;  // quarters of a whole write
   uint64_t writes_ = 0;
   bool failed_ = false;

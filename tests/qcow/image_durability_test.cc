@@ -77,10 +77,94 @@ TEST_F(ImageFailures, OfMetadataIsFoundInTheBackground) {
   expect_final(EDQUOT);
 }
 
+/// As a full file system does: no allocation, and no write into what is not allocated.
+TEST_F(ImageFailures, AFullFileSystemRefusesWhatIsNewAndNothingElse) {
+  create("a.qcow2", {.size = 64 << 20});
+  ImageOptions options;
+  options.allocate_step_bytes = 4 << 20;
+  uint64_t allocated = 0;
+  bool full = false;
+  faults_.resized = [&](uint64_t size) { allocated = size; };
+  faults_.fail = [&](const support::FileCall& call) {
+    if (call.verb == "allocate" && full) return ENOSPC;
+    return call.verb == "write" && full && call.offset + call.length > allocated ? ENOSPC : 0;
+  };
+  open("a.qcow2", options);
+  write_random(0, 9 << 20);
+  full = true;
+  uint64_t at = 16 << 20;
+  const Bytes before = model_;
+  for (; at < 48 << 20; at += kCluster) {
+    if (error_of([&] { write(at, Bytes(kCluster, std::byte{1})); }) != 0) break;
+  }
+  ASSERT_LT(at, 48u << 20) << "never refused";
+  std::copy_n(before.begin() + static_cast<ptrdiff_t>(at), kCluster,
+              model_.begin() + static_cast<ptrdiff_t>(at));
+  for (int again = 0; again < 3; ++again) {
+    try {
+      run(image_->write_zeroes(at + 100, 512, io::ZeroMode::may_unmap));
+      io::Buffer buffer = run(runtime().buffers.acquire(kCluster));
+      std::fill_n(buffer.data(), kCluster, std::byte{2});
+      run(image_->write(at, std::move(buffer)));
+      ADD_FAILURE() << "not refused";
+    } catch (const std::system_error& failure) {
+      EXPECT_EQ(failure.code().value(), ENOSPC);
+      EXPECT_NE(std::string(failure.what()).find("a.qcow2"), std::string::npos) << failure.what();
+    }
+  }
+  EXPECT_EQ(image_->failure(), nullptr) << "nothing that was accepted is lost";
+  flush();
+  expect_reads_as_model();
+  full = false;
+  write_random(at, 4 << 20);
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST_F(ImageFailures, AFullFileSystemIsFinalForAnIngest) {
+  create("a.qcow2", {.size = 64 << 20});
+  ImageOptions options;
+  options.full_is_final = true;
+  open("a.qcow2", options);
+  fail_from_now("allocate", ENOSPC);
+  EXPECT_EQ(error_of([&] { write(0, Bytes(kCluster, std::byte{1})); }), ENOSPC);
+  faults_.fail = {};
+  expect_final(ENOSPC);
+}
+
+TEST_F(ImageFailures, LeaveEverythingReadableButWhatTheyLost) {
+  create("a.qcow2", {.size = 8 << 20});
+  ImageOptions options;
+  options.commit_interval = std::chrono::hours(1);
+  open("a.qcow2", options);
+  write_random(0, 2 << 20);
+  flush();
+  write(4 << 20, Bytes(1000, std::byte{5}));  // waits in memory
+  const Bytes before = model_;
+  fail_from_now("write", EIO);
+  write((2 << 20) - kCluster, Bytes(2 * kCluster, std::byte{1}));  // in place, and in a new one
+  EXPECT_EQ(error_of([&] { flush(); }), EIO);
+  model_ = before;
+  for (uint64_t at = 0; at < 8 << 20; at += kCluster) {
+    Bytes got;
+    const int error = error_of([&] { got = read(at, kCluster); });
+    if (at == (2 << 20) - kCluster || at == 2 << 20) {
+      EXPECT_EQ(error, EIO) << at;
+    } else {
+      EXPECT_EQ(error, 0) << at;
+      EXPECT_TRUE(std::equal(got.begin(), got.end(), model_.begin() + static_cast<ptrdiff_t>(at)))
+          << at;
+    }
+  }
+  faults_.fail = {};
+  expect_final(EIO);
+}
+
 TEST_F(ImageFailures, OfAllocatingAheadIsNone) {
   create("a.qcow2", {.size = 8 << 20});
   open("a.qcow2");
-  fail_from_now("allocate", ENOSPC);
+  fail_from_now("allocate", EIO);
   write(0, Bytes(8 << 20, std::byte{1}));
   close();
   expect_valid("a.qcow2");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "io/task_scope.h"
 #include "tests/qcow/image_model.h"
 
 namespace qcow {
@@ -77,9 +78,22 @@ TEST_F(ImageZeroes, ThatAreWrittenAreStoredAsZeroes) {  // WP6, C19
   expect_valid("a.qcow2");
 }
 
-TEST_F(ImageZeroes, WithoutHoleAllocate) {  // WP12
+TEST_F(ImageZeroes, WithoutHoleTakeNoSpaceAndHideTheParent) {
+  open_over_data(8 << 20, 8 << 20);
+  zero(100, 2 << 20, io::ZeroMode::no_hole);
+  zero(4 << 20, 4 << 20, io::ZeroMode::no_hole);
+  flush();
+  EXPECT_EQ(image_->counters().bytes_stored, 2 * kCluster) << "the partial clusters at the ends";
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
+}
+
+TEST_F(ImageZeroes, WithoutHoleAllocateWhenToldTo) {  // WP12
   create("a.qcow2", {.size = 4 << 20});
-  open("a.qcow2");
+  ImageOptions options;
+  options.no_hole = NoHole::allocate;
+  open("a.qcow2", options);
   zero(100, 2 << 20, io::ZeroMode::no_hole);
   flush();
   EXPECT_EQ(extents_of_depth(1), (2u << 20) + kCluster);
@@ -153,6 +167,34 @@ TEST_F(ImageZeroes, GiveTheirHostClustersBackAtTheEnd) {  // LT12
   close();
   expect_valid("a.qcow2");
   EXPECT_LT(file_bytes(file("a.qcow2")), (4u << 20) - (1 << 20) + 8 * kCluster);
+}
+
+TEST_F(ImageZeroes, InAFloodNeverFindTheFileTooSmall) {
+  constexpr uint64_t kSmall = 512;
+  constexpr uint64_t kDisk = 8 << 20;
+  create("parent.qcow2", {.size = kDisk, .cluster_bits = 16});
+  open("parent.qcow2");
+  write(0, Bytes(kDisk, std::byte{0x55}));
+  close();
+  create("a.qcow2", {.size = kDisk, .cluster_bits = 9, .parent = "parent.qcow2"});
+  ImageOptions options;
+  options.refcount_cover_bytes = 1024 * kSmall;  // so that few requests are many
+  options.commit_bytes = 256 * kSmall;
+  options.partial_bytes = 32 * 4096;
+  options.commit_interval = std::chrono::hours(1);
+  open("a.qcow2", options);
+  auto flood = [&](io::TaskScope& scope) -> io::Task<void> {
+    for (uint64_t at = 0; at < kDisk; at += kSmall) scope.spawn(image_->discard(at + 1, 100));
+    co_return;
+  };
+  run(io::run_scoped(flood));
+  for (uint64_t at = 0; at < kDisk; at += kSmall) {
+    std::fill_n(model_.begin() + static_cast<ptrdiff_t>(at + 1), 100, std::byte{0});
+  }
+  EXPECT_EQ(image_->failure(), nullptr);
+  expect_reads_as_model();
+  close();
+  expect_valid("a.qcow2");
 }
 
 TEST_F(ImageZeroes, OfOneTebibyteOverDataAreQuick) {
