@@ -155,6 +155,8 @@ class ImageServer {
       qcow::ImageOptions image_options;
       image_options.commit_interval = options_.commit_interval;
       image_options.commit_bytes = options_.commit_bytes;
+      image_options.no_hole =
+          options_.no_hole_allocates ? qcow::NoHole::allocate : qcow::NoHole::zero_clusters;
       image_options.on_failure = [this](std::exception_ptr cause) {
         if (exported_) exported_->fail(std::move(cause));
       };

@@ -20,6 +20,12 @@ void named(const char* option, F apply) {
   }
 }
 
+bool parse_no_hole(std::string_view text) {
+  if (text == "zero") return false;
+  if (text == "allocate") return true;
+  throw UsageError(fmt::format("\"{}\" is neither zero nor allocate", text));
+}
+
 void declare_place(CLI::App& command, NbdOptions& options) {
   const auto given = [&options](const std::string&) {
     options.place_is_given = true;
@@ -78,6 +84,17 @@ void declare_export(CLI::App& command, NbdOptions& options) {
           },
           "most data between two commits (default 256M)")
       ->type_name("SIZE")
+      ->group("What");
+  command
+      .add_option_function<std::string>(
+          "--no-hole",
+          [&options](const std::string& text) {
+            named("--no-hole", [&] { options.no_hole_allocates = parse_no_hole(text); });
+          },
+          "what a client's WRITE_ZEROES with NO_HOLE does: zero (the\n"
+          "default) marks clusters as zero, which takes no space;\n"
+          "allocate stores zeroes")
+      ->type_name("HOW")
       ->group("What");
 }
 

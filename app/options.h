@@ -97,6 +97,7 @@ struct NbdOptions {
   io::Networks allowed;
   io::Duration commit_interval = std::chrono::seconds(1);
   uint64_t commit_bytes = 256 << 20;
+  bool no_hole_allocates = false;  ///< else NO_HOLE makes clusters that read as zero
   LogOptions log;
 };
 

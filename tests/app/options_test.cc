@@ -157,6 +157,14 @@ TEST(CommandLine, NbdSaysWhatToDoInsteadOfWhatItHasNot) {
   EXPECT_NE(refusal({"nbd", "x.raw", "-f", "raw"}).find("qemu-nbd or nbdkit"), std::string::npos);
 }
 
+TEST(CommandLine, NoHoleTakesNoSpaceUnlessToldTo) {
+  EXPECT_FALSE(parse<NbdOptions>({"nbd", "x.qcow2"}).no_hole_allocates);
+  EXPECT_FALSE(parse<NbdOptions>({"nbd", "x.qcow2", "--no-hole=zero"}).no_hole_allocates);
+  EXPECT_TRUE(parse<NbdOptions>({"nbd", "x.qcow2", "--no-hole=allocate"}).no_hole_allocates);
+  EXPECT_NE(refusal({"nbd", "x.qcow2", "--no-hole=yes"}).find("neither zero nor allocate"),
+            std::string::npos);
+}
+
 TEST(CommandLine, HowMuchACrashMayCostIsAnOptionOfBothServers) {
   const auto options =
       parse<NbdOptions>({"nbd", "x.qcow2", "--commit-interval", "250ms", "--commit-bytes", "8M"});

@@ -89,6 +89,7 @@ Shape Shape::of_seed(uint64_t seed) {
   options.allocate_step_bytes = rng.between(8, 64) * cluster_bytes;
   options.sparse_unit_bytes = kSector;
   if (!rng.one_in(3)) options.sparse_write_cost_bytes = rng.below(cluster_bytes / 2);
+  if (rng.one_in(2)) options.no_hole = qcow::NoHole::allocate;
   return shape;
 }
 

@@ -28,6 +28,24 @@ def listening(family=socket.AF_UNIX, address=None):
     return made
 
 
+class ZeroesOfQemu(unittest.TestCase):
+    """QEMU zeroes the rest of a target disk with NO_HOLE when it pushes a full backup."""
+
+    def test_are_not_stored(self):
+        directory = self.enterContext(scratch.directory())
+        image = directory / "disk.qcow2"
+        self.assertEqual(image_server.create(image, 512 << 20).returncode, 0)
+        server = image_server.ImageServer(image, directory / "nbd.sock")
+        self.addCleanup(server.close)
+        server.wait()
+        steps = ["write -P 1 0 16M", *(f"write -z {at}M 31M" for at in range(16, 512, 31)), "read -P 0 16M 16M"]
+        words = [word for step in steps for word in ("-c", step)]
+        subprocess.run(["qemu-io", "-f", "raw", *words, server.uri], check=True, capture_output=True)
+        self.assertEqual(server.stop(), 0)
+        self.assertLess(scratch.allocated_bytes(image), 17 << 20)
+        subprocess.run(["qemu-img", "check", image], check=True, capture_output=True)
+
+
 class Command(unittest.TestCase):
     def setUp(self):
         self.dir = self.enterContext(scratch.directory())

@@ -124,16 +124,6 @@ class Commands(Conformance):
         self.assertEqual(wire.error(WRITE_ZEROES, tail, SIZE - tail, FAST_ZERO), 0)
         self.assertEqual(wire.pread(tail, SIZE - tail), bytes(SIZE - tail))
 
-    def test_no_hole_allocates(self):
-        """C11"""
-        wire = self.open()
-        self.assertEqual(wire.error(FLUSH), 0)
-        before = scratch.allocated_bytes(self.image)
-        self.assertEqual(wire.error(WRITE_ZEROES, 96 * MIB, 4 * MIB, NO_HOLE | FUA), 0)
-        self.assertEqual(wire.pread(96 * MIB, 4 * MIB), bytes(4 * MIB))
-        size = os.stat(self.image).st_size
-        self.assertGreaterEqual(max(scratch.allocated_bytes(self.image) - before, size), 4 * MIB)
-
     def test_unsupported_flags(self):
         """C15"""
         for wire in self.both():
@@ -202,6 +192,33 @@ class Commands(Conformance):
         wire.pwrite(0, b"x" * 512, FUA)
         for command in (READ, TRIM, WRITE_ZEROES, BLOCK_STATUS):
             self.assertEqual(wire.error(command, 0, 512, FUA), 0, command)
+
+
+class NoHole(Conformance):
+    """WRITE_ZEROES with NO_HOLE, as it is by default."""
+
+    def grown_by(self, wire):
+        self.assertEqual(wire.error(WRITE_ZEROES, 0, 96 * MIB, NO_HOLE | FUA), 0)
+        self.assertEqual(wire.pread(92 * MIB, 4 * MIB), bytes(4 * MIB))
+        wire.close()
+        self.assertEqual(self.server.stop(), 0)
+        used = scratch.allocated_bytes(self.image)
+        type(self).server = self.serve(read_only=False)
+        return used
+
+    def test_takes_no_space(self):
+        """C11"""
+        self.assertLess(self.grown_by(self.open()), MIB)
+
+
+class NoHoleAllocates(NoHole):
+    """The same with --no-hole=allocate."""
+
+    options = ("--no-hole=allocate",)
+
+    def test_takes_no_space(self):
+        """C11: the other way round"""
+        self.assertGreaterEqual(self.grown_by(self.open()), 96 * MIB)
 
 
 class ReadOnly(Conformance):

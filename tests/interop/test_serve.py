@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import writers  # noqa: E402
-from support import qemu, run  # noqa: E402
+from support import qemu, run, scratch  # noqa: E402
 from support.case import HubCase  # noqa: E402
 
 
@@ -28,6 +28,20 @@ class FullJob(writers.Writers, HubCase):
     def finished(self):
         self.complete_ok(self.job_object, "u/2", 0)
         return self.images("vm")[-1]
+
+
+class ZeroesWithoutHole(HubCase):
+    """QEMU zeroes the rest of a target disk with NO_HOLE when it pushes a full backup."""
+
+    def test_are_not_stored(self):
+        self.register("vm", [512 << 20])
+        job = self.start("vm", "full")
+        disk = job["disk_results"][0]
+        uri = f"nbd://127.0.0.1:{disk['nbd_port']}/{disk['nbd_export_name']}"
+        steps = ["write -P 1 0 16M", *(f"write -z {at}M 31M" for at in range(16, 512, 31)), "read -P 0 16M 16M"]
+        writers.command("qemu-io", "-f", "raw", *(word for step in steps for word in ("-c", step)), uri)
+        self.complete_ok(job, "u/1", 0)
+        self.assertLess(scratch.allocated_bytes(self.images("vm")[-1]), 17 << 20)
 
 
 class IncrementalJob(FullJob):

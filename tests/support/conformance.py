@@ -17,6 +17,7 @@ class Conformance(unittest.TestCase):
 
     size = SIZE
     read_only = False
+    options = ()  # of the server
     prepared = ()  # (offset, bytes) that a first server writes
 
     @classmethod
@@ -36,7 +37,7 @@ class Conformance(unittest.TestCase):
 
     @classmethod
     def serve(cls, read_only):
-        server = image_server.ImageServer(cls.image, cls.address, export=NAME, read_only=read_only)
+        server = image_server.ImageServer(cls.image, cls.address, export=NAME, read_only=read_only, options=cls.options)
         cls.addClassCleanup(server.close)
         return server.wait()
 
