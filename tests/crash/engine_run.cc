@@ -31,7 +31,7 @@ std::optional<Failure> EngineRun::run() {
   State empty;
   empty.directories = {"/"};
   world_ = std::make_unique<World>(empty, seed_of(seed_, 7));
-  world_->files.noreplace_works = seed_ % 4 != 0;
+  if (promise_ == Promise::decided) world_->files.noreplace_works = seed_ % 4 != 0;
   restore_database(catalogue_path_, {});
   {
     const CommitWatch watch([this] {
