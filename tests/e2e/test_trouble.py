@@ -223,6 +223,7 @@ class ReadOnly(SmallRepository):
         unavailable = self.hub.get("/repositories/small").body["repository"]
         self.assertFalse(unavailable["available"])
         self.assertRegex(unavailable["unavailable_reason"].lower(), "read-only")
+        self.hub.stop()
         self.hub.restart()  # it starts beside such a repository, and runs the others
         self.starter.api_url = self.hub.url
         self.quick_backup("other", ["o/2"])
