@@ -31,6 +31,13 @@ def scale_of(name):
     return next((title for title in SCALES if title.replace(" ", "-") == name), None)
 
 
+def compare_builds(runner, names):
+    for name in names:
+        if name in WORKLOADS:
+            results = runner.workload(WORKLOADS[name], ["varve", "before"])
+            print(report.before_and_after(name, results), flush=True)
+
+
 def main():
     scales = [title.replace(" ", "-") for title in SCALES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -38,6 +45,9 @@ def main():
     parser.add_argument("--build", default=HERE.parent / "build", type=pathlib.Path, help="build directory")
     parser.add_argument("--rounds", default=5, type=int, help="counted runs of each server (default 5)")
     parser.add_argument("--servers", help="only these, separated by commas")
+    parser.add_argument("--against", metavar="REVISION",
+                        help="measure varve beside a varve built from this revision, and nothing else;\n"
+                             "through scripts/bench, which builds it; results are printed, not kept")
     parser.add_argument("--directory", default="/var/tmp", help="where the images go: the disk to measure")
     parser.add_argument("--results", default=HERE / "results", type=pathlib.Path)
     parser.add_argument("--warm-mib", default=4096, type=int, help="memory touched first")
@@ -46,11 +56,16 @@ def main():
     for name in chosen:
         if name not in WORKLOADS and not scale_of(name):
             parser.error(f"unknown workload {name}")
+    if options.against and not os.environ.get("VARVE_BEFORE"):
+        parser.error("run scripts/bench: it builds the varve that --against names")
     facts = report.machine(options.directory)
     warm_memory(options.warm_mib)
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     with Scratch(options.directory) as directory:
         runner = Runner(Servers(options.build.resolve(), directory), directory, options.rounds)
+        if options.against:
+            compare_builds(runner, chosen)
+            return
         for name in chosen:
             if name in WORKLOADS:
                 workload = WORKLOADS[name]

@@ -64,7 +64,7 @@ def profile(servers, directory, name):
     make_overlay(image, servers.parent(workload.parent, workload.size), workload.size)
     socket, data = servers.socket_for(image), directory / "perf.data"
     recorder = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", "2000", "-g", "-o", data,
-                                 servers.varve, "nbd", "-k", socket, image], stderr=subprocess.DEVNULL)
+                                 servers.varve["varve"], "nbd", "-k", socket, image], stderr=subprocess.DEVNULL)
     wait_until(socket.exists, "no server")
     subprocess.run([servers.load, "--unix", socket, "--bytes", str(workload.bytes), *workload.load],
                    check=True, stdout=subprocess.DEVNULL)

@@ -93,6 +93,18 @@ def figures(name, results):
     return lines
 
 
+def before_and_after(name, results):
+    """One line: what a change has cost, as medians of the ratios within each round."""
+    ratios = {member: [mine[member] / theirs[member]
+                       for mine, theirs in zip(results["varve"], results["before"])]
+              for member in ("mib_s", "cpu_gib")}
+    cells = [f"{statistics.median(values):.3f} ({min(values):.2f}–{max(values):.2f})"
+             for values in ratios.values()]
+    return (f"{name}: throughput {cells[0]} of before, {spread(results['varve'], 'mib_s')} MiB/s; "
+            f"CPU {cells[1]} of before, {spread(results['varve'], 'cpu_gib', 2)} s/GiB; "
+            f"{len(results['varve'])} rounds")
+
+
 def scale_table(title, results):
     base = next(iter(results))
     lines = [f"### The same increment, by {title}", "",

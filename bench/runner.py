@@ -31,19 +31,19 @@ class Runner:
 
     def workload(self, workload, names):
         runs = {}
-        hub = None
+        hubs = []
         for name in names:
             if name == "fio":
                 runs[name] = lambda: self.fio(workload)
-            elif name == "varve" and workload.disks > 1:
-                hub = Hub(self, workload)
-                runs[name] = hub.run
+            elif name in self.servers.varve and workload.disks > 1:
+                hubs.append(Hub(self, workload, name))
+                runs[name] = hubs[-1].run
             else:
                 runs[name] = lambda name=name: self.one(name, workload)
         try:
             return self.interleaved(runs)
         finally:
-            if hub:
+            for hub in hubs:
                 hub.close()
 
     def load(self, where, arguments, size, seed):
@@ -100,10 +100,10 @@ class Runner:
 class Hub:
     """`varve serve` with one job of all disks: one process, as it is deployed."""
 
-    def __init__(self, runner, workload):
+    def __init__(self, runner, workload, name):
         self.runner, self.workload = runner, workload
-        os.environ["VARVE"] = str(runner.servers.varve)
-        self.daemon = Daemon(runner.directory / "hub", port_count=workload.disks + 1).start()
+        os.environ["VARVE"] = str(runner.servers.varve[name])
+        self.daemon = Daemon(runner.directory / f"hub-{name}", port_count=workload.disks + 1).start()
         self.daemon.register(VM, [workload.size] * workload.disks)
         job = self.start("full")
         finish(self.loads(job, ["--block", "64K"], "64K"))

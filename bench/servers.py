@@ -11,13 +11,14 @@ GIB = 1 << 30
 
 LABELS = {
     "varve": "varve",
+    "before": "varve before the change",
     "qemu-best": "qemu-nbd at its best (cache=none, aio=io_uring)",
     "qemu-hub": "qemu-nbd as the old hub runs it (writeback, threads)",
     "nbdkit": "nbdkit file (raw, no QCOW2)",
     "sink": "the bare sink (raw, no QCOW2)",
     "fio": "fio, no network (raw, O_DIRECT, allocated ahead, huge pages)",
 }
-QCOW2 = ("varve", "qemu-best", "qemu-hub")
+QCOW2 = ("varve", "before", "qemu-best", "qemu-hub")
 
 
 class Running:
@@ -44,7 +45,7 @@ class Running:
 
 class Servers:
     def __init__(self, build, directory):
-        self.varve = build / "app" / "varve"
+        self.varve = {"varve": build / "app" / "varve", "before": os.environ.get("VARVE_BEFORE")}
         self.sink = build / "bench" / "sink"
         self.load = build / "bench" / "load"
         self.directory = directory
@@ -67,7 +68,7 @@ class Servers:
         raise SystemExit(f"unknown server {name}: {', '.join(LABELS)}")
 
     def start_qcow2(self, name, image, tcp, options):
-        command = [self.varve, "nbd", *options] if name == "varve" else [
+        command = [self.varve[name], "nbd", *options] if name in self.varve else [
             "qemu-nbd", "-f", "qcow2", "--shared", "10", "-t"]
         if name == "qemu-best":
             command += ["--cache", "none", "--aio", "io_uring"]
