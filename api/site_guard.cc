@@ -104,7 +104,10 @@ std::optional<Problem> refusal_of_content_type(const Request& request) {
   while (type.ends_with(' ') || type.ends_with('\t')) type.pop_back();
   const bool is_json =
       type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"));
-  if (is_json) return std::nullopt;
+  // What `curl -d` says of every body; a browser that sends a form names the page in Origin.
+  const bool is_command_line =
+      type == "application/x-www-form-urlencoded" && request.origin.empty();
+  if (is_json || is_command_line) return std::nullopt;
   return Problem{415,
                  "unsupported_content_type",
                  "content type must be application/json",

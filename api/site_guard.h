@@ -19,7 +19,8 @@ std::optional<Problem> refusal_of_site(const Request& request,
                                        const std::vector<std::string>& names,
                                        const std::vector<std::string>& origins);
 
-/// 415 for a body that says it is something else than JSON. A body that says nothing is taken.
+/// 415 for a body that says it is something else than JSON. A body that says nothing is taken, and
+/// so is what `curl -d` calls a form, unless a page sends it.
 std::optional<Problem> refusal_of_content_type(const Request& request);
 
 /// Whether `host`, a Host header, names loopback: localhost, a name below it, 127.0.0.0/8, ::1.

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "engine/in_use.h"
 #include "io/log.h"
 
 namespace engine {
@@ -55,7 +56,7 @@ io::Task<InstanceLock> InstanceLock::acquire(io::Runtime runtime, std::string lo
   }
   if (!taken) {
     const std::string holder = co_await holder_of(*file);
-    throw std::runtime_error(fmt::format("{} is in use by another varve (pid {})", what, holder));
+    throw InUse(fmt::format("{} is in use by another varve (pid {})", what, holder));
   }
   const std::string text = fmt::format("{}\n", pid);
   co_await file->truncate(0);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "engine/in_use.h"
 #include "engine/recovery.h"
 #include "engine/refusal.h"
 #include "engine/repositories.h"
@@ -89,13 +90,24 @@ void note_unavailable(Core& core, const Repository& repository, const std::strin
   io::log(io::LogLevel::error, "repository {} is unavailable: {}", repository.id, cause);
 }
 
+/// One look at a repository, and what whoever waits for it must know.
+struct Look {
+  explicit Look(io::Executor& executor) : done(executor) {}
+  io::Event done;
+  std::exception_ptr in_use;  // by another varve
+};
+
 /// Opens a repository that is unavailable; whatever fails is its cause from then on.
-io::Task<void> try_repository(Core& core, Repository repository) {
+io::Task<void> try_repository(Core& core, Repository repository, std::shared_ptr<Look> look) {
   try {
     co_await open_repository(core, repository);
     const bool was_told = core.recovered;
     core.availability.set_available(repository.id);
     if (was_told) io::log(io::LogLevel::info, "repository {} is available again", repository.id);
+  } catch (const InUse& failure) {
+    look->in_use = std::current_exception();
+    note_unavailable(core, repository, failure.what());
+    co_return;
   } catch (const std::exception& failure) {
     note_unavailable(core, repository, failure.what());
     co_return;
@@ -108,9 +120,9 @@ io::Task<void> try_repository(Core& core, Repository repository) {
   }
 }
 
-io::Task<void> look_at(Core& core, Repository repository) {
+io::Task<void> look_at(Core& core, Repository repository, std::shared_ptr<Look> look) {
   if (!core.availability.cause(repository.id).empty()) {
-    co_await try_repository(core, repository);
+    co_await try_repository(core, repository, look);
     co_return;
   }
   try {
@@ -121,16 +133,16 @@ io::Task<void> look_at(Core& core, Repository repository) {
 }
 
 /// One look at a time: a file system that does not answer is not asked again.
-io::Task<void> look_once(Core& core, Repository repository, std::shared_ptr<io::Event> done) {
+io::Task<void> look_once(Core& core, Repository repository, std::shared_ptr<Look> look) {
   const std::string id = repository.id;
   if (!core.looked_at.insert(id).second) co_return;
   try {
-    co_await look_at(core, std::move(repository));
+    co_await look_at(core, std::move(repository), look);
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "repository {}: {}", id, failure.what());
   }
   core.looked_at.erase(id);
-  done->set();
+  look->done.set();
 }
 
 }  // namespace
@@ -161,17 +173,20 @@ io::Task<std::string> identify(Core& core, Repository repository) {
 
 io::Task<void> open_repositories(Core& core) {
   const std::vector<Repository> repositories = core.catalogue->repositories.list();
-  std::vector<std::shared_ptr<io::Event>> answers;
+  std::vector<std::shared_ptr<Look>> looks;
   for (const Repository& repository : repositories) {
     core.availability.set_unavailable(repository.id, "it has not answered yet");
-    answers.push_back(std::make_shared<io::Event>(core.parts.home.executor));
-    core.background.spawn(look_once(core, repository, answers.back()));
+    looks.push_back(std::make_shared<Look>(core.parts.home.executor));
+    core.background.spawn(look_once(core, repository, looks.back()));
   }
   const io::SteadyTime end = core.steady_now() + core.options.repository_patience;
-  for (size_t at = 0; at < answers.size(); ++at) {
+  for (size_t at = 0; at < looks.size(); ++at) {
     const io::Duration left = std::max(end - core.steady_now(), io::Duration::zero());
-    co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, *answers[at], left);
-    if (answers[at]->is_set()) continue;
+    io::Event& done = looks[at]->done;
+    co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, done, left);
+    const bool was_given = repositories[at].directory == core.options.repository_path;
+    if (looks[at]->in_use && was_given) std::rethrow_exception(looks[at]->in_use);
+    if (done.is_set()) continue;
     io::log(io::LogLevel::error, "repository {} is unavailable: {} does not answer",
             repositories[at].id, repositories[at].directory);
   }
@@ -188,8 +203,8 @@ io::Task<void> watch_repositories(Core& core) {
     next = core.steady_now() + core.options.repository_interval;
     try {
       for (Repository& repository : core.catalogue->repositories.list()) {
-        const auto nobody_waits = std::make_shared<io::Event>(core.parts.home.executor);
-        core.background.spawn(look_once(core, std::move(repository), nobody_waits));
+        const auto unwatched = std::make_shared<Look>(core.parts.home.executor);
+        core.background.spawn(look_once(core, std::move(repository), unwatched));
       }
     } catch (const std::exception& failure) {
       io::log(io::LogLevel::error, "the repositories cannot be looked at: {}", failure.what());

@@ -14,7 +14,8 @@
 namespace engine {
 
 /// At the start: takes every repository for itself and recovers it; one that does not answer in
-/// time is tried further in the background.
+/// time is tried further in the background. Throws InUse when another varve has the repository of
+/// the options.
 io::Task<void> open_repositories(Core& core);
 
 /// Looks at every repository each repository_interval, until the engine shuts down.

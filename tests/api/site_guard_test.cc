@@ -92,8 +92,8 @@ TEST_F(Site, APageOfVarvesOwnOriginAndOfConfiguredOnesMayCall) {
 
 TEST_F(Site, ABodyThatSaysItIsNotJsonIsRefused) {
   for (const char* type :
-       {"text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=x", "application/jsonp", "json", "text/json"}) {
+       {"text/plain", "text/plain;charset=UTF-8", "multipart/form-data; boundary=x",
+        "application/jsonp", "json", "text/json"}) {
     const Json problem =
         expect_problem(api::Api(quiet_, settings()).handle(page("localhost", "", type)), 415,
                        "content type must be application/json", "unsupported_content_type",
@@ -108,6 +108,13 @@ TEST_F(Site, ABodyThatSaysItIsNotJsonIsRefused) {
   api::Request empty = page("localhost", "", "application/x-www-form-urlencoded");
   empty.body.clear();
   EXPECT_EQ(status(empty), 200);
+}
+
+TEST_F(Site, AFormIsTakenFromACommandLineAndFromNoPage) {
+  const char* const form = "application/x-www-form-urlencoded";
+  EXPECT_EQ(status(page("localhost:8082", "", form)), 200) << "curl -d";
+  EXPECT_EQ(status(page("localhost:8082", "http://localhost:8082", form)), 415);
+  EXPECT_EQ(status(page("localhost:8082", "http://evil.example", form)), 403);
 }
 
 TEST_F(Site, AValidTokenComesFromNoPageSoHostAndOriginDoNotMatter) {
