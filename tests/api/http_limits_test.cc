@@ -90,16 +90,16 @@ TEST_F(HttpServer, AHandlerThatIsLateIsAnsweredForAndCompleteIsWaitedFor) {
 
 TEST_F(HttpServer, ARequestThatWaitedTooLongIsNeverStarted) {
   Gate gate;
-  ON_CALL(engine_, backup).WillByDefault([&](const std::string&) {
+  EXPECT_CALL(engine_, delete_backup("slow", false)).WillOnce([&] {
     gate.pass();
-    return running_backup();
+    return engine::DeletedBackup{};
   });
-  EXPECT_CALL(engine_, delete_backup).Times(0);
+  EXPECT_CALL(engine_, delete_backup("late", false)).Times(0);
   serve({.handler_threads_max = 1, .answer_timeout = 200ms});
   Connection busy(address_);
-  busy.send(get_text("/api/v1/backups/a"));
+  busy.send("DELETE /api/v1/backups/slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
   gate.wait_for(1);
-  EXPECT_EQ(status_of(ask("DELETE /api/v1/backups/a HTTP/1.1\r\nHost: localhost\r\n\r\n")), 503);
+  EXPECT_EQ(status_of(ask("DELETE /api/v1/backups/late HTTP/1.1\r\nHost: localhost\r\n\r\n")), 503);
   gate.open();
   server_->stop();
 }

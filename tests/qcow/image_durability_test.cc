@@ -506,6 +506,7 @@ TEST_F(ImageSeal, APublishedImageWhoseSealBitAnotherProgramHasClearedIsNotOpened
 TEST_F(ImageSeal, WaitsForWritesUnderWay) {
   create("a.qcow2", {.size = 4 << 20});
   open("a.qcow2");
+  write(0, Bytes(50'000));  // the next ones find space in the file, and are under way at once
   auto both = [&](io::TaskScope& scope) -> io::Task<void> {
     for (int i = 0; i < 16; ++i) {
       scope.spawn(write_task(static_cast<uint64_t>(i) * 100'000, Bytes(50'000, std::byte{3})));

@@ -73,7 +73,8 @@ TEST_F(Locks, ThatOutlastThePatienceNameTheLikelyCause) {
   const std::string refusal = refusal_of([&] {
     run(ImageLock::acquire_patiently(runtime(), *image, LockRole::writer, "a.qcow2", patience));
   });
-  EXPECT_EQ(refusal.substr(0, 38), "\"a.qcow2\": still locked after 1 s, alth") << refusal;
+  EXPECT_TRUE(refusal.starts_with("\"a.qcow2\": still locked after 1 s, although no process"))
+      << refusal;
 }
 
 TEST_F(Locks, ReadersShareAndAWriterDoesNot) {
