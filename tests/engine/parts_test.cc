@@ -129,12 +129,12 @@ TEST_F(Repositories, TheFirstOneWorksWithoutConfigurationAndIsMeasured) {
 
 TEST_F(Repositories, AreTestedWhenTheyAreRegistered) {
   const std::string directory = temp.file("second");
-  const RepositoryView made = engine().create_repository(
-      {.id = "two",
-       .name = "second",
-       .type = RepositoryType::local,
-       .config_json = R"({"path":")" + directory + R"("})",
-       .directory = directory});
+  const RepositoryView made =
+      engine().create_repository({.id = "two",
+                                  .name = "second",
+                                  .type = RepositoryType::local,
+                                  .config_json = R"({"path":")" + directory + R"("})",
+                                  .directory = directory});
   ASSERT_TRUE(made.abilities);
   EXPECT_TRUE(made.abilities->symbolic_links);
 }

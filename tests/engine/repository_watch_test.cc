@@ -187,18 +187,19 @@ TEST_F(RepositoryThatComesAndGoes, ManyAreRegisteredAtTheSameTime) {
 TEST_F(RepositoryThatComesAndGoes, AFileThatCannotBeUnlinkedIsTriedAgainAndStopsNoStart) {
   const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
   const std::string image = full.job.disks[0].image_path;
-  // A directory of the image's name cannot be unlinked, whoever tries.
+  // A directory of the sidecar's name cannot be unlinked, whoever tries.
+  const std::string sidecar = image + ".json";
   hub->reached = [&](std::string_view step) {
     if (step != "marked") return;
-    fs::remove(image);
-    fs::create_directory(image);
+    fs::remove(sidecar);
+    fs::create_directory(sidecar);
   };
   EXPECT_THROW(engine().delete_backup(full.job.id, false), std::exception);
   come_up();
   EXPECT_EQ(cause(), "");
   EXPECT_EQ(refusal_of([&] { engine().backup(full.job.id); }), "backup_not_found");
-  EXPECT_TRUE(fs::exists(image + ".json"));
-  fs::remove(image);
+  EXPECT_TRUE(fs::exists(sidecar));
+  fs::remove(sidecar);
   EXPECT_TRUE(wait_until([&] { return repository_files().empty(); }));
 }
 

@@ -44,7 +44,7 @@ class SideBySide : public EngineTest {
   static bool names(const std::string& chain_file, const std::string& image_id) {
     std::ifstream in(chain_file);
     const std::string text(std::istreambuf_iterator<char>(in), {});
-    return text.find(image_id) != std::string::npos;
+    return text.find('"' + image_id + '"') != std::string::npos;
   }
 };
 
