@@ -34,6 +34,9 @@ enum class PlantedBug : uint8_t {
   direct_beside_buffered,
   noreplace_without_fallback,
   fixed_temporary_name,
+  free_without_table_check,
+  seal_bit_decides,
+  half_decoded_write,
 };
 
 /// The one that is switched on.

@@ -78,7 +78,9 @@ io::Task<void> Allocator::find_free(const std::vector<bool>& named) {
   constexpr size_t kSpansMax = 16 << 10;
   constexpr uint64_t kBlocksMax = 4096;  // 8 TiB of file with 64 KiB clusters
   if (end_ / per_block_ >= kBlocksMax) co_return;
-  const std::vector<Span> spans = co_await unowned(0, kSpansMax, &named);
+  const std::vector<bool>* in_use = &named;
+  PLANTED_BUG(free_without_table_check, in_use = nullptr)
+  const std::vector<Span> spans = co_await unowned(0, kSpansMax, in_use);
   free_.assign(spans.begin(), spans.end());
 }
 

@@ -7,6 +7,7 @@
 
 #include "io/failure.h"
 #include "io/log.h"
+#include "io/planted_bug.h"
 #include "qcow/image_parts.h"
 
 namespace qcow {
@@ -54,6 +55,7 @@ Mapping Image::mapping_of(const L2Table* table, uint64_t cluster) const {
 /// Throws for a corrupt entry among `count` of one table, so that those who are about to change
 /// them meet it before they have changed anything.
 void Image::require_sound(const L2Table& table, uint64_t first, uint64_t count) const {
+  PLANTED_BUG(half_decoded_write, return )
   for (uint64_t cluster = first; cluster < first + count; ++cluster) {
     const uint64_t raw = table.raw(l2_index_of(cluster));
     if (raw != 0 && raw != kEntryZero) mapping_of(&table, cluster);

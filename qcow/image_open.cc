@@ -29,7 +29,9 @@ io::Task<void> Image::prepare() {
   require_writable(header_, name_);
   // The seal bit alone does not say it: any program that writes clears the bits that it does not
   // know, and the record stays.
-  if (header_.sealed() || (header_.record && header_.record->published())) {
+  bool published = header_.record && header_.record->published();
+  PLANTED_BUG(seal_bit_decides, published = false)
+  if (header_.sealed() || published) {
     throw FormatError(name_, "is a published restore point and is never opened for writing");
   }
   geometry_ = header_.geometry();
@@ -88,7 +90,7 @@ io::Task<void> Image::find_room() {
   const Usage usage = co_await scan_tables();
   missing -= std::min(missing, usage.exclusive);
   if (usage.two_owners) co_await mark_corrupt();
-  co_await require_refcounts(usage);
+  UNLESS_PLANTED(free_without_table_check) co_await require_refcounts(usage);
   co_await clear_autoclear_bits();
   // Other programs' images are only appended to; so are those in which an entry cannot be read,
   // because it may mean a cluster that looks free.

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "qcow/chain.h"
 
 namespace crash {
@@ -29,6 +31,15 @@ io::Task<void> publish(World& world, qcow::ImageOptions options) {
   co_await image->close();
 }
 
+/// Whole sectors: a write that is refused leaves old or new ones, and the next is not put together
+/// with either.
+Op in_sectors(Op op) {
+  const uint64_t end = sector_up(op.offset + op.length);
+  op.offset = sector_down(op.offset);
+  op.length = end - op.offset;
+  return op;
+}
+
 /// The disk cluster by cluster: one that cannot be read fails alone.
 struct Reading {
   Bytes bytes;
@@ -40,6 +51,7 @@ io::Task<Reading> read_by_cluster(World& world, uint64_t size, uint64_t cluster_
   std::unique_ptr<qcow::Chain> chain;
   try {
     qcow::ChainOptions options;
+    options.salvage = true;  // an image with two owners of a cluster is marked corrupt
     chain = co_await qcow::Chain::open(world.runtime(), ImageRun::kPath, options);
   } catch (const std::exception&) {
     co_return reading;
@@ -100,14 +112,17 @@ std::optional<std::string> DamageRun::judge_damage(World& world, const Damage& d
                                                    uint64_t number) {
   model_.emplace(content_);
   opened_ = false;
+  complaint_.clear();
   now_ = 0;
   ignore_what_is_damaged(world);
   const uint64_t seed = seed_of(seed_, number);
   for (size_t session = 0; session < kSessions; ++session) {
-    world.scheduler.run(play(world, script_of_seed(seed + session, shape_, kOpsOfDamage)));
+    std::vector<Op> script = script_of_seed(seed + session, shape_, kOpsOfDamage);
+    std::transform(script.begin(), script.end(), script.begin(), in_sectors);
+    world.scheduler.run(play(world, std::move(script)));
+    if (!complaint_.empty()) return complaint_;
     const bool told_apart = damage.part != Part::header || damage.kind == DamageKind::cleared_seal;
     if (published_ && opened_ && told_apart) return "BAD: a published image is opened for writing";
-    if (auto wrong = judge_content(world)) return wrong;
   }
   return std::nullopt;
 }
@@ -138,15 +153,20 @@ io::Task<void> DamageRun::play(World& world, std::vector<Op> script) {
     } catch (const std::exception&) {
       refused = true;
     }
-    if (refused) co_return;
+    if (refused) break;
     opened_ = true;
     if (op.kind == Op::Kind::reopen || op.kind == Op::Kind::kill) {
-      co_await end(std::move(image), op.kind == Op::Kind::kill);
+      co_await end(world, std::move(image), op.kind == Op::Kind::kill);
+      if (!complaint_.empty()) co_return;
     } else if (op.length > 0) {
       co_await perform(world, *image, op);
     }
   }
-  if (image) co_await end(std::move(image), false);
+  if (image) {
+    co_await end(world, std::move(image), false);
+  } else {
+    co_await judge_what_is_left(world);
+  }
 }
 
 io::Task<void> DamageRun::perform(World& world, qcow::Image& image, const Op& op) {
@@ -181,7 +201,7 @@ io::Task<void> DamageRun::perform(World& world, qcow::Image& image, const Op& op
   if (change && !accepted) model_->failed(*change);
 }
 
-io::Task<void> DamageRun::end(std::unique_ptr<qcow::Image> image, bool kill) {
+io::Task<void> DamageRun::end(World& world, std::unique_ptr<qcow::Image> image, bool kill) {
   const uint64_t sent = ++now_;
   try {
     if (!kill) {
@@ -192,18 +212,21 @@ io::Task<void> DamageRun::end(std::unique_ptr<qcow::Image> image, bool kill) {
     // Said so.
   }
   co_await image->abandon();
+  image.reset();
+  co_await judge_what_is_left(world);
 }
 
-std::optional<std::string> DamageRun::judge_content(World& world) const {
+/// What was not flushed may be there or not; from now on it is as it is found.
+io::Task<void> DamageRun::judge_what_is_left(World& world) {
   const uint64_t cluster_bytes = uint64_t{1} << shape_.cluster_bits;
-  const Reading reading =
-      world.scheduler.run(read_by_cluster(world, content_.size(), cluster_bytes));
+  const Reading reading = co_await read_by_cluster(world, content_.size(), cluster_bytes);
   for (uint64_t at = 0; at < content_.size(); at += kSector) {
-    if (reading.failed[at / cluster_bytes] && !model_->ignores(at)) {
-      return fmt::format("LOST: the sector at {} cannot be read any more", at);
-    }
+    if (!reading.failed[at / cluster_bytes] || model_->ignores(at)) continue;
+    complaint_ = fmt::format("LOST: the sector at {} cannot be read any more", at);
+    co_return;
   }
-  return model_->judge(reading.bytes, now_);
+  if (const auto wrong = model_->judge(reading.bytes, now_)) complaint_ = *wrong;
+  model_->restarted(++now_, reading.bytes);
 }
 
 }  // namespace crash

@@ -29,8 +29,8 @@ class DamageRun {
   void ignore_what_is_damaged(World& world);
   io::Task<void> play(World& world, std::vector<Op> script);
   io::Task<void> perform(World& world, qcow::Image& image, const Op& op);
-  io::Task<void> end(std::unique_ptr<qcow::Image> image, bool kill);
-  std::optional<std::string> judge_content(World& world) const;
+  io::Task<void> end(World& world, std::unique_ptr<qcow::Image> image, bool kill);
+  io::Task<void> judge_what_is_left(World& world);
 
   Campaign& campaign_;
   const uint64_t seed_;
@@ -41,6 +41,7 @@ class DamageRun {
 
   std::optional<VersionModel> model_;  // of the damage that is being judged
   bool opened_ = false;                // for writing
+  std::string complaint_;
   uint64_t now_ = 0;
 };
 

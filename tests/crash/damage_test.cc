@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "io/planted_bug.h"
 #include "tests/crash/damage_run.h"
 
 namespace crash {
@@ -21,14 +22,31 @@ std::optional<std::string> search_damage(Campaign& campaign, uint64_t states_wan
   return std::nullopt;
 }
 
-/// Fails while refcounts alone decide which clusters are free.
-TEST(DamagedTables, DISABLED_HarmNothingThatIsHealthy) {
+TEST(DamagedTables, HarmNothingThatIsHealthy) {
   Campaign campaign;
   const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 200'000 : 5'000;
   const auto finding = search_damage(campaign, wanted);
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} damages judged in {} runs\n", campaign.states, campaign.runs);
 }
+
+class DamagePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {
+ protected:
+  ~DamagePlantedBug() override { io::planted_bug = io::PlantedBug::none; }
+};
+
+TEST_P(DamagePlantedBug, IsFoundWithin20000States) {
+  io::planted_bug = GetParam();
+  Campaign campaign;
+  const auto finding = search_damage(campaign, 20'000);
+  ASSERT_TRUE(finding) << campaign.states << " damages judged";
+  fmt::print("found after {} damages: {}\n", campaign.states, *finding);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DamagePlantedBug,
+                         ::testing::Values(io::PlantedBug::free_without_table_check,
+                                           io::PlantedBug::seal_bit_decides,
+                                           io::PlantedBug::half_decoded_write));
 
 }  // namespace
 }  // namespace crash

@@ -83,6 +83,7 @@ void VersionModel::restarted(uint64_t now, const Bytes& found) {
   content_ = found;
   std::fill(busy_.begin(), busy_.end(), false);
   for (uint64_t s = 0; s < sectors_.size(); ++s) {
+    if (sectors_[s].empty()) continue;
     const uint64_t now_there = hash(sector_of(found, s));
     if (sectors_[s].back().hash != now_there) sectors_[s].push_back({now_there, now, now});
     // What is read now was accepted, as far as later flushes go.
