@@ -41,7 +41,7 @@ Faults faults_of(Rng& rng) {
   constexpr std::array kCalls = {Call::sync,  Call::sync,    Call::sync, Call::sync,
                                  Call::write, Call::write,   Call::read, Call::allocate,
                                  Call::punch, Call::truncate};
-  constexpr std::array<uint64_t, 6> kCallsOfRun = {40, 150, 300, 3, 10, 8};  // about, by kind
+  constexpr std::array<uint64_t, 6> kCallsOfRun = {25, 150, 300, 3, 10, 8};  // about, by kind
   faults.error = rng.one_in(2) ? EIO : ENOSPC;
   faults.call = kCalls[rng.below(kCalls.size())];
   faults.at = rng.below(kCallsOfRun[static_cast<size_t>(*faults.call)]);
