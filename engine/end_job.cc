@@ -10,6 +10,7 @@
 #include "engine/repository_files.h"
 #include "engine/sidecar.h"
 #include "io/log.h"
+#include "io/planted_bug.h"
 
 namespace engine {
 namespace {
@@ -66,7 +67,9 @@ io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
   }
   if (!decided_sidecar) co_return made;
   const NamedFile published = co_await look_at_image(files, disk.image_path, disk.image_uuid);
-  if (published == NamedFile::ours) made.push_back(disk.image_path);
+  bool is_ours = published == NamedFile::ours;
+  PLANTED_BUG(delete_without_identity, is_ours = true)
+  if (is_ours) made.push_back(disk.image_path);
   const std::string sidecar = sidecar_path(disk.image_path);
   const auto written = co_await files.status(sidecar, false);
   if (written && written->kind == io::FileKind::file) {

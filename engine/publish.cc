@@ -65,12 +65,13 @@ io::Task<void> rename_image(Core& core, const DecidedImage& image) {
   const std::string partial = image.image_path + ".partial";
   const auto unpublished = co_await core.files().status(partial, false);
   const auto published = co_await core.files().status(image.image_path, false);
-  if (unpublished && published) {
-    co_await core.files().remove(partial);  // a rename in two steps was interrupted between them
+  const std::string directory = io::parent_path(image.image_path);
+  if (unpublished && published) {  // a rename in two steps was interrupted between them
+    co_await core.files().sync_directory(directory);
+    co_await core.files().remove(partial);
   } else if (unpublished) {
     co_await core.files().rename(partial, image.image_path, false);
   }
-  const std::string directory = io::parent_path(image.image_path);
   UNLESS_PLANTED(directory_not_synced) co_await core.files().sync_directory(directory);
   core.parts.reached("renamed");
 }
@@ -123,6 +124,7 @@ io::Task<JobState> publish_or_give_up(Core& core, const Job& job,
   bool lost = false;
   try {
     cause = co_await try_to_publish(core, job, publish_header);
+    PLANTED_BUG(decided_job_discarded, lost = !cause.empty())
   } catch (const ImageLost& proof) {
     lost = true;
     cause = proof.what();

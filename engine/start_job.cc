@@ -11,6 +11,7 @@
 #include "engine/storage.h"
 #include "engine/watch.h"
 #include "io/log.h"
+#include "io/planted_bug.h"
 
 namespace engine {
 namespace {
@@ -110,6 +111,7 @@ io::Task<void> open_disk(Core& core, const StartPlan& plan, std::shared_ptr<Acti
     const io::Grant turn = co_await core.turns.take(job->row.repository_id, job->row.context_id);
     std::string directory = io::parent_path(disk.image_path);
     co_await core.files().make_directories(std::move(directory));
+    UNLESS_PLANTED(delete_without_identity)
     co_await require_free_names(core.files(), disk.image_path);
     IngestSpec spec = ingest_spec(core, plan, job, disk, plan.image_uuids[at], plan.parents[at]);
     job->ingests[at] = co_await Ingest::open(core.parts.home, core.least_loaded(), std::move(spec));

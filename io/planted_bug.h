@@ -37,6 +37,8 @@ enum class PlantedBug : uint8_t {
   free_without_table_check,
   seal_bit_decides,
   half_decoded_write,
+  decided_job_discarded,
+  delete_without_identity,
 };
 
 /// The one that is switched on.

@@ -34,6 +34,8 @@ Task<void> RingFileSystem::rename(std::string from, std::string to, bool replace
   if (!replace && result == -EEXIST) {
     const bool same = co_await are_one_file(from, to);
     if (same) {  // a crash came between the two steps of an earlier call
+      std::string directory = parent_path(to);
+      co_await sync_directory(std::move(directory));
       co_await remove(std::move(from));
       co_return;
     }
@@ -41,7 +43,8 @@ Task<void> RingFileSystem::rename(std::string from, std::string to, bool replace
   if (result < 0) throw failure("rename", from + " to " + to, result);
 }
 
-/// A hard link never replaces. Where there are none, the name is looked up first: names of images
+/// The new name is durable before the old one goes: a power cut may undo either step alone. A hard
+/// link never replaces. Where there are none, the name is looked up first: names of images
 /// are unique by the catalogue, and one varve works in a repository.
 Task<int32_t> RingFileSystem::link_and_unlink(const std::string& from, const std::string& to) {
   const int32_t linked = co_await ring_.submit([&](io_uring_sqe* sqe) {
@@ -53,6 +56,8 @@ Task<int32_t> RingFileSystem::link_and_unlink(const std::string& from, const std
     co_return co_await rename_once(from, to, 0);
   }
   if (linked < 0) co_return linked;
+  std::string directory = parent_path(to);
+  co_await sync_directory(std::move(directory));
   co_await remove(from);
   co_return 0;
 }

@@ -11,10 +11,9 @@ namespace crash {
 namespace {
 
 /// The first failure of some runs.
-std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wanted,
-                                         EngineRun::Promise promise) {
+std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wanted) {
   for (uint64_t seed = 1; campaign.states < states_wanted; ++seed) {
-    EngineRun run(campaign, seed, promise);
+    EngineRun run(campaign, seed);
     if (const auto failure = run.run()) {
       return fmt::format("{}\nseed {}, cut {}", failure->what, seed, failure->cut);
     }
@@ -23,19 +22,10 @@ std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wan
   return std::nullopt;
 }
 
-TEST(EnginePowerCut, GivesEveryDiskOfAVmThePointOrNone) {
+TEST(EnginePowerCut, LosesNoDecidedBackupInAnyRecovery) {
   Campaign campaign;
   const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 50'000 : 2'000;
-  const auto finding = search_engine(campaign, wanted, EngineRun::Promise::answered);
-  EXPECT_FALSE(finding) << *finding;
-  fmt::print("{} states judged in {} runs\n", campaign.states, campaign.runs);
-}
-
-/// Fails while a decided job can be thrown away by its recovery.
-TEST(EnginePowerCut, DISABLED_LosesNoDecidedBackupInAnyRecovery) {
-  Campaign campaign;
-  const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 50'000 : 2'000;
-  const auto finding = search_engine(campaign, wanted, EngineRun::Promise::decided);
+  const auto finding = search_engine(campaign, wanted);
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} states judged in {} runs\n", campaign.states, campaign.runs);
 }
@@ -48,14 +38,16 @@ class EnginePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {
 TEST_P(EnginePlantedBug, IsFoundWithin20000States) {
   io::planted_bug = GetParam();
   Campaign campaign;
-  const auto finding = search_engine(campaign, 20'000, EngineRun::Promise::answered);
+  const auto finding = search_engine(campaign, 20'000);
   ASSERT_TRUE(finding) << campaign.states << " states judged";
   fmt::print("found after {} states: {}\n", campaign.states, *finding);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EnginePlantedBug,
                          ::testing::Values(io::PlantedBug::completed_before_durable,
-                                           io::PlantedBug::directory_not_synced));
+                                           io::PlantedBug::directory_not_synced,
+                                           io::PlantedBug::decided_job_discarded,
+                                           io::PlantedBug::delete_without_identity));
 
 }  // namespace
 }  // namespace crash

@@ -19,6 +19,9 @@ class NoNode final : public engine::NodeClient {
 class EngineProcess {
  public:
   static constexpr const char* kRepository = "/r";
+  // One call fails at most, so the first try does it all; no pause between tries is longer.
+  static constexpr int kTries = 2;
+  static constexpr auto kPause = std::chrono::seconds(1);
 
   using Reached = std::function<void(std::string_view step)>;
   EngineProcess(
@@ -37,8 +40,14 @@ class EngineProcess {
 
   engine::Core& core() { return *core_; }
 
-  /// Up, and done with what the life before had promised.
-  io::Task<void> come_up() { co_await engine::bring_up(*core_); }
+  /// Up, and done with what the life before had promised: at the first try, or at a later one.
+  io::Task<void> come_up() {
+    co_await engine::bring_up(*core_);
+    for (int tries = 0; tries < kTries; ++tries) {
+      co_await io::sleep(world_.scheduler, world_.scheduler, kPause);
+      co_await core_->unfinished.try_again(*core_);
+    }
+  }
 
   /// What runs in the background comes to its end, and the catalogue is closed.
   void end() {
@@ -58,6 +67,7 @@ class EngineProcess {
     options.named_secrets["vc1"] = {.username = "reader", .password = "secret"};
     options.node_url = "";
     options.space_reserve_bytes = 0;
+    options.retry_interval = std::chrono::milliseconds(5);
     return options;
   }
 

@@ -12,10 +12,9 @@
 
 namespace crash {
 
-EngineRun::EngineRun(Campaign& campaign, uint64_t seed, Promise promise)
+EngineRun::EngineRun(Campaign& campaign, uint64_t seed)
     : campaign_(campaign),
       seed_(seed),
-      promise_(promise),
       catalogue_path_(fmt::format("/dev/shm/varve-crash-{}/catalogue.db", ::getpid())),
       content_(kDisks, Bytes(kDiskBytes)),
       history_(kDisks) {
@@ -31,7 +30,7 @@ std::optional<Failure> EngineRun::run() {
   State empty;
   empty.directories = {"/"};
   world_ = std::make_unique<World>(empty, seed_of(seed_, 7));
-  if (promise_ == Promise::decided) world_->files.noreplace_works = seed_ % 4 != 0;
+  world_->files.noreplace_works = seed_ % 4 != 0;
   restore_database(catalogue_path_, {});
   {
     const CommitWatch watch([this] {
@@ -89,7 +88,6 @@ io::Task<void> EngineRun::back_up(engine::Core& core, World& world, Rng& rng, si
         fmt::format("52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d{}/{}", disk.index, number + 1);
     co_await engine::complete_job(core, complete);
   }
-  jobs_.back().answered = world.disk.moment();
 }
 
 io::Task<void> EngineRun::fill(engine::Core& core, World& world, Rng& rng, const engine::Job& job) {

@@ -15,7 +15,7 @@
 namespace crash {
 
 /// The production engine over a simulated disk: a VM with two disks is backed up, full and then
-/// incremental, and the power is cut at every event of start, seal and publish. After a restart
+/// incremental, and the power is cut at some events of start, seal and publish. After a restart
 /// every disk of the VM has the new restore point when the catalogue held the decision, and none
 /// has before. Some restarts meet a call that fails, and are cut off too, at any event of the
 /// recovery. An older copy of the catalogue, put back, harms no published image.
@@ -23,13 +23,7 @@ namespace crash {
 /// SQLite runs on a real file in memory; each of its transactions is one event, durable at once.
 class EngineRun {
  public:
-  /// What is held against the engine.
-  enum class Promise : uint8_t {
-    answered,  ///< a backup whose last `complete` was answered is there
-    decided,   ///< the same from the decision on, also when the recovery is cut off or meets an
-               ///< error
-  };
-  EngineRun(Campaign& campaign, uint64_t seed, Promise promise = Promise::decided);
+  EngineRun(Campaign& campaign, uint64_t seed);
   ~EngineRun();
 
   std::optional<Failure> run();
@@ -40,8 +34,7 @@ class EngineRun {
   static constexpr uint64_t kDiskBytes = 512 << 10;
   struct Job {
     uint64_t begun = 0;
-    uint64_t answered = ~uint64_t{0};  // the last `complete`, with 200
-    uint64_t decided = ~uint64_t{0};   // the catalogue says that it will be published
+    uint64_t decided = ~uint64_t{0};  // the catalogue says that it will be published
   };
 
   // Playing.
@@ -62,7 +55,6 @@ class EngineRun {
 
   Campaign& campaign_;
   const uint64_t seed_;
-  const Promise promise_;
   std::string catalogue_path_;
   io::RingRuntime ring_;  // nbd::Server wants one; nothing ever runs on it
   std::unique_ptr<World> world_;

@@ -106,6 +106,7 @@ io::Task<void> Files::rename(std::string from, std::string to, bool replace) {
     PLANTED_BUG(noreplace_without_fallback, throw io::failure("rename", from, EINVAL))
     // As io::RingFileSystem does it: another name first, so that a crash may leave both.
     co_await change_names(directory_of(to), std::exchange(changes, {}));
+    co_await sync_directory(directory_of(to));
   }
   changes.emplace_back(from, Node{});
   co_await change_names(directory_of(to), std::move(changes));
