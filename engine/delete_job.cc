@@ -104,6 +104,12 @@ std::vector<std::string> doomed_with(Core& core, const std::string& backup_id, b
   return doomed;
 }
 
+/// Files that seem to be gone because their file system has gone are not deleted.
+io::Task<void> require_present(Core& core, std::string repository_id) {
+  const auto repository = core.catalogue->repositories.find(repository_id);
+  if (repository) co_await identify(core, *repository);
+}
+
 /// Files first, then the rows: what a crash or an error leaves can be found and done again. The
 /// caller has the context's turn.
 io::Task<uint64_t> remove_backup(Core& core, Job job) {
@@ -113,6 +119,7 @@ io::Task<uint64_t> remove_backup(Core& core, Job job) {
       freed += co_await remove_point(core.files(), disk);
       core.parts.reached("unlinked");
     }
+    co_await require_present(core, job.repository_id);
     for (const JobDisk& disk : job.disks) {
       co_await refresh_disk_files(core, job.context_id, job.repository_id, disk.index, disk.key);
     }
@@ -149,6 +156,7 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   const std::vector<std::string> doomed = doomed_with(core, backup_id, cascade);
 
   const std::vector<UnusedImage> held = co_await hold_images(core, doomed);
+  require_unused(core, doomed);  // a start takes no turn until it has its parent
 
   core.catalogue->jobs.mark_deleting(doomed);
   core.parts.reached("marked");

@@ -66,6 +66,9 @@ io::Task<void> rename_image(Core& core, const DecidedImage& image) {
   const auto unpublished = co_await core.files().status(partial, false);
   const auto published = co_await core.files().status(image.image_path, false);
   const std::string directory = io::parent_path(image.image_path);
+  if (!unpublished && !published) {  // it was there a moment ago: its file system has gone
+    throw std::runtime_error(fmt::format("rename {}: it is not there any more", partial));
+  }
   if (unpublished && published) {  // a rename in two steps was interrupted between them
     co_await core.files().sync_directory(directory);
     co_await core.files().remove(partial);

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "engine/end_job.h"
+#include "engine/names.h"
 #include "engine/repository_files.h"
 #include "engine/storage.h"
 #include "io/log.h"
@@ -20,9 +21,26 @@ io::Task<void> fail_unfinished(Core& core, Job job, std::string cause) {
   co_await discard_images(core, job);
 }
 
+/// VMs whose links are there; a VM without a point has none, unless they could not be removed.
+io::Task<std::set<std::string>> contexts_with_links(Core& core, std::string directory) {
+  std::set<std::string> links;
+  const std::vector<io::DirectoryEntry> entries = co_await core.files().list(directory);
+  for (const io::DirectoryEntry& entry : entries) {
+    if (entry.kind == io::FileKind::symlink) links.insert(entry.name);
+  }
+  std::set<std::string> context_ids;
+  if (links.empty()) co_return context_ids;
+  for (const Vm& vm : core.catalogue->vms.list()) {
+    for (const VmDisk& disk : vm.disks) {
+      if (links.contains(disk_link_name(vm.safe_name, disk.key))) context_ids.insert(vm.context_id);
+    }
+  }
+  co_return context_ids;
+}
+
 /// A crash between a transaction and the files that are derived from it.
 io::Task<void> repair_derived_files(Core& core, Repository repository) {
-  std::set<std::string> context_ids;
+  std::set<std::string> context_ids = co_await contexts_with_links(core, repository.directory);
   for (const Point& point : core.catalogue->points.list(repository.id)) {
     context_ids.insert(point.context_id);
   }

@@ -5,6 +5,7 @@
 #include "engine/chain_file.h"
 #include "engine/names.h"
 #include "io/log.h"
+#include "io/planted_bug.h"
 
 namespace engine {
 namespace {
@@ -123,6 +124,7 @@ io::Task<void> derive(Core& core, std::string context_id, std::string repository
   try {
     co_await std::move(make);
   } catch (const std::exception& failure) {
+    PLANTED_BUG(derived_file_fails_publish, throw)
     core.unfinished.add_context(core, repository_id, context_id, failure.what());
   }
 }

@@ -33,7 +33,6 @@ Task<std::string> follow_link(FileSystem& files, std::string path) {
 }
 
 std::string temporary_path(Random& random, std::string_view path) {
-  PLANTED_BUG(fixed_temporary_name, return fmt::format("{}{}", path, kTemporarySuffix))
   return fmt::format("{}.{:016x}{}", path, random.next(), kTemporarySuffix);
 }
 

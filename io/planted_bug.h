@@ -33,11 +33,11 @@ enum class PlantedBug : uint8_t {
   lock_on_other_description,
   direct_beside_buffered,
   noreplace_without_fallback,
-  fixed_temporary_name,
   free_without_table_check,
   seal_bit_decides,
   half_decoded_write,
   decided_job_discarded,
+  derived_file_fails_publish,
   delete_without_identity,
 };
 

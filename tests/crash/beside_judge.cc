@@ -10,6 +10,8 @@ namespace crash {
 
 /// After the restart, and after what it had to try again.
 std::optional<std::string> BesideRun::judge(engine::Core& core) {
+  const std::string unavailable = core.availability.cause("1");
+  if (!unavailable.empty()) return "BAD: the repository is unavailable: " + unavailable;
   const std::set<std::string> promised = std::exchange(owned_, {});
   for (const auto& [job_id, contents] : published_) {
     const auto job = core.catalogue->jobs.find(job_id);
@@ -20,6 +22,7 @@ std::optional<std::string> BesideRun::judge(engine::Core& core) {
     if (!completed) continue;
     if (auto wrong = judge_point(core, job_id, contents)) return wrong;
   }
+  if (auto wrong = judge_jobs(core)) return wrong;
   if (auto wrong = judge_chain_files(core)) return wrong;
   return judge_names();
 }
@@ -38,6 +41,18 @@ std::optional<std::string> BesideRun::judge_point(engine::Core& core, const std:
     if (read_disk(*world_, point.image_path) != contents[point.disk_index]) {
       return fmt::format("LOST: {} has not the content of its backup", point.image_path);
     }
+  }
+  return std::nullopt;
+}
+
+/// Nothing holds a job up any more.
+std::optional<std::string> BesideRun::judge_jobs(engine::Core& core) {
+  for (const engine::Job& job : core.catalogue->jobs.active_jobs()) {
+    return fmt::format("BAD: {} is still {}: {}", job.id, engine::to_text(job.state),
+                       job.error_message);
+  }
+  for (const engine::Job& job : core.catalogue->jobs.deleting_jobs()) {
+    return fmt::format("BAD: the deletion of {} does not end", job.id);
   }
   return std::nullopt;
 }
@@ -66,16 +81,25 @@ std::optional<std::string> BesideRun::judge_chain_files(engine::Core& core) {
   return std::nullopt;
 }
 
+/// A link leads to a point, or to the directory of points.
+bool BesideRun::leads_to_owned(const std::string& target) const {
+  if (owned_.contains(target)) return true;
+  const auto below = owned_.lower_bound(target + "/");
+  return below != owned_.end() && below->starts_with(target + "/");
+}
+
 std::optional<std::string> BesideRun::judge_names() {
   const std::string repository = std::string(kRepository) + "/";
   for (const auto& [path, node] : world_->disk.names()) {
     if (!path.starts_with(repository) || owned_.contains(path)) continue;
     const bool top = directory_of(path) == kRepository;
     if (top && path.starts_with(repository + ".")) continue;  // the repository's own
-    if (top && node.is_link()) {
-      if (owned_.contains(repository + node.link_target)) continue;
-    }
-    return fmt::format("BAD: {} belongs to nobody", path);
+    // What a repository in trouble did not let go; it describes a VM, and the next deletion takes
+    // it.
+    const bool trouble = trouble_has_come_ || world_->files.faults.has_struck;
+    if (trouble && path.ends_with("/vm.json")) continue;
+    if (node.is_link() && leads_to_owned(directory_of(path) + "/" + node.link_target)) continue;
+    return fmt::format("BAD: {} belongs to nobody; {}", path, world_->files.faults.text());
   }
   return std::nullopt;
 }

@@ -48,7 +48,7 @@ std::optional<Failure> BesideRun::run() {
   world_->files.noreplace_works = !rng.one_in(4);
   commits_until_trouble_ = rng.between(5, 60);
   const auto refuses = [this] {
-    if (trouble_ != Trouble::commit || --commits_until_trouble_ != 0) return false;
+    if (trouble_ != Trouble::commit || !playing_ || --commits_until_trouble_ != 0) return false;
     return trouble_has_come_ = true;
   };
   {
@@ -75,15 +75,23 @@ io::Task<void> BesideRun::play(engine::Core& core) {
   co_await register_vm(core, "a");
   co_await register_vm(core, "b");
   Rng rng(seed_of(seed_, 23));
+  playing_ = true;
   io::TaskScope callers;
   callers.spawn(back_up_often(core, "a", rng.next()));
   callers.spawn(back_up_often(core, "b", rng.next()));
   callers.spawn(delete_often(core, rng.next()));
   callers.spawn(delete_often(core, rng.next()));
   callers.spawn(register_often(core, rng.next()));
+  callers.spawn(register_often(core, rng.next()));
   callers.spawn(make_trouble(rng.next()));
+  io::TaskScope watch;
+  watch.spawn(engine::finish_what_is_unfinished(core));
   co_await callers.join();
   world_->files.faults.call.reset();
+  playing_ = false;
+  core.shutting_down = true;
+  core.stop_watching.set();
+  co_await watch.join();
   for (const auto& job : core.jobs.all()) co_await engine::fail_job(core, job, "shut down");
 }
 
@@ -230,6 +238,7 @@ io::Task<void> BesideRun::make_trouble(uint64_t seed) {
   if (trouble_ == Trouble::call) {
     files.faults.error = EIO;
     files.faults.at = rng.below(4);
+    if (rng.one_in(3)) files.faults.of = "/chain.json";
     files.faults.call = kCalls[rng.below(kCalls.size())];
   } else if (trouble_ == Trouble::read_only || trouble_ == Trouble::gone) {
     trouble_has_come_ = true;

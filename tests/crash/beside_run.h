@@ -51,8 +51,10 @@ class BesideRun {
   std::optional<std::string> judge(engine::Core& core);
   std::optional<std::string> judge_point(engine::Core& core, const std::string& job_id,
                                          const Contents& contents);
+  std::optional<std::string> judge_jobs(engine::Core& core);
   std::optional<std::string> judge_chain_files(engine::Core& core);
   std::optional<std::string> judge_names();
+  bool leads_to_owned(const std::string& target) const;
   std::string text_of(const std::string& path);
 
   Campaign& campaign_;
@@ -63,6 +65,7 @@ class BesideRun {
   Trouble trouble_ = Trouble::none;
   bool trouble_has_come_ = false;
   uint64_t commits_until_trouble_ = 0;
+  bool playing_ = false;                       // callers are at work
   std::map<std::string, Contents> published_;  // by job
   std::set<std::string> doomed_;               // whoever deletes them has asked to
   std::set<std::string> owned_;                // files that something stands for

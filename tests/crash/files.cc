@@ -13,7 +13,8 @@
 namespace crash {
 
 bool Faults::strikes(Call kind, const std::string& path) {
-  if (call != kind || has_struck || at-- > 0) return false;
+  if (call != kind || has_struck || path.find(of) == std::string::npos) return false;
+  if (at-- > 0) return false;
   struck_path = path;
   has_struck = true;
   return true;

@@ -20,6 +20,7 @@ struct Faults {
   enum class Call : uint8_t { sync, write, read, truncate, allocate, punch, rename, remove };
   std::optional<Call> call;  ///< nothing: none fails
   uint64_t at = 0;
+  std::string of{};  ///< only calls on paths that contain this
   int error = 0;
   bool has_struck = false;
   std::string struck_path{};  ///< the file whose call failed
