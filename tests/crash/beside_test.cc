@@ -21,7 +21,7 @@ std::optional<std::string> search_beside(Campaign& campaign, uint64_t runs) {
 
 TEST(EngineCallsBesideEachOther, LoseNothingAndLeaveNothing) {
   Campaign campaign;
-  const auto finding = search_beside(campaign, std::getenv("VARVE_LONG") != nullptr ? 3'000 : 60);
+  const auto finding = search_beside(campaign, std::getenv("VARVE_LONG") != nullptr ? 2'000 : 60);
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} runs\n", campaign.states);
 }

@@ -24,7 +24,7 @@ std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wan
 
 TEST(EnginePowerCut, LosesNoDecidedBackupInAnyRecovery) {
   Campaign campaign;
-  const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 50'000 : 2'000;
+  const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 20'000 : 2'000;
   const auto finding = search_engine(campaign, wanted);
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} states judged in {} runs\n", campaign.states, campaign.runs);
