@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/end_job.h"
+#include "engine/own_image.h"
 #include "engine/refusal.h"
 #include "engine/repository_files.h"
 #include "engine/repository_watch.h"
@@ -104,10 +105,16 @@ std::vector<std::string> doomed_with(Core& core, const std::string& backup_id, b
   return doomed;
 }
 
-/// Files that seem to be gone because their file system has gone are not deleted.
-io::Task<void> require_present(Core& core, std::string repository_id) {
-  const auto repository = core.catalogue->repositories.find(repository_id);
+/// Files that seemed to be gone because their file system had gone are not deleted.
+io::Task<void> require_removed(Core& core, Job job) {
+  const auto repository = core.catalogue->repositories.find(job.repository_id);
   if (repository) co_await identify(core, *repository);
+  for (const JobDisk& disk : job.disks) {
+    const NamedFile left = co_await look_at_image(core.files(), disk.image_path, disk.image_uuid);
+    if (left == NamedFile::ours) {
+      throw std::runtime_error(fmt::format("{} was away and is there again", disk.image_path));
+    }
+  }
 }
 
 /// Files first, then the rows: what a crash or an error leaves can be found and done again. The
@@ -119,7 +126,7 @@ io::Task<uint64_t> remove_backup(Core& core, Job job) {
       freed += co_await remove_point(core.files(), disk);
       core.parts.reached("unlinked");
     }
-    co_await require_present(core, job.repository_id);
+    co_await require_removed(core, job);
     for (const JobDisk& disk : job.disks) {
       co_await refresh_disk_files(core, job.context_id, job.repository_id, disk.index, disk.key);
     }
