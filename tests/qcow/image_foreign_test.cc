@@ -106,13 +106,16 @@ TEST_F(ForeignImages, ABlockDeviceIsRefusedForWhatItIs) {
   if (::mknod(device.c_str(), S_IFBLK | 0600, makedev(7, 0)) != 0) {
     GTEST_SKIP() << "device nodes take a privilege";
   }
-  const std::string expected =
-      "\"" + device + "\": is a block device or another special file; varve serves QCOW2 files.";
-  try {
-    EXPECT_EQ(refusal_of([&] { open("disk"); }).substr(0, expected.size()), expected);
-    EXPECT_EQ(refusal_of([&] { open_chain("disk"); }).substr(0, expected.size()), expected);
-  } catch (const std::system_error& failure) {
-    GTEST_SKIP() << failure.what();  // there is no such device
+  for (const auto& attempt : {std::function<void()>([&] { open("disk"); }),
+                              std::function<void()>([&] { open_chain("disk"); })}) {
+    try {
+      attempt();
+      ADD_FAILURE() << "a block device was opened as an image";
+    } catch (const std::system_error& failure) {
+      EXPECT_NE(std::string(failure.what()).find("is a block device and not a regular file"),
+                std::string::npos)
+          << failure.what();
+    }
   }
 }
 
