@@ -74,7 +74,7 @@ io::Task<void> make_link(io::Runtime runtime, std::string link, std::string targ
   if (!aim) co_return;
   const auto present = co_await files.status(link, false);
   if (present && present->kind != io::FileKind::symlink) {
-    io::log(io::LogLevel::warning, "{} is not a link; it stays, and leads nobody to {}", link,
+    io::log(io::LogLevel::warning, "{} is not a link and is kept; no link leads to {}", link,
             path);
     co_return;
   }
