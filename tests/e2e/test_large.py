@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""A disk of 1 TiB: `complete` answers within its time, whatever the disk took before.
+"""A disk of 1 TiB: `complete` answers within its time, whatever the disk took before. And a VM of as
+many disks as one may have.
 
 The time of `complete` is that of the last commit (bounded by --commit-bytes) and of the checker,
 which reads every L2 table and compares every refcount. All 2,048 tables of the disk are touched
@@ -12,13 +13,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import qemu, run  # noqa: E402
-from support.case import HubCase, rounds  # noqa: E402
+from support.case import MIB, HubCase, rounds  # noqa: E402
 
 TIB = 1 << 40
 TABLE_BYTES = 512 << 20  # of the disk, in one L2 table
 CLUSTER = 65536
 CLUSTERS_PER_TABLE = rounds(4, 128)  # 0.5 GiB, 16 GiB
 LIMIT_SECONDS = 15
+DISKS_MAX = 1024
 
 
 class Large(HubCase):
@@ -40,6 +42,27 @@ class Large(HubCase):
         self.assertLess(seconds, LIMIT_SECONDS)
         self.assertEqual(stored, TIB // TABLE_BYTES * CLUSTERS_PER_TABLE * CLUSTER)
         qemu.check(self.images("huge")[0])
+
+
+class ManyDisks(HubCase):
+    options = {"port_count": 0}  # all exports at one address
+
+    def test_varve_ends_and_starts_in_time_while_a_vm_of_1024_disks_is_backed_up(self):
+        self.register("wide", [MIB] * DISKS_MAX)
+        job = self.start("wide")
+        self.assertEqual(len(job["disk_results"]), DISKS_MAX)
+        handles = [self.connect(job, index) for index in range(0, DISKS_MAX, 16)]
+        for handle in handles:
+            handle.pwrite(b"\xa5" * CLUSTER, 0)
+        begun = time.monotonic()
+        self.assertEqual(self.hub.stop(), 0)
+        stopped = time.monotonic()
+        self.hub.start()
+        print(f"stopped in {stopped - begun:.2f} s, started in {time.monotonic() - stopped:.2f} s", flush=True)
+        self.assertLess(stopped - begun, LIMIT_SECONDS)
+        self.assertLess(time.monotonic() - stopped, LIMIT_SECONDS)
+        self.assertEqual(self.job(job["backup_id"])["status"], "failed")
+        self.assert_nothing_left()
 
 
 if __name__ == "__main__":

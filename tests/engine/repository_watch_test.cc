@@ -1,3 +1,4 @@
+#include <atomic>
 #include <set>
 #include <thread>
 
@@ -48,6 +49,19 @@ class RepositoryThatComesAndGoes : public EngineTest {
     fs::rename(temp.file("away"), path());
   }
 
+  /// The same with the directory of one disk.
+  void take_away(const std::string& directory) {
+    fs::rename(directory, temp.file("disk-away"));
+    fs::create_directory(directory);
+  }
+  void bring_back(const std::string& directory) {
+    fs::remove_all(directory);
+    fs::rename(temp.file("disk-away"), directory);
+  }
+  static std::string directory_of(const BackupView& backup) {
+    return fs::path(backup.job.disks[0].image_path).parent_path();
+  }
+
   std::string add_repository(const std::string& id) {
     const std::string directory = temp.file("repository-" + id);
     engine().create_repository({.id = id, .name = id, .config_json = "{}", .directory = directory});
@@ -93,6 +107,46 @@ TEST_F(RepositoryThatComesAndGoes, ADeletionWithoutItIsRefusedAndForgetsNothing)
   EXPECT_TRUE(fs::exists(full.job.disks[0].image_path));
   engine().delete_backup(full.job.id, false);
   EXPECT_FALSE(fs::exists(full.job.disks[0].image_path));
+}
+
+TEST_F(RepositoryThatComesAndGoes, APublishWhoseImageGoesBeforeTheRenameWaitsForIt) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  const BackupView next = start("pgtest1", BackupType::incremental);
+  std::atomic<int> sidecars = 0;
+  hub->reached = [&](std::string_view step) {
+    if (step == "sidecar" && sidecars++ == 0) take_away(directory_of(next));
+  };
+  EXPECT_EQ(refusal_of([&] { fill(next, "two", 2); }), "being_published");
+  EXPECT_EQ(state_of(next.job.id), "finalizing");
+  bring_back(directory_of(next));
+  ASSERT_TRUE(wait_until([&] { return state_of(next.job.id) == "completed"; }));
+  EXPECT_TRUE(fs::exists(next.job.disks[0].image_path));
+  back_up("pgtest1", BackupType::incremental, "three", 3);
+}
+
+TEST_F(RepositoryThatComesAndGoes, ADeletionWhoseFilesWereAwayForAMomentDeletesThem) {
+  const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
+  std::atomic<int> unlinks = 0;
+  hub->reached = [&](std::string_view step) {
+    if (step == "marked") take_away(directory_of(full));
+    if (step == "unlinked" && unlinks++ == 0) bring_back(directory_of(full));
+  };
+  EXPECT_THROW(engine().delete_backup(full.job.id, false), std::exception);
+  EXPECT_TRUE(wait_until([&] { return repository_files().empty(); }));
+  EXPECT_EQ(refusal_of([&] { engine().backup(full.job.id); }), "backup_not_found");
+}
+
+TEST_F(RepositoryThatComesAndGoes, ALinkThatOutlivedTheLastPointIsRemovedAtTheNextStart) {
+  const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
+  const std::string link = path() + "/pgtest1-disk-2000";
+  ASSERT_TRUE(fs::is_symlink(link));
+  const fs::path target = fs::read_symlink(link);
+  engine().delete_backup(full.job.id, false);
+  ASSERT_FALSE(fs::is_symlink(link));
+  hub.reset();
+  fs::create_symlink(target, link);
+  come_up();
+  EXPECT_TRUE(wait_until([&] { return !fs::is_symlink(link); }));
 }
 
 TEST_F(RepositoryThatComesAndGoes, TheDirectoryOfAnotherOneIsNotUsed) {

@@ -17,6 +17,8 @@ import nbd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import image_server, run, scratch, tls_files  # noqa: E402
 from support.daemon import binary  # noqa: E402
+from support.qemu import verify  # noqa: E402
+from support.storage_daemon import StorageDaemon  # noqa: E402
 
 SIZE = 10 << 20
 
@@ -44,6 +46,29 @@ class ZeroesOfQemu(unittest.TestCase):
         self.assertEqual(server.stop(), 0)
         self.assertLess(scratch.allocated_bytes(image), 17 << 20)
         subprocess.run(["qemu-img", "check", image], check=True, capture_output=True)
+
+    def test_a_full_backup_that_qemu_pushes_takes_the_space_of_its_data(self):
+        directory = self.enterContext(scratch.directory())
+        source, image = directory / "source.raw", directory / "disk.qcow2"
+        with open(source, "wb") as disk:
+            disk.write(os.urandom(16 << 20))
+            disk.truncate(512 << 20)
+        self.assertEqual(image_server.create(image, 512 << 20).returncode, 0)
+        server = image_server.ImageServer(image, directory / "nbd.sock")
+        self.addCleanup(server.close)
+        server.wait()
+        address = {"type": "unix", "path": str(server.socket_path)}
+        nodes = [
+            {"driver": "file", "node-name": "disk", "filename": str(source)},
+            {"driver": "nbd", "node-name": "backup", "server": address, "export": ""},
+        ]
+        qemu = StorageDaemon(directory, nodes)
+        self.addCleanup(qemu.close)
+        qemu.job("blockdev-backup", "full", device="disk", target="backup", sync="full")
+        qemu.close()
+        self.assertEqual(server.stop(), 0)
+        verify(image, source)
+        self.assertLess(scratch.allocated_bytes(image), 17 << 20)
 
 
 class Command(unittest.TestCase):

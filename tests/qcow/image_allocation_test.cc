@@ -1,12 +1,15 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <map>
 #include <new>
 #include <string_view>
 #include <utility>
 
+#include "io/executor.h"
+#include "io/task_scope.h"
 #include "qcow/chain.h"
 #include "tests/qcow/image_sweep_fixture.h"
 #include "tests/support/failing_allocations.h"
@@ -85,6 +88,31 @@ class AllocationSweep : public Sweep {
     return disk;
   }
 
+  /// Four ask for the same bytes at the same time; returns how many could not be served.
+  size_t read_side_by_side(Chain& chain, support::FailingAllocations& allocations) {
+    std::array<Bytes, 4> disks;
+    size_t refused = 0;
+    const auto read_one = [&](Bytes& disk) -> io::Task<void> {
+      co_await io::NextTurn{runtime().executor};
+      try {
+        co_await chain.read(0, disk);
+        EXPECT_EQ(disk, expected_);
+      } catch (const std::bad_alloc&) {
+        ++refused;
+      }
+    };
+    const auto read_all = [&](io::TaskScope& scope) -> io::Task<void> {
+      for (Bytes& disk : disks) scope.spawn(read_one(disk));
+      allocations.arm(true);
+      co_await scope.joined();
+      allocations.arm(false);
+    };
+    for (Bytes& disk : disks) disk.resize(base_.size());
+    run(io::run_scoped(read_all));
+    return refused;
+  }
+
+  Bytes expected_;
   uint64_t allocations_ = 0;
 };
 
@@ -115,6 +143,23 @@ TEST_P(AllocationSweep, EachOfOpeningReadingAndCheckingFailsOnceAndTheNextTryIsA
     EXPECT_EQ(open_read_and_check(), disk) << "allocation " << victim;
     if (!allocations.failed() || HasFailure()) {
       EXPECT_GE(victim, 60u);
+      return;
+    }
+  }
+}
+
+TEST_P(AllocationSweep, EachOfReadersSideBySideFailsOnceAndTheOthersNeverWaitForIt) {
+  shorten_script();
+  run_with_victim(UINT64_MAX - 1);
+  expected_ = open_read_and_check();
+  for (uint64_t victim = 0;; ++victim) {
+    ::alarm(kHangSeconds);
+    support::FailingAllocations allocations(victim);
+    const auto chain = run(Chain::open(runtime(), file("a.qcow2"), ChainOptions()));
+    EXPECT_LE(read_side_by_side(*chain, allocations), 1u) << "allocation " << victim;
+    EXPECT_EQ(runtime().buffers.bytes_in_use(), 0u) << "allocation " << victim;
+    if (!allocations.failed() || HasFailure()) {
+      EXPECT_GE(victim, 20u);
       return;
     }
   }
