@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cerrno>
 #include <condition_variable>
+#include <vector>
 
 #include "io/failure.h"
 
@@ -23,33 +24,49 @@ const char* to_text(RingTier tier) {
   return "?";
 }
 
-/// One thread for the calls that would block the ring.
-class Ring::Worker {
+/// A few threads, so that calls to a file system that does not answer do not hold up the others.
+class Ring::Workers {
  public:
-  Worker() : thread_([this] { serve(); }) {}
-  ~Worker() {
+  Workers() = default;
+  Workers(const Workers&) = delete;
+  ~Workers() {
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
     }
-    changed_.notify_one();
-    thread_.join();
+    changed_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
   }
   void enqueue(Job job) {
     {
       const std::lock_guard lock(mutex_);
+      if (waiting_jobs_ >= idle_threads_ && threads_.size() < kThreadsMax) add_thread();
       jobs_.push(std::move(job));
+      ++waiting_jobs_;
     }
     changed_.notify_one();
   }
 
  private:
+  static constexpr size_t kThreadsMax = 8;
+
+  /// One thread is enough, if there can be no more.
+  void add_thread() {
+    try {
+      threads_.emplace_back([this] { serve(); });
+    } catch (const std::exception&) {
+      if (threads_.empty()) throw;
+    }
+  }
   void serve() {
     std::unique_lock lock(mutex_);
     for (;;) {
+      ++idle_threads_;
       changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      --idle_threads_;
       if (jobs_.empty()) return;
       Job job = jobs_.pop();
+      --waiting_jobs_;
       lock.unlock();
       job();
       lock.lock();
@@ -58,8 +75,9 @@ class Ring::Worker {
   std::mutex mutex_;
   std::condition_variable changed_;
   JobQueue jobs_;
+  size_t waiting_jobs_ = 0, idle_threads_ = 0;
   bool stopping_ = false;
-  std::thread thread_;  // last: it uses all of the above
+  std::vector<std::thread> threads_;  // last: they use all of the above
 };
 
 class Ring::RingAlarm final : public Clock::Alarm {
@@ -134,7 +152,7 @@ Ring::Ring(const RingOptions& options) {
 }
 
 Ring::~Ring() {
-  worker_.reset();
+  workers_.reset();
   assert(in_flight_ == 0 && "every operation is awaited before its ring goes");
   assert(alarms_.empty() && "every alarm is dropped before its ring goes");
   io_uring_queue_exit(&ring_);
@@ -177,8 +195,8 @@ std::unique_ptr<Clock::Alarm> Ring::call_at(SteadyTime due, Job action) {
 }
 
 void Ring::enqueue_blocking(Job job) {
-  if (!worker_) worker_ = std::make_unique<Worker>();
-  worker_->enqueue(std::move(job));
+  if (!workers_) workers_ = std::make_unique<Workers>();
+  workers_->enqueue(std::move(job));
 }
 
 void Ring::run_until(const bool& done) {

@@ -107,7 +107,7 @@ class Ring final : public Executor, public Clock {
     int32_t result = 0;
   };
   class RingAlarm;
-  class Worker;
+  class Workers;
   using Alarms = std::multimap<SteadyTime, RingAlarm*>;
 
   io_uring_sqe* next_sqe();
@@ -135,7 +135,7 @@ class Ring final : public Executor, public Clock {
   std::mutex posted_mutex_;
   JobQueue posted_;  // guarded by posted_mutex_
 
-  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Workers> workers_;
 };
 
 template <class F>

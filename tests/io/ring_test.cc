@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <chrono>
+#include <future>
 #include <thread>
 #include <vector>
 
@@ -81,6 +82,17 @@ TEST_F(RingExecutor, BlockingCallsRunElsewhereAndTheirFailuresArriveHere) {
   EXPECT_NE(run(ring().run_blocking(where)), std::this_thread::get_id());
   const auto failing = []() -> int { throw std::runtime_error("no"); };
   EXPECT_THROW(run(ring().run_blocking(failing)), std::runtime_error);
+}
+
+TEST_F(RingExecutor, ABlockingCallThatDoesNotReturnHoldsUpNoOther) {
+  std::promise<void> released;
+  const auto stuck = [&] { released.get_future().wait(); };
+  const auto body = [&](TaskScope& scope) -> Task<void> {
+    scope.spawn(ring().run_blocking(stuck));
+    co_await ring().run_blocking([] {});
+    released.set_value();
+  };
+  run(run_scoped(body));
 }
 
 TEST_F(RingExecutor, MoreOperationsThanTheRingHoldsAllComplete) {
