@@ -82,7 +82,7 @@ struct Core {
   std::vector<LateEnd> late_ends;
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id
   Availability availability;
-  std::set<std::string> looked_at;  ///< repositories that are being looked at, by id
+  std::map<std::string, io::SteadyTime> looked_at;  ///< since when a repository is looked at, by id
   std::map<std::string, std::shared_ptr<qcow::DiskShare>> disks;  ///< by repository directory
   /// What goes on without anybody waiting: failing jobs, ended exports. Joined at shutdown.
   io::TaskScope background;

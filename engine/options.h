@@ -79,7 +79,7 @@ struct EngineOptions {
   io::Duration catalogue_trial_interval = std::chrono::seconds(5);
   /// How often repositories are looked at: those that are unavailable are tried again.
   io::Duration repository_interval = std::chrono::seconds(5);
-  /// How long a start waits for a repository that does not answer, before it is unavailable.
+  /// How long the start of varve, and a look, wait before a silent repository is unavailable.
   io::Duration repository_patience = std::chrono::seconds(10);
   /// The first pause before a publish or a deletion that was held up is tried again. It doubles.
   io::Duration retry_interval = std::chrono::seconds(1);

@@ -73,7 +73,7 @@ std::string free_id(Core& core, RepositoryType type, Time now) {
 class IdInUse {
  public:
   IdInUse(Core& core, const std::string& id) : core_(core), id_(id) {
-    if (!core_.looked_at.insert(id_).second) throw refusals::repository_id_taken();
+    if (!core_.looked_at.emplace(id_, core.steady_now()).second) throw refusals::repository_id_taken();
   }
   IdInUse(const IdInUse&) = delete;
   ~IdInUse() { core_.looked_at.erase(id_); }
@@ -106,6 +106,9 @@ io::Task<RepositoryTest> test_directory(Core& core, std::string id, RepositoryTy
     // A test leaves nothing behind: the directory is made when the repository is registered.
     const auto status = co_await core.files().status(directory);
     if (!status) throw std::runtime_error(fmt::format("directory {} does not exist", directory));
+    // A mount point without its file system is not written to.
+    const auto registered = core.catalogue->repositories.find(id);
+    if (registered && registered->directory == directory) co_await identify(core, *registered);
     co_await prepare_repository(core.files(), type, directory);
     test.abilities = co_await try_storage(core.parts.home, directory);
     const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);

@@ -52,7 +52,11 @@ io::Task<void> require_directory(io::FileSystem& files, Repository repository) {
 /// As it was when it was opened, and writable.
 io::Task<void> require_unchanged(Core& core, Repository repository) {
   co_await require_directory(core.files(), repository);
-  co_await identify(core, repository);
+  const std::string marker_id = co_await identify(core, repository);
+  if (marker_id.empty()) {  // the next look opens the repository anew and makes one
+    throw std::runtime_error(
+        fmt::format("{} has lost its {}", repository.directory, kMarkerName));
+  }
   const std::string lock_file = lock_path(repository.directory);
   co_await core.files().open(lock_file, io::OpenMode::read_write);
 }
@@ -132,12 +136,19 @@ io::Task<void> look_at(Core& core, Repository repository, std::shared_ptr<Look> 
   }
 }
 
+/// Its registration was ended while it was looked at.
+void forget(Core& core, const std::string& id) {
+  core.locks.erase(id);
+  core.availability.set_available(id);
+}
+
 /// One look at a time: a file system that does not answer is not asked again.
 io::Task<void> look_once(Core& core, Repository repository, std::shared_ptr<Look> look) {
   const std::string id = repository.id;
-  if (!core.looked_at.insert(id).second) co_return;
+  if (!core.looked_at.emplace(id, core.steady_now()).second) co_return;
   try {
     co_await look_at(core, std::move(repository), look);
+    if (!core.catalogue->repositories.find(id)) forget(core, id);
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "repository {}: {}", id, failure.what());
   }
@@ -145,24 +156,49 @@ io::Task<void> look_once(Core& core, Repository repository, std::shared_ptr<Look
   look->done.set();
 }
 
+/// Begins a look at each, and says which of them have not answered the last one for too long.
+void look_at_all(Core& core) {
+  for (Repository& repository : core.catalogue->repositories.list()) {
+    const auto begun = core.looked_at.find(repository.id);
+    if (begun == core.looked_at.end()) {
+      const auto unwatched = std::make_shared<Look>(core.parts.home.executor);
+      core.background.spawn(look_once(core, std::move(repository), unwatched));
+    } else if (core.steady_now() - begun->second >= core.options.repository_patience &&
+               core.availability.cause(repository.id).empty()) {
+      note_unavailable(core, repository, fmt::format("{} does not answer", repository.directory));
+    }
+  }
+}
+
+/// The way out for an operator who knows better: a new disk in the place of one that died.
+std::string how_to_adopt(const Repository& repository) {
+  return fmt::format(
+      "If it is mounted and this directory is to be the repository from now on, make {}/{} "
+      "contain {{\"id\":\"{}\",\"version\":1}}",
+      repository.directory, kMarkerName, repository.marker_id);
+}
+
 }  // namespace
 
 io::Task<std::string> identify(Core& core, Repository repository) {
   const auto marker = co_await read_marker(core.files(), repository.directory);
-  if (!repository.marker_id.empty()) {
-    if (marker == repository.marker_id) co_return *marker;
-    if (marker) {
-      throw std::runtime_error(
-          fmt::format("{} is the directory of another repository: its {} says {}, and this one is "
-                      "{}; is the right file system mounted?",
-                      repository.directory, kMarkerName, *marker, repository.marker_id));
-    }
-    throw std::runtime_error(fmt::format("{} has no {}: its file system is not mounted?",
-                                         repository.directory, kMarkerName));
+  const bool had_marker = !repository.marker_id.empty();
+  if (had_marker && marker == repository.marker_id) co_return *marker;
+  if (had_marker && marker) {
+    throw std::runtime_error(
+        fmt::format("{} is the directory of another repository: its {} says {}, and this one is "
+                    "{}; is the right file system mounted? {}",
+                    repository.directory, kMarkerName, *marker, repository.marker_id,
+                    how_to_adopt(repository)));
   }
   const std::vector<std::string> images = images_in(core, repository);
-  const bool found = images.empty() || co_await any_is_there(core.files(), images);
-  if (!found) {
+  const bool found = co_await any_is_there(core.files(), images);
+  if (had_marker && !found) {
+    throw std::runtime_error(fmt::format("{} has no {}: its file system is not mounted? {}",
+                                         repository.directory, kMarkerName,
+                                         how_to_adopt(repository)));
+  }
+  if (!images.empty() && !found) {
     throw std::runtime_error(
         fmt::format("not one of the {} images of this repository is in {}: its file system is not "
                     "mounted?",
@@ -202,10 +238,7 @@ io::Task<void> watch_repositories(Core& core) {
     if (core.shutting_down || core.steady_now() < next) continue;
     next = core.steady_now() + core.options.repository_interval;
     try {
-      for (Repository& repository : core.catalogue->repositories.list()) {
-        const auto unwatched = std::make_shared<Look>(core.parts.home.executor);
-        core.background.spawn(look_once(core, std::move(repository), unwatched));
-      }
+      look_at_all(core);
     } catch (const std::exception& failure) {
       io::log(io::LogLevel::error, "the repositories cannot be looked at: {}", failure.what());
     }

@@ -25,8 +25,8 @@ io::Task<void> watch_repositories(Core& core);
 io::Task<void> require_available(Core& core, Repository repository);
 
 /// Why the directory is not that of the repository, thrown as std::runtime_error. Returns what its
-/// marker says; "" when it has none and is to get one: it is new, or was in use before there were
-/// markers and has the repository's images.
+/// marker says; "" when it has none and is to get one: it is new, or has the repository's images and
+/// was in use before there were markers or has lost its own.
 io::Task<std::string> identify(Core& core, Repository repository);
 
 }  // namespace engine

@@ -78,20 +78,24 @@ io::Task<void> SpaceWatch::look_at(const std::string& repository_id, Used used) 
   next_[repository_id] = core_.steady_now() + kPause;
   core_.background.spawn(fail_job(
       core_, used.youngest,
-      fmt::format("no space left but the reserve in repository '{}': {} bytes free, {} bytes in "
+      fmt::format("repository '{}' is down to its space reserve: {} bytes free, {} bytes in "
                   "reserve, {} bytes missing",
                   repository_id, free, reserve, reserve - free)));
 }
 
-io::Task<void> SpaceWatch::look() {
-  for (auto& [id, used] : in_use()) {
-    try {
-      co_await look_at(id, used);
-    } catch (const std::exception& failure) {
-      io::log(io::LogLevel::error, "repository '{}': its free space cannot be measured: {}", id,
-              failure.what());
-    }
+io::Task<void> SpaceWatch::look_once(std::string repository_id, Used used) {
+  if (!looked_at_.insert(repository_id).second) co_return;
+  try {
+    co_await look_at(repository_id, used);
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::error, "repository '{}': its free space cannot be measured: {}",
+            repository_id, failure.what());
   }
+  looked_at_.erase(repository_id);
+}
+
+void SpaceWatch::look() {
+  for (auto& [id, used] : in_use()) looks_.spawn(look_once(id, used));
 }
 
 }  // namespace engine

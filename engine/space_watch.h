@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 #include "engine/core.h"
@@ -27,15 +28,20 @@ class SpaceWatch {
 
   explicit SpaceWatch(Core& core) : core_(core) {}
 
-  io::Task<void> look();
+  /// Begins a look at each repository that is written to and not being looked at.
+  void look();
+  io::Task<void> joined() { co_await looks_.joined(); }
 
  private:
   struct Used;
   std::map<std::string, Used> in_use() const;
+  io::Task<void> look_once(std::string repository_id, Used used);
   io::Task<void> look_at(const std::string& repository_id, Used used);
 
   Core& core_;
   std::map<std::string, io::SteadyTime> next_;  ///< by repository, when a job was failed
+  std::set<std::string> looked_at_;             ///< repositories that have not answered yet
+  io::TaskScope looks_;
 };
 
 }  // namespace engine

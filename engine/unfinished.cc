@@ -64,6 +64,7 @@ void Unfinished::add_context(Core& core, const std::string& repository_id,
 }
 
 io::Task<void> Unfinished::attempt(Core& core, std::string job_id) {
+  if (!attempted_.insert(job_id).second) co_return;
   std::string cause;
   try {
     co_await carry_to_its_end(core, job_id);
@@ -71,22 +72,31 @@ io::Task<void> Unfinished::attempt(Core& core, std::string job_id) {
   } catch (const std::exception& failure) {
     cause = failure.what();
   }
+  attempted_.erase(job_id);
   if (!cause.empty()) add_job(core, job_id, cause);
 }
 
-io::Task<void> Unfinished::try_again(Core& core) {
-  const auto jobs = due_in(jobs_, core.steady_now());
-  for (const std::string& id : jobs) {
-    if (!core.shutting_down && is_reachable(core, id)) co_await attempt(core, id);
-  }
-  const auto contexts = due_in(contexts_, core.steady_now());
-  for (const auto& context : contexts) {
-    if (core.shutting_down) co_return;
-    if (!core.availability.cause(context.first).empty()) continue;
-    const Retry before = contexts_[context];
+io::Task<void> Unfinished::repair(Core& core, ContextKey context) {
+  if (!repaired_.insert(context).second) co_return;
+  const io::SteadyTime due = contexts_[context].due;
+  std::string cause;
+  try {
     co_await repair_context_files(core, context.second, context.first);
-    // A failure has put it off.
-    if (contexts_[context].due == before.due) contexts_.erase(context);
+    // A failure inside has put it off.
+    if (contexts_[context].due == due) contexts_.erase(context);
+  } catch (const std::exception& failure) {
+    cause = failure.what();
+  }
+  repaired_.erase(context);
+  if (!cause.empty()) add_context(core, context.first, context.second, cause);
+}
+
+void Unfinished::try_again(Core& core, io::TaskScope& scope) {
+  for (const std::string& id : due_in(jobs_, core.steady_now())) {
+    if (is_reachable(core, id)) scope.spawn(attempt(core, id));
+  }
+  for (const ContextKey& context : due_in(contexts_, core.steady_now())) {
+    if (core.availability.cause(context.first).empty()) scope.spawn(repair(core, context));
   }
 }
 
@@ -94,7 +104,12 @@ io::Task<void> finish_what_is_unfinished(Core& core) {
   while (!core.shutting_down) {
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,
                           core.options.retry_interval);
-    if (!core.shutting_down) co_await core.unfinished.try_again(core);
+    if (core.shutting_down) co_return;
+    try {
+      core.unfinished.try_again(core, core.background);
+    } catch (const std::exception& failure) {
+      io::log(io::LogLevel::error, "unfinished jobs: {}; varve tries again", failure.what());
+    }
   }
 }
 

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "io/clock.h"
 #include "io/task.h"
+#include "io/task_scope.h"
 
 namespace engine {
 
@@ -25,20 +27,25 @@ class Unfinished {
   void add_context(Core& core, const std::string& repository_id, const std::string& context_id,
                    std::string_view cause);
 
-  /// Carries such a job to its end, or adds it.
+  /// Carries such a job to its end, or adds it. Nothing happens while it is being attempted already.
   io::Task<void> attempt(Core& core, std::string job_id);
-  /// One try for everything that is due.
-  io::Task<void> try_again(Core& core);
+  /// Begins one try for everything that is due: side by side, because one repository that does not
+  /// answer holds up no other.
+  void try_again(Core& core, io::TaskScope& scope);
 
  private:
   struct Retry {
     io::SteadyTime due{};
     io::Duration pause{};
   };
+  using ContextKey = std::pair<std::string, std::string>;  // repository, context
+  io::Task<void> repair(Core& core, ContextKey context);
   static void put_off(Core& core, Retry& retry, std::string_view what, std::string_view cause);
 
   std::map<std::string, Retry> jobs_;
-  std::map<std::pair<std::string, std::string>, Retry> contexts_;  // repository, context
+  std::map<ContextKey, Retry> contexts_;
+  std::set<std::string> attempted_;  // jobs, now
+  std::set<ContextKey> repaired_;    // contexts, now
 };
 
 /// Until the engine shuts down.

@@ -163,8 +163,9 @@ io::Task<void> watch_jobs(Core& core) {
     }
     if (core.steady_now() < next_measurement) continue;
     next_measurement = core.steady_now() + core.options.watch_interval;
-    co_await space.look();
+    space.look();
   }
+  co_await space.joined();
 }
 
 std::string timeout_of(const Core& core, ActiveJob& job) {

@@ -46,7 +46,11 @@ class EngineProcess {
     co_await engine::bring_up(*core_);
     for (int tries = 0; tries < kTries; ++tries) {
       co_await io::sleep(world_.scheduler, world_.scheduler, kPause);
-      co_await core_->unfinished.try_again(*core_);
+      const auto try_again = [this](io::TaskScope& scope) -> io::Task<void> {
+        core_->unfinished.try_again(*core_, scope);
+        co_return;
+      };
+      co_await io::run_scoped(try_again);
     }
   }
 

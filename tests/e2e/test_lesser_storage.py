@@ -6,13 +6,14 @@ it cannot be built or mounted.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run  # noqa: E402
+from support import qemu, run, scratch  # noqa: E402
 from support.case import MIB, HubCase  # noqa: E402
 
 
@@ -81,6 +82,34 @@ class LesserStorage(HubCase):
             missing = {name for name, ability in found.items() if not ability["supported"]}
             self.assertEqual(missing, {"locks", "punch_holes"}, found)
             self.assertTrue(all(found[name]["consequence"] for name in missing), found)
+
+    def test_one_that_does_not_answer_is_unavailable_and_stops_nothing_else(self):
+        self.mount()
+        self.register("vm", [MIB])
+        self.register("other", [MIB])
+        self.quick_backup("vm", ["u/1"], repository_id="lesser")
+        stuck = self.start("vm", repository_id="lesser")
+        server = self.server_of_the_mount()
+        self.addCleanup(os.kill, server, signal.SIGCONT)
+        os.kill(server, signal.SIGSTOP)
+
+        def cause():
+            answer = self.hub.get("/repositories/lesser").body
+            return answer.get("repository", answer).get("unavailable_reason", "")
+
+        scratch.wait_until(lambda: "does not answer" in cause(), 40, "the silent repository is unavailable")
+        self.quick_backup("other", ["o/1"])
+        self.assertEqual(self.post("vm", "incremental", "lesser").status, 503)
+        os.kill(server, signal.SIGCONT)
+        scratch.wait_until(lambda: not cause(), 40, "the repository is available again")
+        self.write_and_complete(stuck, 0, "u/2")
+        self.assertEqual(self.job(stuck["backup_id"])["status"], "completed")
+
+    def server_of_the_mount(self):
+        """The process behind the FUSE mount."""
+        found = subprocess.run(["pgrep", "-f", f"lesser.* {self.files} "], capture_output=True, text=True, check=True)
+        [pid] = found.stdout.split()
+        return int(pid)
 
     def test_a_file_system_that_loses_bytes_is_not_registered(self):
         with self.assertRaisesRegex(AssertionError, "find what was written in"):
