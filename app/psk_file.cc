@@ -78,7 +78,7 @@ std::optional<PskFile::Key> PskFile::find(const std::string& user) {
     try {
       read();
     } catch (const UsageError& trouble) {
-      io::log(io::LogLevel::error, "nbd: nobody gets in by a pre-shared key: {}", trouble.what());
+      io::log(io::LogLevel::error, "nbd: no pre-shared key is accepted: {}", trouble.what());
       keys_.clear();
       version_ = version;  // complained about once
     }

@@ -105,7 +105,7 @@ Vm decode_vm_file(std::string_view text) {
     vm.vmware_vm_id = object.at("vmware_vm_id").get<std::string>();
     vm.datacenter = object.at("datacenter").get<std::string>();
     const std::optional<Time> created_at = from_rfc3339(object.at("created_at").get<std::string>());
-    if (!created_at) throw FileTextError("vm.json: created_at is no time");
+    if (!created_at) throw FileTextError("vm.json: created_at is not an RFC 3339 time");
     vm.created_at = vm.updated_at = *created_at;
     for (const Json& disk : object.at("disks")) vm.disks.push_back(decode_vm_disk(disk));
     return vm;

@@ -41,7 +41,7 @@ void require_deletable(Core& core, const Job& job) {
   }
 }
 
-/// A point is in use while an image is written on it, and while somebody reads an export of it.
+/// A point is in use while an image is written on it. Readers are found by their locks (hold_images).
 void require_unused(Core& core, const std::vector<std::string>& job_ids) {
   const auto is_among = [&](const std::string& id) {
     return std::find(job_ids.begin(), job_ids.end(), id) != job_ids.end();
@@ -138,6 +138,26 @@ io::Task<uint64_t> remove_backup(Core& core, Job job) {
   co_return freed;
 }
 
+/// Points that lie elsewhere, because the repository was given another directory since, are not
+/// forgotten while their file system is away.
+io::Task<void> require_directories(Core& core, std::vector<std::string> job_ids) {
+  for (const std::string& id : job_ids) {
+    const Job job = require_job(core, id);
+    const auto repository = core.catalogue->repositories.find(job.repository_id);
+    if (!repository || job.state != JobState::completed) continue;
+    for (const JobDisk& disk : job.disks) {
+      if (disk.image_path.starts_with(repository->directory + "/")) continue;
+      const std::string directory = io::parent_path(disk.image_path);
+      const auto there = co_await core.files().status(directory);
+      if (there) continue;
+      throw refusals::repository_unavailable(
+          repository->id, fmt::format("{} of backup {} does not exist: mount its file system, or "
+                                      "make the directory if its files are gone for good",
+                                      directory, id));
+    }
+  }
+}
+
 /// All of them, in this order.
 io::Task<DeletedBackup> remove_backups(Core& core, std::vector<std::string> marked_ids) {
   DeletedBackup deleted;
@@ -162,6 +182,7 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
   const std::vector<std::string> doomed = doomed_with(core, backup_id, cascade);
 
+  co_await require_directories(core, doomed);
   const std::vector<UnusedImage> held = co_await hold_images(core, doomed);
   require_unused(core, doomed);  // a start takes no turn until it has its parent
 
@@ -170,9 +191,8 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   try {
     co_return co_await remove_backups(core, doomed);
   } catch (const std::exception& cause) {
-    for (const std::string& id : doomed) {
-      if (core.catalogue->jobs.find(id)) core.unfinished.add_job(core, id, cause.what());
-    }
+    // Those that are deleted already are found so at the first try.
+    for (const std::string& id : doomed) core.unfinished.add_job(core, id, cause.what());
     throw;
   }
 }

@@ -8,7 +8,7 @@
 namespace engine {
 
 /// When a file or a row cannot be removed, the backups stay marked, are in no answer any more, and
-/// are removed later (unfinished.h); the caller is told of the failure.
+/// are removed later (unfinished.h); the caller gets the error.
 io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool cascade);
 
 /// Carries the deletion of a marked job to its end. May be repeated after a failure or a crash.

@@ -21,7 +21,7 @@ constexpr std::array<std::string_view, 3> kPointSuffixes = {"", ".json", ".sums"
 /// Waits for the connections of one ended export.
 io::Task<void> retire(std::unique_ptr<Ingest> ingest) { co_await ingest->retire(); }
 
-/// Retires when nobody lingers, so that a port is free when the answer leaves; else later.
+/// Retires when no connection lingers, so that a port is free when the answer leaves; else later.
 io::Task<void> retire_now_or_later(Core& core, std::unique_ptr<Ingest> ingest) {
   const bool lingering = ingest->connected();
   if (lingering) {

@@ -27,7 +27,7 @@ std::runtime_error damaged(const std::string& path, std::string_view cause) {
                   path, cause));
 }
 
-/// A damaged catalogue is told of before anything is written to it.
+/// A damaged catalogue is reported before anything is written to it.
 std::unique_ptr<Catalogue> open_sound(const std::string& path) try {
   auto catalogue = std::make_unique<Catalogue>(path);
   const std::vector<std::string> problems = catalogue->integrity_problems();

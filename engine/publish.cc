@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <cassert>
+
 #include "engine/end_job.h"
 #include "engine/own_image.h"
 #include "engine/repository_files.h"
+#include "engine/repository_watch.h"
 #include "engine/sidecar.h"
 #include "io/call_on.h"
 #include "io/log.h"
@@ -23,35 +26,69 @@ class ImageLost : public std::runtime_error {
 /// Writes seal and manifest hash into the header of one unpublished image (PU6).
 using PublishHeader = std::function<io::Task<void>(size_t disk, qcow::Publication publication)>;
 
-/// Whether the image still has its unpublished name. Throws ImageLost when it has neither.
-io::Task<bool> is_unpublished(Core& core, std::string image_path, std::string uuid) {
+/// What an image's two names stand for.
+struct NamedFiles {
+  NamedFile partial = NamedFile::missing, published = NamedFile::missing;
+  bool has_ours() const { return partial == NamedFile::ours || published == NamedFile::ours; }
+};
+
+io::Task<NamedFiles> look_at_names(io::FileSystem& files, std::string image_path,
+                                   std::string uuid) {
+  NamedFiles found;
   const std::string partial = image_path + ".partial";
-  const NamedFile under_partial = co_await look_at_image(core.files(), partial, uuid);
-  const NamedFile under_final = co_await look_at_image(core.files(), image_path, uuid);
-  const bool is_partial = under_partial == NamedFile::ours;
-  if (is_partial && under_final == NamedFile::missing) co_return true;
-  if (under_final == NamedFile::ours) co_return false;
-  if (under_final != NamedFile::missing) {
-    throw ImageLost(fmt::format("{} is another image", image_path));
+  found.partial = co_await look_at_image(files, partial, uuid);
+  found.published = co_await look_at_image(files, image_path, uuid);
+  co_return found;
+}
+
+/// Throws ImageLost. What is missing proves nothing while the directory may be an empty mount
+/// point, or was one a moment ago: then another error is thrown.
+io::Task<void> prove_lost(Core& core, std::string repository_id, std::string image_path,
+                          std::string uuid) {
+  const auto repository = core.catalogue->repositories.find(repository_id);
+  if (repository) co_await identify(core, *repository);
+  const std::string directory = io::parent_path(image_path);
+  const auto there = co_await core.files().status(directory);
+  if (!there) throw std::runtime_error(fmt::format("{} does not exist", directory));
+  const NamedFiles again = co_await look_at_names(core.files(), image_path, uuid);
+  if (again.has_ours()) {
+    throw std::runtime_error(fmt::format("{} was away for a moment", image_path));
   }
-  if (under_partial == NamedFile::missing) {
-    const std::string directory = io::parent_path(image_path);
-    const auto there = co_await core.files().status(directory);
-    // A share that is not mounted proves nothing.
-    if (!there) throw std::runtime_error(fmt::format("{} is not there", directory));
-    throw ImageLost(fmt::format("{} is gone", partial));
+  if (again.partial == NamedFile::missing) {
+    throw ImageLost(fmt::format("{}.partial is gone", image_path));
   }
-  throw ImageLost(fmt::format("{} is not the image that this backup has written", partial));
+  throw ImageLost(
+      fmt::format("{}.partial is not the image that this backup has written", image_path));
+}
+
+/// Whether the image still has its unpublished name. Throws ImageLost when it is proven that it has
+/// neither.
+io::Task<bool> is_unpublished(Core& core, std::string repository_id, std::string image_path,
+                              std::string uuid) {
+  const NamedFiles found = co_await look_at_names(core.files(), image_path, uuid);
+  if (found.published == NamedFile::ours) co_return false;
+  if (found.partial != NamedFile::ours) {
+    co_await prove_lost(core, std::move(repository_id), image_path, uuid);
+  }
+  if (found.published != NamedFile::missing) {
+    PLANTED_BUG(delete_without_identity, throw ImageLost(image_path))
+    throw std::runtime_error(
+        fmt::format("{} is another file, which came while the backup ran; move it to another place, "
+                    "and the backup is published",
+                    image_path));
+  }
+  co_return true;
 }
 
 /// PU6 and PU7 of one disk. One that was renamed already has the header.
-io::Task<void> finish_image(Core& core, size_t at, const JobDisk& disk, const DecidedImage& image,
-                            Time decided_at, const PublishHeader& publish_header) {
-  const bool unpublished = co_await is_unpublished(core, image.image_path, disk.image_uuid);
+io::Task<void> finish_image(Core& core, const Job& job, size_t at, const DecidedImage& image,
+                            const PublishHeader& publish_header) {
+  const bool unpublished = co_await is_unpublished(core, job.repository_id, image.image_path,
+                                                   job.disks[at].image_uuid);
   if (unpublished) {
     qcow::Publication publication;
     publication.manifest_hash = sha256(image.sidecar);
-    publication.time = static_cast<uint64_t>(decided_at.time_since_epoch().count());
+    publication.time = static_cast<uint64_t>(job.decided_at->time_since_epoch().count());
     co_await publish_header(at, publication);
     core.parts.reached("header");
   }
@@ -67,9 +104,14 @@ io::Task<void> rename_image(Core& core, const DecidedImage& image) {
   const auto published = co_await core.files().status(image.image_path, false);
   const std::string directory = io::parent_path(image.image_path);
   if (!unpublished && !published) {  // it was there a moment ago: its file system has gone
-    throw std::runtime_error(fmt::format("rename {}: it is not there any more", partial));
+    throw std::runtime_error(fmt::format("rename {}: no such file any more", partial));
   }
   if (unpublished && published) {  // a rename in two steps was interrupted between them
+    if (unpublished->device != published->device || unpublished->inode != published->inode) {
+      throw std::runtime_error(
+          fmt::format("{} and {} are two files; move the one away that is a copy", partial,
+                      image.image_path));
+    }
     co_await core.files().sync_directory(directory);
     co_await core.files().remove(partial);
   } else if (unpublished) {
@@ -82,11 +124,11 @@ io::Task<void> rename_image(Core& core, const DecidedImage& image) {
 /// From the decision to the last transaction. The caller has the context's turn.
 io::Task<void> carry_out(Core& core, const Job& job, const PublishHeader& publish_header) {
   const std::vector<DecidedImage> images = core.catalogue->jobs.decided_images(job.id);
-  const Time decided_at = job.decided_at.value();
+  assert(job.decided_at && "only a decided job is carried out");
   core.parts.reached("decided");
   PLANTED_BUG(completed_before_durable, core.catalogue->jobs.publish(job.id))
   for (size_t at = 0; at < images.size(); ++at) {
-    co_await finish_image(core, at, job.disks[at], images[at], decided_at, publish_header);
+    co_await finish_image(core, job, at, images[at], publish_header);
   }
   for (const DecidedImage& image : images) co_await rename_image(core, image);
   core.parts.reached("publish");

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <optional>
 #include <set>
 
 #include "engine/end_job.h"
@@ -49,15 +51,24 @@ io::Task<void> repair_derived_files(Core& core, Repository repository) {
   }
 }
 
+/// Whether it has ended and only the catalogue does not know it yet.
+bool waits_for_its_end(const Core& core, const std::string& job_id) {
+  return std::any_of(core.late_ends.begin(), core.late_ends.end(),
+                     [&](const LateEnd& end) { return end.job_id == job_id; });
+}
+
 /// Jobs that no life before this one has ended, of this repository.
 io::Task<void> settle_jobs(Core& core, std::string repository_id) {
-  std::vector<Job> active = core.catalogue->jobs.active_jobs();
-  for (Job& job : active) {
-    if (job.repository_id != repository_id || core.jobs.find(job.id)) continue;
-    if (job.state == JobState::finalizing) {
-      co_await core.unfinished.attempt(core, job.id);
-    } else {
-      co_await fail_unfinished(core, std::move(job), kRestarted);
+  const std::vector<Job> active = core.catalogue->jobs.active_jobs();
+  for (const Job& listed : active) {
+    if (listed.repository_id != repository_id) continue;
+    // As it is now: those before it took their time, and others may have ended it meanwhile.
+    std::optional<Job> job = core.catalogue->jobs.find(listed.id);
+    if (!job || !is_active(job->state) || core.jobs.find(job->id)) continue;
+    if (job->state == JobState::finalizing) {
+      co_await core.unfinished.attempt(core, job->id);
+    } else if (!waits_for_its_end(core, job->id)) {
+      co_await fail_unfinished(core, std::move(*job), kRestarted);
     }
   }
 }
@@ -82,7 +93,7 @@ io::Task<void> tidy(Core& core, Repository repository) {
     co_await remove_strays(core, repository);
     co_await repair_derived_files(core, repository);
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::error, "repository {} cannot be looked through: {}", repository.id,
+    io::log(io::LogLevel::error, "repository {} could not be scanned: {}", repository.id,
             failure.what());
   }
 }

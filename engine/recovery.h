@@ -5,7 +5,7 @@
 /// What the life before this one, or the time before a repository came back, has left in it: jobs
 /// that were decided are carried to their end, other active ones are failed, deletions are
 /// finished, and files that no row owns are removed (or put into quarantine) and logged. Published
-/// points are never touched. Control thread, before anything is served from the repository.
+/// points are never touched. Control thread, before a new job is started in the repository.
 namespace engine {
 
 io::Task<void> recover_repository(Core& core, Repository repository);

@@ -9,7 +9,7 @@
 /// the newest point.
 ///
 /// Each is made anew from the catalogue, so none of them is worth a failure: what cannot be written
-/// is told of in the log and written later (unfinished.h). Nothing is written when it is there
+/// is logged and written later (unfinished.h). Nothing is written when it is there
 /// already. The caller has the context's turn. Control thread. Spec: contract.md 8.
 namespace engine {
 

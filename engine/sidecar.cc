@@ -100,7 +100,7 @@ void require_own_names(const Sidecar& sidecar) {
 
 Time time(const Json& object, const char* name) {
   const std::optional<Time> value = from_rfc3339(text(object, name));
-  if (!value) throw FileTextError(fmt::format("sidecar: {} is no time", name));
+  if (!value) throw FileTextError(fmt::format("sidecar: {} is not an RFC 3339 time", name));
   return *value;
 }
 

@@ -82,6 +82,13 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   return spec;
 }
 
+/// Throws for a job that was ended while it was being started.
+void require_active(const ActiveJob& job) {
+  if (is_active(job.row.state)) return;
+  throw refusals::job_not_running(
+      job.row.id, fmt::format("{}: {}", to_text(job.row.state), job.row.error_message));
+}
+
 /// The catalogue gives a name out once. One that is taken nevertheless belongs to a backup that the
 /// catalogue has forgotten.
 io::Task<void> require_free_names(io::FileSystem& files, std::string image_path) {
@@ -102,10 +109,7 @@ io::Task<void> open_disk(Core& core, const StartPlan& plan, std::shared_ptr<Acti
   core.parts.reached("image");
   // Whoever ends the job meanwhile ends it before this disk or with it.
   const io::Grant step = co_await job->steps.lock();
-  if (!is_active(job->row.state)) {
-    throw refusals::job_not_running(
-        job->row.id, fmt::format("{}: {}", to_text(job->row.state), job->row.error_message));
-  }
+  require_active(*job);
   {
     // No deletion finds the directory empty before the image is in it.
     const io::Grant turn = co_await core.turns.take(job->row.repository_id, job->row.context_id);
@@ -143,6 +147,7 @@ io::Task<void> open_disks(Core& core, const StartPlan& plan, std::shared_ptr<Act
     const io::Grant turn = co_await core.turns.take(job->row.repository_id, job->row.context_id);
     co_await refresh_vm_file(core, job->row.context_id, job->row.repository_id);
   }
+  require_active(*job);  // whoever had the turn before may have taken long
   job->row.nbd_targets = nbd_targets(core, job->row);
   core.parts.reached("targets");
   core.catalogue->jobs.set_ports(job->row.id, job->row.nbd_targets, ports);
@@ -228,7 +233,7 @@ std::string nbd_targets(const Core& core, const Job& job) {
             [](const JobDisk* a, const JobDisk* b) { return a->key < b->key; });
   const nbd::TlsMode tls =
       core.options.targets == TargetsMode::ports ? core.options.ports_tls : core.options.main_tls;
-  // The existing client speaks no TLS: where plain NBD is served too, it is told of that.
+  // The existing client speaks no TLS: where plain NBD is served too, it gets that address.
   const std::string_view scheme = tls == nbd::TlsMode::require ? "nbds" : "nbd";
   std::string targets;
   for (const JobDisk* const disk : by_key) {

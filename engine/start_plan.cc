@@ -131,6 +131,10 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
   if (core.shutting_down) throw refusals::shutting_down();
   co_await require_space(core, plan);
   if (core.options.targets == TargetsMode::ports) core.ports.require(disks.size());
+  // While this waited, the repository may have gone: what is left in it when it comes back is
+  // removed, and this job's images would be taken for that.
+  const std::string cause = core.availability.cause(plan.repository.id);
+  if (!cause.empty()) throw refusals::repository_unavailable(plan.repository.id, cause);
 
   plan.job.context_id = plan.vm.context_id;
   plan.job.vm_name = plan.vm.vm_name;

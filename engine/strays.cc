@@ -17,11 +17,25 @@ constexpr std::string_view kImage = ".qcow2", kPartial = ".qcow2.partial",
                            kTemporary = io::kTemporarySuffix;
 constexpr size_t kNamedAtMost = 5;
 
-/// Whether a file of a disk's directory belongs to nobody. Nothing is being filled while we
-/// recover, but a decided job that is held up needs its images. Images that no row knows are left
-/// where they are: they may be all that is left of a lost catalogue.
+/// Whether the name is one of io::temporary_path's, or of earlier versions, which gave them no
+/// digits: anything else that ends so is a user's file.
+bool is_temporary(std::string_view name) {
+  constexpr size_t kDigits = 16;
+  if (!name.ends_with(kTemporary)) return false;
+  name.remove_suffix(kTemporary.size());
+  if (name.ends_with("/chain.json") || name.ends_with(".qcow2.json") || name == "vm.json") {
+    return true;
+  }
+  if (name.size() <= kDigits || name[name.size() - kDigits - 1] != '.') return false;
+  return name.substr(name.size() - kDigits).find_first_not_of("0123456789abcdef") ==
+         std::string_view::npos;
+}
+
+/// Whether a file of a disk's directory is left over. Nothing is being filled during recovery, but
+/// a decided job that is held up needs its images. Images that no row knows are left where they
+/// are: they may be all that is left of a lost catalogue.
 bool is_stray(const Owners& owners, const std::string& path) {
-  if (path.ends_with(kTemporary)) return true;
+  if (is_temporary(path)) return true;
   if (!path.ends_with(kPartial)) return false;
   const auto owner =
       owners.find(path.substr(0, path.size() - kPartial.size()) + std::string(kImage));
@@ -30,7 +44,7 @@ bool is_stray(const Owners& owners, const std::string& path) {
 
 /// Other people's links stay, whether they lead anywhere or not.
 bool is_unfinished_link(const io::DirectoryEntry& entry) {
-  return entry.kind == io::FileKind::symlink && entry.name.ends_with(kTemporary) &&
+  return entry.kind == io::FileKind::symlink && is_temporary(entry.name) &&
          (entry.name.starts_with(kLatestLinkName) ||
           entry.name.find("-disk-") != std::string::npos);
 }
@@ -66,7 +80,7 @@ class Sweep {
       const std::string path = directory + "/" + entry.name;
       if (entry.kind == io::FileKind::directory && entry.name.starts_with("disk-")) {
         co_await sweep_disk(path);
-      } else if (entry.name.ends_with(kTemporary)) {
+      } else if (entry.kind == io::FileKind::file && is_temporary(entry.name)) {
         co_await take_away(path);
       }
     }

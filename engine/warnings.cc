@@ -56,7 +56,7 @@ std::optional<Warning> change_id_unusable(const JobDisk& disk) {
       WarningCode::change_id_unusable, disk.index,
       fmt::format("disk {}: the change id '{}' does not contain exactly one '/', so it is "
                   "kept but never handed out: a client that asks for the change id in "
-                  "the next incremental is told none, and copies the disk in full",
+                  "the next incremental gets none, and copies the disk in full",
                   disk.index, disk.change_id)};
 }
 

@@ -172,11 +172,8 @@ TEST_F(Decided, AJobWhoseImageIsGoneOrAnotherFailsAndTakesNothingAlong) {
     restart();
     const std::string point = engine().chain({.vm_name = "pgtest1"}).points[0].point.image_path;
     const BackupView backup = kill_after_decision();
-    if (replaced) {
-      fs::copy_file(point, backup.job.disks[1].image_path);
-    } else {
-      fs::remove(partial_of(backup, 1));
-    }
+    fs::remove(partial_of(backup, 1));
+    if (replaced) fs::copy_file(point, backup.job.disks[1].image_path);
     restart();
     EXPECT_EQ(state_of(backup.job.id), "failed");
     EXPECT_NE(engine().backup(backup.job.id).job.error_message, "");
@@ -186,6 +183,31 @@ TEST_F(Decided, AJobWhoseImageIsGoneOrAnotherFailsAndTakesNothingAlong) {
     expect_sound("pgtest1", 0, 1);
     expect_sound("pgtest1", 1, 1);
   }
+}
+
+TEST_F(Decided, AnotherFileOfTheImagesNameHoldsAJobUpUntilItIsMovedAway) {
+  const BackupView backup = kill_after_decision();
+  const std::string image = backup.job.disks[1].image_path;
+  for (const bool is_copy : {false, true}) {
+    SCOPED_TRACE(is_copy);
+    hub.reset();
+    if (is_copy) {
+      fs::copy_file(partial_of(backup, 1), image);
+    } else {
+      std::ofstream(image) << "a file of somebody else";
+    }
+    restart();
+    EXPECT_EQ(state_of(backup.job.id), "finalizing");
+    EXPECT_NE(engine().backup(backup.job.id).job.error_message.find(image), std::string::npos);
+    EXPECT_TRUE(fs::exists(partial_of(backup, 1)));
+    EXPECT_TRUE(fs::exists(image));
+    hub.reset();
+    fs::remove(image);
+  }
+  restart();
+  EXPECT_EQ(state_of(backup.job.id), "completed");
+  expect_sound("pgtest1", 0, 2);
+  expect_sound("pgtest1", 1, 2);
 }
 
 }  // namespace

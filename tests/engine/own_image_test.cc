@@ -101,7 +101,7 @@ TEST_F(OwnImage, ARestartLeavesAPointOfTheNameOfAJobThatWasKilled) {
   copy_at("sealing", 1);
   Writer writer(*hub, backup.job.disks[0].export_name);
   ASSERT_TRUE(writer.connect());
-  EXPECT_EQ(refusal_of([&] { complete(backup, 0, change_id(0, 1)); }), "seal_failed");
+  EXPECT_EQ(refusal_of([&] { complete(backup, 0, change_id(0, 1)); }), "being_published");
   writer.disconnect();
   ASSERT_TRUE(copied_);
   come_up_on_copy();

@@ -125,6 +125,10 @@ TEST_F(Recovery, StraysAreRemovedAndImagesUnknownToTheCatalogueAreLeft) {
   make(directory + "/backup-old-disk0-20200101-000000.qcow2");
   make(directory + "/backup-old-disk0-20200101-000000.qcow2.json");
   make(directory + "/notes.txt");
+  make(directory + "/notes.new");
+  make(fs::path(directory).parent_path().string() + "/notes.new");
+  fs::create_directory(fs::path(directory).parent_path() / "x.0123456789abcdef.new");
+  fs::create_symlink("nothing", temp.file("repository/my-disk-notes.new"));
   fs::create_symlink("ctx-gone/disk-0/gone.qcow2", temp.file("repository/gone-disk-1.qcow2"));
   fs::create_symlink("nothing", temp.file("repository/.varve-test-0123456789abcdef.link"));
   restart();
@@ -136,6 +140,10 @@ TEST_F(Recovery, StraysAreRemovedAndImagesUnknownToTheCatalogueAreLeft) {
   EXPECT_TRUE(fs::exists(directory + "/backup-old-disk0-20200101-000000.qcow2"));
   EXPECT_TRUE(fs::exists(directory + "/backup-old-disk0-20200101-000000.qcow2.json"));
   EXPECT_TRUE(fs::exists(directory + "/notes.txt"));
+  EXPECT_TRUE(fs::exists(directory + "/notes.new"));
+  EXPECT_TRUE(fs::exists(fs::path(directory).parent_path() / "notes.new"));
+  EXPECT_TRUE(fs::exists(fs::path(directory).parent_path() / "x.0123456789abcdef.new"));
+  EXPECT_TRUE(fs::is_symlink(temp.file("repository/my-disk-notes.new")));
   EXPECT_TRUE(fs::exists(image));
 }
 

@@ -124,6 +124,63 @@ TEST_F(RepositoryThatComesAndGoes, APublishWhoseImageGoesBeforeTheRenameWaitsFor
   back_up("pgtest1", BackupType::incremental, "three", 3);
 }
 
+TEST_F(RepositoryThatComesAndGoes, ADecidedImageThatSeemsGoneInAnotherDirectoryIsNotGivenUp) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  const BackupView next = start("pgtest1", BackupType::incremental);
+  // The file system goes, and below its mount point lie directories of the same names.
+  std::atomic<int> decisions = 0;
+  hub->reached = [&](std::string_view step) {
+    if (step != "decided" || decisions++ > 0) return;
+    unmount();
+    fs::create_directories(directory_of(next));
+  };
+  EXPECT_EQ(refusal_of([&] { fill(next, "two", 2); }), "being_published");
+  EXPECT_EQ(state_of(next.job.id), "finalizing");
+  mount();
+  ASSERT_TRUE(wait_until([&] { return state_of(next.job.id) == "completed"; }));
+  EXPECT_TRUE(fs::exists(next.job.disks[0].image_path));
+}
+
+TEST_F(RepositoryThatComesAndGoes, AMarkerThatWasRemovedIsMadeAgainBesideItsImages) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  fs::remove(marker());
+  EXPECT_TRUE(wait_until([&] { return fs::exists(marker()) && cause().empty(); }));
+  back_up("pgtest1", BackupType::incremental, "two", 2);
+}
+
+TEST_F(RepositoryThatComesAndGoes, ANewDiskInItsPlaceIsTakenWhenTheOperatorSaysSo) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  unmount();
+  ASSERT_TRUE(wait_until([&] { return !cause().empty(); }));
+  const std::string text = cause();
+  const size_t begin = text.find("{\"id\"");
+  ASSERT_NE(begin, std::string::npos) << text;
+  std::ofstream(marker()) << text.substr(begin);
+  ASSERT_TRUE(becomes_available());
+  back_up("pgtest1", BackupType::full, "two", 2);
+}
+
+TEST_F(RepositoryThatComesAndGoes, ATestOfAnEmptyMountPointFailsAndWritesNothing) {
+  unmount();
+  const RepositoryTest test = engine().test_repository("1");
+  EXPECT_FALSE(test.passed);
+  EXPECT_NE(test.error_details.find("not mounted"), std::string::npos) << test.error_details;
+  EXPECT_TRUE(fs::is_empty(path()));
+}
+
+TEST_F(RepositoryThatComesAndGoes, PointsOfItsFormerDirectoryAreNotForgottenWhileThatIsAway) {
+  const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
+  hub.reset();
+  const std::string old = path();
+  restart([&](EngineOptions& options) { options.repository_path = temp.file("elsewhere"); });
+  fs::rename(old, temp.file("away"));
+  EXPECT_EQ(refusal_of([&] { engine().delete_backup(full.job.id, false); }),
+            "repository_unavailable");
+  fs::rename(temp.file("away"), old);
+  engine().delete_backup(full.job.id, false);
+  EXPECT_FALSE(fs::exists(full.job.disks[0].image_path));
+}
+
 TEST_F(RepositoryThatComesAndGoes, ADeletionWhoseFilesWereAwayForAMomentDeletesThem) {
   const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
   std::atomic<int> unlinks = 0;
