@@ -134,13 +134,19 @@ BackupView EngineTest::back_up(const std::string& vm_name, BackupType type,
 
 std::vector<std::string> EngineTest::repository_files() const {
   const std::filesystem::path root = temp.file("repository");
-  std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
-    const std::string path = std::filesystem::relative(entry.path(), root);
-    if (!path.starts_with(".varve")) files.push_back(path);
+  for (;;) {
+    try {
+      std::vector<std::string> files;
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
+        const std::string path = entry.path().lexically_relative(root);
+        if (!path.starts_with(".varve")) files.push_back(path);
+      }
+      std::sort(files.begin(), files.end());
+      return files;
+    } catch (const std::filesystem::filesystem_error&) {
+      // The engine has removed a directory meanwhile.
+    }
   }
-  std::sort(files.begin(), files.end());
-  return files;
 }
 
 void EngineTest::expect_nothing_left() {
