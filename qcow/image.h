@@ -90,9 +90,10 @@ struct SealedImage {
 /// argues why. write() returns when the bytes are accepted; a commit makes them durable: in the
 /// background after a second or 256 MiB, and in flush(), which may share one commit with others.
 /// The first failure of a write or of a commit is final (X9): failure() keeps it, and write and
-/// flush throw it from then on; reads go on, but for the bytes that it lost. What is refused before
-/// it was accepted is no failure: a corrupt entry, or a full file system (NoSpace). Memory stays
-/// within 48 MiB whatever the disk's size.
+/// flush throw it from then on. Reads go on where it is known which bytes were lost; otherwise, as
+/// after a failed sync, they throw it too. What is refused before it was accepted is no failure: a
+/// corrupt entry, or a full file system (NoSpace). Memory stays within 48 MiB whatever the disk's
+/// size.
 ///
 /// Ends by close(), seal() and then close(), or abandon(); then it may be destroyed. Belongs to
 /// one executor thread. Spec: sections 4, 5, 8 and 9 of the QCOW2 reference.
@@ -245,6 +246,7 @@ class Image final : public io::BlockDevice {
   io::Task<void> commit();
   io::Task<void> run_commit();
   io::Task<void> commit_steps();
+  io::Task<void> sync_data();
   io::Task<void> require_length();
   io::Task<void> commit_in_background();
   void release_retained_over_bound();
@@ -292,7 +294,9 @@ class Image final : public io::BlockDevice {
   // Host clusters without an owner: by a mapping that is not durable yet, and by a durable one.
   std::vector<uint64_t> dropped_;
   std::vector<uint64_t> releasable_;
-  bool was_cut_ = false;      // by another program
+  // What was accepted may be missing, and nobody can say where: another program has cut the file, a
+  // sync failed, or a step that takes bytes out of memory and changes their mapping did not end.
+  bool content_unknown_ = false;
   bool gave_back_ = false;    // some cluster below the end has refcount 0
   uint64_t length_seen_ = 0;  // bytes of the file at the last commit
 

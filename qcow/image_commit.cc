@@ -78,17 +78,18 @@ io::Task<void> Image::commit_steps() {
   UNLESS_PLANTED(l2_before_refcount) co_await allocator_->write_refcounts();
   PLANTED_BUG(table_entry_before_block, co_await allocator_->write_table_entries())
   PLANTED_BUG(sync_trusted_after_failure, co_await io::sync_believing_the_second(*file_))
-  UNLESS_PLANTED(flush_without_sync) co_await file_->sync_data();
+  UNLESS_PLANTED(flush_without_sync) co_await sync_data();
+  if (failure_) std::rethrow_exception(failure_);
   if (!snapshot.empty() || new_blocks) {
     UNLESS_PLANTED(flush_without_l2) co_await map_->write_tables(snapshot);
     co_await allocator_->write_table_entries();
     if (!snapshot.new_tables.empty()) {
-      UNLESS_PLANTED(l1_before_l2) co_await file_->sync_data();
+      UNLESS_PLANTED(l1_before_l2) co_await sync_data();
       co_await map_->write_l1(snapshot);
     }
     PLANTED_BUG(l2_before_refcount, co_await allocator_->write_refcounts())
     PLANTED_BUG(sync_trusted_after_failure, co_await io::sync_believing_the_second(*file_))
-    UNLESS_PLANTED(flush_without_sync) co_await file_->sync_data();
+    UNLESS_PLANTED(flush_without_sync) co_await sync_data();
   }
   map_->committed(snapshot);
   co_await allocator_->committed();
@@ -97,13 +98,24 @@ io::Task<void> Image::commit_steps() {
   ++counters_.commits;
 }
 
+/// What a sync did not write may be gone from the page cache too, so nothing that is read from the
+/// file afterwards can be trusted.
+io::Task<void> Image::sync_data() {
+  try {
+    co_await file_->sync_data();
+  } catch (...) {
+    content_unknown_ = true;
+    throw;
+  }
+}
+
 /// A file never becomes shorter while it is written. One that did was cut by another program, and
 /// writing on would hide that: its lost clusters would read as zeroes.
 io::Task<void> Image::require_length() {
   const uint64_t bytes = co_await file_->size();
   const uint64_t least = std::max(length_seen_, space_->allocated_end());
   if (bytes < least) {
-    was_cut_ = true;
+    content_unknown_ = true;
     throw std::system_error(
         EIO, std::generic_category(),
         fmt::format("commit {}: the file is {} bytes long and was {}: cut by another program",

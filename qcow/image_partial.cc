@@ -27,6 +27,7 @@ void Image::store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table
                           uint64_t cluster) {
   if (failure_) std::rethrow_exception(failure_);
   require_sound(table, cluster, 1);
+  content_unknown_ = true;  // until every write is submitted
   PartialCluster partial = partials_->take(cluster);
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   const HostOffset end = geometry_.host_offset(allocator_->end_cluster());
@@ -43,6 +44,7 @@ void Image::store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table
     const auto bytes = held->cluster.bytes().subspan(range.from, range.to - range.from);
     write_behind_->submit({host.bytes + range.from}, bytes, held);
   }
+  content_unknown_ = false;
 }
 
 /// Fills what is missing from below. The cluster is held, so nothing else changes it; and it stays
@@ -56,13 +58,21 @@ io::Task<void> Image::fill_gaps(uint64_t cluster) {
   partial.mark_complete();
 }
 
+/// A failure is the image's from the step on in which it happens: its bytes may have left the
+/// memory, and until all the others of a batch have ended a commit could write the mapping without
+/// them.
 io::Task<void> Image::complete_partial(uint64_t cluster) {
-  RangeQueue::Hold hold = co_await ranges_.enter(cluster, 1, RangeQueue::Access::exclusive);
-  if (failure_) std::rethrow_exception(failure_);
-  if (partials_->find(cluster) == nullptr) co_return;  // completed or overwritten meanwhile
-  const bool gaps_are_zero = co_await base_reads_as_zero(cluster);
-  if (!gaps_are_zero) co_await fill_gaps(cluster);
-  co_await finish_partial(cluster, std::move(hold), true);
+  try {
+    RangeQueue::Hold hold = co_await ranges_.enter(cluster, 1, RangeQueue::Access::exclusive);
+    if (failure_) std::rethrow_exception(failure_);
+    if (partials_->find(cluster) == nullptr) co_return;  // completed or overwritten meanwhile
+    const bool gaps_are_zero = co_await base_reads_as_zero(cluster);
+    if (!gaps_are_zero) co_await fill_gaps(cluster);
+    co_await finish_partial(cluster, std::move(hold), true);
+  } catch (...) {
+    fail(std::current_exception());
+    throw;
+  }
 }
 
 io::Task<void> Image::complete_partials(std::vector<uint64_t> clusters) {

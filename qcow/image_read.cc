@@ -38,10 +38,12 @@ std::vector<Image::ReadRun> Image::runs_in_table(const L2Table* table, uint64_t 
   return runs;
 }
 
-/// A failed image is still read: what was accepted is on the disk, in memory, or known to be lost.
-/// Not so what another program has cut off, which would read as zeroes.
+/// A failed image is still read while all that was accepted is on the disk, in memory, or known to
+/// be lost. After a failed sync nobody knows: the kernel may have dropped the pages that it could
+/// not write, and the file has older bytes there. What another program has cut off would read as
+/// zeroes.
 void Image::require_readable() const {
-  if (failure_ && (state_ == State::closed || was_cut_)) std::rethrow_exception(failure_);
+  if (failure_ && (state_ == State::closed || content_unknown_)) std::rethrow_exception(failure_);
 }
 
 io::Task<void> Image::read(uint64_t offset, std::span<std::byte> into) {
@@ -79,8 +81,8 @@ io::Task<void> Image::read_run(ReadRun run, std::span<std::byte> into) {
       break;
     case MappingKind::data:
       co_await file_->read(run.mapping.host.bytes, into);
-      if (failure_ && write_behind_->lost(run.mapping.host, into.size())) {
-        std::rethrow_exception(failure_);  // the file has older bytes there
+      if (failure_ && (content_unknown_ || write_behind_->lost(run.mapping.host, into.size()))) {
+        std::rethrow_exception(failure_);  // the file may have older bytes there
       }
       break;
     case MappingKind::compressed:

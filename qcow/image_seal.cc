@@ -100,7 +100,7 @@ io::Task<void> Image::finish() {
   const uint64_t length = geometry_.host_offset(allocator_->end_cluster()).bytes;
   const uint64_t file_bytes = co_await file_->size();
   if (file_bytes != length) co_await file_->truncate(length);
-  co_await file_->sync_data();
+  co_await sync_data();
 }
 
 /// Every durable mapping is without the clusters that were zeroed or replaced, so their refcounts
@@ -121,7 +121,7 @@ io::Task<void> Image::give_back_unowned() {
   }
   if (!allocator_->dirty()) co_return;
   co_await allocator_->write_refcounts();
-  co_await file_->sync_data();
+  co_await sync_data();
 }
 
 io::Task<void> Image::punch_unowned() {

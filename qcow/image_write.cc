@@ -197,6 +197,7 @@ void Image::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& tabl
                            uint64_t count, const std::byte* bytes) {
   if (failure_) std::rethrow_exception(failure_);
   require_sound(table, first, count);
+  content_unknown_ = true;  // until every write is submitted
   partials_->erase(first, count);
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   HostOffset run_at;
@@ -214,6 +215,7 @@ void Image::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& tabl
   }
   changed(count * cluster_bytes);
   write_behind_->submit(run_at, {run_from, run_bytes}, held);
+  content_unknown_ = false;
 }
 
 /// Where the whole cluster is to be written; its mapping says so from now on.

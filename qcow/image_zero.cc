@@ -190,11 +190,13 @@ io::Task<void> Image::zero_clusters(uint64_t first, uint64_t count) {
     if (table != nullptr) require_sound(*table, first, part);
     // What waits in memory was acknowledged: it goes in the same step in which the mapping says
     // zero, so that every snapshot has the one or the other (DU2).
+    content_unknown_ = true;  // until the mapping says it of all
     if (!partials_->empty()) {
       partials_->erase(first, part);
       changed(0);
     }
     if (table != nullptr) zero_in_table(*table, first, part, already_zero);
+    content_unknown_ = false;
     first += part;
     count -= part;
   }

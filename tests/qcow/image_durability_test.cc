@@ -64,6 +64,18 @@ TEST_F(ImageFailures, OfASyncIsFinalAndNeverRetried) {  // DU7
   expect_final(EIO);
 }
 
+TEST_F(ImageFailures, OfASyncEndReadsTooBecauseBytesThatWereAcceptedMayBeGoneFromTheFile) {
+  create("a.qcow2", {.size = 8 << 20});
+  open("a.qcow2");
+  write(0, Bytes(kCluster, std::byte{1}));
+  fail_from_now("sync", EIO);
+  EXPECT_EQ(error_of([&] { flush(); }), EIO);
+  faults_.fail = {};
+  EXPECT_EQ(error_of([&] { read(0, kCluster); }), EIO);
+  EXPECT_EQ(error_of([&] { read(4 << 20, kCluster); }), EIO);
+  expect_final(EIO);
+}
+
 TEST_F(ImageFailures, OfMetadataIsFoundInTheBackground) {
   create("a.qcow2", {.size = 8 << 20});
   ImageOptions options;

@@ -67,6 +67,54 @@ TEST_F(ImagePartialClusters, AreInAFlushOrZeroedWhenAZeroRequestIsJustReplacingT
   expect_valid("a.qcow2");
 }
 
+TEST_F(ImagePartialClusters, ThatCannotBeCompletedFailTheImageAtOnceThoughOthersOfTheBatchGoOn) {
+  constexpr uint64_t kL1Field = 40, kOffsetBits = 0x00fffffffffffe00;
+  create("parent.qcow2", {.size = 1 << 20});
+  open("parent.qcow2");
+  write(0, Bytes(1 << 20, std::byte{0x55}));
+  close();
+  const std::string parent = file("parent.qcow2");
+  const auto l1 = qcow_test::peek_be<uint64_t>(parent, kL1Field);
+  const uint64_t l2 = qcow_test::peek_be<uint64_t>(parent, l1) & kOffsetBits;
+  create("a.qcow2", {.size = 1 << 20, .parent = "parent.qcow2"});
+  qcow_test::patch_be<uint64_t>(parent, l2 + 2 * 8, 2);  // reserved bits of cluster 2
+
+  bool told = false;
+  ImageOptions options;
+  options.commit_interval = std::chrono::hours(1);
+  options.partial_bytes = kCluster;
+  options.on_failure = [&](const std::exception_ptr&) { told = true; };
+  open("a.qcow2", options);
+  write(0, Bytes(kCluster, std::byte{1}));
+  flush();
+  io::Event disk(ring());
+  const auto read_held = [&]() -> io::Task<void> {
+    Bytes both(2 * kCluster);
+    co_await image_->read(0, both);  // holds the clusters 0 and 1
+  };
+  const auto write_refused = [&]() -> io::Task<void> {
+    io::Buffer buffer = co_await runtime().buffers.acquire(512);
+    std::fill_n(buffer.data(), 512, std::byte{1});
+    try {
+      co_await image_->write(2 * kCluster, std::move(buffer));  // one too many: both are completed
+      ADD_FAILURE() << "a corrupt entry of the parent was not met";
+    } catch (const FormatError&) {
+    }
+  };
+  write(kCluster, Bytes(512, std::byte{1}));
+  io::TaskScope tasks;
+  faults_.read_gate = [&](const support::FileCall&) { return &disk; };
+  tasks.spawn(read_held());
+  tasks.spawn(write_refused());
+  run(io::sleep(ring(), ring(), std::chrono::milliseconds(100)));
+  EXPECT_TRUE(told) << "a commit could begin before the failure is known";
+  disk.set();
+  const auto end = [&]() -> io::Task<void> { co_await tasks.joined(); };
+  run(end());
+  run(image_->abandon());
+  image_.reset();
+}
+
 TEST_F(ImagePartialClusters, ThatWaitForASlowDiskAreBoundedInMemory) {
   constexpr uint64_t kClusters = 4096;  // 256 MiB of them
   create("a.qcow2", {.size = kClusters * kCluster});

@@ -44,6 +44,24 @@ std::string SectorVersions::judge(const Bytes& found) const {
   return "";
 }
 
+std::string SectorVersions::judge_read(uint64_t offset, std::span<const std::byte> found,
+                                       const Step* failed) const {
+  for (uint64_t at = 0; at < found.size(); at += kSector) {
+    const uint64_t index = (offset + at) / kSector;
+    const auto here = found.subspan(at, kSector);
+    if (same(here, sector(content_, index))) continue;
+    const auto in_step = [&](uint64_t from) {
+      return from < (index + 1) * kSector && index * kSector < from + failed->bytes.size();
+    };
+    const bool changing =
+        failed != nullptr && (in_step(failed->offset) || (failed->kind == Step::Kind::two_writes &&
+                                                          in_step(failed->other_offset)));
+    if (changing && !later_[index].empty() && same(here, later_[index].back())) continue;
+    return fmt::format("sector {} is read as it was before an acknowledged change", index);
+  }
+  return "";
+}
+
 std::vector<Step> make_script(uint64_t seed, size_t count, uint64_t disk_bytes) {
   std::mt19937_64 random(seed);
   const auto below = [&](uint64_t end) { return random() % end; };
@@ -146,6 +164,7 @@ io::Task<void> run_script(io::Runtime runtime, qcow::Image& image, const std::ve
       ++result.failed_reads;
     } else if (failure) {
       result.failure = failure;
+      result.failed_step = &step;
       result.step = fmt::format("step {} (kind {}) @{}+{}", i, static_cast<int>(step.kind),
                                 step.offset, step.bytes.size());
       co_return;

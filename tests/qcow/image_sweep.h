@@ -28,6 +28,11 @@ class SectorVersions {
   /// The content when nothing was lost.
   const Bytes& newest() const { return content_; }
 
+  /// The same of what the image itself reads, from `offset` on: the newest version, or the one
+  /// before it where `failed`, which may be null, was to change it.
+  std::string judge_read(uint64_t offset, std::span<const std::byte> found,
+                         const struct Step* failed) const;
+
   /// "" or what is wrong: a sector that holds none of its versions.
   std::string judge(const Bytes& found) const;
 
@@ -58,6 +63,7 @@ struct ScriptResult {
   std::exception_ptr failure;  ///< of the first step that threw, and was not a read
   std::string step;            ///< its place, for texts
   size_t failed_reads = 0;
+  const Step* failed_step = nullptr;  ///< the one that threw
 };
 
 /// Told with true before the image is called, and with false when it has answered: what a test lets

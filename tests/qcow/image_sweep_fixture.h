@@ -95,7 +95,7 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
 
   /// Opens, runs the script, seals and publishes.
   ScriptResult run_all(io::Runtime with, const qcow_test::Around& around) {
-    ScriptResult result{SectorVersions(base_), nullptr, "", 0};
+    ScriptResult result{SectorVersions(base_), nullptr, "", 0, nullptr};
     std::unique_ptr<Image> image;
     const std::string path = file("a.qcow2");
     const auto try_step = [&](const char* name, const std::function<void()>& step) {
@@ -120,6 +120,7 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
       if (result.failure) expect_sealed_still(*image);
     }
     expect_final(*image, result);
+    expect_reads_or_errors(*image, result);
     run(end(*image, around, result));
     return result;
   }
@@ -159,6 +160,23 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
       ADD_FAILURE() << "a flush succeeded after " << first;
     } catch (const std::exception& again) {
       EXPECT_EQ(again.what(), first);
+    }
+  }
+
+  /// After a failure a read throws it, or returns what was acknowledged.
+  void expect_reads_or_errors(Image& image, const ScriptResult& result) {
+    if (!image.failure()) return;
+    constexpr uint64_t kPiece = 2048;
+    for (uint64_t offset = 0; offset < base_.size(); offset += kPiece) {
+      Bytes found(kPiece);
+      try {
+        run(image.read(offset, found));
+      } catch (const std::exception& again) {
+        EXPECT_EQ(again.what(), text_of(image.failure()));
+        continue;
+      }
+      ASSERT_EQ(result.versions.judge_read(offset, found, result.failed_step), "")
+          << "after " << result.step << ": " << text_of(image.failure());
     }
   }
 

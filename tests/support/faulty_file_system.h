@@ -29,6 +29,8 @@ struct FileFaults {
   std::function<int(const FileCall&)> fail;
   /// Where a write waits before it happens, or null.
   std::function<io::Event*(const FileCall&)> gate;
+  /// The same of a read.
+  std::function<io::Event*(const FileCall&)> read_gate;
   /// Sees each write's bytes when it has happened.
   std::function<void(uint64_t offset, std::span<const std::byte> bytes)> wrote;
   /// Sees each change of size (a truncate, or an allocation past the end).
@@ -49,6 +51,9 @@ class FaultyFile final : public io::File {
 
   io::Task<void> read(uint64_t offset, std::span<std::byte> into) override {
     ask("read", offset, into.size());
+    io::Event* const gate =
+        faults_.read_gate ? faults_.read_gate({"read", path(), offset, into.size()}) : nullptr;
+    if (gate) co_await gate->wait();
     co_await below_->read(offset, into);
   }
   io::Task<void> write(uint64_t offset, std::span<const std::byte> from) override {
