@@ -14,15 +14,14 @@ Allocator::Allocator(io::File& file, std::string image_name, Geometry geometry,
       geometry_(geometry),
       refcounts_(file, std::move(image_name), geometry, refcount_table, refcount_table_clusters),
       per_block_(geometry.refcounts_per_block()),
-      cover_clusters_(geometry.clusters_for(cover_bytes)) {}
+      cover_clusters_(geometry.clusters_for(cover_bytes)),
+      blocks_at_once_(cover_clusters_ / per_block_ + 2) {}
 
 uint64_t Allocator::wanted_horizon() const {
   return std::min(end_ + cover_clusters_, clusters_max_);
 }
 
-uint64_t Allocator::reserve_for_blocks() const {
-  return may_grow() ? cover_clusters_ / per_block_ + 2 : 0;
-}
+uint64_t Allocator::reserve_for_blocks() const { return may_grow() ? blocks_at_once_ : 0; }
 
 uint64_t Allocator::room() const {
   const uint64_t reserve = reserve_for_blocks();
@@ -30,22 +29,21 @@ uint64_t Allocator::room() const {
   return left > reserve ? left - reserve : 0;
 }
 
-void Allocator::expect_more(uint64_t clusters) {
-  if (clusters == 0) return;
+uint64_t Allocator::expect_more(uint64_t clusters) {
+  if (clusters == 0) return 0;
   clusters += divide_up(clusters, per_block_);
   clusters_max_ = std::min(clusters_max_ + clusters, refcounts_.blocks_max() * per_block_);
+  return clusters;
 }
 
 HostOffset Allocator::allocate(uint64_t count) {
-  if (count == 1 && !free_.empty()) {
-    Span& span = free_.front();
-    const uint64_t cluster = span.first;
-    if (refcounts_.loaded(geometry_.refcount_table_index(cluster))) {
-      refcounts_.set(cluster, 1);
-      ++span.first;
-      if (--span.count == 0) free_.pop_front();
-      return geometry_.host_offset(cluster);
-    }
+  if (count == 1 && ready_clusters_ > 0) {
+    Span& span = ready_.front();
+    const uint64_t cluster = span.first++;
+    if (--span.count == 0) ready_.pop_front();
+    --ready_clusters_;
+    refcounts_.set(cluster, 1);
+    return geometry_.host_offset(cluster);
   }
   if (end_ + count > horizon_) {
     throw io::failure("allocate", file_.path(), geometry_.host_offset(end_).bytes,
@@ -111,38 +109,66 @@ io::Task<void> Allocator::committed() {
   if (!planned_.empty()) horizon_ = (planned_.back().index + 1) * per_block_;
   planned_.clear();
   drop_blocks();
-  co_await load_blocks_of_free();
+  co_await prepare_free();
 }
 
-uint64_t Allocator::free_window_end() const {
+/// Blocks behind it stay on the disk, however scattered the free clusters are.
+uint64_t Allocator::ready_window_end() const {
   constexpr uint64_t kBytes = 1 << 20;
   const uint64_t blocks =
       kBytes / std::max<uint64_t>(geometry_.cluster_bytes(), AlignedBytes::kAlignment);
-  return geometry_.refcount_table_index(free_.front().first) + std::max<uint64_t>(blocks, 1);
+  const Span& first = ready_.empty() ? free_.front() : ready_.front();
+  return geometry_.refcount_table_index(first.first) + std::max<uint64_t>(blocks, 1);
 }
 
-/// The refcounts of the next free clusters are in memory, so that allocate() need not wait for
-/// them.
-io::Task<void> Allocator::load_blocks_of_free() {
-  if (free_.empty()) co_return;
-  const uint64_t end = free_window_end();
-  // Clusters may be taken meanwhile, so spans are looked up anew, by number of block.
-  for (uint64_t block = geometry_.refcount_table_index(free_.front().first); block < end; ++block) {
-    const bool wanted = std::any_of(free_.begin(), free_.end(), [&](const Span& span) {
-      return geometry_.refcount_table_index(span.first) <= block &&
-             block <= geometry_.refcount_table_index(span.first + span.count - 1);
-    });
-    if (wanted) co_await refcounts_.load(block);
+io::Task<void> Allocator::prepare_free() {
+  constexpr size_t kStepsMax =
+      1024;  // each asks the file system once, or a few times when it is full
+  for (size_t step = 0; space_ != nullptr && !free_.empty() && step < kStepsMax; ++step) {
+    // For two commits: one is written down while the next one's data arrive.
+    const uint64_t wanted = geometry_.host_cluster_index({2 * space_->ahead()});
+    if (ready_clusters_ >= wanted) co_return;
+    if (geometry_.refcount_table_index(free_.front().first) >= ready_window_end()) co_return;
+    const bool more = co_await make_ready(wanted - ready_clusters_);
+    if (!more) co_return;
   }
+}
+
+/// The first free clusters, in the range of one refcount block. False when there is no space for
+/// any. Of what does not fit as a whole, the file system may have allocated the beginning.
+io::Task<bool> Allocator::make_ready(uint64_t count_max) {
+  const Span next = free_.front();
+  const uint64_t block = geometry_.refcount_table_index(next.first);
+  uint64_t count = std::min({next.count, count_max, (block + 1) * per_block_ - next.first});
+  co_await refcounts_.load(block);
+  for (;; count /= 2) {
+    if (count == 0) co_return false;
+    const uint64_t at = geometry_.host_offset(next.first).bytes;
+    const FileSpace::Filled filled = co_await space_->fill(at, count << geometry_.cluster_bits);
+    if (filled == FileSpace::Filled::yes) break;
+    if (filled == FileSpace::Filled::unknown) co_return false;
+  }
+  // Clusters were handed out meanwhile, so what is ready is looked up here.
+  if (!ready_.empty() && ready_.back().first + ready_.back().count == next.first) {
+    ready_.back().count += count;
+  } else {
+    ready_.push_back({next.first, count});
+  }
+  ready_clusters_ += count;
+  Span& rest = free_.front();
+  rest.first += count;
+  rest.count -= count;
+  if (rest.count == 0) free_.pop_front();
+  co_return true;
 }
 
 void Allocator::drop_blocks() {
   const uint64_t end_block = geometry_.refcount_table_index(end_);
-  if (free_.empty()) {
+  if (ready_.empty()) {
     refcounts_.drop_clean(end_block);
   } else {
-    refcounts_.drop_clean(end_block, geometry_.refcount_table_index(free_.front().first),
-                          free_window_end());
+    refcounts_.drop_clean(end_block, geometry_.refcount_table_index(ready_.front().first),
+                          ready_window_end());
   }
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "qcow/file_space.h"
 #include "qcow/geometry.h"
 #include "qcow/refcounts.h"
 
@@ -37,13 +38,13 @@ class Allocator {
   /// Clusters below `end_cluster` are taken, whatever their refcounts say.
   void reserve_below(uint64_t end_cluster) { end_ = std::max(end_, end_cluster); }
   /// Finds clusters below the end that an earlier session gave back: refcount 0, and not `named` by
-  /// any table. They are handed out first; so no mapping that is durable may name one.
+  /// any table. They are handed out first, once prepare_free() has made them ready; so no mapping
+  /// that is durable may name one.
   io::Task<void> find_free(const std::vector<bool>& named);
   /// The first cluster that is `named` and has refcount 0.
   io::Task<std::optional<uint64_t>> first_without_refcount(const std::vector<bool>& named);
   /// What the block on the disk says, 0 without a block. While the image opens.
   io::Task<uint64_t> refcount_of(uint64_t cluster);
-  bool has_free() const { return !free_.empty(); }
   /// Clusters with a refcount that are not `named`, from `from_cluster` on, `count_max` at most.
   io::Task<std::vector<uint64_t>> in_use_but(const std::vector<bool>& named, uint64_t from_cluster,
                                              size_t count_max);
@@ -51,10 +52,22 @@ class Allocator {
   /// not cover what the disk may still need, and the first refcount blocks.
   io::Task<void> make_room(uint64_t clusters_missing);
 
+  /// From now on commits make free clusters ready, with space from there; it outlives this object.
+  void use_space(FileSpace& space) { space_ = &space; }
+  /// Makes the next free clusters ready: their refcounts are in memory, and there is space for
+  /// them, because they may have become holes. Those that there is no space for wait for the next
+  /// commit.
+  io::Task<void> prepare_free();
+  /// Free clusters that the next calls of allocate(1) will hand out.
+  uint64_t ready_clusters() const { return ready_clusters_; }
+
   /// Clusters that may be handed out now. Grows when a commit has installed refcount blocks.
   uint64_t room() const;
   /// So many clusters more will be needed than was known at open, because as many lost their owner.
-  void expect_more(uint64_t clusters);
+  /// Returns how many these are with the refcount blocks for them.
+  uint64_t expect_more(uint64_t clusters);
+  /// No commit plans more refcount blocks than this.
+  uint64_t blocks_at_once() const { return blocks_at_once_; }
   /// Whether a commit can still make room.
   bool may_grow() const {
     return horizon_ < wanted_horizon() && horizon_ / per_block_ < refcounts_.blocks_max();
@@ -96,8 +109,8 @@ class Allocator {
  private:
   uint64_t blocks_for(uint64_t clusters_missing) const;
   io::Task<void> move_table(uint64_t blocks_needed);
-  io::Task<void> load_blocks_of_free();
-  uint64_t free_window_end() const;
+  io::Task<bool> make_ready(uint64_t count_max);
+  uint64_t ready_window_end() const;
   void drop_blocks();
   io::Task<void> install_first_blocks();
   io::Task<void> install_block_in_itself();
@@ -111,12 +124,16 @@ class Allocator {
   Refcounts refcounts_;
   uint64_t per_block_;
   uint64_t cover_clusters_;
+  uint64_t blocks_at_once_;
+  FileSpace* space_ = nullptr;
   uint64_t clusters_max_ = 0;  // an end that is never passed
   uint64_t end_ = 0;           // first cluster never handed out
   uint64_t horizon_ = 0;       // clusters below it are covered by durable blocks
   std::vector<Refcounts::NewBlock> planned_;
   std::vector<uint64_t> replaced_table_;
-  std::deque<Span> free_;  // below the end, refcount 0, in the order of use
+  // Below the end, refcount 0, in the order of use: those that may be handed out, and those after.
+  std::deque<Span> ready_, free_;
+  uint64_t ready_clusters_ = 0;
 };
 
 }  // namespace qcow

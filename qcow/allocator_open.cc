@@ -39,7 +39,6 @@ io::Task<void> Allocator::make_room(uint64_t clusters_missing) {
   co_await install_first_blocks();
   const uint64_t end_block = geometry_.refcount_table_index(end_);
   if (refcounts_.has_block(end_block)) co_await refcounts_.load(end_block);
-  co_await load_blocks_of_free();
 }
 
 io::Task<std::vector<uint64_t>> Allocator::in_use_but(const std::vector<bool>& named,

@@ -4,15 +4,23 @@
 #include <cerrno>
 #include <new>
 
+#include "io/log.h"
+
 namespace qcow {
 
 namespace {
+
 constexpr uint64_t kAheadMin = 1 << 20;
+
+bool means_full(const std::system_error& failure) {
+  return failure.code().value() == ENOSPC || failure.code().value() == EDQUOT;
 }
+
+}  // namespace
 
 void FileSpace::use(uint64_t end) noexcept {
   const uint64_t step = ahead();
-  if (off_ || growing_ || end + step / 2 <= end_) return;
+  if (off_ || growing_ || broken_ || end + step / 2 <= end_) return;
   const uint64_t to = std::min(end + step, bytes_max_);
   if (to <= end_) return;
   try {
@@ -28,6 +36,7 @@ io::Task<void> FileSpace::reserve(uint64_t end) {
   while (!off_ && least > end_) {
     if (!growing_) {
       if (tried && full_) std::rethrow_exception(full_);
+      if (tried && broken_) co_return;
       start(std::min(least + ahead(), bytes_max_), least);
       tried = true;
     }
@@ -46,6 +55,7 @@ void FileSpace::start(uint64_t to, uint64_t least) {
 io::Task<void> FileSpace::grow(uint64_t to, uint64_t least) {
   bool done = false;
   full_ = nullptr;
+  broken_ = false;
   try {
     done = co_await try_to_grow(to);
     if (!done && full_) {
@@ -55,13 +65,14 @@ io::Task<void> FileSpace::grow(uint64_t to, uint64_t least) {
     } else {
       ahead_ = std::min(step_, ahead_ * 2);
     }
-  } catch (const std::exception&) {
-    // Broken: the write that needs the space will say so.
+  } catch (const std::exception& failure) {
+    attempt_failed(failure);
+    broken_ = true;
   }
   if (done) {
     end_ = to;
     full_ = nullptr;
-  } else if (!full_) {
+  } else if (!full_ && !broken_) {
     off_ = true;
   }
   growing_ = false;
@@ -77,11 +88,36 @@ io::Task<bool> FileSpace::try_to_grow(uint64_t to) {
   try {
     co_return co_await file_.allocate(end_, to - end_);
   } catch (const std::system_error& failure) {
-    const int code = failure.code().value();
-    if (code != ENOSPC && code != EDQUOT) throw;
+    if (!means_full(failure)) throw;
     full_ = std::make_exception_ptr(NoSpace(failure));
   }
   co_return false;
+}
+
+io::Task<FileSpace::Filled> FileSpace::fill(uint64_t offset, uint64_t length) {
+  if (off_) co_return Filled::yes;
+  try {
+    const uint64_t bytes = co_await file_.size();
+    if (bytes < end_) co_return Filled::unknown;
+    const bool able = co_await file_.allocate(offset, length);
+    if (!able) off_ = true;
+    ahead_ = std::min(step_, ahead_ * 2);
+    co_return Filled::yes;
+  } catch (const std::system_error& failure) {
+    if (!means_full(failure)) {
+      attempt_failed(failure);
+      co_return Filled::unknown;
+    }
+  }
+  ahead_ = std::max(ahead_ / 2, kAheadMin);
+  co_return Filled::no;
+}
+
+/// What needs the space and does not find it will say so itself.
+void FileSpace::attempt_failed(const std::exception& failure) noexcept {
+  if (std::exchange(told_, true)) return;
+  io::log(io::LogLevel::warning, "qcow: cannot allocate space ahead, goes on without: {}",
+          failure.what());
 }
 
 io::Task<void> FileSpace::stop() {

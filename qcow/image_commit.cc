@@ -63,7 +63,7 @@ io::Task<void> Image::commit_steps() {
   if (!partials_->empty()) changed_.set();  // came meanwhile
   release_retained_over_bound();
   std::vector<uint64_t> dropped = std::exchange(dropped_, {});
-  allocator_->expect_more(dropped.size());
+  space_->expect_more(allocator_->expect_more(dropped.size()) << geometry_.cluster_bits);
   const bool data_written = std::exchange(data_written_, false);
   const ClusterMap::Snapshot snapshot = map_->take_dirty();
   allocator_->plan_blocks();

@@ -58,12 +58,19 @@ io::Task<void> Image::prepare() {
   promises_max_ = std::max<uint64_t>(geometry_.clusters_for(cover_bytes) / 4, 1);
   promises_.emplace(runtime_.executor, promises_max_);
   const uint64_t clusters_max = allocator_->end_cluster() + geometry_.clusters_without_refcounts();
+  // What lies behind the last cluster may be a hole.
+  const uint64_t allocated =
+      std::min(file_bytes, geometry_.host_offset(allocator_->end_cluster()).bytes);
   space_.emplace(runtime_.executor, *file_, options_.disk.get(), options_.allocate_step_bytes,
-                 file_bytes, geometry_.host_offset(clusters_max).bytes);
+                 FileSpace::Bytes{.file = file_bytes,
+                                  .allocated = allocated,
+                                  .max = geometry_.host_offset(clusters_max).bytes});
   WriteBehind::Limits limits{options_.writes_in_flight, options_.merged_write_bytes, options_.disk};
   write_behind_.emplace(runtime_.executor, *file_, *space_, std::move(limits),
                         [this](std::exception_ptr failure) { fail(std::move(failure)); });
   if (!options_.allocate_ahead) co_await space_->stop();
+  allocator_->use_space(*space_);
+  co_await allocator_->prepare_free();
   partials_.emplace(runtime_.buffers, static_cast<uint32_t>(geometry_.cluster_bytes()),
                     geometry_.virtual_size);
 }

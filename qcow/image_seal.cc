@@ -95,7 +95,8 @@ io::Task<void> Image::finish() {
   co_await require_length();
   co_await give_back_unowned();
   co_await allocator_->lower_end();
-  if (gave_back_ && header_.record) co_await punch_unowned();
+  const bool holes_filled = allocator_->ready_clusters() > 0;
+  if ((gave_back_ || holes_filled) && header_.record) co_await punch_unowned();
   co_await space_->stop();
   const uint64_t length = geometry_.host_offset(allocator_->end_cluster()).bytes;
   const uint64_t file_bytes = co_await file_->size();

@@ -63,11 +63,13 @@ io::Task<Image::Room> Image::admit(uint64_t clusters) {
 }
 
 /// Where the file ends when all that was promised is there, and what waits in memory, each cluster
-/// of it with a table.
+/// of it with a table, with the next commit's refcount blocks.
 uint64_t Image::end_after_commit() const {
-  constexpr uint64_t kRefcountBlocks = 8;
-  const uint64_t clusters = reserved_ + 2 * partials_->count() + kRefcountBlocks;
-  return geometry_.host_offset(allocator_->end_cluster() + clusters).bytes;
+  constexpr uint64_t kSpare = 8;
+  const uint64_t clusters =
+      reserved_ + 2 * partials_->count() + allocator_->blocks_at_once() + kSpare;
+  const uint64_t ready = std::min(clusters, allocator_->ready_clusters());
+  return geometry_.host_offset(allocator_->end_cluster() + clusters - ready).bytes;
 }
 
 io::Task<void> Image::accept(uint64_t offset, io::Buffer from) {

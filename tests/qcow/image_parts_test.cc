@@ -6,10 +6,12 @@
 #include <random>
 
 #include "io/task_scope.h"
+#include "qcow/file_space.h"
 #include "qcow/partial_clusters.h"
 #include "qcow/range_queue.h"
 #include "qcow/retained_clusters.h"
 #include "qcow/zero_check.h"
+#include "tests/support/command.h"
 #include "tests/support/ring_fixture.h"
 
 namespace qcow {
@@ -225,6 +227,22 @@ TEST_F(RangeQueueTest, CostsAFewStepsForEachOperationHoweverManyWait) {
   run(scope.join());
   EXPECT_EQ(queue_.size(), 0u);
   EXPECT_LT(queue_.steps(), 10 * (kReaders + 3 * kWriters));
+}
+
+class FileSpaceTest : public support::RingTest {};
+
+TEST_F(FileSpaceTest, ReservesBeyondTheFirstEstimateOnceMoreIsExpected) {
+  const support::TempDir directory;
+  const auto file = run(runtime().files.open(directory.file("a"), io::OpenMode::create_new));
+  constexpr uint64_t kMiB = 1 << 20;
+  FileSpace space(ring(), *file, nullptr, kMiB, {.file = 0, .allocated = 0, .max = 2 * kMiB});
+  run(space.reserve(3 * kMiB));
+  EXPECT_EQ(space.allocated_end(), 2 * kMiB) << "no more can be needed";
+  space.expect_more(4 * kMiB);
+  EXPECT_FALSE(space.covers(3 * kMiB));
+  run(space.reserve(3 * kMiB));
+  EXPECT_GE(space.allocated_end(), 3 * kMiB);
+  run(space.stop());
 }
 
 }  // namespace
