@@ -164,7 +164,9 @@ void Export::fail(std::exception_ptr cause) {
 void Export::note_refused_change(std::exception_ptr cause) {
   if (failure_ || spec_.kind != ExportKind::ingest) return;
   if (!spec_.writes_may_recover) return fail(std::move(cause));
-  if (std::exchange(told_of_refused_change_, true)) return;
+  const io::SteadyTime now = home_.clock.now();
+  if (now < quiet_until_) return;
+  quiet_until_ = now + std::chrono::minutes(1);
   io::log(io::LogLevel::warning,
           "nbd: export \"{}\" has refused a change, later ones are tried: {}", name(),
           refusal_for(std::move(cause)).text);

@@ -31,7 +31,7 @@ enum class ExportKind : uint8_t { ingest, point, temporary };
 enum class ExportAccess : uint8_t {
   anybody,  ///< who reaches the listener
   by_name,  ///< who knows its name, which is a secret: it is not listed
-  owner,    ///< nobody else
+  owner,    ///< its owner only
 };
 
 enum class ExportState : uint8_t {
@@ -90,7 +90,7 @@ struct ExportSpec {
   ExportKind kind = ExportKind::ingest;
   bool read_only = false;
   ExportAccess access = ExportAccess::anybody;
-  std::string owner;                   ///< the job, as TLS names its client; "": nobody's
+  std::string owner;                   ///< the job, as TLS names its client; "": none
   uint32_t connections_max = 64;       ///< X1
   ExportObserver* observer = nullptr;  ///< outlives the export, or is null
   /// False: a change that the storage refuses fails the export, because a job must not complete
@@ -108,7 +108,7 @@ struct ExportSpec {
 /// A block device under a name, with everything its connections share.
 ///
 /// Invariant: after seal() has returned no write reaches the device; after join() has returned
-/// nobody refers to the device. Spec: rows O11, O12, X1, X9, D3, D7 of the NBD reference.
+/// nothing refers to the device. Spec: rows O11, O12, X1, X9, D3, D7 of the NBD reference.
 ///
 /// Belongs to `home`'s thread. From any thread: what is const, the counters, and connect().
 class Export : public std::enable_shared_from_this<Export> {
@@ -223,7 +223,7 @@ class Export : public std::enable_shared_from_this<Export> {
   std::set<LiveConnection*> connections_;
   uint64_t writes_under_way_ = 0;
   bool commit_running_ = false, commit_again_ = false;
-  bool told_of_refused_change_ = false;
+  io::SteadyTime quiet_until_{};  // refused changes are logged once a minute
   io::Semaphore change_room_;
   io::Event changed_;  // woken when a connection or a write ends
   io::TaskScope background_;

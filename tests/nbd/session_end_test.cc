@@ -1,3 +1,4 @@
+#include "io/failure.h"
 #include "tests/nbd/session_fixture.h"
 
 // How connections end, and what an export's seal, close and failure do to them.
@@ -191,6 +192,43 @@ TEST_F(SessionEnds, RefusedChangesMayBeAskedForAgainWhereWritesMayRecover) {  //
   expect_alive(client);
   EXPECT_EQ(observer_.failures.size(), 0u);
   EXPECT_EQ(exported_->failure(), nullptr);
+}
+
+/// A clock that the test moves on.
+class MovedClock final : public io::Clock {
+ public:
+  explicit MovedClock(io::Clock& real) : real_(real) {}
+  io::SteadyTime now() const override { return real_.now() + moved; }
+  io::WallTime wall_time() const override { return real_.wall_time(); }
+  std::unique_ptr<Alarm> call_at(io::SteadyTime due, io::Job action) override {
+    return real_.call_at(due - moved, std::move(action));
+  }
+  io::Duration moved{};
+
+ private:
+  io::Clock& real_;
+};
+
+TEST_F(SessionEnds, RefusedChangesAreLoggedAgainWhenTheyHappenAgainAMinuteLater) {
+  io::Runtime real = runtime();
+  MovedClock clock(real.clock);
+  const ExportSpec spec{.name = "disk", .writes_may_recover = true};
+  const auto exported =
+      Export::make(spec, device_, {real.executor, clock, real.files, real.buffers, real.random});
+  const auto lines_of_two_refusals = [&] {
+    ::testing::internal::CaptureStderr();
+    for (int i = 0; i < 2; ++i) {
+      exported->note_refused_change(
+          std::make_exception_ptr(io::failure("write", "disk.qcow2", 0, 512, ENOSPC)));
+    }
+    const std::string logged = ::testing::internal::GetCapturedStderr();
+    return std::count(logged.begin(), logged.end(), '\n');
+  };
+  EXPECT_EQ(lines_of_two_refusals(), 1);
+  EXPECT_EQ(lines_of_two_refusals(), 0);
+  clock.moved = std::chrono::seconds(61);
+  EXPECT_EQ(lines_of_two_refusals(), 1);
+  run(exported->join());
 }
 
 TEST_F(SessionEnds, BadRequestsNeverFailTheExport) {  // contract 4.6, rule 9
