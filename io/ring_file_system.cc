@@ -25,7 +25,7 @@ constexpr mode_t kDirectoryPermissions = 0755;
 /// Every file system that takes O_DIRECT takes this alignment.
 constexpr uint32_t kSafeDirectAlignment = 4096;
 
-/// O_NONBLOCK is for what turns out not to be a file: opening a FIFO waits for nobody.
+/// With O_NONBLOCK, opening a FIFO does not wait for its other end.
 int open_flags(OpenMode mode) {
   constexpr int kAlways = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   switch (mode) {
@@ -49,7 +49,12 @@ std::system_error not_regular(std::string_view verb, const std::string& path, mo
                                 : S_ISBLK(mode)  ? "a block device"
                                 : S_ISCHR(mode)  ? "a character device"
                                                  : "a directory";
-  return failure(verb, fmt::format("{}, which is {} and not a regular file", path, what),
+  const std::string_view advice =
+      S_ISBLK(mode)
+          ? "; make a QCOW2 file on a file system with \"varve create\", or copy the device "
+            "into one with \"qemu-img convert\""
+          : "";
+  return failure(verb, fmt::format("{}, which is {} and not a regular file{}", path, what, advice),
                  S_ISDIR(mode) ? EISDIR : EINVAL);
 }
 

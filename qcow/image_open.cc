@@ -24,7 +24,6 @@ io::Task<void> Image::prepare() {
     lock_ = co_await ImageLock::acquire_patiently(runtime_, *file_, LockRole::writer, name_);
   }
   const uint64_t file_bytes = co_await file_->size();
-  co_await refuse_device(runtime_, path_, file_bytes);
   header_ = co_await read_header(*file_, name_);
   require_writable(header_, name_);
   // The seal bit alone does not say it: any program that writes clears the bits that it does not

@@ -23,16 +23,6 @@ std::string image_name_of(std::string_view path) {
   return std::string(path.substr(path.rfind('/') + 1));
 }
 
-io::Task<void> refuse_device(io::Runtime runtime, std::string path, uint64_t file_bytes) {
-  if (file_bytes > 0) co_return;
-  const std::optional<io::FileStatus> status = co_await runtime.files.status(path);
-  if (!status || status->kind != io::FileKind::other) co_return;
-  throw FormatError(path,
-                    "is a block device or another special file; varve serves QCOW2 files. Make one "
-                    "on a file system with "
-                    "\"varve create\", or copy the device into one with \"qemu-img convert\"");
-}
-
 io::Task<Header> read_header(io::File& file, std::string image_name,
                              Header::DecodeOptions options) {
   const uint64_t file_bytes = co_await file.size();
@@ -65,7 +55,6 @@ io::Task<void> Layer::load(OpenOptions options) {
     lock_ = co_await ImageLock::acquire_patiently(runtime_, *file_, LockRole::reader, name_);
   }
   file_bytes_ = co_await file_->size();
-  co_await refuse_device(runtime_, path_, file_bytes_);
   const Header::DecodeOptions decode_options{options.salvage};
   header_ = co_await read_header(*file_, name_, decode_options);
   geometry_ = header_.geometry();

@@ -14,9 +14,6 @@
 
 namespace qcow {
 
-/// A device has no size as a file; it is refused for what it is, before it is "not a QCOW2 image".
-io::Task<void> refuse_device(io::Runtime runtime, std::string path, uint64_t file_bytes);
-
 /// Reads and decodes cluster 0 of an open file. Throws FormatError (RF1–RF14).
 io::Task<Header> read_header(io::File& file, std::string image_name,
                              Header::DecodeOptions options = Header::DecodeOptions());

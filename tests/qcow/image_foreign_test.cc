@@ -112,9 +112,10 @@ TEST_F(ForeignImages, ABlockDeviceIsRefusedForWhatItIs) {
       attempt();
       ADD_FAILURE() << "a block device was opened as an image";
     } catch (const std::system_error& failure) {
-      EXPECT_NE(std::string(failure.what()).find("is a block device and not a regular file"),
-                std::string::npos)
-          << failure.what();
+      const std::string text = failure.what();
+      EXPECT_NE(text.find("is a block device and not a regular file"), std::string::npos) << text;
+      EXPECT_NE(text.find("copy the device into one with \"qemu-img convert\""), std::string::npos)
+          << text;
     }
   }
 }
