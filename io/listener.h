@@ -62,7 +62,7 @@ class Listener {
   std::string unix_path_;
   const Origin origin_;
   Ring::Handle accepting_;
-  /// Device and inode of the socket's name; `fd_` keeps them from another file.
+  /// Device and inode of the socket file; no other file gets them while `fd_` is open.
   const std::optional<std::pair<dev_t, ino_t>> socket_file_;
   bool closed_ = false;
 };

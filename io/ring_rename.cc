@@ -65,8 +65,8 @@ Task<int32_t> RingFileSystem::link_and_unlink(const std::string& from, const std
 Task<bool> RingFileSystem::are_one_file(const std::string& one, const std::string& other) {
   const auto first = co_await status(one, false);
   const auto second = co_await status(other, false);
-  co_return one != other&& first&& second && first->device == second->device &&
-      first->inode == second->inode;
+  if (one == other || !first || !second) co_return false;
+  co_return first->device == second->device && first->inode == second->inode;
 }
 
 }  // namespace io

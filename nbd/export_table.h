@@ -29,7 +29,8 @@ class ExportTable {
   /// Without aliases, in the order of names.
   std::vector<std::shared_ptr<Export>> list() const;
 
-  /// The first of these behind `name`, or null: for walks that are in no hurry.
+  /// The first export after `name` in the order of list(), or null. For a walk over the table that
+  /// may take long.
   std::shared_ptr<Export> next_after(std::string_view name) const;
 
  private:

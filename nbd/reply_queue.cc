@@ -54,7 +54,7 @@ void ReplyQueue::push(Message message) noexcept {
   changed_.wake();
 }
 
-/// Nobody can be answered here any more: reading on would be in vain.
+/// No reply can be sent any more, so there is no use in reading further requests.
 void ReplyQueue::give_up() noexcept {
   failed_ = true;
   ready_.clear();

@@ -88,7 +88,7 @@ void Image::fail(std::exception_ptr failure) noexcept {
   try {
     options_.on_failure(failure_);
   } catch (const std::exception& untold) {
-    io::log(io::LogLevel::error, "qcow: nobody could be told of a failure of {}: {}", name_,
+    io::log(io::LogLevel::error, "qcow: the failure of {} could not be reported: {}", name_,
             untold.what());
   }
 }

@@ -65,8 +65,9 @@ struct ImageOptions {
   /// this, the refusal is a failure like any other, and final.
   bool full_is_final = false;
 
-  /// Told of the first failure at once, also when no request is under way. What it throws is lost.
-  /// Not while the image is sealed or ended, because that throws the failure.
+  /// Called with the first failure at once, also when no request is under way; what it throws is
+  /// logged and goes no further. Not called while the image is sealed or ended, because that throws
+  /// the failure.
   std::function<void(std::exception_ptr)> on_failure = nullptr;
 };
 
@@ -130,15 +131,16 @@ class Image final : public io::BlockDevice {
   /// PU6: one write of the header with the seal and the finished record, then fsync. After seal();
   /// may be repeated with the same values.
   io::Task<void> publish_header(Sha256 manifest_hash, uint64_t publish_time);
-  /// Of a sealed image that nobody reads any more, and of its parents: their files may be removed.
+  /// Gives back the locks of a sealed image that is no longer read, and those on its parents: the
+  /// files may be removed then.
   void release_locks();
   /// Everything durable and the file cut to its length, unless sealed already; then at rest.
   /// Throws the sticky failure, but is at rest in any case; when there is no memory even for the
   /// task, the call itself throws and nothing has happened.
   io::Task<void> close();
-  /// At rest without a commit: what is not durable is lost, and nothing more is written; from the
-  /// call on, not only when awaited. Never fails, unless the image is at rest already: what it
-  /// needs was set aside by open().
+  /// At rest without a commit: what is not durable is lost, and nothing more is begun, from the
+  /// call on and not only when awaited; what was being written or allocated is waited for. Never
+  /// fails: the memory that it needs was set aside by open(). Does nothing to a closed image.
   io::Task<void> abandon();
 
  private:
