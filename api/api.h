@@ -14,7 +14,7 @@ namespace api {
 ///
 /// Invariant: whatever is sent, and whatever the engine throws, the answer is well formed, and
 /// every error is a problem document. handle() blocks as long as the engine does, and may be
-/// called on any number of threads at once. Spec: contract.md section 2.
+/// called on any number of threads at once. Spec: docs/http-api.md.
 class Api {
  public:
   /// `engine` outlives this object.

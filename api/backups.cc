@@ -5,7 +5,7 @@
 #include "api/routes.h"
 #include "engine/time_text.h"
 
-/// Starting, listing, completing, cancelling and deleting backups. Spec: contract.md 2.4-2.9, 2.11.
+/// Starting, listing, completing, cancelling and deleting backups: docs/http-api.md, "Backups".
 namespace api {
 namespace {
 

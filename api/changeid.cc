@@ -6,7 +6,7 @@
 
 /// What the client copies from: the same question from both generations of it. Every value of an
 /// answer is a string; anything else makes the client copy the whole disk.
-/// Spec: contract.md 2.10, 5.1.
+/// Spec: docs/http-api.md and docs/jobs.md, "Change ids".
 namespace api {
 namespace {
 

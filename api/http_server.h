@@ -30,7 +30,7 @@ struct HttpServerOptions {
 /// HTTP/1.1 for an Api: one network thread on epoll, and handler threads because handlers block.
 ///
 /// Instant routes (health and the like) are answered on the network thread, so that they answer
-/// however busy the handlers are. Spec: contract.md 2.1, RFC 9112.
+/// however busy the handlers are. Spec: docs/http-api.md, RFC 9112.
 class HttpServer {
  public:
   /// Listens and serves. Throws std::system_error "listen on HOST:PORT: …", or

@@ -5,7 +5,7 @@
 
 namespace api {
 
-/// What we write: members stay in the order in which the contract lists them.
+/// What we write: members stay in the order in which they are given.
 using Json = nlohmann::ordered_json;
 
 /// What we read: lookups stay fast however many members somebody sends.

@@ -5,7 +5,7 @@
 #include "api/json.h"
 #include "engine/views.h"
 
-/// Backups, their disks and chains as JSON. Pure. Spec: contract.md 2.2, 2.5, 2.6, 2.13.
+/// Backups, their disks and chains as JSON. Pure. Spec: docs/http-api.md, "Backups".
 namespace api {
 
 /// `pid` is shown as qemu_nbd_pid.

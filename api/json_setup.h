@@ -6,7 +6,7 @@
 #include "engine/requests.h"
 #include "engine/views.h"
 
-/// Repositories and VM contexts as JSON, out and in. Pure. Spec: contract.md 2.14, 2.15.
+/// Repositories and VM contexts as JSON, out and in. Pure. Spec: docs/http-api.md.
 namespace api {
 
 Json to_json(const engine::StorageInfo& storage);
@@ -28,7 +28,7 @@ Json to_json(const engine::VmDisk& disk);
 Json short_json(const engine::VmDisk& disk);
 Json to_json(const engine::VmView& view, int64_t pid);
 
-/// Checks everything of 2.15 that needs no catalogue; throws vm_context_invalid.
+/// Checks all of a registration that needs no catalogue; throws vm_context_invalid.
 engine::PutVmContext put_vm_context(const std::string& vm_name, const InputJson& body);
 
 }  // namespace api

@@ -18,7 +18,7 @@ struct Match {
 
 /// Finds the route for a method and decoded path segments. Of two patterns that fit, the one with
 /// a literal at the first place where they differ wins, whatever its methods. A variable takes any
-/// segment that is not empty. Pure. Spec: contract.md 2.1.
+/// segment that is not empty. Pure.
 Match match(std::span<const Route> routes, std::string_view method,
             const std::vector<std::string>& segments);
 

@@ -7,8 +7,8 @@
 
 namespace api {
 
-/// The Prometheus text format, version 0.0.4. Every family of contract.md 2.16 is there, also
-/// while it has nothing to count. Pure.
+/// The Prometheus text format, version 0.0.4. Every family of docs/http-api.md is there, also while
+/// it has nothing to count. Pure.
 std::string prometheus_text(const engine::MetricsSnapshot& snapshot, std::string_view version);
 
 }  // namespace api

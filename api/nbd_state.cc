@@ -3,7 +3,7 @@
 #include "api/routes.h"
 #include "engine/time_text.h"
 
-/// What is being served over NBD. Spec: contract.md 2.16.
+/// What is being served: docs/http-api.md, "What is served over NBD".
 namespace api {
 namespace {
 

@@ -6,7 +6,8 @@
 #include "api/request.h"
 #include "engine/refusal.h"
 
-/// The error object of every endpoint, application/problem+json. Pure. Spec: contract.md 2.1.
+/// The error object of every endpoint, application/problem+json: docs/http-api.md, "Errors".
+/// Pure.
 namespace api {
 
 struct Problem {

@@ -5,7 +5,7 @@
 #include "api/json_setup.h"
 #include "api/routes.h"
 
-/// Repositories. Spec: contract.md 2.14.
+/// Repositories. Spec: docs/http-api.md.
 namespace api {
 namespace {
 

@@ -49,7 +49,7 @@ const std::vector<Route>& vm_context_routes();
 const std::vector<Route>& nbd_state_routes();
 const std::vector<Route>& service_routes();
 
-/// All of them, in the order of the contract's overview.
+/// All of them, subject by subject.
 std::span<const Route> all_routes();
 
 }  // namespace api

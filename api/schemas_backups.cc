@@ -2,7 +2,7 @@
 
 namespace api {
 
-/// Spec: contract.md 2.1, 2.2, 2.4-2.13.
+/// Spec: docs/http-api.md, "Errors", "Backups", "Change ids", "Telemetry".
 const std::vector<Schema>& backup_schemas() {
   static const std::vector<Schema> schemas = {
       {"Problem",

@@ -47,7 +47,7 @@ std::vector<Member> listed_context_members() {
 
 }  // namespace
 
-/// Spec: contract.md 2.14, 2.15.
+/// Spec: docs/http-api.md, "Repositories", "VM contexts".
 const std::vector<Schema>& setup_schemas() {
   static const std::vector<Schema> schemas = {
       {"NewRepository",

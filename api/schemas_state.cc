@@ -4,7 +4,7 @@
 
 namespace api {
 
-/// Spec: contract.md 2.16.
+/// Spec: docs/http-api.md, "What is served over NBD", "The service itself".
 const std::vector<Schema>& state_schemas() {
   static const std::vector<Schema> schemas = {
       {"Export",

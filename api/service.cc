@@ -4,7 +4,7 @@
 #include "api/openapi.h"
 #include "api/routes.h"
 
-/// Health, readiness, metrics and the description of the API. Spec: contract.md 2.16.
+/// Health, readiness, metrics, the description of the API: docs/http-api.md, "The service itself".
 namespace api {
 namespace {
 

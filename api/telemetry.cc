@@ -4,7 +4,7 @@
 #include "api/read_member.h"
 #include "api/routes.h"
 
-/// Progress in, history out. Spec: contract.md 2.12, 2.13.
+/// Progress in, history out: docs/http-api.md, "Telemetry".
 namespace api {
 namespace {
 

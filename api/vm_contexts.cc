@@ -3,7 +3,7 @@
 #include "api/json_setup.h"
 #include "api/routes.h"
 
-/// VMs and their disks. Spec: contract.md 2.15.
+/// VMs and their disks: docs/http-api.md, "VM contexts".
 namespace api {
 namespace {
 

@@ -13,7 +13,7 @@
 #include "io/log.h"
 #include "io/networks.h"
 
-/// The command line and the configuration file, as plain values. Spec: contract.md 11.
+/// The command line and the configuration file, as plain values.
 namespace app {
 
 /// A command line or configuration that cannot be followed; the process exits with 2.
@@ -50,7 +50,7 @@ struct ServeOptions {
   TlsOptions tls;
   std::optional<nbd::TlsMode> ports_tls;             ///< of the ports that serve one disk each
   io::Networks allowed;                              ///< whose NBD clients are served; empty: all
-  uint64_t buffer_memory_bytes = uint64_t{1} << 30;  ///< X5
+  uint64_t buffer_memory_bytes = uint64_t{1} << 30;  ///< of all connections (X5)
   LogOptions log;
 };
 

@@ -18,7 +18,7 @@ namespace engine {
 /// Invariant: each operation is one transaction; what it says is on the disk when it returns,
 /// except progress (counters, telemetry), which a power loss may take back a little. The files of
 /// a repository and their sidecars are the truth; this can be rebuilt from them (rebuild.h).
-/// Secrets are never in it. Spec: contract.md 7, docs/catalogue.md.
+/// Secrets are never in it. Spec: docs/catalogue.md.
 /// Opened and used on one thread; no clock inside: times come from the caller.
 class Catalogue {
  public:

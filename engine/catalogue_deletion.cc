@@ -5,7 +5,7 @@
 #include "engine/catalogue_jobs.h"
 #include "engine/refusal.h"
 
-/// How a job leaves the catalogue: contract.md 2.9, 7.4.
+/// How a job leaves the catalogue: docs/jobs.md, "Deletion".
 namespace engine {
 
 std::vector<std::string> JobCatalogue::dependents(const std::string& job_id) {

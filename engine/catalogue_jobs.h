@@ -54,8 +54,8 @@ struct JobTotals {
 /// The jobs and their disks, from the first row to the last.
 ///
 /// Invariant: a VM has at most one active job. Ids, export names and image ids are given out once,
-/// for ever. A job's state moves only along contract.md 6.1; a call that does not fit the state
-/// throws std::logic_error and changes nothing. On the catalogue's thread.
+/// for ever. A job's state moves only as docs/jobs.md, "States" says; a call that does not fit the
+/// state throws std::logic_error and changes nothing. On the catalogue's thread.
 class JobCatalogue {
  public:
   explicit JobCatalogue(Db& db) : db_(db) {}
@@ -121,7 +121,7 @@ class JobCatalogue {
   std::vector<KnownImage> known_images(std::string_view repository_id);
   void move_image(std::string_view image_id, std::string_view image_path);
 
-  // ---- deletion (contract.md 7.4) ----
+  // ---- deletion (docs/jobs.md) ----
 
   /// The jobs with a disk on a point of this one, active ones included, and those on theirs: newest
   /// first, so that they can be deleted in this order.

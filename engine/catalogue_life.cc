@@ -7,7 +7,7 @@
 #include "engine/json_text.h"
 #include "engine/names.h"
 
-/// What happens to a job between its first row and its end: contract.md 6.1, 6.2.
+/// What happens to a job between its first row and its end: docs/jobs.md, "States".
 namespace engine {
 namespace {
 

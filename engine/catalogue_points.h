@@ -28,8 +28,7 @@ struct PublishedChangeId {
 /// The published points and their chains. Points of jobs that are being deleted do not count.
 ///
 /// Invariant: a chain is linear; position 0 is its full and each later point's parent is the one
-/// before it. Only JobCatalogue::publish and rebuild make points. Spec: contract.md 2.6, 7.2.
-/// On the catalogue's thread.
+/// before it. Only JobCatalogue::publish and rebuild make points. On the catalogue's thread.
 class PointCatalogue {
  public:
   explicit PointCatalogue(Db& db) : db_(db) {}

@@ -12,7 +12,7 @@
 
 namespace engine {
 
-/// The repositories by id. Spec: contract.md 2.14, 7.3. On the catalogue's thread.
+/// The repositories by id. On the catalogue's thread.
 class RepositoryCatalogue {
  public:
   explicit RepositoryCatalogue(Db& db) : db_(db) {}

@@ -19,7 +19,7 @@ struct SampleHistory {
 
 /// Telemetry samples. When a job has kSamplesMax of them every second one is dropped, and from then
 /// on new ones are kept at the wider distance, so that the density stays even over the job.
-/// Spec: contract.md 2.13. On the catalogue's thread.
+/// On the catalogue's thread.
 class SampleCatalogue {
  public:
   static constexpr uint64_t kSamplesMax = 720;

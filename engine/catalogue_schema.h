@@ -11,13 +11,13 @@
 ///
 /// Invariant: `PRAGMA user_version` is the number of migrations applied; a file is moved to the
 /// newest schema in one transaction or stays as it was. A migration that was released is never
-/// edited. Spec: contract.md 7, docs/catalogue.md. On the catalogue's thread.
+/// edited. Spec: docs/catalogue.md. On the catalogue's thread.
 namespace engine {
 
 /// SQL that lifts a file from schema i to schema i + 1, for i = 0, 1, ...
 std::span<const char* const> catalogue_migrations();
 
-/// SQL of the views of contract.md section 7; they are made anew after each migration.
+/// SQL of the views of docs/catalogue.md; they are made anew after each migration.
 std::span<const char* const> catalogue_views();
 
 /// Applies what is missing. Throws DbError when the file is newer than `migrations`, or is no

@@ -2,8 +2,8 @@
 
 #include "engine/catalogue_schema.h"
 
-/// The views of contract.md section 7, for operators' queries; nothing in varve reads them.
-/// docs/catalogue.md explains each column.
+/// The views for operators' queries; nothing in varve reads them. docs/catalogue.md explains each
+/// column.
 namespace engine {
 namespace {
 

@@ -15,7 +15,7 @@ namespace engine {
 ///
 /// Invariant: a disk index is assigned once per (VM, VMware key) and never reused, so that
 /// "disk-<index>" in a repository always means the same disk; a disk that is missing in a later
-/// registration is kept and marked removed. Spec: contract.md 2.15. On the catalogue's thread.
+/// registration is kept and marked removed. On the catalogue's thread.
 class VmCatalogue {
  public:
   explicit VmCatalogue(Db& db) : db_(db) {}
@@ -35,8 +35,7 @@ class VmCatalogue {
   /// The VM that a request means: the registered name, else the inventory name if exactly one VM
   /// has it. Throws vm_not_found, vm_ambiguous.
   Vm resolve(std::string_view vm_name);
-  /// Every VM that the existing client may mean by this name: registered and inventory names alike
-  /// (contract.md 5.1).
+  /// Every VM that the existing client may mean by this name: registered and inventory names alike.
   std::vector<Vm> named(std::string_view vm_name);
   /// The same by inventory path: those with exactly this path, else those named by its last part.
   std::vector<Vm> at_path(std::string_view vm_path);

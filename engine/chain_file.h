@@ -9,7 +9,7 @@
 /// The two files that describe a VM's directory to people and to a rebuild: chain.json of each
 /// disk, and vm.json.
 ///
-/// Invariant: equal values give equal bytes. Spec: contract.md 8. Pure.
+/// Invariant: equal values give equal bytes. Spec: docs/jobs.md, "Files of a repository". Pure.
 namespace engine {
 
 /// chain.json. `generations` are oldest first and not empty; the newest one's members stand at the

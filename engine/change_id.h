@@ -11,8 +11,8 @@
 ///
 /// Invariant: an active full job hands out nothing, so its images are complete; an active
 /// incremental job hands out only the change id of the image that is the backing of that disk, so
-/// the client's delta starts exactly there. Spec: contract.md 5.1; rows are numbered as there.
-/// Pure: a decision over snapshots.
+/// the client's delta starts exactly there. Spec: docs/jobs.md, "Change ids"; rows are numbered as
+/// there. Pure: a decision over snapshots.
 namespace engine {
 
 /// A disk of an active job at this moment.
@@ -62,7 +62,7 @@ struct ChangeIdDecision {
 /// `vms` are all VMs that the name or path fits; none when it is unknown.
 ChangeIdDecision decide_change_id(const std::vector<VmSnapshot>& vms, const DiskAsked& asked);
 
-/// Which disk a `complete` without disk_id means (contract.md 2.7): the unsealed connected disk
+/// Which disk a `complete` without disk_id means: the unsealed connected disk
 /// that connected last; else the one that recorded this change id; else the unsealed one that was
 /// connected last; else the unsealed one with the lowest key. Nothing when all are sealed with
 /// other ids.

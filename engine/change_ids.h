@@ -4,7 +4,7 @@
 #include "engine/requests.h"
 
 /// The snapshot on which a previous change id is decided, and the record of what was handed out.
-/// Control thread. Spec: contract.md 2.10, 5.1.
+/// Control thread. Spec: docs/jobs.md, "Change ids".
 namespace engine {
 
 ChangeIdAnswer answer_change_id(Core& core, const ChangeIdQuery& query);

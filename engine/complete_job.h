@@ -7,12 +7,12 @@
 #include "engine/requests.h"
 
 /// POST complete: one disk is sealed; the last one publishes the job. Idempotent, also when two
-/// calls run at once. Control thread. Spec: contract.md 2.7, 6.2.
+/// calls run at once. Control thread. Spec: docs/jobs.md, "Complete".
 namespace engine {
 
 io::Task<CompletedDisk> complete_job(Core& core, CompleteDisk request);
 
-/// The disks of a running job as 2.7 and 5.1 look at them.
+/// The disks of a running job, as change_id.h looks at them.
 std::vector<DiskSnapshot> disk_snapshots(const ActiveJob& job);
 /// The same of a job that has ended.
 std::vector<DiskSnapshot> disk_snapshots(const Job& job);

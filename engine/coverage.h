@@ -10,7 +10,7 @@ namespace engine {
 /// Which bytes of a disk were written or zeroed at least once, as ranges that grow together.
 ///
 /// Past kRangesMax ranges nothing new is noted, so covered_bytes() is a lower bound then; no client
-/// writes a whole disk in that order. One thread. Spec: contract.md 6.4, full_not_covered.
+/// writes a whole disk in that order. One thread. For the warning full_not_covered.
 class Coverage {
  public:
   static constexpr size_t kRangesMax = 1 << 20;

@@ -4,7 +4,7 @@
 
 #include "engine/core.h"
 
-/// DELETE of a backup: rows and files. Control thread. Spec: contract.md 2.9, 7.4.
+/// DELETE of a backup: rows and files. Control thread. Spec: docs/jobs.md, "Deletion".
 namespace engine {
 
 /// When a file or a row cannot be removed, the backups stay marked, are in no answer any more, and

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-/// SHA-256, by GnuTLS: in names (contract.md 5.2) and over sidecars (qcow2.md VR5). Pure.
+/// SHA-256, by GnuTLS: in names (names.h) and over sidecars (VR5). Pure.
 namespace engine {
 
 using Sha256 = std::array<std::byte, 32>;

@@ -5,7 +5,7 @@
 
 #include "engine/core.h"
 
-/// The bad ends of a job: failed and cancelled. Control thread. Spec: contract.md 2.8, 6.3.
+/// The bad ends of a job: failed and cancelled. Control thread. docs/jobs.md, "Failure and cancel".
 namespace engine {
 
 /// Gives the whole job up: its exports refuse everything, its files are removed (or put into

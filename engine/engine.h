@@ -14,66 +14,67 @@ namespace engine {
 /// The engine as everybody above it sees it: plain values in, plain values out.
 ///
 /// Every method may be called on any thread except a ring's, blocks until its answer is there, and
-/// runs beside any other. Two things are thrown: a Refusal, with the exact texts of the contract,
+/// runs beside any other. Two things are thrown: a Refusal, with the texts of docs/http-api.md,
 /// where the text below names one (refusals::… of engine/refusal.h); and any other std::exception
 /// for a failure, which api turns into the 500 of that endpoint with what() as its cause. So an
 /// implementation wraps no failure by itself, except in start_backup and complete, whose texts
-/// depend on the step. Spec: contract.md 2.4-2.16; the numbers beside the methods are its sections.
+/// depend on the step.
 class Engine {
  public:
   virtual ~Engine() = default;
 
   // ---- backups ----
 
-  /// 2.4. Everything is prepared and the node has accepted when this returns; anything else is
+  /// Everything is prepared and the node has accepted when this returns; anything else is
   /// rolled back first. Throws, in this order: vm_not_found, vm_ambiguous, no_disks,
   /// vm_disks_unreadable, repository_not_found, repository_disabled, repository_unavailable,
   /// backup_already_running, no_previous_backup, credentials_missing, credentials_unresolved,
-  /// shutting_down, no_space, no_ports, chain_too_long, backup_context_not_created,
-  /// backup_job_not_created, disk_not_prepared, node_unreachable, node_refused. Answers within 15
-  /// s.
+  /// shutting_down, no_space, no_ports, chain_too_long, base_is_not_the_parent,
+  /// backup_context_not_created, backup_job_not_created, disk_not_prepared, node_unreachable,
+  /// node_refused. Answers within 15 s.
   virtual BackupView start_backup(const StartBackup& request) = 0;
 
-  /// 2.7. Returns once the disk is sealed, and after the last one once the job is published.
+  /// Returns once the disk is sealed, and after the last one once the job is published.
   /// A repeat returns the same again, after waiting for a seal that is under way. Throws
-  /// job_not_found, job_not_running, change_id_conflict, disk_never_connected, complete_failed.
+  /// job_not_found, job_not_running, change_id_conflict, disk_never_connected, complete_failed,
+  /// backup_being_published.
   virtual CompletedDisk complete(const CompleteDisk& request) = 0;
 
-  /// 2.8. Returns once everything of the job is removed; also when it was cancelled before.
+  /// Returns once everything of the job is removed; also when it was cancelled before.
   /// `reason` may be "". Throws backup_not_found, job_not_running.
   virtual void cancel(const std::string& backup_id, const std::string& reason) = 0;
 
-  /// 2.9. Throws backup_not_found, backup_is_running, backup_has_dependents, backup_is_immutable,
+  /// Throws backup_not_found, backup_is_running, backup_has_dependents, backup_is_immutable,
   /// repository_unavailable, backup_is_in_use.
   virtual DeletedBackup delete_backup(const std::string& backup_id, bool cascade) = 0;
 
-  /// 2.5. Throws backup_not_found.
+  /// Throws backup_not_found.
   virtual BackupView backup(const std::string& backup_id) = 0;
-  /// 2.5, ascending index. Throws backup_not_found.
+  /// Ascending index. Throws backup_not_found.
   virtual std::vector<BackupDiskView> backup_disks(const std::string& backup_id) = 0;
-  /// 2.5. Throws vm_not_found for a vm_name that no VM has.
+  /// Throws vm_not_found for a vm_name that no VM has.
   virtual BackupList list_backups(const BackupFilter& filter) = 0;
-  /// 2.11. An unknown VM or repository has no backups.
+  /// An unknown VM or repository has no backups.
   virtual BackupStats backup_stats(const std::string& vm_name,
                                    const std::string& repository_id) = 0;
-  /// 2.6. Throws vm_not_found, also for an unknown context id; vm_ambiguous.
+  /// Throws vm_not_found, also for an unknown context id; vm_ambiguous.
   virtual ChainView chain(const ChainQuery& query) = 0;
 
   // ---- change ids and telemetry ----
 
-  /// 2.10 and 5.1. Changes no state except to record what was handed out. An unknown VM, an
+  /// Changes no state except to record what was handed out. An unknown VM, an
   /// ambiguous one and one without a backup get "".
   virtual ChangeIdAnswer change_id(const ChangeIdQuery& query) = 0;
   virtual ChangeIdAnswer change_id_by_path(const ChangeIdByPathQuery& query) = 0;
 
-  /// 2.12. A report of an ended job changes nothing. Throws telemetry_job_not_found.
+  /// A report of an ended job changes nothing. Throws telemetry_job_not_found.
   virtual void record_telemetry(const std::string& job_id, const Telemetry& report) = 0;
-  /// 2.13, at most `limit` samples. Throws telemetry_job_not_found.
+  /// At most `limit` samples. Throws telemetry_job_not_found.
   virtual TelemetryHistory telemetry_history(const std::string& job_id, uint64_t limit) = 0;
 
   // ---- repositories ----
 
-  /// 2.14. Throws repository_config_invalid (a network type's mount point that is none, a
+  /// Throws repository_config_invalid (a network type's mount point that is none, a
   /// directory that cannot be made), repository_name_taken, repository_id_taken.
   virtual RepositoryView create_repository(const NewRepository& request) = 0;
   virtual std::vector<RepositoryView> repositories(const RepositoryFilter& filter) = 0;
@@ -92,7 +93,7 @@ class Engine {
   // ---- VM contexts ----
 
   virtual std::vector<Vm> vms() = 0;
-  /// 2.15; of a well-formed request. Throws vm_context_invalid, vm_backup_running,
+  /// Of a well-formed request. Throws vm_context_invalid, vm_backup_running,
   /// vm_of_other_vcenter.
   virtual PutVmResult put_vm(const PutVmContext& request) = 0;
   /// By registered name. Throws vm_context_not_found.

@@ -12,7 +12,7 @@
 #include "engine/watch.h"
 #include "io/log.h"
 
-/// How an engine comes up and goes down: contract.md 6.3, rows SIGTERM and kill -9.
+/// How an engine comes up and goes down: docs/jobs.md, "Recovery after a crash".
 namespace engine {
 namespace {
 

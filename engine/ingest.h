@@ -35,7 +35,7 @@ struct IngestSpec {
   std::string export_name, description;
   uint64_t capacity_bytes = 0;
   std::optional<IngestParent> parent;
-  std::vector<IngestAncestor> ancestors;  ///< clients may ask what changed since (nbd.md M3)
+  std::vector<IngestAncestor> ancestors;  ///< clients may ask what changed since (M3)
   std::string repository_directory;       ///< parents must lie in here
   uint32_t connections_max = 64;
   nbd::ExportAccess access = nbd::ExportAccess::anybody;
@@ -58,7 +58,7 @@ struct SealedImage {
 ///
 /// Invariant: the image outlives the export, the export its connections; retire() is the one way
 /// out, and the file survives it. Belongs to the control thread, which visits the data thread with
-/// io::call_on; the counters are atomic. Spec: contract.md 4.6, 6.2; qcow2.md PU1-PU6.
+/// io::call_on; the counters are atomic. Spec: docs/qcow2-rules.md, PU1–PU6.
 class Ingest final : public nbd::ExportObserver {
  public:
   /// Makes the image, durably, and its export. On failure nothing stays.

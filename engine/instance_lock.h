@@ -12,7 +12,7 @@ namespace engine {
 
 /// Says that one varve, and no other, works with a catalogue or a repository: a lock file that
 /// holds its pid. The kernel gives the lock back when the process ends, in whatever way.
-/// Control thread. Spec: contract.md 11.
+/// Control thread.
 class InstanceLock {
  public:
   /// Throws std::runtime_error with the other's pid when `what` stays in use.

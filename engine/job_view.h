@@ -5,7 +5,7 @@
 #include "engine/core.h"
 #include "engine/views.h"
 
-/// Rows together with what only the running engine knows. Control thread. Spec: contract.md 2.2.
+/// Rows together with what only the running engine knows. Control thread.
 namespace engine {
 
 /// `job` is a row; of a running job the live counters take its place.

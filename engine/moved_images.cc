@@ -4,8 +4,8 @@
 namespace engine {
 namespace {
 
-/// Where an image of that name lies in a repository: contract.md 8. Empty when the path is too
-/// short to say.
+/// Where an image lies in a repository of that directory: <context>/<disk>/<image>. Empty when the
+/// path is too short to say.
 std::string place_in(const std::string& directory, const std::string& image_path) {
   size_t start = image_path.size();
   for (int part = 0; part < 3; ++part) {  // context, disk, image

@@ -10,10 +10,11 @@
 
 /// The names of jobs, exports, images, VM contexts and chains.
 ///
-/// Invariant: every name is made of [A-Za-z0-9._-], at most 64 characters, safe in a URL, a file
-/// name and an NBD target. The existing client takes a disk index from the first "-disk<digits>-"
-/// of a job id, else from the "disk<digits>" at the end of an export name: no job id contains the
-/// first, every export name ends in the second. Spec: contract.md 5.2. Pure.
+/// Invariant: every name is made of [A-Za-z0-9._-], safe in a URL, a file name and an NBD target;
+/// those of jobs and exports have at most 64 characters. The existing client takes a disk index
+/// from the first "-disk<digits>-" of a job id, else from the "disk<digits>" at the end of an
+/// export name: no job id contains the first, every export name ends in the second. Spec:
+/// docs/jobs.md, "Names". Pure.
 namespace engine {
 
 /// `safe(vm_name)`: 1-40 characters; the name itself where it is harmless.

@@ -13,7 +13,7 @@
 ///
 /// Invariant: a call whose bytes may have reached the node is never sent again, because a second
 /// client would delete the first one's snapshot. The password goes into the body and nowhere else.
-/// Spec: contract.md section 3.
+/// Spec: docs/jobs.md, "The call to the node".
 namespace engine {
 
 /// The address of the node API, of a setting like "http://localhost:9081".

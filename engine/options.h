@@ -11,11 +11,11 @@
 #include "nbd/export.h"
 #include "nbd/tls.h"
 
-/// How an engine is set up: contract.md 6.3 and 11, as far as the engine is concerned. Plain
-/// values; never changed once the engine runs.
+/// How an engine is set up: the options of `varve serve`, as far as they concern it. Plain values;
+/// never changed once the engine runs.
 namespace engine {
 
-/// When a running job is given up (contract.md 6.3). Zero switches one off.
+/// When a running job is given up (docs/jobs.md, "Timeouts"). Zero switches one off.
 struct JobTimeouts {
   io::Duration first_connect = std::chrono::minutes(10);
   io::Duration disconnect_grace = std::chrono::seconds(60);

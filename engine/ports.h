@@ -26,8 +26,8 @@ struct PortUse {
 ///
 /// Invariant: a port is given out again only after its listener is closed and the last connection
 /// accepted on it has ended; a port that another program holds is skipped and reported, never
-/// touched. Belongs to the control thread and visits the server's. Spec: contract.md 2.4 (503),
-/// 4.6; nbd.md L5-L9.
+/// touched. Belongs to the control thread and visits the server's. Spec: docs/nbd-support.md,
+/// L5–L9.
 class Ports {
  public:
   Ports(io::Runtime home, io::Executor& there, nbd::Server& server, nbd::ExportTable& exports,

@@ -80,7 +80,7 @@ io::Task<bool> is_unpublished(Core& core, std::string repository_id, std::string
   co_return true;
 }
 
-/// PU6 and PU7 of one disk. One that was renamed already has the header.
+/// Header and sidecar of one disk (PU6, PU7). One that was renamed already has the header.
 io::Task<void> finish_image(Core& core, const Job& job, size_t at, const DecidedImage& image,
                             const PublishHeader& publish_header) {
   const bool unpublished = co_await is_unpublished(core, job.repository_id, image.image_path,
@@ -97,7 +97,7 @@ io::Task<void> finish_image(Core& core, const Job& job, size_t at, const Decided
   core.parts.reached("sidecar");
 }
 
-/// PU8 of one disk.
+/// Takes `.partial` from the name of one image, never over another file (PU8).
 io::Task<void> rename_image(Core& core, const DecidedImage& image) {
   const std::string partial = image.image_path + ".partial";
   const auto unpublished = co_await core.files().status(partial, false);

@@ -11,7 +11,7 @@
 /// everything that follows can be repeated and gives the same bytes, and until its last transaction
 /// nothing published changes. A failure on the way leaves the job `finalizing`, with its cause, and
 /// it is tried again (unfinished.h). Only the proof that an image is lost ends it. Control thread.
-/// Spec: contract.md 6.2; qcow2.md PU5-PU9.
+/// Spec: docs/jobs.md, "Publish"; docs/qcow2-rules.md, PU5–PU9.
 namespace engine {
 
 /// Publishes a job all of whose disks are sealed. Throws before the decision only; the caller then

@@ -11,7 +11,7 @@
 ///
 /// Invariant: a job is accepted as a whole or not at all, and only on accepted parents: so a crash
 /// in the middle of a publish, or a lost file, never makes half a backup of a VM.
-/// Spec: contract.md 7.3, 8 (job_images). Pure; the caller reads the files.
+/// Spec: docs/jobs.md, "Files of a repository". Pure; the caller reads the files.
 namespace engine {
 
 /// An image under its final name, with its sidecar.

@@ -24,7 +24,7 @@ struct RebuildReport {
 
 /// Reads vm.json, images and sidecars below `directory`, and takes over each job that is there as a
 /// whole. Changes no file of the repository but its lock. Throws when a varve works with catalogue
-/// or repository, or when the id belongs to another directory. Spec: contract.md 7.3, 8.
+/// or repository, or when the id belongs to another directory.
 io::Task<RebuildReport> rebuild_catalogue(io::Runtime runtime, RebuildRequest request);
 
 }  // namespace engine

@@ -10,7 +10,7 @@
 ///
 /// A refusal is an answer to the caller, not a fault of the program: no state has changed, or a
 /// rollback has already happened. Everything else that the facade throws is a failure. Texts and
-/// code words are contract.md section 2; a text has one code wherever it appears. Plain values,
+/// code words are those of docs/http-api.md; a text has one code wherever it appears. Plain values,
 /// usable on any thread.
 namespace engine {
 
@@ -38,7 +38,7 @@ class Refusal : public std::runtime_error {
 
   RefusalKind kind;
   std::string code;       ///< stable machine word
-  std::string error;      ///< exact text of the contract
+  std::string error;      ///< exact text, which programs compare
   std::string details;    ///< cause; "" when there is none; never a password
   std::string hint;       ///< what to do, one sentence; may be ""
   std::string backup_id;  ///< the job concerned; "" where none exists
@@ -47,14 +47,14 @@ class Refusal : public std::runtime_error {
 /// One maker per refusal, so that each text is written once.
 namespace refusals {
 
-// Starting a backup (2.4), in the order of the checks.
+// Starting a backup, in the order of the checks.
 Refusal vm_not_found(std::string_view vm_name);
 Refusal vm_ambiguous(std::string_view vm_name, const std::vector<std::string>& context_ids);
 Refusal no_disks();
 Refusal vm_disks_unreadable(std::string_view cause);
 Refusal repository_not_found(std::string_view repository_id);
 Refusal repository_disabled(std::string_view repository_id);
-/// Also of deletions (2.9) and measurements (2.14).
+/// Also of deletions and measurements.
 Refusal repository_unavailable(std::string_view repository_id, std::string_view cause);
 Refusal backup_already_running(std::string_view running_backup_id);
 Refusal no_previous_backup();
@@ -75,7 +75,7 @@ Refusal node_unreachable(std::string_view backup_id, std::string_view cause);
 /// `text` is the node's answer; only its first 512 bytes are shown.
 Refusal node_refused(std::string_view backup_id, int status, std::string_view text);
 
-// One backup (2.5 – 2.9).
+// One backup.
 Refusal backup_not_found(std::string_view backup_id);
 /// complete: no such job, or no such disk in it.
 Refusal job_not_found(std::string_view backup_id, std::string_view details);
@@ -91,10 +91,10 @@ Refusal backup_has_dependents(std::string_view backup_id, const std::vector<std:
 Refusal backup_is_immutable(std::string_view backup_id, std::string_view details);
 Refusal backup_is_in_use(std::string_view backup_id, std::string_view details);
 
-// Telemetry (2.12, 2.13).
+// Telemetry.
 Refusal telemetry_job_not_found(std::string_view job_id);
 
-// Repositories (2.14). Config texts arrive without their fixed part.
+// Repositories. Config texts arrive without their fixed part.
 Refusal unknown_repository(std::string_view repository_id);
 Refusal repository_name_missing();
 Refusal repository_type_missing();
@@ -105,7 +105,7 @@ Refusal repository_name_taken();
 Refusal repository_id_taken();
 Refusal repository_has_backups(std::string_view details);
 
-// VM contexts (2.15).
+// VM contexts.
 Refusal vm_context_not_found(std::string_view vm_name);
 Refusal vm_context_id_not_found(std::string_view context_id);
 /// `details` names the member.

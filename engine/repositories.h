@@ -6,7 +6,7 @@
 #include "engine/core.h"
 #include "engine/requests.h"
 
-/// The repositories: registered, tested, measured. Control thread. Spec: contract.md 2.14.
+/// The repositories: registered, tested, measured. Control thread.
 namespace engine {
 
 /// Repository "1", whose directory the command line gives.

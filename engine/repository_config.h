@@ -6,7 +6,7 @@
 #include "engine/types.h"
 
 /// The `config` object of a repository: which members its type has, and where the images go.
-/// Pure: whether the directory exists is asked elsewhere. Spec: contract.md 2.14.
+/// Pure: whether the directory exists is asked elsewhere. Spec: docs/http-api.md, "Repositories".
 namespace engine {
 
 struct RepositoryConfig {

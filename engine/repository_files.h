@@ -9,8 +9,8 @@
 /// the newest point.
 ///
 /// Each is made anew from the catalogue, so none of them is worth a failure: what cannot be written
-/// is logged and written later (unfinished.h). Nothing is written when it is there
-/// already. The caller has the context's turn. Control thread. Spec: contract.md 8.
+/// is logged and written later (unfinished.h). Nothing is written when it is there already. The
+/// caller has the context's turn. Control thread. Spec: docs/jobs.md, "Files of a repository".
 namespace engine {
 
 /// chain.json and the links: "<safe>-disk-<key>" in the repository leads to the disk's directory,

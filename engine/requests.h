@@ -8,8 +8,7 @@
 #include "engine/types.h"
 
 /// What the facade is asked: plain values, already free of HTTP and JSON, with the member names of
-/// the contract. Sizes are bytes unless the name says otherwise; "" means "not given". Spec:
-/// contract.md 2.4-2.15.
+/// docs/http-api.md. Sizes are bytes unless the name says otherwise; "" means "not given".
 namespace engine {
 
 /// POST /backups.
@@ -26,7 +25,7 @@ struct StartBackup {
 struct CompleteDisk {
   std::string backup_id;
   std::string change_id;            ///< not empty; kept byte for byte
-  std::optional<uint32_t> disk_id;  ///< disk index; absent is not 0: 2.7 says which disk then
+  std::optional<uint32_t> disk_id;  ///< disk index; absent is not 0: see select_completed_disk
 };
 
 /// GET /backups: every filter that is set must match.
@@ -48,7 +47,7 @@ struct ChainQuery {
 /// GET /backups/changeid: the client with telemetry.
 struct ChangeIdQuery {
   std::string vm_name;              ///< registered or inventory name
-  std::optional<uint32_t> disk_id;  ///< disk index as asked; 5.1 says what 0 and none mean
+  std::optional<uint32_t> disk_id;  ///< disk index as asked; change_id.h says what 0 and none mean
   std::string repository_id;        ///< "": all
 };
 

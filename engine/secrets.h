@@ -13,7 +13,7 @@
 /// VM. The latter lie beside the catalogue, in a file that only its owner may read.
 ///
 /// Invariant: a password leaves this class through find() only; no text thrown here contains one.
-/// Belongs to the control thread. Spec: contract.md 2.15, "Secrets are stored apart".
+/// Belongs to the control thread.
 namespace engine {
 
 class Secrets {

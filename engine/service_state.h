@@ -4,7 +4,7 @@
 
 #include "engine/core.h"
 
-/// What is being served, and the numbers of it. Control thread. Spec: contract.md 2.16.
+/// What is being served, and the numbers of it. Control thread.
 namespace engine {
 
 std::vector<ExportView> export_views(const Core& core);

@@ -11,8 +11,8 @@
 /// The sidecar of a published image, "<image>.qcow2.json".
 ///
 /// Invariant: equal values give equal bytes, because publish is repeated after a crash and the
-/// image's header holds the SHA-256 of these bytes (qcow2.md VR5, PU5). Written once, never
-/// changed. Spec: contract.md 8. Pure.
+/// image's header holds the SHA-256 of these bytes (VR5, PU5). Written once, never changed. Spec:
+/// docs/jobs.md, "Files of a repository". Pure.
 namespace engine {
 
 /// A file of a repository does not say what varve writes there.

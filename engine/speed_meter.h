@@ -5,7 +5,7 @@
 
 #include "io/clock.h"
 
-/// How fast bytes arrived over the last ten seconds. Spec: contract.md 2.2, transfer_speed_bps.
+/// How fast bytes arrived over the last ten seconds. Shown as transfer_speed_bps.
 /// Belongs to the control thread.
 namespace engine {
 

@@ -29,7 +29,7 @@ std::vector<IngestAncestor> ancestors_of(Core& core, const Point& parent) {
   return ancestors;
 }
 
-/// Rows of job and disks, durable (the mark in 2.4).
+/// Rows of job and disks, durable.
 std::shared_ptr<ActiveJob> record_start(Core& core, const StartPlan& plan) {
   try {
     core.parts.reached("insert");

@@ -8,8 +8,8 @@
 #include "engine/core.h"
 #include "engine/requests.h"
 
-/// POST /backups: the checks in the contract's order, then rows, images, exports, ports, the node
-/// call, or nothing at all. Control thread. Spec: contract.md 2.4, 3, 6.3.
+/// POST /backups: the checks in their order, then rows, images, exports, ports, the node call, or
+/// nothing at all. Control thread. Spec: docs/jobs.md, "Start".
 namespace engine {
 
 /// A start that has passed all checks.
@@ -23,7 +23,7 @@ struct StartPlan {
   std::vector<qcow::Uuid> image_uuids;        ///< likewise
 };
 
-/// Throws the refusals above the mark in 2.4; creates nothing.
+/// All checks. Throws their refusals; creates nothing.
 io::Task<StartPlan> plan_start(Core& core, const StartBackup& request);
 
 /// Returns the job's row as it is once the node has accepted. Throws after a full rollback.

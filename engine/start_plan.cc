@@ -63,7 +63,7 @@ io::Task<void> require_space(Core& core, const StartPlan& plan) {
   if (free < reserve) throw refusals::no_space(free, reserve, reserve - free);
 }
 
-/// Standalone in an incremental job: a disk without a point, and one that shrank (WP14).
+/// Standalone in an incremental job: a disk without a point, and one that shrank.
 void plan_disk(StartPlan& plan, const VmDisk& from, std::optional<Point> parent) {
   JobDisk disk;
   disk.index = from.index;

@@ -9,7 +9,7 @@
 #include "io/runtime.h"
 
 /// A repository as a directory on some disk: where it is, how much fits, whether it works.
-/// Belongs to the control thread. Spec: contract.md 2.4 (507), 2.14.
+/// Belongs to the control thread.
 namespace engine {
 
 /// Makes a local repository's directory, and insists that a network repository's mount point is

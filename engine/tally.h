@@ -10,7 +10,7 @@
 
 namespace engine {
 
-/// What /metrics counts since the start and no row keeps. Control thread. Spec: contract.md 2.16.
+/// What /metrics counts since the start and no row keeps. Control thread.
 ///
 /// Every count begins at 0 instead of appearing with the first event, which a monitor that looks at
 /// increases would miss.

@@ -6,7 +6,7 @@
 #include "engine/requests.h"
 
 /// What the client says of its progress, and what is kept of it. Nothing but a report of failure
-/// changes a job's state. Control thread. Spec: contract.md 2.12, 2.13.
+/// changes a job's state. Control thread. Spec: docs/jobs.md, "Telemetry".
 namespace engine {
 
 io::Task<void> record_telemetry(Core& core, std::string job_id, Telemetry report);

@@ -10,7 +10,7 @@
 /// Times as text: RFC 3339 for answers, rows and files, a compact form for names.
 ///
 /// Invariant: UTC with second precision, whatever the time zone of the process; the calendar is
-/// computed, no C library zone is asked. Spec: contract.md, opening and 5.2. Pure.
+/// computed, no C library zone is asked. Pure.
 namespace engine {
 
 /// "2025-10-08T08:34:54Z".

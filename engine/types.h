@@ -12,8 +12,7 @@
 /// other. What the facade is asked lies in requests.h, what it answers in views.h.
 ///
 /// Invariant: values only. Nothing here does I/O, owns a resource or belongs to a thread.
-/// An empty string means "none", as in the contract, where no other meaning is written beside it.
-/// Spec: contract.md 2.2-2.16, 6, 7.
+/// An empty string means "none", where no other meaning is written beside it.
 namespace engine {
 
 /// UTC with second precision, as every time in the API, the catalogue and the files. Converts to
@@ -25,7 +24,7 @@ using Tags = std::map<std::string, std::string>;
 
 // ---------------------------------------------------------------- states, types, their texts
 
-/// Spec: contract.md 6.1.
+/// Spec: docs/jobs.md, "States".
 enum class JobState : uint8_t { preparing, running, finalizing, completed, failed, cancelled };
 enum class DiskState : uint8_t { pending, transferring, sealing, sealed, completed, failed };
 
@@ -38,7 +37,7 @@ enum class BackupType : uint8_t { full, incremental, differential };
 /// cifs and smb mean the same; both words are kept as they were registered.
 enum class RepositoryType : uint8_t { local, nfs, cifs, smb };
 
-/// Spec: contract.md 6.4.
+/// Spec: docs/jobs.md, "Warnings".
 enum class WarningCode : uint8_t {
   sampled_zeroes,
   full_not_covered,
@@ -52,7 +51,7 @@ enum class WarningCode : uint8_t {
 /// Who took a telemetry sample.
 enum class SampleSource : uint8_t { client, server };
 
-/// The words of the contract, which are the enumerators' names.
+/// The words of API, catalogue and files, which are the enumerators' names.
 std::string_view to_text(JobState state);
 std::string_view to_text(DiskState state);
 std::string_view to_text(ShownStatus status);
@@ -92,7 +91,7 @@ bool change_id_is_usable(std::string_view change_id);
 /// The part before '/', which names one disk's change tracking since its last reset.
 std::string_view change_id_uuid(std::string_view change_id);
 
-// ---------------------------------------------------------------- VMs (contract.md 2.15)
+// ---------------------------------------------------------------- VMs
 
 /// Where a VM's vCenter credentials are. Never the credentials.
 struct CredentialsRef {
@@ -160,7 +159,7 @@ struct Vm {
   std::optional<Time> first_job_at, last_job_at, last_status_change;
 };
 
-// ---------------------------------------------------------------- repositories (2.14)
+// ---------------------------------------------------------------- repositories
 
 /// The space of a repository, as last measured.
 struct StorageMeasure {
@@ -182,7 +181,7 @@ struct Repository {
   Time created_at, updated_at;
 };
 
-// ---------------------------------------------------------------- jobs (2.2, 2.4-2.9)
+// ---------------------------------------------------------------- jobs
 
 struct Warning {
   WarningCode code = WarningCode::sampled_zeroes;
@@ -199,7 +198,7 @@ struct DiskCounters {
   uint64_t bytes_elided = 0;    ///< equal to the parent and dropped; 0: nothing is dropped yet
   uint64_t bytes_stored = 0;    ///< allocated for guest data in the file
   uint64_t covered_bytes = 0;   ///< of the disk, touched by any WRITE or WRITE_ZEROES at least once
-  /// WRITE_ZEROES of 4 MiB or more, of a client that looked at 40 KiB of each (contract.md 6.4).
+  /// WRITE_ZEROES of 4 MiB or more, of a client that looked at 40 KiB of each.
   uint64_t sampled_zero_requests = 0;
   uint64_t sampled_zero_bytes = 0;
 
@@ -238,7 +237,7 @@ struct JobDisk {
   std::optional<Time> completed_at;  ///< sealed, or failed
 };
 
-/// The client's last words about a job (2.12). Zeroes and "" mean that it never said.
+/// The client's last words about a job. Zeroes and "" mean that it never said.
 struct TelemetryState {
   std::string current_phase;
   uint64_t bytes_transferred = 0, total_bytes = 0, transfer_speed_bps = 0, eta_seconds = 0;
@@ -282,7 +281,7 @@ struct Job {
   }
 };
 
-// ---------------------------------------------------------------- points and chains (2.6, 7.2)
+// ---------------------------------------------------------------- points and chains
 
 /// A published image: one disk of one completed job.
 struct Point {
@@ -308,7 +307,7 @@ struct Chain {
   Time created_at, updated_at;
 };
 
-// ---------------------------------------------------------------- telemetry (2.12, 2.13)
+// ---------------------------------------------------------------- telemetry
 
 /// A job's progress at one moment.
 struct ProgressSample {

@@ -11,10 +11,10 @@
 
 /// What the facade answers: the rows of engine/types.h together with what only a running engine
 /// knows. api formats them and adds nothing but words. Plain values, usable on any thread. Sizes
-/// are bytes; "" and nullopt mean "none". Spec: contract.md 2.2-2.16.
+/// are bytes; "" and nullopt mean "none".
 namespace engine {
 
-// ---- backups (2.2, 2.5, 2.6) ----
+// ---- backups ----
 
 struct BackupView {
   Job job;                          ///< the counters of its disks are live while it is active
@@ -62,7 +62,7 @@ struct DeletedBackup {
 struct ChangeIdAnswer {
   std::string change_id;   ///< "": the client copies in full
   std::string job_id;      ///< the job that recorded it; "" when there is none
-  bool ambiguous = false;  ///< the name fits several VMs (5.1 row 10)
+  bool ambiguous = false;  ///< the name fits several VMs (row 10)
 };
 
 /// GET /backups/stats.
@@ -81,7 +81,7 @@ struct TelemetryHistory {
   uint64_t peak_speed_bps = 0, avg_speed_bps = 0, min_speed_bps = 0;
 };
 
-// ---- repositories (2.14) ----
+// ---- repositories ----
 
 struct StorageInfo {
   std::string repository_id;
@@ -108,7 +108,7 @@ struct StorageRefresh {
   uint64_t refreshed_count = 0, failed_count = 0;
 };
 
-// ---- VM contexts (2.15) ----
+// ---- VM contexts ----
 
 struct VmView {
   Vm vm;
@@ -121,7 +121,7 @@ struct PutVmResult {
   VmView vm;
 };
 
-// ---- NBD and service state (2.16) ----
+// ---- NBD and service state ----
 
 enum class ExportKind : uint8_t { ingest, point, temporary };
 

@@ -6,7 +6,7 @@
 #include "engine/core.h"
 #include "engine/requests.h"
 
-/// The registered VMs as the API shows them. Control thread. Spec: contract.md 2.15.
+/// The registered VMs as the API shows them. Control thread.
 namespace engine {
 
 io::Task<PutVmResult> put_vm(Core& core, PutVmContext request);

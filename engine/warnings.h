@@ -6,7 +6,8 @@
 
 #include "engine/types.h"
 
-/// What varve noticed about a backup that the operator should know. Spec: contract.md 6.4. Pure.
+/// What varve noticed about a backup that the operator should know. Spec: docs/jobs.md, "Warnings".
+/// Pure.
 namespace engine {
 
 /// Why a disk's image stands alone although the job is incremental; nothing when it does not.
@@ -26,7 +27,7 @@ std::optional<Warning> long_chain_warning(uint32_t disk_index, uint32_t images);
 /// id, or one of another change tracking.
 bool was_copied_in_full(const JobDisk& disk);
 
-/// Of a disk with its counters and recorded change id, in the order of contract.md 6.4.
+/// Of a disk with its counters and recorded change id, in the order of WarningCode.
 /// `previous_full_stored_bytes`: what the disk's previous full stored, where there is one.
 std::vector<Warning> sealed_warnings(const JobDisk& disk,
                                      std::optional<uint64_t> previous_full_stored_bytes);

@@ -5,7 +5,8 @@
 
 #include "engine/core.h"
 
-/// The eye on running jobs: timeouts, speed, samples. Control thread. Spec: contract.md 6.3, 2.13.
+/// The eye on running jobs: timeouts, speed, samples. Control thread. Spec: docs/jobs.md,
+/// "Timeouts".
 namespace engine {
 
 /// Looks at every running job each watch_interval, until the engine shuts down.

@@ -8,7 +8,7 @@ void raise_file_limit() noexcept {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
   limit.rlim_cur = limit.rlim_max;
-  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // refused: X3 is survived as well
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // refused: a lack is survived too (X3)
 }
 
 }  // namespace io

@@ -35,7 +35,7 @@ OwnedFd listening_socket(const SocketAddress& address, const std::string& name) 
   return fd;
 }
 
-/// A dead VMware proxy must be noticed within two minutes of silence (nbd.md L2).
+/// A dead VMware proxy must be noticed within two minutes of silence (L2).
 void tune_connection(int fd) {
   set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);

@@ -11,7 +11,7 @@
 
 namespace io {
 
-/// The bytes that all buffer pools of a process may hand out together (nbd.md X5).
+/// The bytes that all buffer pools of a process may hand out together (X5).
 ///
 /// A pool leases bytes here and grants them to its own thread without asking again. While some pool
 /// waits for more, the others give back what they do not use. Invariant: the leases never exceed

@@ -19,7 +19,7 @@
 
 namespace io {
 
-/// What the kernel's io_uring offers; each tier needs a newer kernel than the next (qcow2.md 16).
+/// What the kernel's io_uring offers; each tier needs a newer kernel than the next.
 enum class RingTier : uint8_t {
   a,  ///< 6.1: single issuer, completions are worked off only when the ring asks for them
   b,  ///< 5.19: cooperative task running

@@ -91,14 +91,14 @@ struct ExportSpec {
   bool read_only = false;
   ExportAccess access = ExportAccess::anybody;
   std::string owner;                   ///< the job, as TLS names its client; "": none
-  uint32_t connections_max = 64;       ///< X1
+  uint32_t connections_max = 64;       ///< a further one is refused (X1)
   ExportObserver* observer = nullptr;  ///< outlives the export, or is null
   /// False: a change that the storage refuses fails the export, because a job must not complete
   /// without it. True: only its owner's fail() does, and what was refused may be asked for again.
   bool writes_may_recover = false;
   /// Beside the two of allocation_contexts().
   MetaContexts more_contexts;
-  /// Times of the life's end (D7, contract 6.2).
+  /// Times of the life's end (D7).
   io::Duration close_grace = std::chrono::seconds(5);
   io::Duration half_received_grace = std::chrono::seconds(5);
   /// From the end in good order to the end by force.
@@ -108,7 +108,7 @@ struct ExportSpec {
 /// A block device under a name, with everything its connections share.
 ///
 /// Invariant: after seal() has returned no write reaches the device; after join() has returned
-/// nothing refers to the device. Spec: rows O11, O12, X1, X9, D3, D7 of the NBD reference.
+/// nothing refers to the device. Spec: O11, O12, X1, X9, D3, D7.
 ///
 /// Belongs to `home`'s thread. From any thread: what is const, the counters, and connect().
 class Export : public std::enable_shared_from_this<Export> {

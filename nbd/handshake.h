@@ -27,7 +27,7 @@ struct SelectedContext {
 struct Admission {
   uint32_t connections_max = 1024;        ///< X2: in transmission
   std::atomic<uint32_t> connections = 0;  ///< in transmission now
-  std::atomic<bool> draining = false;     ///< O17
+  std::atomic<bool> draining = false;     ///< only ABORT is answered (O17)
 };
 
 /// One of the server's connections in transmission, counted while it lives.
@@ -56,13 +56,13 @@ struct Negotiated {
 };
 
 struct HandshakeSettings {
-  io::Duration option_patience = std::chrono::seconds(10);  ///< H9
-  uint32_t options_max = 65536;                             ///< H10
+  io::Duration option_patience = std::chrono::seconds(10);  ///< for each (H9)
+  uint32_t options_max = 65536;                             ///< then drop (H10)
 };
 
 /// Speaks the fixed newstyle handshake with one client, up to transmission or the end.
 ///
-/// Spec: sections 1 and 2 of the NBD reference. Belongs to the listener's thread.
+/// Spec: docs/nbd-support.md, "Handshake", "Options". Belongs to the listener's thread.
 class Handshake {
  public:
   Handshake(io::Executor& executor, io::Clock& clock, io::Stream& stream, Visibility visible,

@@ -4,7 +4,7 @@
 
 #include "nbd/handshake.h"
 
-/// The options of the handshake, one function each. Spec: section 2 of the NBD reference.
+/// The options of the handshake, one function each. Spec: docs/nbd-support.md, "Options".
 namespace nbd {
 namespace {
 

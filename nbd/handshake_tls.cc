@@ -3,7 +3,7 @@
 #include "io/log.h"
 #include "nbd/handshake.h"
 
-/// STARTTLS, and what may be said before it. Spec: section 8 of the NBD reference.
+/// STARTTLS, and what may be said before it. Spec: docs/nbd-support.md, "TLS".
 namespace nbd {
 
 /// T3: where TLS is required, nothing is answered before it but STARTTLS (and ABORT, which never

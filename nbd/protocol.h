@@ -15,7 +15,7 @@
 ///
 /// Invariant: what encode() writes, decode() reads back; decode() throws ProtocolError (or
 /// std::out_of_range past the end of a message) and never guesses. Spec: NBD doc/proto.md; the ids
-/// (H2, O7, C17 …) are rows of varve's NBD reference, docs/nbd-support.md. Any thread.
+/// (H2, O7, C17 …) are rows of docs/nbd-support.md. Any thread.
 namespace nbd {
 
 /// The number that an enumerator has on the wire.
@@ -80,7 +80,7 @@ enum class OptionReply : uint32_t {
 
 enum class Info : uint16_t { exported = 0, name = 1, description = 2, block_size = 3 };
 
-// Transmission flags (section 3).
+// Transmission flags (F1).
 inline constexpr uint16_t kHasFlags = 1 << 0;
 inline constexpr uint16_t kReadOnly = 1 << 1;
 inline constexpr uint16_t kSendFlush = 1 << 2;

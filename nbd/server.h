@@ -25,7 +25,7 @@ struct ServerSettings {
   uint32_t connections_max = 1024;       ///< X2: in transmission
   uint32_t connections_excess_max = 64;  ///< X2: accepted above that, to be refused with a text
   uint32_t handshakes_max = 256;         ///< H11
-  io::Duration accept_pause = std::chrono::milliseconds(100);  ///< X3
+  io::Duration accept_pause = std::chrono::milliseconds(100);  ///< without descriptors (X3)
   io::Duration drain_grace = std::chrono::seconds(1);          ///< X10; at most 5 s
   TlsAccess ports_tls;                                         ///< of the listeners of one export
   io::Networks allowed;  ///< whose clients are served; the others are turned away at accept
@@ -40,8 +40,8 @@ struct ServerCounters {
 /// Listens, negotiates, and hands every connection to the ring of the export that it asked for.
 ///
 /// Each accepted connection is a coroutine here, from its greeting to its end, wherever its
-/// transmission phase runs; stop() joins them all. Spec: sections 1, 9 (L7–L9) and 10 of the NBD
-/// reference. Belongs to `ring`'s thread.
+/// transmission phase runs; stop() joins them all. Spec: docs/nbd-support.md,
+/// "Handshake", "Transports", "Limits and time-outs". Belongs to `ring`'s thread.
 class Server {
  public:
   /// `exports` outlives the server.

@@ -23,9 +23,9 @@ namespace nbd {
 struct SessionSettings {
   uint64_t in_flight_bytes_max = 128 << 20;        ///< X4; at least kPayloadBytesMax
   uint32_t requests_max = 256;                     ///< X4; in flight, whatever they carry
-  io::Duration stall = std::chrono::seconds(120);  ///< X6
+  io::Duration stall = std::chrono::seconds(120);  ///< no byte moves: drop (X6)
   io::Duration linger = std::chrono::seconds(1);   ///< for a reply to arrive before a drop
-  StatusBounds status_bounds;                      ///< M10
+  StatusBounds status_bounds;                      ///< of one answer (M10)
   /// Of a TRIM or WRITE_ZEROES between two looks at whether the export still takes writes; whole
   /// blocks of the device.
   uint64_t change_bytes_at_once = 1 << 30;
@@ -43,8 +43,8 @@ struct SessionSettings {
 ///
 /// Invariant: every request that was received whole is answered exactly once, unless the stream
 /// has failed; serve() returns only when no piece of it is left at the device. A connection that
-/// has no memory to go on, or a request none for its answer, ends the stream. Spec: sections 4 to
-/// 6, 10 and 11 of the NBD reference. Belongs to the thread of the export.
+/// has no memory to go on, or a request none for its answer, ends the stream. Spec:
+/// docs/nbd-support.md, "Commands" and what follows. Belongs to the thread of the export.
 class Session final : public LiveConnection {
  public:
   /// `stream` belongs to the same thread. `read_ahead`: what the handshake received too much.

@@ -61,7 +61,7 @@ io::Task<void> Session::write_zeroes(const Request& request) {
   constexpr uint64_t kLargeBytes = 4 << 20;
   constexpr uint64_t kStoredAtOnce = 1 << 20;  // zeroes that the device may have to write
   Counters& counters = export_.counters();
-  if (request.has(kFlagFastZero) && request.has(kFlagNoHole)) {  // C11
+  if (request.has(kFlagFastZero) && request.has(kFlagNoHole)) {
     throw std::system_error(ENOTSUP, std::generic_category(),
                             "WRITE_ZEROES cannot be fast and allocate");
   }

@@ -14,7 +14,7 @@
 /// TLS for NBD, as the rest of nbd/ sees it: credentials, and a stream over a stream.
 ///
 /// GnuTLS is named in tls_gnutls.h and in the files that include it, nowhere else. A build without
-/// it has tls_none.cc in their place. Spec: section 8 of the NBD reference.
+/// it has tls_none.cc in their place. Spec: docs/nbd-support.md, "TLS".
 namespace nbd {
 
 /// What a listener does about STARTTLS; it does not change during a connection.

@@ -12,8 +12,8 @@ namespace nbd {
 /// All refusals of requests, in one place: why `request` is not done, or nothing.
 ///
 /// The order of the checks is part of the behaviour: payload length, command, flags, sticky failure
-/// (of what changes), job over (ESHUTDOWN), read-only or sealed (EPERM), range. Spec: section 4 of
-/// the NBD reference, rows C1–C18, D7, X9, X-5. On the export's thread.
+/// (of what changes), job over (ESHUTDOWN), read-only or sealed (EPERM), range. Spec: C1–C18,
+/// D7, X9, X-5. On the export's thread.
 std::optional<Refusal> validate(const Request& request, const Export& exported,
                                 const Negotiation& negotiation);
 

@@ -156,7 +156,7 @@ io::Task<void> Allocator::move_table(uint64_t blocks_needed) {
   co_await refcounts_.write_new_table(table, table_clusters, added);
   UNLESS_PLANTED(header_before_table) co_await file_.sync_data();
 
-  constexpr uint64_t kTableFieldOffset = 48;  // HD8: offset, then clusters
+  constexpr uint64_t kTableFieldOffset = 48;  // offset, then clusters, in one sector
   std::array<std::byte, 12> field;
   io::store_be<uint64_t>(field.data(), table.bytes);
   io::store_be<uint32_t>(field.data() + 8, static_cast<uint32_t>(table_clusters));

@@ -12,7 +12,7 @@
 ///
 /// Decoders answer nothing for a word that the format forbids; the caller turns that into the
 /// sentence of RF18 with the guest offset. Spec: qemu docs/interop/qcow2, "L1 table entry", "L2
-/// table entry", "Compressed Clusters Descriptor"; decisions LT5–LT8, CP2.
+/// table entry", "Compressed Clusters Descriptor"; rules LT5–LT8, CP2.
 namespace qcow {
 
 inline constexpr uint64_t kEntryOffsetMask = 0x00ff'ffff'ffff'fe00;  // bits 9–55
@@ -161,16 +161,16 @@ inline void set_refcount(std::span<std::byte> block, uint64_t index, uint32_t or
   }
 }
 
-// LT5, LT6, LT7: what varve writes.
+// What varve writes: data, zero, nothing (LT5–LT7).
 static_assert(encode_l2_entry(Mapping::data_at({0x50000}), 16) == 0x8000'0000'0005'0000);
 static_assert(encode_l2_entry(Mapping::plain_zero(), 16) == 1);
 static_assert(encode_l2_entry(Mapping::unallocated(), 16) == 0);
-// CP2: 54 bits of offset and 8 of further sectors with 64 KiB clusters.
+// 54 bits of offset and 8 of further sectors with 64 KiB clusters.
 static_assert(compressed_offset_bits(16) == 54);
 static_assert(decode_l2_entry(0x40c0'0000'0005'0123, 16)->host == HostOffset{0x50123});
 static_assert(decode_l2_entry(0x40c0'0000'0005'0123, 16)->sectors == 4);
 static_assert(decode_l2_entry(0x40c0'0000'0005'0123, 16)->compressed_bytes() == 2048 - 0x123);
-// LT8: refused words.
+// Refused: a reserved bit, COPIED without an offset, an unaligned offset, zero in version 2.
 static_assert(!decode_l2_entry(0x8000'0000'0005'0002, 16) && !decode_l2_entry(kEntryCopied, 16));
 static_assert(!decode_l2_entry(0x8000'0000'0005'8000, 16) && !decode_l2_entry(1, 16, 2));
 

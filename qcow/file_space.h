@@ -24,8 +24,8 @@ class NoSpace : public std::system_error {
 /// costs a third of extending the file write by write, and who asks first knows that the space is
 /// there before anything is accepted.
 ///
-/// A file system that cannot allocate is found to be full by the write that needs the space. LT10:
-/// at most one step beyond what is used or promised. Belongs to one ring thread.
+/// A file system that cannot allocate is found to be full by the write that needs the space. At
+/// most one step is allocated beyond what is used or promised. Belongs to one ring thread.
 class FileSpace {
  public:
   struct Bytes {

@@ -9,8 +9,8 @@ namespace qcow {
 /// An image that varve refuses, or metadata in it that contradict the format.
 ///
 /// The text is the image's name in quotes, a colon and one sentence for the operator, for example
-/// `"a.qcow2": encrypted images are not supported (method 1)`. The sentences are numbered RF1–RF21;
-/// tests/qcow pins each by its number.
+/// `"a.qcow2": encrypted images are not supported (method 1)`. The sentences are rules RF1–RF21 of
+/// docs/qcow2-rules.md; tests/qcow pins each.
 class FormatError : public std::runtime_error {
  public:
   FormatError(std::string_view image_name, std::string_view text)

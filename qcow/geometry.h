@@ -98,7 +98,7 @@ struct Geometry {
   }
 
   /// Clusters of a refcount table that never has to move: it covers every guest cluster and all
-  /// metadata, itself and its blocks included (LT3).
+  /// metadata, itself and its blocks included.
   constexpr uint64_t refcount_table_clusters() const {
     uint64_t table = 1;
     for (uint64_t blocks = 1;;) {

@@ -17,7 +17,7 @@
 ///
 /// A decoded header is one that varve can work with: every refusal that cluster 0 and the file's
 /// size decide (RF1–RF14) was made. Spec: qemu docs/interop/qcow2, "General", "Header extensions";
-/// decisions HD1–HD13, FB1–FB10, HX1–HX5.
+/// docs/qcow2-rules.md, HD1–HD13, FB1–FB10, HX1–HX5.
 namespace qcow {
 
 inline constexpr uint64_t kIncompatibleDirty = 1 << 0;

@@ -97,7 +97,7 @@ void Image::fail(std::exception_ptr failure) noexcept {
 void Image::refuse_or_fail(std::exception_ptr failure) {
   try {
     std::rethrow_exception(failure);
-  } catch (const FormatError&) {  // RF18: this range only
+  } catch (const FormatError&) {  // a corrupt entry spoils its own range only
   } catch (const NoSpace&) {
     if (options_.full_is_final) fail(failure);
   } catch (const std::system_error& error) {

@@ -97,7 +97,7 @@ struct SealedImage {
 /// size.
 ///
 /// Ends by close(), seal() and then close(), or abandon(); then it may be destroyed. Belongs to
-/// one executor thread. Spec: sections 4, 5, 8 and 9 of the QCOW2 reference.
+/// one executor thread. Spec: docs/qcow2-rules.md, "Layout and tables" to "Seal and publish".
 class Image final : public io::BlockDevice {
  public:
   /// Throws FormatError for what varve refuses to write (RF1–RF21); no lock or descriptor stays.

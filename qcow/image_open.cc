@@ -74,7 +74,7 @@ io::Task<void> Image::prepare() {
                     geometry_.virtual_size);
 }
 
-/// FB10: who writes without knowing a feature says so by clearing its bit, before the first write.
+/// Who writes without knowing a feature says so by clearing its bit, before the first write.
 io::Task<void> Image::clear_autoclear_bits() {
   if (header_.version < 3 || header_.autoclear_features == 0) co_return;
   constexpr uint64_t kAutoclearFieldOffset = 88;

@@ -125,7 +125,7 @@ io::Task<void> Image::reclaim_leaks(const Usage& usage) {
   co_await allocator_->lower_end();
 }
 
-/// FB2: two guest clusters share what each believes to be its own. Nothing more is written.
+/// Two guest clusters share what each believes to be its own. Nothing more is written.
 io::Task<void> Image::mark_corrupt() {
   constexpr uint64_t kIncompatibleFieldOffset = 72;
   if (header_.version >= 3) {

@@ -86,7 +86,7 @@ io::Task<void> Image::come_to_rest(io::Task<void> written, io::Task<void> alloca
   co_await std::move(allocated);
 }
 
-/// PU1 and PU2: everything durable, nothing leaked, the file as long as its clusters.
+/// Everything durable, nothing leaked, the file as long as its clusters.
 io::Task<void> Image::finish() {
   co_await drain();
   co_await stop_background();

@@ -46,7 +46,7 @@ io::Task<void> Image::zero_range(uint64_t offset, uint64_t length, io::ZeroMode 
   if (partials_->memory_bytes() > options_.partial_bytes) co_await relieve_partials();
 }
 
-/// C10: done when no partial cluster with data is touched, else ENOTSUP before anything changed.
+/// Done when no partial cluster with data is touched, else ENOTSUP before anything changed.
 io::Task<void> Image::require_fast_zero(uint64_t offset, uint64_t length) {
   const uint64_t end = offset + length;
   const bool head = geometry_.offset_in_cluster(offset) != 0;
@@ -92,7 +92,7 @@ io::Task<void> Image::zero_partial(uint64_t offset, uint64_t length, io::ZeroMod
       if (mapping.kind == MappingKind::zero) co_return;
       if (mapping.kind == MappingKind::unallocated) {
         const std::vector<ClusterRange> below = co_await zero_below(cluster, 1);
-        if (!below.empty()) co_return;  // WP8
+        if (!below.empty()) co_return;  // reads as zero already
       }
     }
   }
@@ -107,7 +107,7 @@ io::Task<void> Image::zero_partial(uint64_t offset, uint64_t length, io::ZeroMod
   }
 }
 
-/// WP11 over a cluster that is stored here: what becomes all zero goes as a whole cluster.
+/// Part of a cluster that is stored here: what becomes all zero goes as a whole cluster.
 io::Task<void> Image::zero_in_place(RangeQueue::Hold hold, Mapping mapping, uint64_t offset,
                                     uint64_t length, io::ZeroMode mode) {
   const auto held = std::make_shared<HeldWrite>();
@@ -151,7 +151,7 @@ io::Task<void> Image::zero_whole(uint64_t first, uint64_t end, io::ZeroMode mode
   }
 }
 
-/// WP12. All writes take their bytes from one buffer of zeroes.
+/// Data clusters of zeroes. All writes take their bytes from one buffer.
 io::Task<void> Image::store_zeroes(std::shared_ptr<HeldWrite> held, uint64_t first,
                                    uint64_t count) {
   const uint64_t at_once =
@@ -213,7 +213,7 @@ void Image::zero_in_table(L2Table& table, uint64_t first, uint64_t count,
     if (raw == kEntryZero || (raw == 0 && !parents_)) continue;
     if (raw == 0) {
       while (below != already_zero.end() && below->end <= cluster) ++below;
-      if (below != already_zero.end() && below->first <= cluster) continue;  // WP8
+      if (below != already_zero.end() && below->first <= cluster) continue;
     } else {
       const Mapping mapping = mapping_of(&table, cluster);
       if (mapping.kind == MappingKind::zero) continue;

@@ -62,7 +62,7 @@ io::Task<void> Layer::load(OpenOptions options) {
 }
 
 io::Task<void> Layer::read_l1() {
-  l1_.resize(geometry_.l1_entries());  // entries beyond the disk's size are ignored (HD7)
+  l1_.resize(geometry_.l1_entries());  // entries beyond the disk's size are ignored
   if (l1_.empty()) co_return;
   co_await file_->read(header_.l1_table.bytes, std::as_writable_bytes(std::span(l1_)));
   swap_entries(l1_);

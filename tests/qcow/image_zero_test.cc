@@ -47,7 +47,7 @@ TEST_F(ImageZeroes, OverNothingStoreNothing) {  // WP8
   expect_valid("a.qcow2");
 }
 
-TEST_F(ImageZeroes, HideTheParentsData) {  // WP9, KB5
+TEST_F(ImageZeroes, HideTheParentsData) {  // WP9
   open_over_data(8 << 20, 8 << 20);
   zero(kCluster, 4 * kCluster);
   discard(10 * kCluster, kCluster);
@@ -136,7 +136,7 @@ TEST_F(ImageZeroes, TheLastShortClusterCountsAsWhole) {  // C10, WP5
   expect_valid("a.qcow2");
 }
 
-TEST_F(ImageZeroes, RewrittenClustersKeepTheirHostCluster) {  // LT9, KB2, KB7
+TEST_F(ImageZeroes, RewrittenClustersKeepTheirHostCluster) {  // LT9, LT10
   create("a.qcow2", {.size = 4 << 20});
   open("a.qcow2");
   write(0, Bytes(4 << 20, std::byte{1}));
