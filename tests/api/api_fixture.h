@@ -47,7 +47,7 @@ class ApiTest : public ::testing::Test {
   api::Api api_{engine_, settings()};
 };
 
-/// Everything that 2.1 demands of an error document, whatever it says.
+/// The members that every error document has (docs/http-api.md, "Errors"), whatever it says.
 void expect_well_formed_problem(const api::Response& response);
 
 }  // namespace api_tests

@@ -168,7 +168,7 @@ TEST_F(Telemetry, AHistoryIsAChartAndItsMeasures) {
   expect_problem(get("/telemetry/history/a?limit=x"), 400, "invalid limit", "invalid_query");
 }
 
-// GET of the POST's path is another endpoint only where the contract says so.
+// Of the history's path there is a GET and nothing else.
 TEST_F(Telemetry, PostToHistoryIsTheWrongMethod) {
   expect_problem(post("/telemetry/history/job-1", "{}"), 405, "method not allowed",
                  "method_not_allowed");

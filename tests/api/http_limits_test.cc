@@ -5,11 +5,11 @@
 
 #include "http_fixture.h"
 
-/// Slow peers, slow handlers and the end of the server: the limits of 2.1.
+/// Slow peers, slow handlers and the end of the server.
 namespace api_tests {
 namespace {
 
-// 2.1: closed when the request does not come in time, however it dawdles.
+// Closed when the request does not come in time, however it dawdles.
 TEST_F(HttpServer, ASlowRequestIsClosed) {
   serve({.request_timeout = 200ms});
   Connection silent(address_), dawdling(address_);
@@ -65,7 +65,7 @@ TEST_F(HttpServer, HealthAnswersWhileEveryHandlerIsBusy) {
   for (Connection& connection : busy) EXPECT_EQ(status_of(connection.receive()), 200);
 }
 
-// 2.1: every answer within 15 s, except that of complete.
+// Every answer within 15 s, except that of complete.
 TEST_F(HttpServer, AHandlerThatIsLateIsAnsweredForAndCompleteIsWaitedFor) {
   Gate gate;
   ON_CALL(engine_, backup).WillByDefault([&](const std::string&) {

@@ -53,7 +53,7 @@ TEST_F(OpenApi, EqualsTheRoutes) {
             Json::parse(sampled_.handle({"GET", "/api/v1/openapi.json", "", "", "", true}).body));
 }
 
-// The overview of the contract, 2.3, written down a second time.
+// Every endpoint of docs/http-api.md, written down a second time.
 TEST_F(OpenApi, HasEveryEndpointOfTheContract) {
   const std::set<std::string> contract = {"post /backups",
                                           "get /backups",

@@ -2,7 +2,7 @@
 
 #include "engine/views.h"
 
-/// The values of the contract's examples: VM pgtest1, two disks, one full and one incremental.
+/// The values of the examples: VM pgtest1, two disks, one full and one incremental.
 namespace api_tests {
 
 inline constexpr const char* kChangeId = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531";

@@ -10,7 +10,7 @@ constexpr const char* kGood = R"({"vm_name":"pgtest1","repository_id":"1","backu
 
 class StartBackup : public ApiTest {};
 
-// A2: the checks of table 2.4 that need no engine, in its order.
+// A2: the checks that need no engine, in the order of docs/http-api.md, "Start".
 TEST_F(StartBackup, WhatIsWrongWithTheBodyIsSaidInTheOrderOfTheTable) {
   EXPECT_CALL(engine_, start_backup).Times(0);
   const struct {
@@ -48,7 +48,7 @@ TEST_F(StartBackup, AtMost64Tags) {
   expect_problem(post("/backups", body.dump()), 400, "invalid request body", "invalid_body");
 }
 
-// A2: the rest of table 2.4, as the engine says it.
+// A2: the rest of that table, as the engine says it.
 TEST_F(StartBackup, EveryRefusalOfTheEngineKeepsItsTextsAndGetsItsStatus) {
   const struct {
     Refusal refusal;
@@ -141,7 +141,7 @@ TEST_F(StartBackup, ABaseIsHandedOnAndBelongsToAnIncremental) {
                  400, "invalid request body", "invalid_body", "member 'base' must be a string");
 }
 
-// A5: the contract's own example, with the one member that its table adds.
+// A5: a whole answer, member by member.
 TEST_F(StartBackup, TheAnswerIsTheContractsExample) {
   EXPECT_CALL(engine_, start_backup).WillOnce(Return(running_backup()));
   const Json expected = Json::parse(R"(

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The scripted scenario of contract 10.1, in one command.
+"""The scripted scenario of docs/acceptance.md, in one command.
 
     tests/e2e/scenario.py [--sizes-mib 5120,1024] [unittest options]
 """
@@ -107,7 +107,7 @@ class Scenario(HubCase):
     # --- the scenario ---
 
     def test_the_scripted_scenario_holds(self):
-        """A36 A37 A19 A23 A29 A35 section 10.1, steps 1 to 6"""
+        """A36 A37 A19 A23 A29 A35 steps 1 to 6"""
         sizes = [size * MIB for size in SIZES_MIB]
         step(f"1  sources of {SIZES_MIB} MiB")
         disks = self.vm("main", sizes)
@@ -140,7 +140,7 @@ class Scenario(HubCase):
         self.assert_nothing_left()
 
     def test_the_same_with_client_1_0_1_and_through_the_main_port(self):
-        """A18 A12 section 10.1, step 7"""
+        """A18 A12 step 7"""
         sizes = [max(256, size // LEGACY_DIVISOR) * MIB for size in SIZES_MIB]
         disks = self.vm("legacy", sizes)
         self.starter.through_port = self.hub.nbd_port
@@ -153,7 +153,7 @@ class Scenario(HubCase):
         self.assert_points_equal_sources("legacy", disks)
 
     def test_the_clients_pattern_side_by_side_with_qemu_nbd(self):
-        """A51 section 10.1, step 8: prints the ratio; test_throughput.py judges it"""
+        """A51 step 8: prints the ratio; test_throughput.py judges it"""
         disk = sources.make_sources(self.dir, [SIZES_MIB[-1] * MIB], data_fraction=0.3)[0]
         step("8  interleaved with qemu-nbd")
         folder = self.dir / "compare"

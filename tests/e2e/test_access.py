@@ -88,7 +88,7 @@ class AccessCase(HubCase):
 
 class Default(AccessCase):
     def test_everything_is_as_the_existing_clients_need_it(self):
-        """T1 contract: plain NBD, every export listed, nbd:// everywhere"""
+        """T1: plain NBD, every export listed, nbd:// everywhere"""
         wire = self.hello()
         self.assertEqual(self.listed(wire), sorted([self.name(self.one), self.name(self.two)]))
         self.assertEqual(wire.ask(STARTTLS)[0], ERR_POLICY)
@@ -102,7 +102,7 @@ class Secret(AccessCase):
     options = {"export_access": "name"}
 
     def test_names_are_secrets_and_open_what_they_name(self):
-        """issue 5.4: a capability, and not listed; the existing client's patterns still hold"""
+        """A secret that opens, and not listed; the existing client's patterns still hold"""
         name = self.name(self.one)
         self.assertRegex(name, r"^one-\d+-[a-z2-7]{20}-disk0$")
         self.assertNotEqual(name.split("-")[2], self.name(self.two).split("-")[2])

@@ -13,7 +13,7 @@ from support.case import MIB, HubCase  # noqa: E402
 
 class Chains(HubCase):
     def test_an_empty_chain_is_an_answer_not_an_error(self):
-        """A28 2.6 no points"""
+        """A28 no points"""
         self.register("vm", [MIB])
         chain = self.chain("vm")
         self.assertEqual((chain["chain_id"], chain["backups"], chain["backup_count"]), ("", [], 0))
@@ -64,7 +64,7 @@ class Chains(HubCase):
         self.assertEqual(len(qemu.backing_chain(self.images("vm")[-1])), 10)
 
     def test_a_running_incremental_says_what_changed_since_each_point_below_it(self):
-        """nbd.md M2 M3: by libnbd, while the job runs"""
+        """M2 M3: by libnbd, while the job runs"""
         self.register("vm", [MIB])
         [old] = self.points(1)  # of a generation that the new jobs do not stand on
         jobs = []
@@ -92,7 +92,7 @@ class Chains(HubCase):
         handle.shutdown()
 
     def test_points_are_no_exports_yet(self):
-        """nbd.md O9, L10, D8: until restores come, a point's name is unknown and listed nowhere"""
+        """O9 L10 D8: until restores come, a point's name is unknown and listed nowhere"""
         self.register("vm", [MIB])
         [point] = self.points(1)
         self.assertEqual(self.exports(), [])

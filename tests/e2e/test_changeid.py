@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Who is told which change id: table 5.1 row by row."""
+"""Who is told which change id: the rows of docs/jobs.md, "Change ids"."""
 
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ class ChangeIds(HubCase):
         return self.quick_backup("vm", ["u0/1", "u1/1"])
 
     def test_a_running_full_hands_out_nothing(self):
-        """A21 A42 row 1 (fault D2)"""
+        """A21 A42 row 1"""
         self.two_disks_with_a_full()
         self.start("vm", "full")
         self.assertEqual([self.by_index(disk_id=n) for n in (0, 1, None)], ["", "", ""])
@@ -62,7 +62,7 @@ class ChangeIds(HubCase):
         del first, second
 
     def test_disk_zero_means_the_next_incomplete_disk(self):
-        """A21 rows 5 and 6 (fault D4)"""
+        """A21 rows 5 and 6"""
         self.two_disks_with_a_full()
         job = self.start("vm", "incremental")
         self.assertEqual(self.by_index(disk_id=0), "u0/1")
@@ -71,7 +71,7 @@ class ChangeIds(HubCase):
         self.assertEqual(self.by_index(disk_id=1), "u1/1")
 
     def test_answers_do_not_change_while_the_job_runs(self):
-        """A21 4.4: the three GETs per disk agree"""
+        """A21 the three GETs per disk agree"""
         self.two_disks_with_a_full()
         job = self.start("vm", "incremental")
         before = [self.by_index(disk_id=0) for _ in range(2)]
@@ -94,7 +94,7 @@ class ChangeIds(HubCase):
         self.assertEqual(kinds, ["incremental", "incremental", "full"])
 
     def test_an_unusable_id_is_stored_flagged_and_never_handed_out(self):
-        """A21 row 7 and 2.7: not exactly one slash"""
+        """A21 row 7: not exactly one slash"""
         self.register("vm", [MIB])
         job = self.quick_backup("vm", ["no-slash"])
         done = self.job(job["backup_id"])
@@ -122,7 +122,7 @@ class ChangeIds(HubCase):
         self.assertEqual(self.by_index(disk_id=0), "u0/1")
 
     def test_repositories_do_not_mix(self):
-        """A8 A21 row 8 with repository_id, and fault D3"""
+        """A8 A21 row 8 with repository_id"""
         self.two_disks_with_a_full()
         self.add_repository("second")
         self.assert_problem(self.post("vm", "incremental", "second"), 400, "no previous backup found", "no_parent")
@@ -152,7 +152,7 @@ class ChangeIds(HubCase):
         self.assertEqual(self.by_index("twin", 0), "ub/1")
 
     def test_wrong_questions_get_the_old_texts(self):
-        """A21 2.10"""
+        """A21 texts of refusals"""
         missing = self.hub.get("/backups/changeid")
         self.assertEqual(self.assert_problem(missing, 400, "missing vm_name")["details"], "vm_name query parameter is required")
         wrong = self.hub.get("/backups/changeid", vm_name="vm", disk_id="x")
@@ -162,7 +162,7 @@ class ChangeIds(HubCase):
         self.assertEqual(problem["details"], "vm_path query parameter is required")
 
     def test_the_whole_answer_has_the_old_members(self):
-        """A21 2.10 word for word"""
+        """A21 word for word"""
         self.register("vm", [MIB])
         nothing = self.hub.get("/backups/changeid", vm_name="vm", disk_id=0).body
         self.assertEqual(

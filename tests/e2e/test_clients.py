@@ -58,7 +58,7 @@ class SequenceOfOneGeneration:
         self.assert_points_equal_sources("vm", disks)
 
     def test_a_disk_without_changes_gets_an_empty_point(self):
-        """A18 4.3: no changed areas, straight to complete"""
+        """A18 no changed areas, straight to complete"""
         disks = self.vm_with_sources()
         self.backup(disks)
         disks[0].advance(3)
@@ -68,7 +68,7 @@ class SequenceOfOneGeneration:
         self.assert_points_equal_sources("vm", disks)
 
     def test_a_change_tracking_reset_is_stored_correctly_with_a_warning(self):
-        """A19 4.4: other UUID, the whole disk goes into the overlay"""
+        """A19 other UUID, the whole disk goes into the overlay"""
         disks = self.vm_with_sources()
         self.backup(disks)
         self.change(disks)
@@ -99,7 +99,7 @@ class Client101(SequenceOfOneGeneration, ClientCase):
 
 class SecondFull(ClientCase):
     def test_a_second_full_stands_alone_and_opens_a_generation(self):
-        """A42 A29 full, incremental, full, incremental (fault D2)"""
+        """A42 A29 full, incremental, full, incremental"""
         disks = self.vm_with_sources()
         for seed, kind in enumerate(("full", "incremental", "full", "incremental")):
             _, done = self.backup(disks, kind)
@@ -117,7 +117,7 @@ class SecondFull(ClientCase):
 
 class SampledZeroes(ClientCase):
     def test_what_the_client_did_not_look_at_is_reported(self):
-        """A49 (fault D1): a chunk whose samples are zero arrives as zeros"""
+        """A49 a chunk whose samples are zero arrives as zeros"""
         size = 3 * 32 * MIB * 3
         disks = sources.make_sources(self.dir, [size], data_fraction=0)
         with open(disks[0].path, "r+b") as disk:
@@ -184,7 +184,7 @@ class Forwarder:
 
 class BothWaysIn(ClientCase):
     def test_the_same_export_answers_on_its_port_and_by_name(self):
-        """A12 4.6 rule 12"""
+        """A12 its own port and the main port"""
         self.register("vm", [MIB, MIB])
         job = self.start("vm")
         target = self.targets(job)[0]
@@ -255,7 +255,7 @@ class ClientTrouble(ClientCase):
         self.fails_with("before-complete:1")
 
     def test_a_hung_client_is_ended_although_its_telemetry_goes_on(self):
-        """A44 nbd_idle (fault D20)"""
+        """A44 nbd_idle"""
         failed = self.fails_with(f"hang:{40 * MIB}", 30)
         self.assertIn("last_telemetry_at", failed)
 
@@ -286,7 +286,7 @@ class ClientTrouble(ClientCase):
         qemu.check(self.images("vm")[0])
 
     def test_an_idle_connection_lives_as_long_as_the_job(self):
-        """A45 C1 stays silent; longer than every grace of this test"""
+        """A45 the client's first connection stays silent; longer than every grace of this test"""
         disks = self.vm_with_sources()
         job, slow = self.launch_client("vm", disks, options=["--legacy"])
         slow.process.send_signal(signal.SIGSTOP)

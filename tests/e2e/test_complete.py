@@ -34,7 +34,7 @@ class Complete(HubCase):
         self.assertEqual(progress, [1, "completed", 2, 2])
 
     def test_repeats_are_answered_with_200_before_and_after_the_jobs_end(self):
-        """A24 (fault D12)"""
+        """A24 repeats"""
         job = self.two_disks()
         self.write_and_complete(job, 0, "u0/1")
         self.complete_ok(job, "u0/1", 0)
@@ -83,7 +83,7 @@ class Complete(HubCase):
         self.assertEqual(self.job(job["backup_id"])["status"], "running")
 
     def test_bad_bodies_are_refused_and_change_nothing(self):
-        """A24 2.7 first row"""
+        """A24 bad bodies"""
         job = self.two_disks()
         path = f"/backups/{job['backup_id']}/complete"
         self.assert_problem(self.hub.api("POST", path, raw=b"no"), 400, "invalid request body")
@@ -93,7 +93,7 @@ class Complete(HubCase):
         self.assertEqual(self.job(job["backup_id"])["status"], "running")
 
     def test_without_a_disk_id_the_connected_disk_is_meant(self):
-        """A18 2.7 rules 1 to 3 for client 1.0.1"""
+        """A18 client 1.0.1 says no disk"""
         job = self.two_disks()
         handle = self.connect(job, 1)
         self.assertEqual(self.complete_ok(job, "u1/1")["disk_id"], 1)
@@ -103,7 +103,7 @@ class Complete(HubCase):
         self.assertEqual(self.complete_ok(job, "u0/1")["disk_id"], 0)
 
     def test_a_sealed_disk_refuses_writes_and_still_reads(self):
-        """A24 nbd.md D7"""
+        """A24 D7"""
         job = self.two_disks()
         handle = self.connect(job, 0)
         handle.pwrite(b"kept", 0)
@@ -114,7 +114,7 @@ class Complete(HubCase):
         self.assertEqual(bytes(handle.pread(4, 0)), b"kept")
 
     def test_a_200_does_not_wait_for_connections_to_close(self):
-        """A19 A45 2.7: C1 is open while complete is posted"""
+        """A19 A45 the client's first connection is open while complete is posted"""
         self.register("vm", [MIB])
         job = self.start("vm")
         idle, data = self.connect(job), self.connect(job)
@@ -136,7 +136,7 @@ class Complete(HubCase):
         del leaked
 
     def test_after_the_jobs_end_the_export_is_gone_and_ports_come_back(self):
-        """A11 4.6 rule 10"""
+        """A11 exports and ports of a job that ended"""
         self.register("vm", [MIB])
         job = self.start("vm")
         handle = self.connect(job)
@@ -153,7 +153,7 @@ class TelemetryIsProgressOnly(HubCase):
         return self.hub.api("POST", f"/telemetry/backup/{job['backup_id']}", values)
 
     def test_completed_never_ends_a_job(self):
-        """A20 (fault D9)"""
+        """A20 only `complete` does"""
         self.register("vm", [MIB, MIB])
         job = self.start("vm")
         answer = self.send(job, status="completed", current_phase="completed", progress_percent=100.0)
@@ -256,7 +256,7 @@ class Cancel(HubCase):
 
 class OneJobPerVm(HubCase):
     def test_a_second_job_of_a_vm_is_refused_and_other_vms_go_on(self):
-        """A43 (fault D19)"""
+        """A43 one active job per VM"""
         for number in range(5):
             self.register(f"vm{number}", [MIB])
         jobs = [self.start(f"vm{number}") for number in range(5)]

@@ -11,7 +11,7 @@ from support import run  # noqa: E402
 from support.case import MIB, HubCase  # noqa: E402
 from support.daemon import Daemon, binary  # noqa: E402
 
-COLUMNS = {  # contract 7.1 to 7.3
+COLUMNS = {  # of docs/catalogue.md
     "backup_jobs": "id vm_backup_context_id vm_context_id vm_name disk_id repository_id policy_id backup_type status"
     " repository_path parent_backup_id change_id bytes_transferred total_bytes compression_enabled error_message"
     " created_at started_at completed_at current_phase transfer_speed_bps eta_seconds progress_percent"
@@ -35,7 +35,7 @@ COLUMNS = {  # contract 7.1 to 7.3
 
 class Catalogue(HubCase):
     def test_the_operators_query_works_in_plain_sqlite(self):
-        """A27 section 7"""
+        """A27 with the views' columns"""
         self.register("vm", [MIB])
         self.quick_backup("vm", ["u/1"])
         self.quick_backup("vm", ["u/2"], "incremental")
@@ -51,7 +51,7 @@ class Catalogue(HubCase):
 
 class Defaults(HubCase):
     def test_a_second_serve_on_the_same_state_is_refused_with_the_others_pid(self):
-        """A13 section 11"""
+        """A13 same catalogue or same repository"""
         for same in ("catalogue", "repository"):
             with self.subTest(same=same):
                 options = {same: getattr(self.hub, same)}
@@ -62,7 +62,7 @@ class Defaults(HubCase):
                 self.assertIn(str(self.hub.ready["pid"]), second.log)
 
     def test_wrong_usage_exits_2_and_version_exits_0(self):
-        """A13 section 11 exit status"""
+        """A13 exit status"""
         bad = subprocess.run([binary(), "serve", "--no-such-option"], capture_output=True, timeout=20, check=False)
         self.assertEqual(bad.returncode, 2)
         version = subprocess.run([binary(), "--version"], capture_output=True, text=True, timeout=20, check=False)
@@ -70,7 +70,7 @@ class Defaults(HubCase):
         self.assertIn("io_uring", version.stdout)
 
     def test_sigterm_ends_in_good_order_and_removes_nothing_published(self):
-        """A15 6.3 SIGTERM"""
+        """A15 SIGTERM"""
         self.register("vm", [MIB])
         self.quick_backup("vm", ["u/1"])
         job = self.start("vm", "incremental")

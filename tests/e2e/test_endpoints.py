@@ -140,7 +140,7 @@ class Errors(HubCase):
         self.assert_problem(answer, 413, "request body too large")
 
     def test_fuzzed_requests_get_a_complete_error_object_and_never_a_500(self):
-        """A33 2.1 in every error"""
+        """A33 all members in every error"""
         dice = random.Random(33)
         paths = ["/backups", "/vm-contexts/x", "/repositories", "/backups/y/complete", "/telemetry/backup/z", "/backups/y/cancel"]
         values = [None, 1, -1, 1e300, "", "x" * 5000, "\0", "é", [], [[]], {}, {"a": {}}, True, "../../etc", "%00"]

@@ -13,7 +13,7 @@ from support.case import MIB, HubCase  # noqa: E402
 
 class Images(HubCase):
     def test_a_full_image_has_the_header_qemu_img_would_write(self):
-        """A16 section 9"""
+        """A16 field by field"""
         size = 5 * MIB + 512
         self.register("vm", [size])
         self.points(1)
@@ -49,7 +49,7 @@ class Images(HubCase):
             qemu.check(path)
 
     def test_a_moved_repository_still_opens(self):
-        """A17 A34 qcow2.md BC1"""
+        """A17 A34 BC1"""
         self.register("vm", [MIB])
         self.points(2)
         self.assertEqual(self.hub.stop(), 0)
@@ -59,7 +59,7 @@ class Images(HubCase):
         qemu.check(newest)
 
     def test_a_grown_disk_reads_zero_beyond_its_parent(self):
-        """A17 (fault D15)"""
+        """A17 capacity that is no multiple of a cluster"""
         disks = sources.make_sources(self.dir, [8 * MIB])
         self.register("vm", [8 * MIB])
         self.client_backup("vm", disks)
@@ -70,7 +70,7 @@ class Images(HubCase):
         self.assert_points_equal_sources("vm", disks)
 
     def test_a_shrunk_disk_gets_a_standalone_image_with_a_warning(self):
-        """A17 2.4 disk_shrunk"""
+        """A17 disk_shrunk"""
         self.register("vm", [8 * MIB])
         self.points(1)
         self.hub.register("vm", [4 * MIB])
@@ -81,7 +81,7 @@ class Images(HubCase):
         self.assertNotIn("backing-filename", qemu.info(disk["qcow2_path"]))
 
     def test_files_lie_where_the_operators_glob_looks(self):
-        """A34 section 8"""
+        """A34 images, sidecars, chain.json, vm.json, link"""
         self.register("pgtest1", [MIB, MIB])
         self.points(2, disks=2, vm_name="pgtest1")
         root = self.hub.repository
@@ -114,7 +114,7 @@ class Images(HubCase):
         self.assertEqual((chain["disk_id"], chain["total_backups"]), (index, 2))
 
     def test_modes_are_0755_and_0644(self):
-        """A34 section 8"""
+        """A34 modes"""
         self.register("vm", [MIB])
         self.points(1)
         image = self.images("vm")[0]

@@ -15,7 +15,7 @@ class Deletion(HubCase):
         return self.hub.api("DELETE", f"/backups/{job_id}{query}")
 
     def test_a_job_with_dependents_needs_cascade(self):
-        """A30 (fault D18)"""
+        """A30 cascade"""
         self.register("vm", [MIB])
         jobs = self.points(3)
         files = self.images("vm")
@@ -32,7 +32,7 @@ class Deletion(HubCase):
         self.assert_problem(self.delete(jobs[0]), 404, "backup not found")
 
     def test_deleting_the_newest_makes_its_parent_the_latest(self):
-        """A30 7.4 rule 4"""
+        """A30 the chain after it"""
         self.register("vm", [MIB])
         jobs = self.points(2)
         first_id = self.chain("vm")["backups"][0]["change_id"]

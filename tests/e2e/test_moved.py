@@ -70,7 +70,7 @@ class Moved(HubCase):
 
 class Words(HubCase):
     def test_a_relative_directory_is_stored_as_an_absolute_one(self):
-        """contract 2.2: qcow2_path is the final absolute path"""
+        """qcow2_path is the final absolute path"""
         self.hub.stop()
         relative = os.path.relpath(self.dir / "relative") + "/./"
         self.hub.options.update(repository=relative, catalogue=os.path.relpath(self.dir / "new.db"))

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import run  # noqa: E402
 from support.case import MIB, HubCase, rounds  # noqa: E402
 
-TABLE = {  # contract 5.2, last table
+TABLE = {  # docs/jobs.md, "Names"
     "pgtest1": "pgtest1",
     "Web Server 01": "Web_Server_01-2fd50c",
     "x-disk3-y": "x_disk3-y-5647bb",
@@ -26,7 +26,7 @@ PIECES = ["disk", "-disk", "-", ".", "_", " ", "/", "%2F", "?", "#", ",", ":", "
 
 
 def safe(name):
-    """The four rules of 5.2, written again."""
+    """The four rules of docs/jobs.md, "Names", written again."""
     text = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
     text = re.sub(r"^disk(?=\d)", "_disk", text)
     text = re.sub(r"-disk(?=\d)", "_disk", text)

@@ -14,7 +14,7 @@ from support.case import MIB, TIME, HubCase  # noqa: E402
 
 class NodeCall(HubCase):
     def test_one_call_per_job_with_every_field_filled(self):
-        """A6 section 3, for one, two and three disks"""
+        """A6 for one, two and three disks"""
         for count in (1, 2, 3):
             with self.subTest(disks=count):
                 self.node.calls.clear()
@@ -72,7 +72,7 @@ class NodeCall(HubCase):
         seen["handle"].pwrite(b"early", 0)
 
     def test_a_client_may_complete_before_the_node_answers(self):
-        """A4 6.1: such a job stays completed and POST answers 200"""
+        """A4 such a job stays completed and POST answers 200"""
 
         def whole_client(body):
             job = {"nbd_targets_string": body["nbd_targets"], "backup_id": body["job_id"]}

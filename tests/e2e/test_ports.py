@@ -109,7 +109,7 @@ class Addresses(HubCase):
             self.assertIn(address.rsplit(":", 1)[0], ("127.0.0.1", "[::1]"), seen)
 
     def test_the_ready_file_names_the_ports_really_bound(self):
-        """A52 section 11"""
+        """A52 --ready-file"""
         self.assertEqual(self.hub.ready["pid"], self.hub.process.pid)
         self.assertNotIn(":0", (self.hub.ready["http"], *self.hub.ready["nbd"]))
         self.assertEqual(sorted(self.hub.ready), ["http", "http_socket", "nbd", "nbd_socket", "pid"])
@@ -125,7 +125,7 @@ class Addresses(HubCase):
 
 class Configured(HubCase):
     def test_a_toml_file_sets_everything_and_options_override_it(self):
-        """A52 section 11 --config"""
+        """A52 --config"""
         first = scratch.free_port_range(2)
         settings = self.dir / "varve.toml"
         settings.write_text(
@@ -169,7 +169,7 @@ class Configured(HubCase):
 
 class Handshakes(HubCase):
     def test_one_slow_handshake_delays_nobody(self):
-        """A10 4.6 rule 5"""
+        """A10 slow handshakes"""
         self.register("vm", [MIB])
         job = self.start("vm")
         port = job["disk_results"][0]["nbd_port"]

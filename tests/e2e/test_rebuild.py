@@ -35,7 +35,7 @@ class Rebuild(HubCase):
             path.unlink()
 
     def test_a_lost_catalogue_comes_back_and_the_next_incremental_stands_on_it(self):
-        """contract 7.3"""
+        """docs/catalogue.md: from the files alone"""
         self.lose_catalogue()
         done = self.rebuild()
         self.assertEqual((done.returncode, done.stderr), (0, ""), done)

@@ -142,7 +142,7 @@ class Crash(HubCase):
         self.assert_points_equal_sources("vm", disks)
 
     def test_files_of_other_programs_survive_and_orphans_of_varve_do_not(self):
-        """A35 6.3 restart recovery"""
+        """A35 files in the repository"""
         self.vm_with_a_full()
         folder = self.images("vm")[0].parent
         note = folder / "operators-note.txt"

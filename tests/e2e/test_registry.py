@@ -29,7 +29,7 @@ class VmContexts(HubCase):
         )
 
     def test_indexes_belong_to_keys_for_ever(self):
-        """A26 2.15 disk index"""
+        """A26 disk index"""
         self.register("vm", [MIB, MIB], keys=[2001, 2000])
         self.hub.register("vm", [MIB, MIB], keys=[1999, 2001])
         disks = self.hub.get("/vm-contexts/vm").body["disks"]
@@ -51,7 +51,7 @@ class VmContexts(HubCase):
                 self.assertNotEqual(path, self.hub.catalogue)
 
     def test_bad_registrations_name_the_member(self):
-        """A26 2.15 errors"""
+        """A26 refusals"""
         good = {"vm_path": "/a/b", "vcenter_host": "h", "disks": [{"disk_id": "disk-1", "capacity_bytes": 512}]}
         bad = [
             ("vm_path", "a/b"), ("vm_path", ""), ("vcenter_host", ""), ("disks", []),
@@ -85,12 +85,12 @@ class VmContexts(HubCase):
         self.start("a")
 
     def test_a_vm_is_found_by_its_inventory_name(self):
-        """A26 2.4 vm_name"""
+        """A26 vm_name"""
         self.register("prod/web", [MIB], vm_path="/DC/vm/folder/web01")
         self.assertEqual(self.start("web01")["vm_name"], "prod/web")
 
     def test_contexts_are_listed_read_and_deleted(self):
-        """A32 2.15"""
+        """A32 VM contexts"""
         self.register("vm", [MIB])
         self.register("other", [MIB])
         listing = self.hub.get("/vm-contexts").body
@@ -107,7 +107,7 @@ class VmContexts(HubCase):
         self.assert_problem(gone, 404, f"VM context not found for context_id: {context_id}")
 
     def test_counters_follow_the_jobs(self):
-        """A32 2.15 C"""
+        """A32 counters"""
         self.register("vm", [MIB])
         done = self.quick_backup("vm", ["u/1"])
         failed = self.start("vm")
@@ -161,7 +161,7 @@ class Repositories(HubCase):
         self.assertTrue(answer.body["error"].startswith(beginning), answer)
 
     def test_bad_repositories_are_refused_with_the_old_texts(self):
-        """A32 2.14 errors"""
+        """A32 refusals"""
         post = lambda body: self.hub.api("POST", "/repositories", body)  # noqa: E731
         self.refused(self.hub.api("POST", "/repositories", raw=b"{"), 400, "Invalid request body")
         self.refused(post({"type": "local"}), 400, "Repository name is required")
@@ -173,7 +173,7 @@ class Repositories(HubCase):
         self.refused(post(self.local("twice")), 409, "Failed to register repository: name already exists")
 
     def test_a_path_that_does_not_work_fails_the_test_not_the_request(self):
-        """A32 2.14 test"""
+        """A32 /repositories/test"""
         file = self.dir / "a-file"
         file.write_text("no directory can be below this")
         wrong = {"type": "local", "config": {"path": str(file / "deeper")}}
@@ -183,7 +183,7 @@ class Repositories(HubCase):
         self.assertTrue(answer.body["error_details"])
 
     def test_a_repository_with_backups_stays_and_a_disabled_one_takes_none(self):
-        """A32 2.14, A2 repository_disabled"""
+        """A32 A2 repository_disabled"""
         self.register("vm", [MIB])
         self.quick_backup("vm", ["u/1"])
         self.refused(self.hub.api("DELETE", "/repositories/1"), 409, "Cannot delete repository with existing backups")

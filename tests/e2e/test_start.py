@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import run  # noqa: E402
 from support.case import MIB, TIME, HubCase  # noqa: E402
 
-# name -> type, for every member that is never left out (contract 2.2)
+# name -> type, for every member that is never left out
 BACKUP_OBJECT = {
     "backup_id": str, "vm_context_id": str, "vm_name": str, "disk_results": list, "nbd_targets_string": str,
     "backup_type": str, "type": str, "repository_id": str, "status": str, "state": str, "bytes_transferred": int,
@@ -23,7 +23,7 @@ MAY_BE_LEFT_OUT = ("policy_id", "file_path", "change_id", "error_message", "star
 
 class Validation(HubCase):
     def test_each_bad_request_gets_its_own_status_text_and_code(self):
-        """A2 rows of 2.4 that need no prepared state"""
+        """A2 the checks that need no prepared state"""
         self.register("vm", [MIB])
         good = {"vm_name": "vm", "backup_type": "full", "repository_id": "1"}
         rows = [
@@ -47,14 +47,14 @@ class Validation(HubCase):
         self.assert_nothing_left()
 
     def test_a_body_that_is_not_json_is_refused(self):
-        """A2 first row of 2.4"""
+        """A2 invalid_body"""
         for raw in (b"", b"{", b"[]", b'"text"', b"\xff\xfe"):
             with self.subTest(raw=raw):
                 answer = self.hub.api("POST", "/backups", raw=raw)
                 self.assert_problem(answer, 400, "invalid request body", "invalid_body")
 
     def test_checks_are_made_in_the_written_order(self):
-        """A2 order of 2.4: with everything wrong the first row wins"""
+        """A2 with everything wrong the first check wins"""
         wrong = {"vm_name": "", "backup_type": "x", "repository_id": ""}
         self.assert_problem(self.hub.api("POST", "/backups", wrong), 400, "vm_name is required")
         wrong["vm_name"] = "nobody"
@@ -75,19 +75,19 @@ class Validation(HubCase):
             self.assertEqual((answer["policy_id"], answer["tags"]), ("p-1", {"owner": "ops"}))
 
     def test_a_vm_without_credentials_is_refused_before_anything_is_created(self):
-        """A2 row no_credentials (fault D10)"""
+        """A2 no_credentials"""
         self.register("vm", [MIB], credentials=None)
         self.assert_problem(self.post("vm"), 400, "VM context missing credential_id", "no_credentials")
         self.assert_nothing_left()
 
     def test_credentials_that_cannot_be_resolved_are_refused(self):
-        """A2 row credentials_error"""
+        """A2 credentials_error"""
         self.register("vm", [MIB], credentials={"ref": "nowhere"})
         self.assert_problem(self.post("vm"), 500, "failed to get VMware credentials", "credentials_error")
         self.assert_nothing_left()
 
     def test_the_operators_two_requests_are_answered_with_200(self):
-        """A2 A13 the sheet's full and incremental on a fresh start"""
+        """A2 A13 a full and an incremental on a fresh start"""
         self.register("pgtest1", [MIB, MIB])
         self.quick_backup("pgtest1", ["u0/1", "u1/1"])
         second = self.post("pgtest1", "incremental")
@@ -100,7 +100,7 @@ class Answers(HubCase):
             self.assertIsInstance(value.get(name), kind, f"{name} in {value}")
 
     def test_post_get_and_list_give_the_same_complete_object(self):
-        """A5 members and types of 2.2"""
+        """A5 members and types"""
         self.register("vm", [MIB, 2 * MIB])
         posted = self.start("vm")
         got = self.job(posted["backup_id"])
@@ -144,7 +144,7 @@ class Answers(HubCase):
         self.assertEqual(job["file_path"], "/multi-disk-parent")
 
     def test_the_export_advertises_flags_and_block_sizes(self):
-        """A10 4.6: flags 0x09ed, block sizes 1, 65536, 33554432; listening before POST answers"""
+        """A10 flags 0x09ed, block sizes 1, 65536, 33554432; listening before POST answers"""
         self.register("vm", [MIB])
         handle = self.connect(self.start("vm"))
         yes = [

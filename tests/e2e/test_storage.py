@@ -41,7 +41,7 @@ class FullDisk(HubCase):
         self.addCleanup(lambda: (self.hub.close(), subprocess.run(["umount", self.mount], check=True)))
 
     def test_enospc_reaches_the_client_fails_the_job_and_leaves_others_alone(self):
-        """A46 4.6 rule 8"""
+        """A46 a full file system"""
         self.register("big", [256 * MIB])
         self.register("other", [8 * MIB])
         other = self.start("other")
@@ -164,7 +164,7 @@ class Rollback(HubCase):
 
 class Locks(HubCase):
     def test_an_image_being_filled_shows_itself_only_to_unlocked_readers(self):
-        """A17 4.6 rule 11"""
+        """A17 locks"""
         self.register("vm", [MIB])
         job = self.start("vm")
         partial = Path(job["disk_results"][0]["qcow2_path"] + ".partial")
@@ -174,7 +174,7 @@ class Locks(HubCase):
         self.assertIn("lock", plain.stderr)
 
     def test_published_points_can_be_read_by_qemu_while_they_are_parents(self):
-        """A17 qcow2.md LK2; a parent is never written"""
+        """A17 LK2; a parent is never written"""
         self.register("vm", [MIB])
         self.quick_backup("vm", ["u/1"], writes=[(0, b"base" * 512)])
         parent = self.images("vm")[0]

@@ -79,7 +79,7 @@ class RandomWrites(HubCase):
 
 class Zeroes(HubCase):
     def test_zeroes_never_expose_the_backing(self):
-        """A41 (fault D14) partial and whole clusters, zero and trim"""
+        """A41 partial and whole clusters, zero and trim"""
         size = 2 * MIB
         self.register("vm", [size])
         self.quick_backup("vm", ["u/1"], writes=[(0, b"\xaa" * size)])
@@ -111,7 +111,7 @@ class Zeroes(HubCase):
 
 class Limits(HubCase):
     def test_a_payload_of_64_mib_is_taken_and_one_beyond_the_end_is_refused(self):
-        """A10 4.6 rules 2 and 9"""
+        """A10 the export goes on after both"""
         size = 65 * MIB
         self.register("vm", [size])
         job = self.start("vm")
@@ -132,7 +132,7 @@ class Limits(HubCase):
         self.complete_ok(job, "u/1", 0)
 
     def test_acknowledged_bytes_outlive_a_kill_after_two_seconds_without_flush(self):
-        """A23 nbd.md D4 (fault of qemu-nbd, Q2)"""
+        """A23 D4 (fault of qemu-nbd, Q2)"""
         self.register("vm", [16 * MIB])
         job = self.start("vm")
         handle = self.connect(job)
@@ -151,7 +151,7 @@ class Limits(HubCase):
 class SameBytesAgain(HubCase):
     @unittest.expectedFailure  # varve stores unchanged data until the integrity work compares it
     def test_a_disk_sent_again_with_the_same_bytes_costs_metadata_only(self):
-        """A39 (fault D4)"""
+        """A39 the same bytes"""
         data = random.Random(39).randbytes(4 * MIB)
         self.register("vm", [4 * MIB])
         self.quick_backup("vm", ["u/1"], writes=[(0, data)])

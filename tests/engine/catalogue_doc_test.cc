@@ -86,7 +86,7 @@ struct View {
   std::vector<std::string> columns;
 };
 
-/// contract.md section 7.
+/// The columns that operators' queries rely on, in docs/catalogue.md's order.
 const std::vector<View> kViews = {
     {"backup_jobs",
      {"id",

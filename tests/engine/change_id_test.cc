@@ -5,7 +5,7 @@
 namespace engine {
 namespace {
 
-/// The row's number is that of contract.md 5.1.
+/// The row's number is that of docs/jobs.md, "Change ids".
 class ChangeId : public testing::Test {
  protected:
   ChangeId() {
@@ -161,8 +161,8 @@ TEST_F(ChangeId, WhatIsHandedOutIsNamed) {
 }
 
 TEST_F(ChangeId, TheThreeGetsOfEachDiskAgree) {
-  // contract.md 4.4: GETs 1 and 2 say disk 0, GET 3 says the true index once it is connected; the
-  // first connection of a finished disk is leaked.
+  // GETs 1 and 2 say disk 0, GET 3 says the true index once it is connected; the first connection
+  // of a finished disk is leaked.
   for (uint32_t index = 0; index < 3; ++index) {
     EXPECT_EQ(by_index(0), parent(index));
     EXPECT_EQ(by_index(0), parent(index));
@@ -172,7 +172,7 @@ TEST_F(ChangeId, TheThreeGetsOfEachDiskAgree) {
   }
 }
 
-/// contract.md 2.7: which disk a `complete` without disk_id means.
+/// Which disk a `complete` without disk_id means.
 class CompletedDisk : public ChangeId {
  protected:
   std::optional<uint32_t> select(const std::string& change_id) const {

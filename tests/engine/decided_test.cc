@@ -8,7 +8,7 @@
 #include "qcow/layer.h"
 #include "tests/engine/killed_engine.h"
 
-/// A decided job is published, whatever holds it up: contract.md 6.2; docs/qcow2-writing.md.
+/// A decided job is published, whatever holds it up: docs/jobs.md, "Publish".
 namespace engine_test {
 namespace {
 

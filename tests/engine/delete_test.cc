@@ -4,7 +4,7 @@
 
 #include "tests/engine/engine_fixture.h"
 
-/// Deletion of backups: contract.md 2.9, 7.4.
+/// docs/jobs.md, "Deletion".
 namespace engine_test {
 namespace {
 

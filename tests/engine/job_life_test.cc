@@ -5,7 +5,7 @@
 
 #include "tests/engine/engine_fixture.h"
 
-/// A job from its start to its publication: contract.md 2.4, 2.7, 5.1, 6.1, 6.2.
+/// A job from its start to its publication: docs/jobs.md.
 namespace engine_test {
 namespace {
 

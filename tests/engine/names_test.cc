@@ -17,7 +17,7 @@ struct Example {
   std::string vm_name, safe;
 };
 
-/// contract.md 5.2, the table.
+/// As in docs/jobs.md, "Names".
 const std::vector<Example> kExamples = {
     {"pgtest1", "pgtest1"},
     {"Web Server 01", "Web_Server_01-2fd50c"},
@@ -88,7 +88,7 @@ std::string random_name(std::mt19937& random) {
 }
 
 TEST(Names, A22EveryNameIsSafeAndGivesTheClientTheRightDisk) {
-  // Both patterns are the existing client's (contract.md 4.5).
+  // Both patterns are the existing client's.
   const std::regex in_job_id("-disk([0-9]+)-"), at_end("disk([0-9]+)$");
   const std::regex allowed("[A-Za-z0-9._-]{1,64}");
   std::mt19937 random(20251008);

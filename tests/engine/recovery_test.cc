@@ -1,7 +1,7 @@
 #include "tests/engine/killed_engine.h"
 
 /// Every point at which the process may be killed: a copy of the directory is taken there, and a
-/// second engine recovers on the copy. Contract.md 6.2, 6.3; qcow2.md section 9.
+/// second engine recovers on the copy. docs/jobs.md, "Recovery after a crash".
 namespace engine_test {
 namespace {
 

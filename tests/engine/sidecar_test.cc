@@ -7,7 +7,7 @@
 namespace engine {
 namespace {
 
-/// The values of contract.md section 8.
+/// The values of kExample.
 Sidecar example() {
   Sidecar sidecar;
   sidecar.image_id = "backup-pgtest1-disk0-20251009-085501";
@@ -35,7 +35,7 @@ Sidecar example() {
   return sidecar;
 }
 
-/// The text of contract.md section 8, its line breaks taken out and its ellipses filled in.
+/// The hash in the image's header is of these bytes.
 constexpr const char* kExample =
     R"({"backup_id":"backup-pgtest1-disk0-20251009-085501",)"
     R"("vm_context_id":"ctx-pgtest1-20251006-203401","vm_name":"pgtest1","disk_id":0,)"

@@ -3,7 +3,7 @@
 #include "engine/db.h"
 #include "tests/engine/engine_fixture.h"
 
-/// What a start refuses and what it rolls back: contract.md 2.4, 6.3.
+/// What a start refuses and what it rolls back: docs/jobs.md, "Start".
 namespace engine_test {
 namespace {
 

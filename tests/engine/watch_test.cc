@@ -4,7 +4,7 @@
 
 #include "tests/engine/engine_fixture.h"
 
-/// Timeouts, with durations short enough for a test: contract.md 6.3.
+/// docs/jobs.md, "Timeouts", with durations short enough for a test.
 namespace engine_test {
 namespace {
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What no good client does, from many connections at once, while a real backup runs beside it.
 
-The rows are those of section 10 of the NBD reference.  After each case the backup must have gone on
+The rows are those of docs/nbd-support.md, 10.  After each case the backup must have gone on
 without a long wait, must complete, and its image must hold what was written.
 """
 

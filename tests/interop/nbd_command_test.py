@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""`varve nbd` as users of qemu-nbd and nbdkit know it, and socket activation (nbd.md L3, L4, L11)."""
+"""`varve nbd` as users of qemu-nbd and nbdkit know it, and socket activation (L3, L4, L11)."""
 
 import os
 import re

@@ -16,7 +16,7 @@ from support.conformance import *  # noqa: E402, F403  the suites' case, and the
 
 
 class Extended(Conformance):
-    """Section 7, rows X-1 to X-7: what Debian's clients cannot ask for."""
+    """X-1 to X-7: what Debian's clients cannot ask for."""
 
     def extended(self, contexts=()):
         return self.connect().transmission(NAME, contexts=contexts, extended=True)

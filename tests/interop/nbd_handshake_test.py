@@ -16,7 +16,7 @@ from support.conformance import *  # noqa: E402, F403  the suites' case, and the
 
 
 class Handshake(Conformance):
-    """Sections 1 and 2."""
+    """docs/nbd-support.md, 1 and 2."""
 
     def test_greeting_comes_before_any_client_byte(self):
         """H1"""
@@ -215,7 +215,7 @@ class Handshake(Conformance):
 
 
 class Contexts(Conformance):
-    """Section 6, negotiation, and O14, O15, O18."""
+    """docs/nbd-support.md, 6, as far as it is negotiated, and O14, O15, O18."""
 
     def listed(self, wire, *queries):
         answers = wire.ask_all(LIST_META, meta_data(NAME, queries))

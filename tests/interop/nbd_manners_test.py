@@ -20,7 +20,7 @@ from support.conformance import *  # noqa: E402, F403  the suites' case, and the
 
 
 class Manners(Conformance):
-    """Sections 10, 11 and 13."""
+    """docs/nbd-support.md, 10, 11 and 13."""
 
     def test_sixty_four_requests_in_one_burst(self):
         """X4 K1"""
@@ -117,7 +117,7 @@ class Manners(Conformance):
 
 
 class OverTcp(Conformance):
-    """Section 9, as far as `varve nbd` goes."""
+    """docs/nbd-support.md, 9, as far as `varve nbd` goes."""
 
     @classmethod
     def setUpClass(cls):

@@ -16,7 +16,7 @@ from support.conformance import *  # noqa: E402, F403  the suites' case, and the
 
 
 class Replies(Conformance):
-    """Sections 5 and 6, on an image with known content."""
+    """docs/nbd-support.md, 5 and 6, on an image with known content."""
 
     prepared = ((2 * CLUSTER, b"\x11" * (3 * CLUSTER)), (20 * CLUSTER + 5, b"\x22" * 10))
 

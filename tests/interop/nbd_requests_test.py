@@ -16,7 +16,7 @@ from support.conformance import *  # noqa: E402, F403  the suites' case, and the
 
 
 class Commands(Conformance):
-    """Section 4."""
+    """docs/nbd-support.md, 4."""
 
     def test_past_the_end(self):
         """C1 C2 C7 C9 C13 Q4"""
@@ -222,7 +222,7 @@ class NoHoleAllocates(NoHole):
 
 
 class ReadOnly(Conformance):
-    """A read-only export: section 3's middle column."""
+    """A read-only export."""
 
     read_only = True
     prepared = ((0, b"\x33" * MIB),)

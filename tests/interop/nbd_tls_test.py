@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Section 8 of the NBD reference (TLS), by a raw socket against `varve nbd`.
+"""TLS by a raw socket against `varve nbd`.
 
 The ids in the docstrings are the rows of docs/nbd-support.md.  After each case the process must
 still serve a fresh connection.

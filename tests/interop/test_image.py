@@ -102,7 +102,7 @@ class Overlays(ImageCase):
                 self.assertEqual(overlay.read_bytes(), before)
 
     def test_a_fresh_image_equals_qemu_imgs_in_the_written_fields(self):
-        """A16 section 9: the reference positions of 5 GiB"""
+        """A16 where qemu-img puts the tables of 5 GiB"""
         image = self.created("fresh.qcow2", 5 << 30)
         header = image.read_bytes()[:112]
         number = lambda at, width: int.from_bytes(header[at : at + width], "big")  # noqa: E731
@@ -134,7 +134,7 @@ class Serving(ImageCase):
         self.assertNotIn(f"0.0.0.0:{port} ", lines)
 
     def test_flushed_data_outlives_a_kill(self):
-        """A23 nbd.md D5"""
+        """A23 D5"""
         image = self.created("image.qcow2", 32 * MIB)
         server = self.serve(image)
         first, second = server.connect(), server.connect()

@@ -106,7 +106,7 @@ class MainPort(HubCase):
         self.assertEqual(found, dict(zip(wanted, (1 << 20, 2 << 20))))
 
     def test_an_unknown_export_is_refused_with_a_text(self):
-        """A10 4.6 rule 1"""
+        """A10 unknown names"""
         uri = f"nbd://127.0.0.1:{self.hub.nbd_port}/nobody"
         done = subprocess.run(["nbdinfo", uri], capture_output=True, text=True, timeout=30, check=False)
         self.assertNotEqual(done.returncode, 0)

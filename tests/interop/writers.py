@@ -40,27 +40,27 @@ class Writers:
         self.assert_image_equals(raw)
 
     def test_nbdcopy_with_its_defaults(self):
-        """A54 nbd.md K1"""
+        """A54 K1"""
         self.nbdcopy()
 
     def test_nbdcopy_with_flush(self):
-        """A54 nbd.md K1"""
+        """A54 K1"""
         self.nbdcopy("--flush")
 
     def test_nbdcopy_with_allocated(self):
-        """A54 nbd.md K1: NO_HOLE"""
+        """A54 K1: NO_HOLE"""
         self.nbdcopy("--allocated")
 
     def test_nbdcopy_with_eight_connections(self):
-        """A10 A54 nbd.md K1"""
+        """A10 A54 K1"""
         self.nbdcopy("--connections=8")
 
     def test_nbdcopy_with_destination_is_zero(self):
-        """A54 nbd.md K1"""
+        """A54 K1"""
         self.nbdcopy("--destination-is-zero")
 
     def test_nbdcopy_with_large_requests(self):
-        """A54 nbd.md K1: requests of 32 MiB"""
+        """A54 K1: requests of 32 MiB"""
         self.nbdcopy("--request-size=33554432")
 
     def test_nbdcopy_reads_back_what_it_wrote(self):
@@ -73,13 +73,13 @@ class Writers:
         self.assert_image_equals(raw)
 
     def test_qemu_img_convert_into_an_existing_target(self):
-        """A54 nbd.md K4"""
+        """A54 K4"""
         raw = self.source()
         command("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", raw, self.export(SIZE))
         self.assert_image_equals(raw)
 
     def test_qemu_img_convert_with_target_is_zero(self):
-        """A54 nbd.md K4"""
+        """A54 K4"""
         raw = self.source()
         options = ["-n", "--target-is-zero", "-W", "-m", "8"]
         command("qemu-img", "convert", *options, "-f", "raw", "-O", "raw", raw, self.export(SIZE))
@@ -142,7 +142,7 @@ class Writers:
         return handle
 
     def test_nbdinfo_sees_size_flags_and_contexts(self):
-        """A10 A54 nbd.md K3"""
+        """A10 A54 K3"""
         export = json.loads(command("nbdinfo", "--json", self.export(SIZE)))["exports"][0]
         self.assertEqual(export["export-size"], SIZE)
         self.assertIn("base:allocation", export["contexts"])
@@ -153,7 +153,7 @@ class Writers:
         self.assertEqual(limits, [1, 65536, 33554432])
 
     def test_nbdinfo_lists_the_export(self):
-        """A10 A54 nbd.md K3"""
+        """A10 A54 K3"""
         uri = self.export(SIZE)
         names = [entry["export-name"] for entry in json.loads(command("nbdinfo", "--list", "--json", uri))["exports"]]
         self.assertEqual(names, [self.export_name])

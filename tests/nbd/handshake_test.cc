@@ -1,6 +1,6 @@
 #include "tests/nbd/handshake_fixture.h"
 
-// Sections 1 and 2 of the NBD reference: what every option has in common, and those of no export.
+// What every option has in common, and those of no export: docs/nbd-support.md, 1 and 2.
 
 namespace nbd {
 namespace {

@@ -228,7 +228,7 @@ TEST(Protocol, StringsAreValidUtf8OfAtMost4096Bytes) {  // H5
   }
 }
 
-TEST(Protocol, StorageErrorsBecomeTheFewErrorsOfTheWire) {  // section 4, store errors
+TEST(Protocol, StorageErrorsBecomeTheFewErrorsOfTheWire) {  // H12
   for (const int error : {ENOSPC, EDQUOT, EFBIG}) EXPECT_EQ(wire_error(error), WireError::enospc);
   for (const int error : {EROFS, EPERM, EACCES}) EXPECT_EQ(wire_error(error), WireError::eperm);
   for (const int error : {EIO, EBADF, ENOENT, EINVAL, ETIMEDOUT}) {

@@ -45,7 +45,7 @@ TEST_P(SessionCommands, WritesPastTheEndFindNoSpace) {  // C2, C9, C7, Q4
   EXPECT_EQ(exported_->failure(), nullptr);
 }
 
-TEST_P(SessionCommands, OffsetsThatWrapAroundConsumeTheirPayload) {  // C2, section 4
+TEST_P(SessionCommands, OffsetsThatWrapAroundConsumeTheirPayload) {  // C2
   wire::Client& client = connect_either();
   expect_error(ask(client, write_request(~uint64_t{0} - 3, Bytes(70000))), WireError::enospc);
   expect_error(ask(client, request(Command::write_zeroes, ~uint64_t{0}, 0xffffffff)),
@@ -228,7 +228,7 @@ TEST_P(SessionCommands, CookiesAreEchoedAsSent) {
   }
 }
 
-TEST_P(SessionCommands, StorageErrorsArriveAsFewNumbersWithoutServerPaths) {  // section 4, H12
+TEST_P(SessionCommands, StorageErrorsArriveAsFewNumbersWithoutServerPaths) {  // H12
   make_export({.kind = ExportKind::temporary});
   wire::Client& client = connect_either();
   for (const auto& [error, on_wire] :

@@ -231,7 +231,7 @@ TEST_F(SessionEnds, RefusedChangesAreLoggedAgainWhenTheyHappenAgainAMinuteLater)
   run(exported->join());
 }
 
-TEST_F(SessionEnds, BadRequestsNeverFailTheExport) {  // contract 4.6, rule 9
+TEST_F(SessionEnds, BadRequestsNeverFailTheExport) {
   wire::Client& client = connect(true);
   ask(client, write_request(kSize, Bytes(1)));
   ask(client, request(Command::cache, 0, 1));
@@ -252,7 +252,7 @@ TEST_F(SessionEnds, SealedExportTakesNoWritesButStillReads) {  // D7
   expect_alive(client);
 }
 
-TEST_F(SessionEnds, SealWaitsForWritesUnderWay) {  // contract 6.2
+TEST_F(SessionEnds, SealWaitsForWritesUnderWay) {
   wire::Client& client = connect(true);
   device_.shut_gate(Verb::write);
   client.send(write_request(0, pattern(512)));
@@ -291,7 +291,7 @@ TEST_F(SessionEnds, SealStopsALongZeroingAtItsNextStep) {  // X-6, D7
   }
 }
 
-TEST_F(SessionEnds, SealDropsAHalfReceivedPayloadAfterAWhile) {  // contract 6.2
+TEST_F(SessionEnds, SealDropsAHalfReceivedPayloadAfterAWhile) {
   wire::Client& client = connect(true);
   client.send(request(Command::write, 0, 3 << 20));
   client.send(Bytes((1 << 20) + 5, std::byte{1}));

@@ -1,6 +1,6 @@
 #include "tests/nbd/session_fixture.h"
 
-// Extended headers: rows of the NBD reference. What a command does is tested with the
+// Extended headers: of docs/nbd-support.md. What a command does is tested with the
 // other headers; here it is how it is asked and answered.
 
 namespace nbd {

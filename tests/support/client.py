@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The existing VMware backup client, as far as varve can see it (contract section 4).
+"""The existing VMware backup client, as far as varve can see it (docs/jobs.md, "The client").
 
 Runs as a process of its own, so that a test can kill it and so that its end looks like the real
 one: the process simply exits, nothing is closed, no FLUSH and no DISC is ever sent.
@@ -138,7 +138,7 @@ class SourceReader:
         return view
 
     def samples_are_zero(self, offset, length):
-        """Five looks of 8 KiB: what the client takes for the whole chunk (fault D1)."""
+        """Five looks of 8 KiB: what the client takes for the whole chunk."""
         places = (0, length // 4, length // 2, length * 3 // 4, length - SAMPLE_BYTES)
         return all(ZEROES.startswith(self.read(offset + place, SAMPLE_BYTES)) for place in places)
 

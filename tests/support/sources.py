@@ -13,7 +13,7 @@ COMPARE_BYTES = 64 << 10  # larger pieces cost more in page faults than in readi
 
 
 def worker_range(capacity):
-    """Length of the first two workers' ranges in a full copy (contract 4.3)."""
+    """Length of the first two workers' ranges in a full copy."""
     return capacity // 3 // SECTOR * SECTOR
 
 
