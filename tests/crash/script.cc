@@ -36,7 +36,7 @@ Faults faults_of(Rng& rng) {
   Faults faults;
   faults.punch_works = !rng.one_in(2);
   faults.allocate_works = !rng.one_in(3);
-  if (!rng.one_in(5)) return faults;
+  if (!rng.one_in(4)) return faults;
   using Call = Faults::Call;
   constexpr std::array kCalls = {Call::sync,  Call::sync,    Call::sync, Call::sync,
                                  Call::write, Call::write,   Call::read, Call::allocate,
