@@ -9,7 +9,7 @@
 #include "engine/catalogue_samples.h"
 #include "engine/catalogue_vms.h"
 #include "engine/db.h"
-#include "engine/rebuild.h"
+#include "engine/rebuild_plan.h"
 
 namespace engine {
 

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/types.h"
+#include "engine/rebuild_plan.h"
 
 /// The catalogue out of a repository's files.
 ///
@@ -19,12 +19,6 @@ struct FoundImage {
   std::string image_path;
   uint64_t file_bytes = 0, allocated_bytes = 0;
   std::string sidecar;  ///< its text; "" when there is none
-};
-
-struct RebuildPlan {
-  std::vector<Vm> vms;
-  std::vector<Job> jobs;              ///< completed ones, parents first
-  std::vector<std::string> problems;  ///< one sentence per file or job that was left out
 };
 
 /// What the files of repository `repository_id` say. `vm_files` are the texts of vm.json; a VM

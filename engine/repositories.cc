@@ -44,13 +44,6 @@ StorageInfo info_of(Core& core, const std::string& id, const StorageMeasure& mea
           .last_check_at = measure.measured_at};
 }
 
-io::Task<StorageMeasure> measure_and_keep(Core& core, Repository repository) {
-  const std::string directory = repository.directory;
-  const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);
-  core.catalogue->repositories.set_storage(repository.id, measure);
-  co_return measure;
-}
-
 void warn_of_missing(const std::string& id, const StorageAbilities& abilities) {
   for (const StorageAbility& ability : kStorageAbilities) {
     if (abilities.*ability.member) continue;
@@ -141,22 +134,6 @@ void ensure_first_repository(Core& core) {
     known->marker_id.clear();  // it is the new directory's
     core.catalogue->repositories.update(*known, core.now());
   }
-}
-
-std::string lock_path(const std::string& directory) { return directory + "/.varve.lock"; }
-
-io::Task<void> lock_repository(Core& core, Repository repository) {
-  const std::string directory = repository.directory;
-  for (const Repository& other : core.catalogue->repositories.list()) {
-    if (other.id != repository.id && other.directory == directory &&
-        core.locks.contains(other.id)) {
-      throw std::runtime_error(fmt::format("{} is the directory of another repository", directory));
-    }
-  }
-  const std::string path = lock_path(directory);
-  const std::string what = "repository " + directory;
-  InstanceLock lock = co_await InstanceLock::acquire(core.parts.home, path, what, core.options.pid);
-  core.locks.emplace(repository.id, std::move(lock));
 }
 
 io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {

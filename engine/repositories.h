@@ -12,13 +12,6 @@ namespace engine {
 /// Repository "1", whose directory the command line gives.
 void ensure_first_repository(Core& core);
 
-/// The file that says who works with a repository.
-std::string lock_path(const std::string& directory);
-
-/// Keeps other varves out. Throws with the other's pid, and when two repositories would share one
-/// directory.
-io::Task<void> lock_repository(Core& core, Repository repository);
-
 io::Task<RepositoryView> create_repository(Core& core, NewRepository request);
 std::vector<RepositoryView> list_repositories(Core& core, const RepositoryFilter& filter);
 RepositoryView find_repository(Core& core, const std::string& id);

@@ -9,13 +9,15 @@
 #include "engine/in_use.h"
 #include "engine/recovery.h"
 #include "engine/refusal.h"
-#include "engine/repositories.h"
 #include "engine/repository_marker.h"
 #include "engine/storage.h"
 #include "io/log.h"
 
 namespace engine {
 namespace {
+
+/// The file that says who works with a repository.
+std::string lock_path(const std::string& directory) { return directory + "/.varve.lock"; }
 
 /// Published images that lie, by their rows, in the directory.
 std::vector<std::string> images_in(Core& core, const Repository& repository) {
@@ -117,7 +119,7 @@ io::Task<void> try_repository(Core& core, Repository repository, std::shared_ptr
     co_return;
   }
   try {
-    co_await measure_repository(core, repository.id);
+    co_await measure_and_keep(core, repository);
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::warning, "repository {} cannot be measured: {}", repository.id,
             failure.what());
@@ -205,6 +207,27 @@ io::Task<std::string> identify(Core& core, Repository repository) {
                     images.size(), repository.directory));
   }
   co_return marker.value_or("");
+}
+
+io::Task<void> lock_repository(Core& core, Repository repository) {
+  const std::string directory = repository.directory;
+  for (const Repository& other : core.catalogue->repositories.list()) {
+    if (other.id != repository.id && other.directory == directory &&
+        core.locks.contains(other.id)) {
+      throw std::runtime_error(fmt::format("{} is the directory of another repository", directory));
+    }
+  }
+  const std::string path = lock_path(directory);
+  const std::string what = "repository " + directory;
+  InstanceLock lock = co_await InstanceLock::acquire(core.parts.home, path, what, core.options.pid);
+  core.locks.emplace(repository.id, std::move(lock));
+}
+
+io::Task<StorageMeasure> measure_and_keep(Core& core, Repository repository) {
+  const std::string directory = repository.directory;
+  const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);
+  core.catalogue->repositories.set_storage(repository.id, measure);
+  co_return measure;
 }
 
 io::Task<void> open_repositories(Core& core) {

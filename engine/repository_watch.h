@@ -24,6 +24,13 @@ io::Task<void> watch_repositories(Core& core);
 /// Throws repository_unavailable unless the repository can be used at this moment.
 io::Task<void> require_available(Core& core, Repository repository);
 
+/// Keeps other varves out. Throws with the other's pid, and when two repositories would share one
+/// directory.
+io::Task<void> lock_repository(Core& core, Repository repository);
+
+/// Measures the repository's file system and keeps the figures.
+io::Task<StorageMeasure> measure_and_keep(Core& core, Repository repository);
+
 /// Why the directory is not that of the repository, thrown as std::runtime_error. Returns what its
 /// marker says; "" when it has none and is to get one: it is new, or has the repository's images and
 /// was in use before there were markers or has lost its own.
