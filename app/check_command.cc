@@ -7,7 +7,7 @@
 #include "app/commands.h"
 #include "engine/check_backup.h"
 #include "io/ring_thread.h"
-#include "qcow/check_chain.h"
+#include "qcow/check/check_chain.h"
 
 namespace app {
 namespace {

@@ -4,9 +4,9 @@
 
 #include "app/commands.h"
 #include "io/ring_thread.h"
-#include "qcow/chain.h"
-#include "qcow/create.h"
-#include "qcow/uuid.h"
+#include "qcow/chain/chain.h"
+#include "qcow/format/uuid.h"
+#include "qcow/image/create.h"
 
 namespace app {
 namespace {

@@ -15,8 +15,8 @@
 #include "nbd/export.h"
 #include "nbd/export_table.h"
 #include "nbd/server.h"
-#include "qcow/chain.h"
-#include "qcow/image.h"
+#include "qcow/chain/chain.h"
+#include "qcow/image/image.h"
 
 namespace app {
 namespace {

@@ -6,8 +6,8 @@
 #include "io/buffer.h"
 #include "io/ring_thread.h"
 #include "nbd/protocol.h"
-#include "qcow/cluster_map.h"
-#include "qcow/zero_check.h"
+#include "qcow/format/zero_check.h"
+#include "qcow/image/cluster_map.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 
 #include "engine/names.h"
 #include "engine/refusal.h"
-#include "qcow/create.h"
+#include "qcow/image/create.h"
 
 namespace engine {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "io/runtime.h"
 #include "io/task.h"
-#include "qcow/check_chain.h"
+#include "qcow/check/check_chain.h"
 
 /// What `varve check` knows beyond the images: names of the catalogue, and sidecars. Reads only,
 /// beside a running `varve serve` as well.

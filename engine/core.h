@@ -26,7 +26,7 @@
 #include "io/task_scope.h"
 #include "nbd/export_table.h"
 #include "nbd/server.h"
-#include "qcow/disk_share.h"
+#include "qcow/image/disk_share.h"
 
 namespace engine {
 

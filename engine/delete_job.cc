@@ -10,7 +10,7 @@
 #include "engine/repository_files.h"
 #include "engine/repository_watch.h"
 #include "io/log.h"
-#include "qcow/layer.h"
+#include "qcow/chain/layer.h"
 
 namespace engine {
 namespace {

@@ -12,10 +12,10 @@
 #include "io/call_on.h"
 #include "io/file.h"
 #include "io/log.h"
-#include "qcow/chain.h"
-#include "qcow/check.h"
-#include "qcow/create.h"
-#include "qcow/image.h"
+#include "qcow/chain/chain.h"
+#include "qcow/check/check.h"
+#include "qcow/image/create.h"
+#include "qcow/image/image.h"
 
 namespace engine {
 namespace {

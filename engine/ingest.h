@@ -13,8 +13,8 @@
 #include "io/runtime.h"
 #include "io/task.h"
 #include "nbd/export.h"
-#include "qcow/disk_share.h"
-#include "qcow/publish_header.h"
+#include "qcow/image/disk_share.h"
+#include "qcow/image/publish_header.h"
 
 namespace engine {
 

@@ -1,6 +1,6 @@
 #include "engine/own_image.h"
 
-#include "qcow/layer.h"
+#include "qcow/chain/layer.h"
 
 namespace engine {
 

@@ -12,7 +12,7 @@
 #include "io/call_on.h"
 #include "io/log.h"
 #include "io/planted_bug.h"
-#include "qcow/publish_header.h"
+#include "qcow/image/publish_header.h"
 
 namespace engine {
 namespace {

@@ -8,8 +8,8 @@
 #include "engine/start_job.h"
 #include "engine/storage.h"
 #include "engine/warnings.h"
-#include "qcow/chain.h"
-#include "qcow/uuid.h"
+#include "qcow/chain/chain.h"
+#include "qcow/format/uuid.h"
 
 namespace engine {
 namespace {

@@ -3,7 +3,7 @@
 #include "engine/chain_file.h"
 #include "engine/names.h"
 #include "engine/sidecar.h"
-#include "qcow/check.h"
+#include "qcow/check/check.h"
 #include "tests/crash/beside_run.h"
 
 namespace crash {

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "qcow/check.h"
+#include "qcow/check/check.h"
 #include "tests/crash/image_run.h"
 #include "tests/crash/other_checker.h"
 

@@ -5,8 +5,8 @@
 #include <array>
 
 #include "io/big_endian.h"
-#include "qcow/entries.h"
-#include "qcow/header.h"
+#include "qcow/format/entries.h"
+#include "qcow/format/header.h"
 
 namespace crash {
 

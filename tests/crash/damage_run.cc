@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "qcow/chain.h"
+#include "qcow/chain/chain.h"
 
 namespace crash {
 

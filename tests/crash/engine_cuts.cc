@@ -7,8 +7,8 @@
 
 #include "engine/digest.h"
 #include "engine/sidecar.h"
-#include "qcow/check.h"
-#include "qcow/layer.h"
+#include "qcow/chain/layer.h"
+#include "qcow/check/check.h"
 #include "tests/crash/engine_process.h"
 #include "tests/crash/engine_run.h"
 

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "io/task_scope.h"
-#include "qcow/create.h"
+#include "qcow/image/create.h"
 #include "tests/crash/client.h"
 
 namespace crash {

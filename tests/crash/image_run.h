@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "io/task_scope.h"
-#include "qcow/create.h"
-#include "qcow/image.h"
+#include "qcow/image/create.h"
+#include "qcow/image/image.h"
 #include "tests/crash/files.h"
 #include "tests/crash/replay.h"
 #include "tests/crash/script.h"

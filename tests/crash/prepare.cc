@@ -1,6 +1,6 @@
 #include "io/big_endian.h"
-#include "qcow/chain.h"
-#include "qcow/create.h"
+#include "qcow/chain/chain.h"
+#include "qcow/image/create.h"
 #include "tests/crash/image_run.h"
 
 namespace crash {

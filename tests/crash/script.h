@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "qcow/image.h"
+#include "qcow/image/image.h"
 #include "tests/crash/disk.h"
 #include "tests/crash/files.h"
 

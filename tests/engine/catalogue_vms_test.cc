@@ -1,7 +1,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "qcow/create.h"
+#include "qcow/image/create.h"
 #include "tests/engine/catalogue_fixture.h"
 
 namespace engine {

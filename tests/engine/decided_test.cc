@@ -5,7 +5,7 @@
 #include <array>
 #include <atomic>
 
-#include "qcow/layer.h"
+#include "qcow/chain/layer.h"
 #include "tests/engine/killed_engine.h"
 
 /// A decided job is published, whatever holds it up: docs/jobs.md, "Publish".

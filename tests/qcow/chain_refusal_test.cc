@@ -2,9 +2,9 @@
 
 #include <filesystem>
 
-#include "qcow/chain.h"
-#include "qcow/create.h"
-#include "qcow/parents.h"
+#include "qcow/chain/chain.h"
+#include "qcow/chain/parents.h"
+#include "qcow/image/create.h"
 #include "tests/qcow/image_files.h"
 
 namespace qcow {

@@ -1,4 +1,4 @@
-#include "qcow/chain.h"
+#include "qcow/chain/chain.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "qcow/check.h"
+#include "qcow/check/check.h"
 
 #include <fmt/format.h>
 

@@ -1,10 +1,10 @@
-#include "qcow/cluster_map.h"
+#include "qcow/image/cluster_map.h"
 
 #include <algorithm>
 
 #include "io/task_scope.h"
-#include "qcow/create.h"
-#include "qcow/image.h"
+#include "qcow/image/create.h"
+#include "qcow/image/image.h"
 #include "tests/qcow/image_files.h"
 #include "tests/support/faulty_file_system.h"
 

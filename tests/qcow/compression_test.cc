@@ -1,4 +1,4 @@
-#include "qcow/compression.h"
+#include "qcow/format/compression.h"
 
 #include <zlib.h>
 #include <zstd.h>

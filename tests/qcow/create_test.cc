@@ -1,4 +1,4 @@
-#include "qcow/create.h"
+#include "qcow/image/create.h"
 
 #include <filesystem>
 #include <system_error>

@@ -1,12 +1,12 @@
-#include "qcow/disk_share.h"
+#include "qcow/image/disk_share.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "io/task_scope.h"
-#include "qcow/create.h"
-#include "qcow/image.h"
+#include "qcow/image/create.h"
+#include "qcow/image/image.h"
 #include "tests/qcow/image_files.h"
 #include "tests/support/faulty_file_system.h"
 

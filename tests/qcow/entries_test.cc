@@ -1,4 +1,4 @@
-#include "qcow/entries.h"
+#include "qcow/format/entries.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "qcow/header.h"
+#include "qcow/format/header.h"
 
 #include <gtest/gtest.h>
 

@@ -10,7 +10,7 @@
 
 #include "io/executor.h"
 #include "io/task_scope.h"
-#include "qcow/chain.h"
+#include "qcow/chain/chain.h"
 #include "tests/qcow/image_sweep_fixture.h"
 #include "tests/support/failing_allocations.h"
 

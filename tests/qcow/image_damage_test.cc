@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "qcow/entries.h"
+#include "qcow/format/entries.h"
 #include "tests/qcow/image_model.h"
 
 namespace qcow {

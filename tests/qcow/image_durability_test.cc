@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "io/task_scope.h"
-#include "qcow/check.h"
+#include "qcow/check/check.h"
 #include "tests/qcow/image_model.h"
 
 namespace qcow {

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "qcow/create.h"
+#include "qcow/image/create.h"
 
 namespace qcow_test {
 

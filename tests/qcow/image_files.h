@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "qcow/chain.h"
-#include "qcow/header.h"
+#include "qcow/chain/chain.h"
+#include "qcow/format/header.h"
 #include "tests/support/command.h"
 #include "tests/support/ring_fixture.h"
 

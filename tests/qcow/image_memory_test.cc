@@ -1,8 +1,8 @@
 #include <fstream>
 #include <map>
 
-#include "qcow/create.h"
-#include "qcow/image.h"
+#include "qcow/image/create.h"
+#include "qcow/image/image.h"
 #include "tests/qcow/image_files.h"
 
 namespace qcow {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "qcow/create.h"
-#include "qcow/image.h"
+#include "qcow/image/create.h"
+#include "qcow/image/image.h"
 #include "tests/qcow/image_files.h"
 #include "tests/support/faulty_file_system.h"
 

@@ -5,7 +5,7 @@
 
 #include "io/ring_thread.h"
 #include "io/task_scope.h"
-#include "qcow/partial_clusters.h"
+#include "qcow/image/partial_clusters.h"
 #include "tests/qcow/image_model.h"
 
 namespace qcow {

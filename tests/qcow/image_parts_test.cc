@@ -6,11 +6,11 @@
 #include <random>
 
 #include "io/task_scope.h"
-#include "qcow/file_space.h"
-#include "qcow/partial_clusters.h"
-#include "qcow/range_queue.h"
-#include "qcow/retained_clusters.h"
-#include "qcow/zero_check.h"
+#include "qcow/format/zero_check.h"
+#include "qcow/image/file_space.h"
+#include "qcow/image/partial_clusters.h"
+#include "qcow/image/range_queue.h"
+#include "qcow/image/retained_clusters.h"
 #include "tests/support/command.h"
 #include "tests/support/ring_fixture.h"
 

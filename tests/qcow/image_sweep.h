@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "qcow/image.h"
+#include "qcow/image/image.h"
 #include "tests/qcow/image_files.h"
 
 /// A script of some 500 operations on an image with small clusters, and the judge of what must be

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "qcow/check.h"
-#include "qcow/create.h"
+#include "qcow/check/check.h"
+#include "qcow/image/create.h"
 #include "tests/qcow/image_sweep.h"
 
 /// What the sweeps share: the images, the script, and the judgement after something has failed.

@@ -1,4 +1,4 @@
-#include "qcow/image.h"
+#include "qcow/image/image.h"
 
 #include <fmt/format.h>
 

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "qcow/create.h"
+#include "qcow/image/create.h"
 #include "tests/qcow/libqcow_images.h"
 
 namespace qcow {

@@ -1,4 +1,4 @@
-#include "qcow/locks.h"
+#include "qcow/chain/locks.h"
 
 #include "tests/qcow/image_files.h"
 

@@ -1,0 +1,153 @@
+#include "qcow/image/partial_clusters.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "qcow/format/zero_check.h"
+
+namespace qcow {
+
+void PartialCluster::put(uint32_t at, std::span<const std::byte> from) {
+  std::memcpy(bytes.data() + at, from.data(), from.size());
+  mark_valid({at, at + static_cast<uint32_t>(from.size())});
+}
+
+void PartialCluster::put_zeroes(uint32_t at, uint32_t count) {
+  std::memset(bytes.data() + at, 0, count);
+  mark_valid({at, at + count});
+}
+
+void PartialCluster::mark_valid(ByteRange range) {
+  const auto first = std::find_if(valid.begin(), valid.end(),
+                                  [&](const ByteRange& r) { return r.to >= range.from; });
+  auto last = first;
+  for (; last != valid.end() && last->from <= range.to; ++last) {
+    range.from = std::min(range.from, last->from);
+    range.to = std::max(range.to, last->to);
+  }
+  if (first == last) {
+    valid.insert(first, range);
+  } else {
+    *first = range;
+    valid.erase(first + 1, last);
+  }
+}
+
+std::vector<ByteRange> PartialCluster::gaps() const {
+  std::vector<ByteRange> gaps;
+  uint32_t at = 0;
+  for (const ByteRange& range : valid) {
+    if (range.from > at) gaps.push_back({at, range.from});
+    at = range.to;
+  }
+  if (at < whole().to) gaps.push_back({at, whole().to});
+  return gaps;
+}
+
+void PartialCluster::fill_with_zeroes() {
+  for (const ByteRange& gap : gaps()) std::memset(bytes.data() + gap.from, 0, gap.to - gap.from);
+  mark_complete();
+}
+
+void PartialCluster::round_out(uint32_t alignment) {
+  for (const ByteRange& gap : gaps()) {
+    const uint32_t from =
+        std::min<uint32_t>((gap.from + alignment - 1) / alignment * alignment, gap.to);
+    const uint32_t to = std::max(from, gap.to / alignment * alignment);
+    const bool ends_inside = gap.to < whole().to;
+    if (from > gap.from) put_zeroes(gap.from, from - gap.from);
+    if (to < gap.to && ends_inside) put_zeroes(to, gap.to - to);
+  }
+}
+
+bool PartialCluster::valid_is_zero() const {
+  return std::all_of(valid.begin(), valid.end(), [&](const ByteRange& range) {
+    return is_zero(bytes.bytes().subspan(range.from, range.to - range.from));
+  });
+}
+
+uint64_t PartialCluster::valid_bytes() const {
+  uint64_t total = 0;
+  for (const ByteRange& range : valid) total += range.to - range.from;
+  return total;
+}
+
+PartialCluster* PartialClusters::find(uint64_t cluster) {
+  const auto found = clusters_.find(cluster);
+  return found == clusters_.end() ? nullptr : &found->second;
+}
+
+PartialCluster& PartialClusters::get(uint64_t cluster) {
+  const auto [at, made] = clusters_.try_emplace(cluster);
+  PartialCluster& partial = at->second;
+  if (made) {
+    try {
+      partial.bytes = buffers_.acquire_over_budget(cluster_bytes_);
+    } catch (...) {
+      clusters_.erase(at);
+      throw;
+    }
+    partial.age = next_age_++;
+    const uint64_t start = cluster * cluster_bytes_;
+    if (disk_bytes_ - start < cluster_bytes_) {
+      const auto end = static_cast<uint32_t>(disk_bytes_ - start);
+      partial.put_zeroes(end, cluster_bytes_ - end);
+    }
+  }
+  return partial;
+}
+
+PartialCluster PartialClusters::take(uint64_t cluster) {
+  auto node = clusters_.extract(cluster);
+  assert(!node.empty());
+  return std::move(node.mapped());
+}
+
+void PartialClusters::erase(uint64_t first, uint64_t count) {
+  if (clusters_.empty()) return;
+  clusters_.erase(clusters_.lower_bound(first), clusters_.lower_bound(first + count));
+}
+
+void PartialClusters::overlay(uint64_t at, std::span<std::byte> into) const {
+  if (clusters_.empty()) return;
+  const uint64_t end = at + into.size();
+  for (auto next = clusters_.lower_bound(at / cluster_bytes_); next != clusters_.end(); ++next) {
+    const uint64_t start = next->first * cluster_bytes_;
+    if (start >= end) return;
+    for (const ByteRange& range : next->second.valid) {
+      const uint64_t from = std::max(start + range.from, at);
+      const uint64_t to = std::min(start + range.to, end);
+      if (from >= to) continue;
+      std::memcpy(into.data() + (from - at), next->second.bytes.data() + (from - start), to - from);
+    }
+  }
+}
+
+std::vector<uint64_t> PartialClusters::all() const {
+  std::vector<uint64_t> numbers;
+  numbers.reserve(clusters_.size());
+  for (const auto& [cluster, partial] : clusters_) numbers.push_back(cluster);
+  return numbers;
+}
+
+std::vector<uint64_t> PartialClusters::oldest(size_t count) const {
+  std::vector<std::pair<uint64_t, uint64_t>> by_age;
+  by_age.reserve(clusters_.size());
+  for (const auto& [cluster, partial] : clusters_) by_age.emplace_back(partial.age, cluster);
+  count = std::min(count, by_age.size());
+  std::nth_element(by_age.begin(), by_age.begin() + static_cast<ptrdiff_t>(count), by_age.end());
+  std::vector<uint64_t> numbers;
+  numbers.reserve(count);
+  for (size_t i = 0; i < count; ++i) numbers.push_back(by_age[i].second);
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+uint64_t PartialClusters::next_in(uint64_t first, uint64_t count) const {
+  if (clusters_.empty()) return first + count;
+  const auto found = clusters_.lower_bound(first);
+  return found == clusters_.end() ? first + count : std::min(found->first, first + count);
+}
+
+}  // namespace qcow
