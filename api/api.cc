@@ -7,7 +7,7 @@
 
 #include "api/match.h"
 #include "api/site_guard.h"
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 namespace api {
 namespace {

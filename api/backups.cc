@@ -3,7 +3,7 @@
 #include "api/json_backups.h"
 #include "api/read_member.h"
 #include "api/routes.h"
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 /// Starting, listing, completing, cancelling and deleting backups: docs/http-api.md, "Backups".
 namespace api {

@@ -8,7 +8,7 @@
 
 #include "api/nesting.h"
 #include "api/schema.h"
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 namespace api {
 namespace {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 namespace api {
 namespace {

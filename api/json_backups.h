@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "api/json.h"
-#include "engine/views.h"
+#include "engine/values/views.h"
 
 /// Backups, their disks and chains as JSON. Pure. Spec: docs/http-api.md, "Backups".
 namespace api {

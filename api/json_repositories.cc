@@ -2,9 +2,9 @@
 
 #include "api/json_setup.h"
 #include "api/read_member.h"
-#include "engine/refusal.h"
-#include "engine/repository_config.h"
-#include "engine/time_text.h"
+#include "engine/values/refusal.h"
+#include "engine/values/repository_config.h"
+#include "engine/values/time_text.h"
 
 namespace api {
 namespace {

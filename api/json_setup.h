@@ -3,8 +3,8 @@
 #include <string>
 
 #include "api/json.h"
-#include "engine/requests.h"
-#include "engine/views.h"
+#include "engine/values/requests.h"
+#include "engine/values/views.h"
 
 /// Repositories and VM contexts as JSON, out and in. Pure. Spec: docs/http-api.md.
 namespace api {

@@ -7,8 +7,8 @@
 #include "api/json_backups.h"
 #include "api/json_setup.h"
 #include "api/read_member.h"
-#include "engine/refusal.h"
-#include "engine/time_text.h"
+#include "engine/values/refusal.h"
+#include "engine/values/time_text.h"
 
 namespace api {
 namespace {

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 namespace api {
 namespace {

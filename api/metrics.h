@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "engine/views.h"
+#include "engine/values/views.h"
 
 namespace api {
 

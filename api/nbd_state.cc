@@ -1,7 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/routes.h"
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 /// What is being served: docs/http-api.md, "What is served over NBD".
 namespace api {

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "api/request.h"
-#include "engine/refusal.h"
+#include "engine/values/refusal.h"
 
 /// The error object of every endpoint, application/problem+json: docs/http-api.md, "Errors".
 /// Pure.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "app/tls_files.h"
-#include "engine/options.h"
+#include "engine/values/options.h"
 #include "io/address.h"
 #include "io/log.h"
 #include "io/networks.h"

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "app/commands.h"
-#include "engine/rebuild_files.h"
+#include "engine/repository/rebuild_files.h"
 #include "io/ring_thread.h"
 
 namespace app {

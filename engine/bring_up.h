@@ -1,6 +1,6 @@
 #pragma once
 
-#include "engine/core.h"
+#include "engine/jobs/core.h"
 #include "io/task.h"
 
 namespace engine {

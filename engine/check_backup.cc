@@ -4,9 +4,9 @@
 
 #include <stdexcept>
 
-#include "engine/catalogue.h"
-#include "engine/digest.h"
-#include "engine/sidecar.h"
+#include "engine/catalogue/catalogue.h"
+#include "engine/repository/sidecar.h"
+#include "engine/values/digest.h"
 
 namespace engine {
 namespace {

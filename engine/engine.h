@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/refusal.h"
-#include "engine/requests.h"
-#include "engine/types.h"
-#include "engine/views.h"
+#include "engine/values/refusal.h"
+#include "engine/values/requests.h"
+#include "engine/values/types.h"
+#include "engine/values/views.h"
 
 namespace engine {
 
@@ -15,7 +15,7 @@ namespace engine {
 ///
 /// Every method may be called on any thread except a ring's, blocks until its answer is there, and
 /// runs beside any other. Two things are thrown: a Refusal, with the texts of docs/http-api.md,
-/// where the text below names one (refusals::… of engine/refusal.h); and any other std::exception
+/// where the text below names one (refusals::… of engine/values/refusal.h); and any other std::exception
 /// for a failure, which api turns into the 500 of that endpoint with what() as its cause. So an
 /// implementation wraps no failure by itself, except in start_backup and complete, whose texts
 /// depend on the step.

@@ -6,15 +6,15 @@
 #include <stdexcept>
 #include <utility>
 
-#include "engine/change_ids.h"
-#include "engine/complete_job.h"
-#include "engine/delete_job.h"
-#include "engine/end_job.h"
-#include "engine/job_view.h"
+#include "engine/jobs/change_ids.h"
+#include "engine/jobs/complete_job.h"
+#include "engine/jobs/delete_job.h"
+#include "engine/jobs/end_job.h"
+#include "engine/jobs/job_view.h"
+#include "engine/jobs/start_job.h"
+#include "engine/jobs/telemetry.h"
 #include "engine/repositories.h"
 #include "engine/service_state.h"
-#include "engine/start_job.h"
-#include "engine/telemetry.h"
 #include "engine/vms.h"
 
 namespace engine {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/core.h"
 #include "engine/engine.h"
+#include "engine/jobs/core.h"
 
 namespace engine {
 

@@ -3,13 +3,13 @@
 #include <stdexcept>
 
 #include "engine/bring_up.h"
-#include "engine/db.h"
-#include "engine/end_job.h"
+#include "engine/catalogue/db.h"
 #include "engine/engine_impl.h"
-#include "engine/recovery.h"
+#include "engine/jobs/end_job.h"
+#include "engine/jobs/recovery.h"
+#include "engine/jobs/repository_watch.h"
+#include "engine/jobs/watch.h"
 #include "engine/repositories.h"
-#include "engine/repository_watch.h"
-#include "engine/watch.h"
 #include "io/log.h"
 
 /// How an engine comes up and goes down: docs/jobs.md, "Recovery after a crash".

@@ -6,12 +6,12 @@
 #include <stdexcept>
 #include <utility>
 
-#include "engine/ingest.h"
-#include "engine/refusal.h"
-#include "engine/repository_marker.h"
-#include "engine/repository_watch.h"
-#include "engine/storage.h"
-#include "engine/storage_trial.h"
+#include "engine/ingest/ingest.h"
+#include "engine/jobs/repository_watch.h"
+#include "engine/repository/marker.h"
+#include "engine/repository/storage.h"
+#include "engine/repository/storage_trial.h"
+#include "engine/values/refusal.h"
 #include "io/log.h"
 
 namespace engine {

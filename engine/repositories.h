@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/core.h"
-#include "engine/requests.h"
+#include "engine/jobs/core.h"
+#include "engine/values/requests.h"
 
 /// The repositories: registered, tested, measured. Control thread.
 namespace engine {

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "engine/core.h"
+#include "engine/jobs/core.h"
 
 /// What is being served, and the numbers of it. Control thread.
 namespace engine {

@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "engine/job_view.h"
-#include "engine/refusal.h"
+#include "engine/jobs/job_view.h"
+#include "engine/values/refusal.h"
 #include "io/log.h"
 
 namespace engine {

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/core.h"
-#include "engine/requests.h"
+#include "engine/jobs/core.h"
+#include "engine/values/requests.h"
 
 /// The registered VMs as the API shows them. Control thread.
 namespace engine {

@@ -19,11 +19,17 @@ MAY_INCLUDE = {
     "qcow/image": {"io", "qcow/format", "qcow/chain", "qcow/image"},
     "qcow/check": {"io", "qcow/format", "qcow/chain", "qcow/check"},
     "engine": {"io", "nbd", "qcow", "engine"},
+    "engine/values": {"io", "nbd", "engine/values"},
+    "engine/catalogue": {"io", "qcow", "engine/values", "engine/catalogue"},
+    "engine/repository": {"io", "qcow", "engine/values", "engine/catalogue", "engine/repository"},
+    "engine/ingest": {"io", "nbd", "qcow", "engine/values", "engine/ingest"},
+    "engine/jobs": {"io", "nbd", "qcow", "engine/values", "engine/catalogue", "engine/repository", "engine/ingest",
+                    "engine/jobs"},
     "api": {"engine", "api"},
     "app": {"io", "nbd", "qcow", "engine", "api", "app"},
 }
-BOOST_FILES = {"api/http_server.cc", "engine/node_client.cc"}
-GNUTLS_FILES = {"engine/digest.cc", "nbd/tls_credentials.cc", "nbd/tls_gnutls.h"}
+BOOST_FILES = {"api/http_server.cc", "engine/ingest/node_client.cc"}
+GNUTLS_FILES = {"engine/values/digest.cc", "nbd/tls_credentials.cc", "nbd/tls_gnutls.h"}
 GNUTLS_USERS = {"tls_credentials.cc", "tls_stream.cc"}
 INCLUDE = re.compile(r'#include [<"]([^">]+)[>"]')
 
@@ -60,6 +66,12 @@ class IncludeArrows(unittest.TestCase):
                     if target:
                         allowed = may_include(room, target)
                         self.assertTrue(allowed, f"{path.relative_to(ROOT)} includes {name}")
+
+    def test_the_api_sees_the_facade_of_the_engine_and_its_values(self):
+        for path in sources("api"):
+            for name in includes(path):
+                if name.startswith("engine/"):
+                    self.assertIn(room_of(name), {"engine", "engine/values"}, f"{path} includes {name}")
 
     def test_boost_is_in_its_two_files_only(self):
         found = set()

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "engine/views.h"
+#include "engine/values/views.h"
 
 /// The values of the examples: VM pgtest1, two disks, one full and one incremental.
 namespace api_tests {

@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
-#include "engine/chain_file.h"
-#include "engine/names.h"
-#include "engine/sidecar.h"
+#include "engine/repository/chain_file.h"
+#include "engine/repository/sidecar.h"
+#include "engine/values/names.h"
 #include "qcow/check/check.h"
 #include "tests/crash/beside_run.h"
 

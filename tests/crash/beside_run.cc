@@ -7,11 +7,11 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "engine/complete_job.h"
-#include "engine/delete_job.h"
-#include "engine/end_job.h"
-#include "engine/refusal.h"
-#include "engine/start_job.h"
+#include "engine/jobs/complete_job.h"
+#include "engine/jobs/delete_job.h"
+#include "engine/jobs/end_job.h"
+#include "engine/jobs/start_job.h"
+#include "engine/values/refusal.h"
 #include "engine/vms.h"
 #include "tests/crash/database.h"
 #include "tests/crash/engine_process.h"

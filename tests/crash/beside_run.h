@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/core.h"
+#include "engine/jobs/core.h"
 #include "io/ring_thread.h"
 #include "tests/crash/image_run.h"
 

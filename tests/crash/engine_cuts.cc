@@ -5,8 +5,8 @@
 #include <cerrno>
 #include <map>
 
-#include "engine/digest.h"
-#include "engine/sidecar.h"
+#include "engine/repository/sidecar.h"
+#include "engine/values/digest.h"
 #include "qcow/chain/layer.h"
 #include "qcow/check/check.h"
 #include "tests/crash/engine_process.h"

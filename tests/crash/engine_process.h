@@ -1,7 +1,7 @@
 #pragma once
 
 #include "engine/bring_up.h"
-#include "engine/core.h"
+#include "engine/jobs/core.h"
 #include "nbd/server.h"
 #include "tests/crash/files.h"
 

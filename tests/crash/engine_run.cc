@@ -5,8 +5,8 @@
 
 #include <filesystem>
 
-#include "engine/complete_job.h"
-#include "engine/start_job.h"
+#include "engine/jobs/complete_job.h"
+#include "engine/jobs/start_job.h"
 #include "engine/vms.h"
 #include "tests/crash/engine_process.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/core.h"
+#include "engine/jobs/core.h"
 #include "io/ring_thread.h"
 #include "tests/crash/database.h"
 #include "tests/crash/image_run.h"

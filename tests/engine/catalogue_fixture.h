@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "engine/catalogue.h"
-#include "engine/names.h"
-#include "engine/refusal.h"
-#include "engine/sidecar.h"
-#include "engine/time_text.h"
+#include "engine/catalogue/catalogue.h"
+#include "engine/repository/sidecar.h"
+#include "engine/values/names.h"
+#include "engine/values/refusal.h"
+#include "engine/values/time_text.h"
 
 namespace engine {
 

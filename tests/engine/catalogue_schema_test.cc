@@ -1,4 +1,4 @@
-#include "engine/catalogue_schema.h"
+#include "engine/catalogue/schema.h"
 
 #include <array>
 #include <fstream>

@@ -1,9 +1,9 @@
-#include "engine/chain_file.h"
+#include "engine/repository/chain_file.h"
 
 #include <gtest/gtest.h>
 
-#include "engine/sidecar.h"
-#include "engine/time_text.h"
+#include "engine/repository/sidecar.h"
+#include "engine/values/time_text.h"
 
 namespace engine {
 namespace {

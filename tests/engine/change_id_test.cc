@@ -1,4 +1,4 @@
-#include "engine/change_id.h"
+#include "engine/values/change_id.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "engine/db.h"
+#include "engine/catalogue/db.h"
 
 #include <gtest/gtest.h>
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "engine/engine_impl.h"
-#include "engine/names.h"
+#include "engine/values/names.h"
 #include "io/call_on.h"
 #include "io/ring_thread.h"
 #include "tests/support/command.h"

@@ -1,4 +1,4 @@
-#include "engine/instance_lock.h"
+#include "engine/repository/instance_lock.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "engine/names.h"
+#include "engine/values/names.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <regex>
 #include <set>
 
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 namespace engine {
 namespace {

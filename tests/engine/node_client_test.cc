@@ -1,4 +1,4 @@
-#include "engine/node_client.h"
+#include "engine/ingest/node_client.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

@@ -2,10 +2,10 @@
 
 #include <random>
 
-#include "engine/coverage.h"
-#include "engine/secrets.h"
-#include "engine/speed_meter.h"
-#include "engine/storage.h"
+#include "engine/catalogue/secrets.h"
+#include "engine/ingest/coverage.h"
+#include "engine/ingest/speed_meter.h"
+#include "engine/repository/storage.h"
 #include "tests/engine/engine_fixture.h"
 #include "tests/support/ring_fixture.h"
 

@@ -1,8 +1,8 @@
-#include "engine/rebuild.h"
+#include "engine/repository/rebuild.h"
 
 #include <algorithm>
 
-#include "engine/chain_file.h"
+#include "engine/repository/chain_file.h"
 #include "tests/engine/catalogue_fixture.h"
 
 namespace engine {

@@ -2,8 +2,8 @@
 #include <set>
 #include <thread>
 
-#include "engine/db.h"
-#include "engine/repository_marker.h"
+#include "engine/catalogue/db.h"
+#include "engine/repository/marker.h"
 #include "tests/engine/engine_fixture.h"
 
 /// Repositories that are not mounted, not theirs or broken: nothing is written into the wrong

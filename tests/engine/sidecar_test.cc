@@ -1,8 +1,8 @@
-#include "engine/sidecar.h"
+#include "engine/repository/sidecar.h"
 
 #include <gtest/gtest.h>
 
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 namespace engine {
 namespace {

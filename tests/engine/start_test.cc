@@ -1,6 +1,6 @@
 #include <unistd.h>
 
-#include "engine/db.h"
+#include "engine/catalogue/db.h"
 #include "tests/engine/engine_fixture.h"
 
 /// What a start refuses and what it rolls back: docs/jobs.md, "Start".

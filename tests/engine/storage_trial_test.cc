@@ -1,4 +1,4 @@
-#include "engine/storage_trial.h"
+#include "engine/repository/storage_trial.h"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>

@@ -1,4 +1,4 @@
-#include "engine/time_text.h"
+#include "engine/values/time_text.h"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
-#include "engine/types.h"
+#include "engine/values/types.h"
 
 #include <gtest/gtest.h>
 
-#include "engine/digest.h"
-#include "engine/json_text.h"
+#include "engine/values/digest.h"
+#include "engine/values/json_text.h"
 
 namespace engine {
 namespace {

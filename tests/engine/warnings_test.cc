@@ -1,4 +1,4 @@
-#include "engine/warnings.h"
+#include "engine/values/warnings.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "engine/watch.h"
+#include "engine/jobs/watch.h"
 
 #include <thread>
 

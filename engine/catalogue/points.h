@@ -1,0 +1,70 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/catalogue/db.h"
+#include "engine/values/types.h"
+
+namespace engine {
+
+/// Where a new point goes: its generation (1, 2, ...) and its position (0 is the full).
+struct ChainPlace {
+  uint32_t generation = 0, position = 0;
+
+  bool operator==(const ChainPlace&) const = default;
+};
+
+/// The newest change id that a disk of a VM has, and the job that recorded it.
+struct PublishedChangeId {
+  uint32_t disk_index = 0, disk_key = 0;
+  std::string change_id, job_id;
+
+  bool operator==(const PublishedChangeId&) const = default;
+};
+
+/// The published points and their chains. Points of jobs that are being deleted do not count.
+///
+/// Invariant: a chain is linear; position 0 is its full and each later point's parent is the one
+/// before it. Only JobCatalogue::publish and rebuild make points. On the catalogue's thread.
+class PointCatalogue {
+ public:
+  explicit PointCatalogue(Db& db) : db_(db) {}
+
+  /// "The parent": the newest point of (VM, repository, disk).
+  std::optional<Point> newest(std::string_view context_id, std::string_view repository_id,
+                              uint32_t disk_index);
+  /// Any disk of the VM has a point in this repository.
+  bool any(std::string_view context_id, std::string_view repository_id);
+  std::optional<Point> find(std::string_view image_id);
+  /// By job, disk index.
+  std::vector<Point> of_job(std::string_view job_id);
+  /// Every point of a repository, or of all with "": by VM, disk, generation, position.
+  std::vector<Point> list(std::string_view repository_id);
+
+  /// One generation, or the newest; nothing when there is no point.
+  std::optional<Chain> chain(std::string_view context_id, std::string_view repository_id,
+                             uint32_t disk_index, std::optional<uint32_t> generation);
+  /// Every generation of a disk, oldest first.
+  std::vector<Chain> chains(std::string_view context_id, std::string_view repository_id,
+                            uint32_t disk_index);
+  /// The repository of the VM's newest point; "" without one.
+  std::string newest_repository(std::string_view context_id);
+
+  /// Where a point on `parent_image_id` goes ("" for a full).
+  ChainPlace place(std::string_view context_id, std::string_view repository_id, uint32_t disk_index,
+                   std::string_view parent_image_id);
+
+  /// The newest usable change id of each disk, over one repository or, with "", over all.
+  std::vector<PublishedChangeId> change_ids(std::string_view context_id,
+                                            std::string_view repository_id);
+
+ private:
+  std::vector<Point> select(std::string_view rest, const std::vector<std::string>& values);
+
+  Db& db_;
+};
+
+}  // namespace engine

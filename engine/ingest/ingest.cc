@@ -1,0 +1,317 @@
+#include "engine/ingest/ingest.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+#include <utility>
+
+#include "engine/ingest/coverage.h"
+#include "io/call_on.h"
+#include "io/file.h"
+#include "io/log.h"
+#include "qcow/chain/chain.h"
+#include "qcow/check/check.h"
+#include "qcow/image/create.h"
+#include "qcow/image/image.h"
+
+namespace engine {
+namespace {
+
+std::atomic<uint64_t> connections_ever = 0;
+
+std::string file_name_of(const std::string& path) {
+  return path.substr(io::parent_path(path).size() + 1);
+}
+
+/// The parent as the new image's header names it, once it is known to be what was published: the
+/// same length, untouched by other programs, and with the manifest that lies beside it.
+io::Task<qcow::NewParent> inspect_parent(io::Runtime runtime, IngestParent parent,
+                                         std::string repository_directory) {
+  qcow::ChainOptions options;
+  options.repository_root = std::move(repository_directory);
+  const auto chain = co_await qcow::Chain::open(runtime, parent.path, options);
+  const std::string name = file_name_of(parent.path);
+  if (const auto doubt = chain->suspect()) {
+    throw std::runtime_error(fmt::format("parent \"{}\" cannot be trusted: {}", name, *doubt));
+  }
+  const uint64_t length = chain->layer(0).file_bytes();
+  if (parent.file_bytes != 0 && length != parent.file_bytes) {
+    throw std::runtime_error(
+        fmt::format("parent \"{}\" is {} bytes long and was published with {}; it has been "
+                    "changed since, start with a full backup",
+                    name, length, parent.file_bytes));
+  }
+  qcow::NewParent made{.name = name};
+  const auto& record = chain->layer(0).header().record;
+  if (!record) co_return made;
+  made.uuid = record->image_uuid;
+  made.manifest_hash = record->manifest_hash;
+  const std::string manifest_path = parent.path + ".json";
+  const std::string manifest = co_await io::read_text(runtime.files, manifest_path);
+  if (record->published() && sha256(manifest) != record->manifest_hash) {
+    throw std::runtime_error(
+        fmt::format("parent \"{}\" is not the image that its sidecar describes", name));
+  }
+  co_return made;
+}
+
+/// The layers below an image, as metadata contexts that name the jobs they come from. A layer that
+/// the catalogue does not know has no name, and so no context.
+nbd::MetaContexts contexts_of(const qcow::Chain* parents,
+                              const std::vector<IngestAncestor>& ancestors) {
+  std::vector<nbd::Ancestor> layers;
+  for (size_t index = 0; parents && index < parents->layer_count(); ++index) {
+    const qcow::Layer& layer = parents->layer(index);
+    const auto known = std::ranges::find_if(ancestors, [&](const IngestAncestor& ancestor) {
+      return ancestor.image_id + ".qcow2" == layer.name();
+    });
+    layers.push_back(
+        {known == ancestors.end() ? std::string() : known->job_id, layer.header().virtual_size});
+  }
+  return nbd::change_contexts(layers);
+}
+
+}  // namespace
+
+std::string text_of(const std::exception_ptr& failure) noexcept {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::exception& cause) {
+    return cause.what();
+  } catch (...) {
+    return "unknown failure";
+  }
+}
+
+/// The image as its export sees it, with a note of what was covered. On the data thread.
+class Ingest::Filling final : public io::BlockDevice {
+ public:
+  Filling(std::unique_ptr<qcow::Image> image, Stored& stored)
+      : image_(std::move(image)), stored_(stored) {}
+
+  qcow::Image& image() { return *image_; }
+
+  uint64_t size() const override { return image_->size(); }
+  uint32_t preferred_block_size() const override { return image_->preferred_block_size(); }
+  io::Task<void> read(uint64_t offset, std::span<std::byte> into) override {
+    return image_->read(offset, into);
+  }
+  io::Task<void> write(uint64_t offset, io::Buffer from) override {
+    const uint64_t length = from.size();
+    co_await image_->write(offset, std::move(from));
+    note(offset, length);
+  }
+  io::Task<void> write_zeroes(uint64_t offset, uint64_t length, io::ZeroMode mode) override {
+    co_await image_->write_zeroes(offset, length, mode);
+    note(offset, length);
+  }
+  io::Task<void> discard(uint64_t offset, uint64_t length) override {
+    co_await image_->discard(offset, length);
+    note(offset, length);
+  }
+  io::Task<void> flush() override { return image_->flush(); }
+  io::Task<std::vector<io::Extent>> extents(uint64_t offset, uint64_t length,
+                                            size_t count_max) override {
+    return image_->extents(offset, length, count_max);
+  }
+
+  void note(uint64_t offset, uint64_t length) {
+    coverage_.add(offset, length);
+    stored_.covered_bytes = coverage_.covered_bytes();
+    note_stored();
+  }
+  void note_stored() {
+    const qcow::ImageCounters counters = image_->counters();
+    stored_.stored_bytes = counters.bytes_stored;
+    stored_.elided_bytes = counters.bytes_elided;
+    stored_.used_bytes = counters.file_bytes;
+  }
+
+ private:
+  std::unique_ptr<qcow::Image> image_;
+  Stored& stored_;
+  Coverage coverage_;
+};
+
+Ingest::Ingest(io::Runtime home, io::Runtime data, IngestSpec spec)
+    : home_(home), data_(data), spec_(std::move(spec)) {}
+
+Ingest::~Ingest() = default;
+
+io::Task<std::unique_ptr<Ingest>> Ingest::open(io::Runtime home, io::Runtime data,
+                                               IngestSpec spec) {
+  std::unique_ptr<Ingest> ingest(new Ingest(home, data, std::move(spec)));
+  const auto there = [&]() -> io::Task<void> { return ingest->open_there(); };
+  co_await io::call_on(data.executor, home.executor, there);
+  co_return ingest;
+}
+
+io::Task<void> Ingest::open_there() {
+  qcow::CreateOptions create;
+  create.virtual_size = spec_.capacity_bytes;
+  create.image_uuid = spec_.image_uuid;
+  if (spec_.parent) {
+    create.parent = co_await inspect_parent(data_, *spec_.parent, spec_.repository_directory);
+  }
+  co_await qcow::create(data_, spec_.path, create);
+  std::exception_ptr failure;
+  try {
+    qcow::ImageOptions options;
+    options.repository_root = spec_.repository_directory;
+    options.commit_interval = spec_.commit_interval;
+    options.commit_bytes = spec_.commit_bytes;
+    options.disk = spec_.disk;
+    // A client that ignored one refused write would complete a backup without it.
+    options.full_is_final = true;
+    options.on_failure = [this](std::exception_ptr cause) {
+      if (export_) export_->fail(std::move(cause));
+    };
+    auto image = co_await qcow::Image::open(data_, spec_.path, options);
+    if (!image->locks_supported()) {
+      io::log(io::LogLevel::warning,
+              "{}: this file system has no byte-range locks; other programs are not kept out",
+              spec_.path);
+    }
+    filling_ = std::make_unique<Filling>(std::move(image), stored_);
+    nbd::ExportSpec spec;
+    spec.name = spec_.export_name;
+    spec.description = spec_.description;
+    spec.kind = nbd::ExportKind::ingest;
+    spec.connections_max = spec_.connections_max;
+    spec.access = spec_.access;
+    spec.owner = spec_.owner;
+    spec.more_contexts = contexts_of(filling_->image().parents(), spec_.ancestors);
+    spec.observer = this;
+    export_ = nbd::Export::make(std::move(spec), *filling_, data_);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (!failure) co_return;
+  if (filling_) co_await filling_->image().abandon();
+  filling_.reset();
+  co_await data_.files.remove(spec_.path);
+  std::rethrow_exception(failure);
+}
+
+DiskCounters Ingest::counters() const {
+  const nbd::Counters& traffic = export_->counters();
+  DiskCounters counters;
+  counters.bytes_received = traffic.bytes_received;
+  counters.bytes_zeroed = traffic.bytes_zeroed;
+  counters.sampled_zero_requests = traffic.zero_requests_4mib;
+  counters.sampled_zero_bytes = traffic.zero_bytes_4mib;
+  counters.bytes_elided = stored_.elided_bytes;
+  counters.bytes_stored = stored_.stored_bytes;
+  counters.covered_bytes = stored_.covered_bytes;
+  return counters;
+}
+
+std::optional<Time> Ingest::last_request_at() const {
+  const std::chrono::nanoseconds since_epoch(traffic().last_request_wall_ns.load());
+  if (since_epoch.count() == 0) return std::nullopt;
+  return Time(std::chrono::floor<std::chrono::seconds>(since_epoch));
+}
+
+io::Task<SealedImage> Ingest::seal() {
+  SealedImage sealed;
+  const auto there = [&]() -> io::Task<void> {
+    co_await export_->seal();
+    const qcow::SealedImage image = co_await filling_->image().seal();
+    filling_->note_stored();
+    co_await require_clean();
+    co_await require_parents_there();
+    const auto status = co_await data_.files.status(spec_.path);
+    sealed.file_bytes = image.file_bytes;
+    sealed.allocated_bytes = status ? status->allocated_bytes : 0;
+  };
+  co_await io::call_on(data_.executor, home_.executor, there);
+  sealed.counters = counters();
+  co_return sealed;
+}
+
+/// PU3: the checker shares no code with the writer.
+io::Task<void> Ingest::require_clean() {
+  const std::string name = file_name_of(spec_.path);
+  const auto file = co_await data_.files.open(spec_.path, io::OpenMode::read_only);
+  const qcow::CheckResult result = co_await qcow::check(*file, name, qcow::CheckOptions());
+  if (result.clean() && result.shared_clusters == 0) co_return;
+  throw std::runtime_error(
+      fmt::format("\"{}\" is not sound: {} errors, {} leaked and {} shared clusters; first: {}",
+                  name, result.corruptions, result.leaks, result.shared_clusters,
+                  result.findings.empty() ? "-" : result.findings.front()));
+}
+
+io::Task<void> Ingest::require_parents() {
+  const auto there = [&]() -> io::Task<void> { return require_parents_there(); };
+  co_await io::call_on(data_.executor, home_.executor, there);
+}
+
+/// Opens them by their names, as whoever reads the point will.
+io::Task<void> Ingest::require_parents_there() {
+  if (!spec_.parent) co_return;
+  qcow::ChainOptions options;
+  options.repository_root = spec_.repository_directory;
+  std::string cause;
+  try {
+    const auto parents = co_await qcow::Chain::open_parents_of(data_, spec_.path,
+                                                               filling_->image().header(), options);
+    cause = parents->suspect().value_or("");
+    if (cause.empty()) co_return;
+  } catch (const qcow::FormatError& other) {
+    cause = other.what();
+  } catch (const std::system_error& failure) {
+    if (failure.code().value() != ENOENT) throw;
+    cause = failure.what();
+  }
+  throw std::runtime_error(
+      fmt::format("the parent \"{}\" was removed or replaced while this backup was written on it "
+                  "({}); start a full backup",
+                  file_name_of(spec_.parent->path), cause));
+}
+
+io::Task<void> Ingest::publish_header(qcow::Publication publication) {
+  const auto there = [&]() -> io::Task<void> {
+    return filling_->image().publish_header(publication.manifest_hash, publication.time);
+  };
+  co_await io::call_on(data_.executor, home_.executor, there);
+}
+
+io::Task<void> Ingest::close() {
+  const auto there = [&]() -> io::Task<void> {
+    export_->close();
+    filling_->image().release_locks();  // connections may linger; a deletion need not wait for them
+    co_return;
+  };
+  co_await io::call_on(data_.executor, home_.executor, there);
+}
+
+io::Task<void> Ingest::retire() {
+  const auto there = [&]() -> io::Task<void> { return retire_there(); };
+  co_await io::call_on(data_.executor, home_.executor, there);
+  alive_.reset();
+}
+
+io::Task<void> Ingest::retire_there() {
+  co_await export_->join();
+  filling_->note_stored();
+  co_await filling_->image().abandon();
+  filling_.reset();
+}
+
+void Ingest::connection_opened(nbd::Export&) {
+  connection_order_ = ++connections_ever;
+  home_.executor.post([this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.lock()) spec_.on_connection();
+  });
+}
+
+void Ingest::storage_failed(nbd::Export&, std::exception_ptr cause) {
+  home_.executor.post([this, alive = std::weak_ptr<bool>(alive_), text = text_of(cause)] {
+    if (alive.lock()) spec_.on_failure(text);
+  });
+}
+
+}  // namespace engine

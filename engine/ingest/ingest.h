@@ -1,0 +1,129 @@
+#pragma once
+
+#include <atomic>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/values/digest.h"
+#include "engine/values/types.h"
+#include "io/runtime.h"
+#include "io/task.h"
+#include "nbd/export.h"
+#include "qcow/image/disk_share.h"
+#include "qcow/image/publish_header.h"
+
+namespace engine {
+
+/// The published image that a new one stands on, as the catalogue knows it.
+struct IngestParent {
+  std::string path;         ///< in the directory of the new image
+  uint64_t file_bytes = 0;  ///< at publish; another length means that somebody changed it
+};
+
+/// A published point below the new image, the nearest first.
+struct IngestAncestor {
+  std::string image_id, job_id;
+};
+
+struct IngestSpec {
+  std::string path;  ///< of the unpublished file
+  qcow::Uuid image_uuid{};
+  std::string export_name, description;
+  uint64_t capacity_bytes = 0;
+  std::optional<IngestParent> parent;
+  std::vector<IngestAncestor> ancestors;  ///< clients may ask what changed since (M3)
+  std::string repository_directory;       ///< parents must lie in here
+  uint32_t connections_max = 64;
+  nbd::ExportAccess access = nbd::ExportAccess::anybody;
+  std::string owner;  ///< the job, as TLS names its client
+  io::Duration commit_interval = std::chrono::seconds(1);
+  uint64_t commit_bytes = 256 << 20;
+  std::shared_ptr<qcow::DiskShare> disk;  ///< below the repository
+  /// Both are called on the home thread.
+  std::function<void()> on_connection;
+  std::function<void(std::string cause)> on_failure;
+};
+
+/// What sealing leaves.
+struct SealedImage {
+  DiskCounters counters;
+  uint64_t file_bytes = 0, allocated_bytes = 0;
+};
+
+/// One disk being filled: its image and its export, which live on a data thread.
+///
+/// Invariant: the image outlives the export, the export its connections; retire() is the one way
+/// out, and the file survives it. Belongs to the control thread, which visits the data thread with
+/// io::call_on; the counters are atomic. Spec: docs/qcow2-rules.md, PU1–PU6.
+class Ingest final : public nbd::ExportObserver {
+ public:
+  /// Makes the image, durably, and its export. On failure nothing stays.
+  static io::Task<std::unique_ptr<Ingest>> open(io::Runtime home, io::Runtime data,
+                                                IngestSpec spec);
+  /// After retire().
+  ~Ingest() override;
+
+  const std::shared_ptr<nbd::Export>& exported() const { return export_; }
+  const std::string& path() const { return spec_.path; }
+  const io::Runtime& data() const { return data_; }
+  nbd::Counters& traffic() const { return export_->counters(); }
+
+  bool connected() const { return traffic().connections_now > 0; }
+  bool ever_connected() const { return connection_order_ != 0; }
+  /// Grows with every connection to any disk: the larger one connected later. 0: never.
+  uint64_t connection_order() const { return connection_order_; }
+  /// Of the bytes that arrive, the connections, the file. Any thread.
+  DiskCounters counters() const;
+  std::optional<Time> last_request_at() const;
+  /// The file's length as far as it is used; what is allocated beyond waits for writes. Any thread.
+  uint64_t used_bytes() const { return stored_.used_bytes; }
+
+  /// Refuses writes, makes everything durable, checks the image. May be called again.
+  io::Task<SealedImage> seal();
+  /// Throws a sentence unless the names of the parents still lead to the images that this one was
+  /// written on: others can remove and replace files in a repository.
+  io::Task<void> require_parents();
+  /// The seal bit and the manifest's hash go into the header, durably (PU6).
+  io::Task<void> publish_header(qcow::Publication publication);
+
+  /// Every request is refused from now on, and the connections end soon. The file may be renamed
+  /// or removed at any time.
+  io::Task<void> close();
+  /// Waits until the last connection has ended, and takes everything down; what is not sealed is
+  /// not made durable any more.
+  io::Task<void> retire();
+
+ private:
+  class Filling;
+  /// Of the image, written by the data thread.
+  struct Stored {
+    std::atomic<uint64_t> covered_bytes = 0, stored_bytes = 0, elided_bytes = 0, used_bytes = 0;
+  };
+
+  Ingest(io::Runtime home, io::Runtime data, IngestSpec spec);
+  io::Task<void> open_there();
+  io::Task<void> require_clean();
+  io::Task<void> require_parents_there();
+  io::Task<void> retire_there();
+
+  void connection_opened(nbd::Export&) override;
+  void storage_failed(nbd::Export&, std::exception_ptr cause) override;
+
+  const io::Runtime home_, data_;
+  const IngestSpec spec_;
+  Stored stored_;
+  std::unique_ptr<Filling> filling_;  // of the data thread
+  std::shared_ptr<nbd::Export> export_;
+  std::atomic<uint64_t> connection_order_ = 0;
+  /// Callbacks that are still on their way home refer to this, not to the ingest.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+/// The words of a failure.
+std::string text_of(const std::exception_ptr& failure) noexcept;
+
+}  // namespace engine

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/catalogue/catalogue.h"
+#include "engine/catalogue/secrets.h"
+#include "engine/ingest/node_client.h"
+#include "engine/ingest/ports.h"
+#include "engine/jobs/active_job.h"
+#include "engine/jobs/tally.h"
+#include "engine/jobs/unfinished.h"
+#include "engine/repository/context_turns.h"
+#include "engine/repository/instance_lock.h"
+#include "engine/values/availability.h"
+#include "engine/values/options.h"
+#include "io/runtime.h"
+#include "io/sync.h"
+#include "io/task_scope.h"
+#include "nbd/export_table.h"
+#include "nbd/server.h"
+#include "qcow/image/disk_share.h"
+
+namespace engine {
+
+/// What the application builds and lends to the engine.
+struct EngineParts {
+  io::Runtime home;               ///< the control thread's: no export lives there, SQLite may block
+  std::vector<io::Runtime> data;  ///< the threads of images and exports; at least one
+  io::Executor& server_thread;
+  nbd::Server& server;        ///< of server_thread
+  nbd::ExportTable& exports;  ///< the one that the server looks names up in
+  NodeClient& node;
+  /// Told after each step of start, seal and publish, by name: tests stop, fail or copy there.
+  std::function<void(std::string_view step)> reached = [](std::string_view) {};
+};
+
+/// The end of a job that the catalogue could not take when it came.
+struct LateEnd {
+  std::string job_id;
+  JobState state = JobState::failed;
+  std::string cause;
+  Time at{};
+};
+
+/// What the parts of the engine share.
+///
+/// Everything in here belongs to the control thread, without locks, except the flags, which health
+/// answers read anywhere.
+struct Core {
+  Core(EngineParts lent, EngineOptions given)
+      : parts(std::move(lent)),
+        options(std::move(given)),
+        turns(parts.home.executor),
+        ports(parts.home, parts.server_thread, parts.server, parts.exports, options),
+        stop_watching(parts.home.executor) {}
+
+  Time now() const { return to_seconds(parts.home.clock.wall_time()); }
+  io::SteadyTime steady_now() const { return parts.home.clock.now(); }
+  io::FileSystem& files() const { return parts.home.files; }
+
+  /// The data thread that fills the fewest disks.
+  const io::Runtime& least_loaded() const;
+
+  EngineParts parts;
+  const EngineOptions options;
+
+  std::unique_ptr<Catalogue> catalogue;
+  std::optional<Secrets> secrets;
+  ActiveJobs jobs;
+  ContextTurns turns;
+  Unfinished unfinished;
+  Ports ports;
+  Tally tally;
+  std::vector<LateEnd> late_ends;
+  std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id
+  Availability availability;
+  std::map<std::string, io::SteadyTime> looked_at;  ///< since when a repository is looked at, by id
+  std::map<std::string, std::shared_ptr<qcow::DiskShare>> disks;  ///< by repository directory
+  /// What goes on without anybody waiting: failing jobs, ended exports. Joined at shutdown.
+  io::TaskScope background;
+  io::Event stop_watching;  ///< set at shutdown
+
+  std::atomic<bool> catalogue_open = false, recovered = false, shutting_down = false;
+  std::atomic<bool> catalogue_writable = true;
+  mutable std::atomic<bool> health_was_asked = false;  ///< since the catalogue was last tried
+};
+
+}  // namespace engine

@@ -1,0 +1,262 @@
+#include "engine/jobs/end_job.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <system_error>
+
+#include "engine/jobs/repository_files.h"
+#include "engine/repository/own_image.h"
+#include "engine/repository/sidecar.h"
+#include "engine/values/refusal.h"
+#include "io/log.h"
+#include "io/planted_bug.h"
+
+namespace engine {
+namespace {
+
+/// What belongs to a published image.
+constexpr std::array<std::string_view, 3> kPointSuffixes = {"", ".json", ".sums"};
+
+/// Waits for the connections of one ended export.
+io::Task<void> retire(std::unique_ptr<Ingest> ingest) { co_await ingest->retire(); }
+
+/// Retires when no connection lingers, so that a port is free when the answer leaves; else later.
+io::Task<void> retire_now_or_later(Core& core, std::unique_ptr<Ingest> ingest) {
+  const bool lingering = ingest->connected();
+  if (lingering) {
+    core.background.spawn(retire(std::move(ingest)));
+  } else {
+    co_await retire(std::move(ingest));
+  }
+}
+
+io::Task<void> remove_directory_if_empty(io::FileSystem& files, std::string directory) {
+  const auto status = co_await files.status(directory, false);
+  if (!status || status->kind != io::FileKind::directory) co_return;
+  const auto entries = co_await files.list(directory);
+  if (entries.empty()) co_await files.remove_directory(directory);
+}
+
+/// A catalogue that cannot be written now is written later (record_late_ends), or the next start
+/// finds the job.
+void record_end(Core& core, const ActiveJob& job, JobState state, const std::string& cause) {
+  try {
+    for (const JobDisk& disk : job.row.disks) {
+      if (const Ingest* const ingest = job.ingest(disk)) {
+        core.catalogue->jobs.set_counters(job.row.id, disk.index, ingest->counters());
+      }
+    }
+    core.catalogue->jobs.end(job.row.id, state, cause, core.now());
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::error, "job {}: its end cannot be recorded: {}", job.row.id,
+            failure.what());
+    core.late_ends.push_back({job.row.id, state, cause, core.now()});
+  }
+}
+
+/// The files that the job made for one disk. Until the decision that is the unpublished image only.
+io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
+                                            std::optional<std::string> decided_sidecar) {
+  std::vector<std::string> made;
+  const std::string partial = disk.image_path + ".partial";
+  const NamedFile unpublished = co_await look_at_image(files, partial, disk.image_uuid);
+  // The name was free when the job began to make the image, so one that is not ready is the job's.
+  if (unpublished == NamedFile::ours || unpublished == NamedFile::unreadable) {
+    made.push_back(partial);
+  }
+  if (!decided_sidecar) co_return made;
+  const NamedFile published = co_await look_at_image(files, disk.image_path, disk.image_uuid);
+  bool is_ours = published == NamedFile::ours;
+  PLANTED_BUG(delete_without_identity, is_ours = true)
+  if (is_ours) made.push_back(disk.image_path);
+  const std::string sidecar = sidecar_path(disk.image_path);
+  const auto written = co_await files.status(sidecar, false);
+  if (written && written->kind == io::FileKind::file) {
+    const std::string text = co_await io::read_text(files, sidecar);
+    if (text == *decided_sidecar) made.push_back(sidecar);
+  }
+  co_return made;
+}
+
+io::Task<void> move_into(io::FileSystem& files, std::string path, std::string directory) {
+  co_await files.make_directories(directory);
+  const std::string to = directory + path.substr(path.rfind('/'));
+  co_await files.rename(path, to, true);
+  co_await files.sync_directory(directory);
+}
+
+io::Task<void> discard_image(Core& core, JobDisk disk, std::optional<std::string> decided_sidecar) {
+  const std::vector<std::string> made = co_await files_of(core.files(), disk, decided_sidecar);
+  const std::string directory = io::parent_path(disk.image_path);
+  const std::string repository = io::parent_path(io::parent_path(directory));
+  const std::string quarantine = fmt::format("{}/.quarantine/{}", repository, disk.job_id);
+  for (const std::string& path : made) {
+    if (core.options.failed_images == FailedImages::quarantine) {
+      co_await move_into(core.files(), path, quarantine);
+    } else {
+      co_await core.files().remove(path);
+    }
+  }
+  if (!made.empty()) co_await core.files().sync_directory(directory);
+}
+
+}  // namespace
+
+io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk) {
+  const NamedFile image = co_await look_at_image(files, disk.image_path, disk.image_uuid);
+  if (image == NamedFile::of_another) {
+    io::log(io::LogLevel::error, "{} is not the image that job {} has written; it stays",
+            disk.image_path, disk.job_id);
+    co_return 0;
+  }
+  uint64_t freed = 0;
+  bool removed = false;
+  for (const std::string_view suffix : kPointSuffixes) {
+    const std::string path = disk.image_path + std::string(suffix);
+    const auto status = co_await files.status(path, false);
+    if (!status) continue;
+    freed += status->allocated_bytes;
+    removed = true;
+    co_await files.remove(path);
+  }
+  if (removed) {
+    const std::string directory = io::parent_path(disk.image_path);
+    co_await files.sync_directory(directory);
+  }
+  co_return freed;
+}
+
+io::Task<void> remove_empty_directories(Core& core, Job job) {
+  if (job.disks.empty()) co_return;
+  io::FileSystem& files = core.files();
+  const std::string context = io::parent_path(io::parent_path(job.disks.front().image_path));
+  try {
+    for (const JobDisk& disk : job.disks) {
+      const std::string directory = io::parent_path(disk.image_path);
+      co_await remove_directory_if_empty(files, directory);
+    }
+    const auto status = co_await files.status(context, false);
+    if (!status) co_return;
+    const auto entries = co_await files.list(context);
+    if (entries.size() == 1 && entries.front().name == "vm.json") {
+      const std::string vm_file = context + "/vm.json";
+      co_await files.remove(vm_file);
+    }
+    co_await remove_directory_if_empty(files, context);
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::warning, "job {}: empty directories stay in {}: {}", job.id, context,
+            failure.what());
+  }
+}
+
+io::Task<void> discard_images(Core& core, Job job) {
+  co_await discard_decided_images(core, std::move(job), {});
+}
+
+io::Task<void> discard_decided_images(Core& core, Job job, std::vector<DecidedImage> decided) {
+  const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
+  for (const JobDisk& disk : job.disks) {
+    std::optional<std::string> sidecar;
+    for (const DecidedImage& image : decided) {
+      if (image.disk_index == disk.index) sidecar = image.sidecar;
+    }
+    try {
+      co_await discard_image(core, disk, sidecar);
+    } catch (const std::exception& failure) {
+      io::log(io::LogLevel::error, "job {}: image {} cannot be removed: {}", job.id,
+              disk.image_path, failure.what());
+    }
+  }
+  co_await remove_empty_directories(core, std::move(job));
+}
+
+io::Task<void> close_exports(Core& core, ActiveJob& job) {
+  for (const auto& ingest : job.ingests) {
+    if (!ingest) continue;
+    try {
+      co_await ingest->close();
+      co_await core.ports.close(ingest->exported());
+    } catch (const std::exception& failure) {
+      io::log(io::LogLevel::error, "job {}: an export cannot be closed: {}", job.row.id,
+              failure.what());
+    }
+  }
+}
+
+io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job) {
+  for (auto& ingest : job->ingests) {
+    if (!ingest) continue;
+    core.tally.note_export(ingest->traffic(), ingest->counters());
+    co_await retire_now_or_later(core, std::move(ingest));
+  }
+}
+
+namespace {
+
+/// A disk that never came to its image may have the name of a file that is not the job's.
+io::Task<void> discard_what_was_made(Core& core, const ActiveJob& job) {
+  Job made = job.row;
+  made.disks.clear();
+  for (const JobDisk& disk : job.row.disks) {
+    if (job.ingest(disk)) made.disks.push_back(disk);
+  }
+  co_await discard_images(core, std::move(made));
+  const io::Grant turn = co_await core.turns.take(job.row.repository_id, job.row.context_id);
+  co_await remove_empty_directories(core, job.row);
+}
+
+}  // namespace
+
+io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
+                       std::string cause) {
+  if (!is_active(job->row.state) || job->row.state == JobState::finalizing) co_return;
+  for (const auto& ingest : job->ingests) {
+    if (ingest) co_await ingest->close();
+  }
+  co_await discard_what_was_made(core, *job);
+  co_await close_exports(core, *job);
+  // The row comes last, so that whoever reads `failed` finds everything gone.
+  record_end(core, *job, failed_or_cancelled, cause);
+  job->row.state = failed_or_cancelled;
+  job->row.error_message = cause;
+  ++core.tally.backups[{std::string(to_text(failed_or_cancelled)), job->row.type}];
+  core.jobs.remove(job->row.id);
+  io::log(io::LogLevel::warning, "job {} of VM {} {}: {}", job->row.id, job->row.vm_name,
+          to_text(failed_or_cancelled), cause);
+  co_await release_exports(core, job);
+}
+
+void record_late_ends(Core& core) {
+  while (!core.late_ends.empty()) {
+    const LateEnd& end = core.late_ends.back();
+    core.catalogue->jobs.end(end.job_id, end.state, end.cause, end.at);
+    core.late_ends.pop_back();
+  }
+}
+
+io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause) {
+  const io::Grant step = co_await job->steps.lock();
+  co_await end_job(core, job, JobState::failed, cause);
+}
+
+io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason) {
+  if (reason.empty()) reason = "cancelled by request";
+  const auto job = core.jobs.find(backup_id);
+  if (job) {
+    const io::Grant step = co_await job->steps.lock();
+    if (is_active(job->row.state) && job->row.state != JobState::finalizing) {
+      co_await end_job(core, job, JobState::cancelled, reason);
+      co_return;
+    }
+  }
+  const auto row = core.catalogue->jobs.find(backup_id);
+  if (!row || row->deleting) throw refusals::backup_not_found(backup_id);
+  if (row->state == JobState::cancelled) co_return;
+  throw refusals::job_not_running(
+      backup_id, row->error_message.empty()
+                     ? std::string(to_text(row->state))
+                     : fmt::format("{}: {}", to_text(row->state), row->error_message));
+}
+
+}  // namespace engine

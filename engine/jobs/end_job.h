@@ -1,0 +1,48 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/jobs/core.h"
+
+/// The bad ends of a job: failed and cancelled. Control thread. docs/jobs.md, "Failure and cancel".
+namespace engine {
+
+/// Gives the whole job up: its exports refuse everything, its files are removed (or put into
+/// quarantine), its ports are free, its row tells the cause. Nothing happens when it has ended
+/// already, or was decided: that one is published. The caller holds job->steps.
+io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
+                       std::string cause);
+
+/// Tries again to record the ends that the catalogue could not take. Throws while it cannot.
+void record_late_ends(Core& core);
+
+/// The same with `failed` for a caller without the lock; waits for the step under way.
+io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause);
+
+/// POST cancel.
+io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason);
+
+/// From now on the job's exports refuse everything, have no name and no port.
+io::Task<void> close_exports(Core& core, ActiveJob& job);
+
+/// Takes the closed exports down; connections may linger for seconds, and are waited for in the
+/// background.
+io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job);
+
+/// Removes what a deleted point has left: the image, its sidecar and its checksums, unless the name
+/// stands for another image now. Missing files are fine. Returns the disk space that they took.
+io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk);
+
+/// Removes the directories of the job's disks, and the VM's with its vm.json, when nothing else is
+/// in them. Never fails. The caller has the context's turn.
+io::Task<void> remove_empty_directories(Core& core, Job job);
+
+/// Removes, or moves to <repository>/.quarantine/<job id>/, the images that a job has made (by the
+/// identity in their records, own_image.h) before it ended badly,
+/// and directories that are empty then. Never fails; takes the context's turn.
+io::Task<void> discard_images(Core& core, Job job);
+/// The same for a decided job, which may have renamed images and written sidecars.
+io::Task<void> discard_decided_images(Core& core, Job job, std::vector<DecidedImage> decided);
+
+}  // namespace engine

@@ -1,0 +1,43 @@
+#include "engine/jobs/recovery.h"
+#include "io/log.h"
+
+namespace engine {
+namespace {
+
+/// Where an image lies in a repository of that directory: <context>/<disk>/<image>. Empty when the
+/// path is too short to say.
+std::string place_in(const std::string& directory, const std::string& image_path) {
+  size_t start = image_path.size();
+  for (int part = 0; part < 3; ++part) {  // context, disk, image
+    if (start == 0) return "";
+    start = image_path.rfind('/', start - 1);
+    if (start == std::string::npos) return "";
+  }
+  return directory + image_path.substr(start);
+}
+
+io::Task<bool> lies_at(io::FileSystem& files, std::string image_path) {
+  if (co_await files.status(image_path, false)) co_return true;
+  const auto partial = co_await files.status(image_path + ".partial", false);
+  co_return partial.has_value();
+}
+
+}  // namespace
+
+io::Task<void> find_moved_images(Core& core, Repository repository) {
+  size_t moved = 0;
+  const std::vector<KnownImage> images = core.catalogue->jobs.known_images(repository.id);
+  for (const KnownImage& image : images) {
+    const std::string place = place_in(repository.directory, image.image_path);
+    if (place.empty() || place == image.image_path) continue;
+    const bool is_there = co_await lies_at(core.files(), place);
+    if (!is_there) continue;
+    core.catalogue->jobs.move_image(image.image_id, place);
+    ++moved;
+  }
+  if (moved == 0) co_return;
+  io::log(io::LogLevel::info, "{} images of repository {} were found in {}, where it lies now",
+          moved, repository.id, repository.directory);
+}
+
+}  // namespace engine

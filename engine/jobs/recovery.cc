@@ -1,0 +1,124 @@
+#include "engine/jobs/recovery.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+#include "engine/jobs/end_job.h"
+#include "engine/jobs/repository_files.h"
+#include "engine/repository/storage.h"
+#include "engine/values/names.h"
+#include "io/log.h"
+
+namespace engine {
+namespace {
+
+constexpr const char* kRestarted = "server restarted during backup";
+
+io::Task<void> fail_unfinished(Core& core, Job job, std::string cause) {
+  core.catalogue->jobs.end(job.id, JobState::failed, cause, core.now());
+  io::log(io::LogLevel::warning, "job {} of VM {} failed: {}", job.id, job.vm_name, cause);
+  co_await discard_images(core, job);
+}
+
+/// VMs whose links are there; a VM without a point has none, unless they could not be removed.
+io::Task<std::set<std::string>> contexts_with_links(Core& core, std::string directory) {
+  std::set<std::string> links;
+  const std::vector<io::DirectoryEntry> entries = co_await core.files().list(directory);
+  for (const io::DirectoryEntry& entry : entries) {
+    if (entry.kind == io::FileKind::symlink) links.insert(entry.name);
+  }
+  std::set<std::string> context_ids;
+  if (links.empty()) co_return context_ids;
+  for (const Vm& vm : core.catalogue->vms.list()) {
+    for (const VmDisk& disk : vm.disks) {
+      if (links.contains(disk_link_name(vm.safe_name, disk.key))) context_ids.insert(vm.context_id);
+    }
+  }
+  co_return context_ids;
+}
+
+/// A crash between a transaction and the files that are derived from it.
+io::Task<void> repair_derived_files(Core& core, Repository repository) {
+  std::set<std::string> context_ids = co_await contexts_with_links(core, repository.directory);
+  for (const Point& point : core.catalogue->points.list(repository.id)) {
+    context_ids.insert(point.context_id);
+  }
+  for (const std::string& context_id : context_ids) {
+    co_await repair_context_files(core, context_id, repository.id);
+  }
+}
+
+/// Whether it has ended and only the catalogue does not know it yet.
+bool waits_for_its_end(const Core& core, const std::string& job_id) {
+  return std::any_of(core.late_ends.begin(), core.late_ends.end(),
+                     [&](const LateEnd& end) { return end.job_id == job_id; });
+}
+
+/// Jobs that no life before this one has ended, of this repository.
+io::Task<void> settle_jobs(Core& core, std::string repository_id) {
+  const std::vector<Job> active = core.catalogue->jobs.active_jobs();
+  for (const Job& listed : active) {
+    if (listed.repository_id != repository_id) continue;
+    // As it is now: those before it took their time, and others may have ended it meanwhile.
+    std::optional<Job> job = core.catalogue->jobs.find(listed.id);
+    if (!job || !is_active(job->state) || core.jobs.find(job->id)) continue;
+    if (job->state == JobState::finalizing) {
+      co_await core.unfinished.attempt(core, job->id);
+    } else if (!waits_for_its_end(core, job->id)) {
+      co_await fail_unfinished(core, std::move(*job), kRestarted);
+    }
+  }
+}
+
+io::Task<void> finish_deletions(Core& core, std::string repository_id) {
+  std::vector<Job> deleting = core.catalogue->jobs.deleting_jobs();
+  for (const Job& job : deleting) {
+    if (job.repository_id == repository_id) co_await core.unfinished.attempt(core, job.id);
+  }
+}
+
+bool is_written_to(Core& core, const std::string& repository_id) {
+  for (const auto& job : core.jobs.all()) {
+    if (job->row.repository_id == repository_id) return true;
+  }
+  return false;
+}
+
+/// What is unpublished and what is in the way of readers; nothing that matters is lost without it.
+io::Task<void> tidy(Core& core, Repository repository) {
+  try {
+    co_await remove_strays(core, repository);
+    co_await repair_derived_files(core, repository);
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::error, "repository {} could not be scanned: {}", repository.id,
+            failure.what());
+  }
+}
+
+}  // namespace
+
+io::Task<void> recover_repository(Core& core, Repository repository) {
+  co_await settle_jobs(core, repository.id);
+  co_await finish_deletions(core, repository.id);
+  // A job that has outlived the repository's absence writes files that look like strays.
+  if (!is_written_to(core, repository.id)) co_await tidy(core, std::move(repository));
+}
+
+void fail_unreachable_jobs(Core& core) {
+  for (const Job& job : core.catalogue->jobs.active_jobs()) {
+    const std::string cause = core.availability.cause(job.repository_id);
+    if (cause.empty()) continue;
+    if (job.state == JobState::finalizing) {
+      io::log(io::LogLevel::warning, "job {} of VM {} is published when repository {} is available",
+              job.id, job.vm_name, job.repository_id);
+      continue;
+    }
+    core.catalogue->jobs.end(job.id, JobState::failed, kRestarted, core.now());
+    io::log(io::LogLevel::warning, "job {} of VM {} failed: {}", job.id, job.vm_name, kRestarted);
+  }
+}
+
+}  // namespace engine

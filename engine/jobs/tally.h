@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "engine/values/views.h"
+#include "nbd/counters.h"
+
+namespace engine {
+
+/// What /metrics counts since the start and no row keeps. Control thread.
+///
+/// Every count begins at 0 instead of appearing with the first event, which a monitor that looks at
+/// increases would miss.
+struct Tally {
+  using Backups = std::map<std::pair<std::string, BackupType>, uint64_t>;
+  using Requests = std::map<std::pair<std::string, std::string>, uint64_t>;
+
+  Backups backups = no_backups();  ///< by result
+  std::map<std::string, uint64_t> node_calls = {
+      {"accepted", 0}, {"refused", 0}, {"unreachable", 0}};  ///< by result
+  Histogram seal_seconds = histogram({0.1, 0.3, 1, 3, 10, 30, 100, 300});
+
+  // Of exports that are gone; those that live are added when somebody asks.
+  Requests requests = no_requests();  ///< by command, result
+  Histogram request_seconds = histogram(request_bounds());
+  uint64_t bytes_received = 0, bytes_zeroed = 0, bytes_elided = 0, bytes_stored = 0, bytes_read = 0;
+
+  void note_seal(double seconds) { add(seal_seconds, seconds); }
+  /// Adds what one export has counted.
+  void note_export(const nbd::Counters& counters, const DiskCounters& disk);
+
+  static Backups no_backups();
+  static Requests no_requests();
+  static Histogram histogram(std::vector<double> bounds);
+  static std::vector<double> request_bounds();
+  static void add(Histogram& to, double seconds);
+};
+
+}  // namespace engine

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/jobs/core.h"
+
+/// The eye on running jobs: timeouts, speed, samples. Control thread. Spec: docs/jobs.md,
+/// "Timeouts".
+namespace engine {
+
+/// Looks at every running job each watch_interval, until the engine shuts down.
+io::Task<void> watch_jobs(Core& core);
+
+/// Why a running job has to be given up now; "" while all is well. `job` is not inside a step.
+std::string timeout_of(const Core& core, ActiveJob& job);
+
+/// The first connection of a disk has come: it is transferring.
+void note_connection(Core& core, ActiveJob& job, uint32_t disk_index);
+
+/// "15m0s", "1h30m0s", "1.5s", "300ms".
+std::string duration_text(io::Duration duration);
+
+}  // namespace engine

@@ -1,0 +1,28 @@
+#include "engine/values/digest.h"
+
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+
+#include <stdexcept>
+
+namespace engine {
+
+Sha256 sha256(std::string_view bytes) {
+  Sha256 digest{};
+  const int result = gnutls_hash_fast(GNUTLS_DIG_SHA256, bytes.data(), bytes.size(), digest.data());
+  if (result < 0) throw std::runtime_error(std::string("SHA-256: ") + gnutls_strerror(result));
+  return digest;
+}
+
+std::string to_hex(const Sha256& digest) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  text.reserve(2 * digest.size());
+  for (const std::byte byte : digest) {
+    text.push_back(kDigits[std::to_integer<unsigned>(byte) >> 4]);
+    text.push_back(kDigits[std::to_integer<unsigned>(byte) & 15]);
+  }
+  return text;
+}
+
+}  // namespace engine

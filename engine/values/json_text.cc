@@ -1,0 +1,56 @@
+#include "engine/values/json_text.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+namespace engine {
+
+using Json = nlohmann::ordered_json;
+
+std::string to_json(const Tags& tags) {
+  Json object = Json::object();
+  for (const auto& [key, value] : tags) object[key] = value;
+  return object.dump();
+}
+
+Tags tags_from_json(std::string_view text) {
+  try {
+    return Json::parse(text).get<Tags>();
+  } catch (const Json::exception& cause) {
+    throw std::runtime_error(fmt::format("tags: {}", cause.what()));
+  }
+}
+
+std::string to_json(const std::vector<Warning>& warnings) {
+  Json array = Json::array();
+  for (const Warning& warning : warnings) {
+    Json object = Json::object();
+    object["code"] = to_text(warning.code);
+    object["disk_id"] = warning.disk_index ? Json(*warning.disk_index) : Json(nullptr);
+    object["message"] = warning.message;
+    array.push_back(std::move(object));
+  }
+  return array.dump();
+}
+
+std::vector<Warning> warnings_from_json(std::string_view text) {
+  try {
+    std::vector<Warning> warnings;
+    for (const Json& object : Json::parse(text)) {
+      const auto code = from_text<WarningCode>(object.at("code").get<std::string>());
+      if (!code) continue;  // of a newer varve
+      Warning warning{*code, std::nullopt, object.at("message").get<std::string>()};
+      if (object.at("disk_id").is_number()) {
+        warning.disk_index = object.at("disk_id").get<uint32_t>();
+      }
+      warnings.push_back(std::move(warning));
+    }
+    return warnings;
+  } catch (const Json::exception& cause) {
+    throw std::runtime_error(fmt::format("warnings: {}", cause.what()));
+  }
+}
+
+}  // namespace engine

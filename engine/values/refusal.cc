@@ -1,0 +1,344 @@
+#include "engine/values/refusal.h"
+
+#include <fmt/format.h>
+
+namespace engine::refusals {
+namespace {
+
+using enum RefusalKind;
+
+constexpr size_t kNodeTextShown = 512;  // bytes of the node's answer that we repeat
+
+std::string joined(const std::vector<std::string>& words) {
+  return fmt::format("{}", fmt::join(words, ", "));
+}
+
+std::string quoted(std::string_view what, std::string_view name) {
+  return fmt::format("{} '{}'", what, name);
+}
+
+Refusal catalogue_error(std::string error, std::string_view cause) {
+  return {failed, "catalogue_error", std::move(error), std::string(cause),
+          "Look at the log of varve and at the disk that holds the catalogue."};
+}
+
+// "Invalid nfs repository config" is written with the type's usual spelling.
+std::string_view spelled(std::string_view type) {
+  if (type == "nfs") return "NFS";
+  if (type == "cifs" || type == "smb") return "CIFS";
+  return type;
+}
+
+}  // namespace
+
+Refusal vm_not_found(std::string_view vm_name) {
+  return {not_found, "vm_not_found", "VM not found", quoted("no VM", vm_name),
+          "Register the VM with PUT /api/v1/vm-contexts/{vm_name}."};
+}
+
+Refusal vm_ambiguous(std::string_view vm_name, const std::vector<std::string>& context_ids) {
+  return {conflict, "vm_ambiguous", "VM name is ambiguous",
+          fmt::format("'{}' is {}", vm_name, joined(context_ids)),
+          "Use the name under which the VM is registered."};
+}
+
+Refusal no_disks() {
+  return {not_found, "no_disks", "No disks found for VM",
+          "VM has no disks in database - ensure VM discovery completed",
+          "Register the VM's disks with PUT /api/v1/vm-contexts/{vm_name}."};
+}
+
+Refusal vm_disks_unreadable(std::string_view cause) {
+  return catalogue_error("failed to get VM disks", cause);
+}
+
+Refusal repository_not_found(std::string_view repository_id) {
+  return {not_found, "repository_not_found", "repository not found",
+          quoted("no repository", repository_id),
+          "List repositories with GET /api/v1/repositories."};
+}
+
+Refusal repository_disabled(std::string_view repository_id) {
+  return {conflict, "repository_disabled", "repository is disabled",
+          quoted("repository", repository_id), "Choose a repository that is enabled."};
+}
+
+Refusal repository_unavailable(std::string_view repository_id, std::string_view cause) {
+  return {unavailable, "repository_unavailable", "repository is unavailable",
+          fmt::format("repository '{}': {}", repository_id, cause),
+          "Put right what the details name; varve looks again every few seconds."};
+}
+
+Refusal backup_already_running(std::string_view running_backup_id) {
+  return {conflict,
+          "backup_running",
+          "backup already running",
+          std::string(running_backup_id),
+          "Wait for the running backup to end, or cancel it.",
+          std::string(running_backup_id)};
+}
+
+Refusal no_previous_backup() {
+  return {invalid, "no_parent", "no previous backup found",
+          "full backup required before incremental",
+          "Start a backup with backup_type full in this repository."};
+}
+
+Refusal chain_too_long(uint32_t disk_index, uint32_t images_max) {
+  return {conflict, "chain_too_long", "chain is too long",
+          fmt::format("the chain of disk {} has {} images, the most that can be read together",
+                      disk_index, images_max),
+          "Start a backup with backup_type full, which begins a new chain."};
+}
+
+Refusal base_is_not_the_parent(std::string_view base, uint32_t disk_index,
+                               std::string_view parent) {
+  return {conflict, "base_mismatch", "base is not the parent",
+          fmt::format("disk {}: {}, not '{}'", disk_index, parent, base),
+          "Send the changes since the parent and name it as base, or start a full backup."};
+}
+
+Refusal credentials_missing() {
+  return {invalid, "no_credentials", "VM context missing credential_id", "",
+          "Register credentials with PUT /api/v1/vm-contexts/{vm_name}."};
+}
+
+Refusal credentials_unresolved(std::string_view cause) {
+  return {failed, "credentials_error", "failed to get VMware credentials", std::string(cause),
+          "Check that the secret named by the VM's credentials is configured."};
+}
+
+Refusal shutting_down() {
+  return {unavailable, "shutting_down", "server is shutting down", "",
+          "Try again when varve is running again."};
+}
+
+Refusal no_space(uint64_t free_bytes, uint64_t reserve_bytes, uint64_t missing_bytes) {
+  return {out_of_space, "no_space", "insufficient space in repository",
+          fmt::format("{} bytes free, {} bytes in reserve, {} bytes missing", free_bytes,
+                      reserve_bytes, missing_bytes),
+          "Delete old backups or enlarge the repository's file system."};
+}
+
+Refusal no_ports(uint16_t first_port, uint16_t last_port) {
+  return {unavailable, "no_ports", "no available NBD ports",
+          fmt::format("no available ports in range {}-{} (all {} ports allocated)", first_port,
+                      last_port, last_port - first_port + 1),
+          "Wait for a running backup to end; GET /api/v1/nbd/ports/status lists the ports."};
+}
+
+Refusal backup_context_not_created(std::string_view cause) {
+  return catalogue_error("failed to create backup context", cause);
+}
+
+Refusal backup_job_not_created(std::string_view cause) {
+  return catalogue_error("failed to create parent backup job", cause);
+}
+
+Refusal disk_not_prepared(std::string_view backup_id, std::string_view what) {
+  return {failed,
+          "prepare_failed",
+          "failed to prepare backup disk",
+          std::string(what),
+          "Put right what the details name; a full backup needs no parent.",
+          std::string(backup_id)};
+}
+
+Refusal node_unreachable(std::string_view backup_id, std::string_view cause) {
+  return {failed,
+          "node_unreachable",
+          "failed to call SNA API",
+          std::string(cause),
+          "Check the tunnel to the node and the setting node_url.",
+          std::string(backup_id)};
+}
+
+Refusal node_refused(std::string_view backup_id, int status, std::string_view text) {
+  return {failed,
+          "node_refused",
+          "SNA API error",
+          fmt::format("status: {} {}", status, text.substr(0, kNodeTextShown)),
+          "Look at the node's own log.",
+          std::string(backup_id)};
+}
+
+Refusal backup_not_found(std::string_view backup_id) {
+  return {not_found, "backup_not_found", "backup not found", quoted("no backup", backup_id),
+          "List backups with GET /api/v1/backups."};
+}
+
+Refusal job_not_found(std::string_view backup_id, std::string_view details) {
+  return {not_found,
+          "job_not_found",
+          "backup job not found",
+          std::string(details),
+          "List backups with GET /api/v1/backups.",
+          std::string(backup_id)};
+}
+
+Refusal job_not_running(std::string_view backup_id, std::string_view details) {
+  return {conflict,
+          "job_not_running",
+          "backup is not running",
+          std::string(details),
+          "Start a new backup.",
+          std::string(backup_id)};
+}
+
+Refusal change_id_conflict(std::string_view backup_id, std::string_view details) {
+  return {conflict,
+          "change_id_conflict",
+          "disk already completed",
+          std::string(details),
+          "The change id recorded first stays; a repeat must send the same one.",
+          std::string(backup_id)};
+}
+
+Refusal disk_never_connected(std::string_view backup_id, std::string_view details) {
+  return {conflict,
+          "disk_never_connected",
+          "disk received no data",
+          std::string(details),
+          "Connect to the disk's export over NBD before completing it.",
+          std::string(backup_id)};
+}
+
+Refusal backup_being_published(std::string_view backup_id, std::string_view cause) {
+  return {unavailable,
+          "being_published",
+          "backup is being published",
+          std::string(cause),
+          "All data are safe and varve tries again by itself; send the same request again.",
+          std::string(backup_id)};
+}
+
+Refusal complete_failed(std::string_view backup_id, std::string_view cause) {
+  return {failed,
+          "seal_failed",
+          "failed to complete backup",
+          std::string(cause),
+          "The backup has failed; put right what the details name and start a new one.",
+          std::string(backup_id)};
+}
+
+Refusal backup_is_running(std::string_view backup_id) {
+  return {conflict,
+          "backup_is_running",
+          "backup is running",
+          quoted("backup", backup_id),
+          "Cancel it first with POST /api/v1/backups/{backup_id}/cancel.",
+          std::string(backup_id)};
+}
+
+Refusal backup_has_dependents(std::string_view backup_id, const std::vector<std::string>& jobs) {
+  return {conflict,
+          "backup_has_dependents",
+          "backup has dependents",
+          joined(jobs),
+          "Delete them first, or all together with ?cascade=true.",
+          std::string(backup_id)};
+}
+
+Refusal backup_is_immutable(std::string_view backup_id, std::string_view details) {
+  return {conflict,
+          "backup_is_immutable",
+          "backup is immutable",
+          std::string(details),
+          "Wait until the repository's retention allows it.",
+          std::string(backup_id)};
+}
+
+Refusal backup_is_in_use(std::string_view backup_id, std::string_view details) {
+  return {conflict,
+          "backup_is_in_use",
+          "backup is in use",
+          std::string(details),
+          "Stop the program that has the image open (varve nbd, qemu, a machine on an overlay; "
+          "fuser shows which), or let the backup end that is written on it; then delete again.",
+          std::string(backup_id)};
+}
+
+Refusal telemetry_job_not_found(std::string_view job_id) {
+  return {not_found, "job_not_found", "job not found", quoted("no job", job_id),
+          "List backups with GET /api/v1/backups."};
+}
+
+Refusal unknown_repository(std::string_view repository_id) {
+  return {not_found, "repository_not_found", fmt::format("Repository not found: {}", repository_id),
+          "", "List repositories with GET /api/v1/repositories."};
+}
+
+Refusal repository_name_missing() {
+  return {invalid, "repository_name_is_required", "Repository name is required"};
+}
+
+Refusal repository_type_missing() {
+  return {invalid, "repository_type_is_required", "Repository type is required", "",
+          "Types are local, nfs, cifs and smb."};
+}
+
+Refusal repository_config_invalid(std::string_view type, std::string_view cause) {
+  const std::string fixed = fmt::format("Invalid {} repository config", spelled(type));
+  return {invalid, fmt::format("invalid_{}_repository_config", type == "smb" ? "cifs" : type),
+          fmt::format("{}: {}", fixed, cause)};
+}
+
+Refusal repository_type_unsupported(std::string_view type) {
+  return {invalid, "unsupported_repository_type",
+          fmt::format("Unsupported repository type: {}", type), "",
+          "Types are local, nfs, cifs and smb."};
+}
+
+Refusal repository_name_taken() {
+  return {conflict, "failed_to_register_repository",
+          "Failed to register repository: name already exists", "", "Choose another name."};
+}
+
+Refusal repository_id_taken() {
+  return {conflict, "failed_to_register_repository",
+          "Failed to register repository: id already exists", "",
+          "Choose another id, or leave it out."};
+}
+
+Refusal repository_has_backups(std::string_view details) {
+  return {conflict, "cannot_delete_repository_with_existing_backups",
+          "Cannot delete repository with existing backups", std::string(details),
+          "Delete its backups first."};
+}
+
+Refusal vm_context_not_found(std::string_view vm_name) {
+  return {not_found, "vm_context_not_found", fmt::format("VM context not found for: {}", vm_name),
+          "", "List VMs with GET /api/v1/vm-contexts."};
+}
+
+Refusal vm_context_id_not_found(std::string_view context_id) {
+  return {not_found, "vm_context_not_found",
+          fmt::format("VM context not found for context_id: {}", context_id), "",
+          "List VMs with GET /api/v1/vm-contexts."};
+}
+
+Refusal vm_context_invalid(std::string_view details) {
+  return {invalid, "invalid_vm_context", "invalid vm context", std::string(details)};
+}
+
+Refusal vm_backup_running(std::string_view running_backup_id) {
+  return {conflict,
+          "vm_has_a_running_backup",
+          "VM has a running backup",
+          std::string(running_backup_id),
+          "Change the disks after the running backup has ended.",
+          std::string(running_backup_id)};
+}
+
+Refusal vm_of_other_vcenter(std::string_view vcenter_host) {
+  return {conflict, "vm_name_already_registered_for_another_vcenter",
+          "VM name already registered for another vCenter", quoted("vcenter_host", vcenter_host),
+          "Register the second VM under another vm_name, or move this one with ?move=true."};
+}
+
+Refusal vm_has_backups(std::string_view details) {
+  return {conflict, "vm_has_backups", "VM has backups", std::string(details),
+          "Delete its backups first."};
+}
+
+}  // namespace engine::refusals

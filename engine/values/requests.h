@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/values/types.h"
+
+/// What the facade is asked: plain values, already free of HTTP and JSON, with the member names of
+/// docs/http-api.md. Sizes are bytes unless the name says otherwise; "" means "not given".
+namespace engine {
+
+/// POST /backups.
+struct StartBackup {
+  std::string vm_name;  ///< registered name, or an inventory name that exactly one VM has
+  BackupType backup_type = BackupType::full;  ///< never differential
+  std::string repository_id;
+  std::string base;       ///< backup id or change id that the writer's changes are against
+  std::string policy_id;  ///< stored and echoed, like the tags
+  Tags tags;
+};
+
+/// POST /backups/{backup_id}/complete.
+struct CompleteDisk {
+  std::string backup_id;
+  std::string change_id;            ///< not empty; kept byte for byte
+  std::optional<uint32_t> disk_id;  ///< disk index; absent is not 0: see select_completed_disk
+};
+
+/// GET /backups: every filter that is set must match.
+struct BackupFilter {
+  std::string vm_name, vm_context_id, repository_id;
+  std::optional<ShownStatus> status;
+  std::optional<BackupType> backup_type;
+  uint64_t limit = 100, offset = 0;
+};
+
+/// GET /backups/chain.
+struct ChainQuery {
+  std::string vm_name, vm_context_id;  ///< at least one is given; the context id wins
+  std::string repository_id;           ///< "": that of the VM's newest point
+  uint32_t disk_id = 0;
+  std::optional<uint32_t> generation;  ///< absent: the newest
+};
+
+/// GET /backups/changeid: the client with telemetry.
+struct ChangeIdQuery {
+  std::string vm_name;              ///< registered or inventory name
+  std::optional<uint32_t> disk_id;  ///< disk index as asked; change_id.h says what 0 and none mean
+  std::string repository_id;        ///< "": all
+};
+
+/// GET /replications/changeid: client 1.0.1.
+struct ChangeIdByPathQuery {
+  std::string vm_path;
+  std::string disk_id;  ///< "disk-2000" as asked; "" when not asked
+};
+
+/// POST /telemetry. Only what is not empty or zero overwrites.
+struct Telemetry {
+  std::string status;  ///< only "failed" changes a job
+  std::string current_phase;
+  uint64_t bytes_transferred = 0, total_bytes = 0, transfer_speed_bps = 0, eta_seconds = 0;
+  double progress_percent = 0;
+  std::optional<std::string> error;  ///< its message; the job fails with it
+};
+
+/// POST /repositories. Its configuration has passed check_repository_config.
+struct NewRepository {
+  std::string id;  ///< "": repo-<type>-<unix seconds>
+  std::string name;
+  RepositoryType type = RepositoryType::local;
+  bool enabled = true;
+  std::string config_json = "{}";  ///< one JSON object, without password_secret
+  std::string directory;           ///< absolute: the config's path or mount_point
+  bool is_immutable = false;
+  int64_t min_retention_days = 0;
+};
+
+struct RepositoryFilter {
+  std::optional<RepositoryType> type;
+  std::optional<bool> enabled;
+};
+
+/// What a registration does to the stored credentials.
+struct CredentialsChange {
+  enum class Kind : uint8_t { keep, remove, reference, inline_secret };
+  Kind kind = Kind::keep;
+  std::string reference;           ///< of Kind::reference
+  std::string username, password;  ///< of Kind::inline_secret; never logged, never returned
+};
+
+struct NewVmDisk {
+  std::string disk_id;  ///< "disk-<VMware key>"; well formed and unique
+  uint64_t capacity_bytes = 0;
+  std::optional<int64_t> unit_number;
+  std::string label, vmdk_path, datastore;
+};
+
+/// PUT /vm-contexts/{vm_name}, already checked for form.
+struct PutVmContext {
+  std::string vm_name;
+  std::string vm_path, vcenter_host;
+  CredentialsChange credentials;
+  std::vector<NewVmDisk> disks;  ///< at least one
+  std::string vmware_vm_id, datacenter, power_state, os_type;
+  bool move = false;  ///< ?move=true: another vcenter_host is meant
+};
+
+}  // namespace engine
