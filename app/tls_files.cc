@@ -104,11 +104,6 @@ std::shared_ptr<const nbd::TlsServer> load_tls(const TlsOptions& options) {
     throw UsageError("--tls-verify-peer and --tls-allowed-name need --tls-certificates");
   }
   if (!options.has_credentials()) return nullptr;
-  if (!nbd::TlsServer::available()) {
-    throw UsageError(
-        "--tls-certificates and --tls-psk: this varve was built without TLS; build it with GnuTLS, "
-        "meson setup -Dtls=enabled");
-  }
   nbd::TlsSettings settings;
   if (!options.certificates.empty()) settings.certificates = read_certificates(options);
   if (!options.psk.empty()) {

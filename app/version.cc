@@ -3,7 +3,6 @@
 
 #include "app/options.h"
 #include "io/ring.h"
-#include "nbd/tls.h"
 
 namespace app {
 
@@ -14,9 +13,8 @@ std::string version_text() {
   } catch (const std::exception& failure) {
     tier = fmt::format("not available: {}", failure.what());
   }
-  return fmt::format("varve {}\nio_uring tier: {}\nliburing {}, SQLite {}, TLS: {}\n",
-                     VARVE_VERSION, tier, VARVE_LIBURING_VERSION, sqlite3_libversion(),
-                     nbd::TlsServer::available() ? "GnuTLS" : "not built in");
+  return fmt::format("varve {}\nio_uring tier: {}\nliburing {}, SQLite {}, TLS: GnuTLS\n",
+                     VARVE_VERSION, tier, VARVE_LIBURING_VERSION, sqlite3_libversion());
 }
 
 }  // namespace app

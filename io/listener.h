@@ -47,7 +47,6 @@ class Listener {
 
   std::string address() const { return text_; }
   uint16_t port() const { return port_; }
-  bool is_unix() const { return !unix_path_.empty(); }
   int descriptor() const { return fd_.get(); }
 
  private:

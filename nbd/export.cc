@@ -234,7 +234,6 @@ void Export::place_given_up() {
     const std::lock_guard lock(places_mutex_);
     counters_.connections_now = --places_taken_;
   }
-  if (spec_.observer) spec_.observer->connection_closed(*this);
   changed_.wake();
 }
 

@@ -46,8 +46,6 @@ class ExportObserver {
   virtual ~ExportObserver() = default;
   /// A connection has got its place, just before GO is answered. On the handshake's thread.
   virtual void connection_opened(Export&) {}
-  /// It has ended, its requests too. On the export's thread.
-  virtual void connection_closed(Export&) {}
   /// The storage has failed, reported once, with the first cause (X9). On the export's thread.
   virtual void storage_failed(Export&, std::exception_ptr) {}
 };

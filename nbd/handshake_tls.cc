@@ -16,9 +16,6 @@ void Handshake::require_tls_before(Option option) const {
 Handshake::Next Handshake::answer_starttls(Bytes& reply) {
   if (!data_.empty()) throw ProtocolError("STARTTLS takes no data");  // O5: before the mode
   if (tls_) throw ProtocolError("this connection is inside TLS already");
-  if (!TlsServer::available()) {
-    throw ProtocolError("this server is built without TLS", OptionReply::err_platform);
-  }
   if (access_.mode == TlsMode::off) {
     throw ProtocolError("TLS is disabled on this listener", OptionReply::err_policy);
   }

@@ -13,8 +13,8 @@
 
 /// TLS for NBD, as the rest of nbd/ sees it: credentials, and a stream over a stream.
 ///
-/// GnuTLS is named in tls_gnutls.h and in the files that include it, nowhere else. A build without
-/// it has tls_none.cc in their place. Spec: docs/nbd-support.md, "TLS".
+/// GnuTLS is named in tls_gnutls.h and in the files that include it, nowhere else.
+/// Spec: docs/nbd-support.md, "TLS".
 namespace nbd {
 
 /// What a listener does about STARTTLS; it does not change during a connection.
@@ -62,9 +62,6 @@ class TlsStream : public io::Stream {
 class TlsServer : public std::enable_shared_from_this<TlsServer> {
  public:
   virtual ~TlsServer() = default;
-
-  /// False in a build without GnuTLS.
-  static bool available();
 
   /// Throws std::runtime_error with a sentence when a certificate cannot be used.
   static std::shared_ptr<const TlsServer> make(const TlsSettings& settings);

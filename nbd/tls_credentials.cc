@@ -130,8 +130,6 @@ std::string common_name_of_peer(gnutls_session_t session) {
   return der == nullptr ? std::string() : common_name_of(Certificate(*der).crt);
 }
 
-bool TlsServer::available() { return true; }
-
 std::shared_ptr<const TlsServer> TlsServer::make(const TlsSettings& settings) {
   return std::make_shared<GnutlsServer>(settings);
 }

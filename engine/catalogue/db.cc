@@ -17,11 +17,6 @@ DbError open_failure(const std::string& path, int code, sqlite3* handle) {
 
 }  // namespace
 
-bool DbError::is_duplicate() const {
-  return code_ == SQLITE_CONSTRAINT_UNIQUE || code_ == SQLITE_CONSTRAINT_PRIMARYKEY ||
-         code_ == SQLITE_CONSTRAINT_ROWID;
-}
-
 bool DbError::is_damage() const {
   const int primary = code_ & 0xff;  // the rest says where
   return primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB;

@@ -25,8 +25,6 @@ class DbError : public std::runtime_error {
   DbError(int code, const std::string& what) : std::runtime_error(what), code_(code) {}
   /// SQLite's extended result code.
   int code() const { return code_; }
-  /// A UNIQUE or PRIMARY KEY constraint was hit.
-  bool is_duplicate() const;
   /// The file is no database, or a broken one.
   bool is_damage() const;
 

@@ -24,36 +24,6 @@ std::vector<std::string> JobCatalogue::dependents(const std::string& job_id) {
   return ids;
 }
 
-std::vector<std::string> JobCatalogue::deletion_order(const std::string& job_id, bool cascade,
-                                                      Time now) {
-  const std::optional<Job> job = find(job_id);
-  if (!job) throw refusals::backup_not_found(job_id);
-  if (is_active(job->state)) throw refusals::backup_is_running(job_id);
-  std::vector<std::string> order = dependents(job_id);
-  if (!order.empty() && !cascade) throw refusals::backup_has_dependents(job_id, order);
-  order.push_back(job_id);
-  for (const std::string& id : order) check_deletable(get(id), now);
-  return order;
-}
-
-void JobCatalogue::check_deletable(const Job& job, Time now) {
-  if (is_active(job.state)) throw refusals::backup_is_running(job.id);
-  if (job.state != JobState::completed) return;
-  Stmt select(db_, "SELECT is_immutable, min_retention_days FROM repository WHERE id = ?",
-              job.repository_id);
-  if (!select.step()) return;
-  if (select.take<bool>()) {
-    throw refusals::backup_is_immutable(
-        job.id, fmt::format("repository '{}' is immutable", job.repository_id));
-  }
-  const int64_t days = select.take<int64_t>();
-  if (job.completed_at && now < *job.completed_at + std::chrono::days(days)) {
-    throw refusals::backup_is_immutable(
-        job.id, fmt::format("backup {} is kept until {}", job.id,
-                            to_rfc3339(*job.completed_at + std::chrono::days(days))));
-  }
-}
-
 void JobCatalogue::mark_deleting(const std::vector<std::string>& job_ids) {
   Tx tx(db_);
   for (const std::string& id : job_ids) {

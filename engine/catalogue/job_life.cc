@@ -100,13 +100,6 @@ void JobCatalogue::set_handed_out(const std::string& job_id, uint32_t disk_index
   tx.commit();
 }
 
-void JobCatalogue::add_warnings(const std::string& job_id, const std::vector<Warning>& warnings) {
-  if (warnings.empty()) return;
-  Tx tx(db_);
-  append_warnings(job_id, warnings);
-  tx.commit();
-}
-
 void JobCatalogue::append_warnings(const std::string& job_id, const std::vector<Warning>& added) {
   if (added.empty()) return;
   std::vector<Warning> warnings = get(job_id).warnings;

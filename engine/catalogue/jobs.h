@@ -83,7 +83,6 @@ class JobCatalogue {
                   Time now);
   void set_counters(const std::string& job_id, uint32_t disk_index, const DiskCounters& counters);
   void set_handed_out(const std::string& job_id, uint32_t disk_index, const std::string& change_id);
-  void add_warnings(const std::string& job_id, const std::vector<Warning>& warnings);
 
   /// running (or preparing) -> finalizing: the decision. Every disk must be sealed and decided on.
   /// `now` becomes the job's completed_at.
@@ -126,9 +125,6 @@ class JobCatalogue {
   /// The jobs with a disk on a point of this one, active ones included, and those on theirs: newest
   /// first, so that they can be deleted in this order.
   std::vector<std::string> dependents(const std::string& job_id);
-  /// The jobs that deleting this one deletes, in order; itself last. Throws backup_not_found,
-  /// backup_is_running, backup_has_dependents (unless `cascade`), backup_is_immutable.
-  std::vector<std::string> deletion_order(const std::string& job_id, bool cascade, Time now);
   /// Marks ended jobs, durably: from now on they are no parents and in no list.
   void mark_deleting(const std::vector<std::string>& job_ids);
   /// The marked ones, newest first.
@@ -151,7 +147,6 @@ class JobCatalogue {
   void write_decision(const Job& job, const DiskDecision& decision);
   void publish_disk(const Job& job, const JobDisk& disk, Time now);
   void count_success(const Job& job, Time now);
-  void check_deletable(const Job& job, Time now);
   void erase_points(const std::string& job_id, Time now);
 
   Db& db_;

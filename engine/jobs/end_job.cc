@@ -16,7 +16,7 @@ namespace engine {
 namespace {
 
 /// What belongs to a published image.
-constexpr std::array<std::string_view, 3> kPointSuffixes = {"", ".json", ".sums"};
+constexpr std::array<std::string_view, 2> kPointSuffixes = {"", ".json"};
 
 /// Waits for the connections of one ended export.
 io::Task<void> retire(std::unique_ptr<Ingest> ingest) { co_await ingest->retire(); }

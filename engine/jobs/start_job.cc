@@ -92,7 +92,7 @@ void require_active(const ActiveJob& job) {
 /// The catalogue gives a name out once. One that is taken nevertheless belongs to a backup that the
 /// catalogue has forgotten.
 io::Task<void> require_free_names(io::FileSystem& files, std::string image_path) {
-  for (const std::string_view suffix : {"", ".partial", ".json", ".sums"}) {
+  for (const std::string_view suffix : {"", ".partial", ".json"}) {
     const std::string path = image_path + std::string(suffix);
     const auto taken = co_await files.status(path, false);
     if (!taken) continue;

@@ -170,23 +170,6 @@ io::Task<std::vector<io::Extent>> Chain::extents(uint64_t offset, uint64_t lengt
   co_return extents;
 }
 
-io::Task<bool> Chain::reads_as_zero(uint64_t offset, uint64_t length) {
-  GuestOffset from{offset};
-  const GuestOffset end{std::min(offset + length, size())};
-  while (from < end) {
-    const auto region = co_await map_.region_at(from);
-    const GuestOffset region_end = std::min(end, map_.region_end(from));
-    while (region && from < region_end) {
-      const Run run = region->run_at(from, region_end);
-      const bool zero = run.kind == MappingKind::unallocated || run.kind == MappingKind::zero;
-      if (!zero && from.bytes < map_.limit(run.layer)) co_return false;
-      from.bytes += run.length;
-    }
-    from = region_end;
-  }
-  co_return true;
-}
-
 std::optional<std::string> Chain::suspect() const {
   for (const auto& layer : layers_) {
     const auto& record = layer->header().record;

@@ -55,10 +55,6 @@ class Chain final : public io::BlockDevice {
   io::Task<std::vector<io::Extent>> extents(uint64_t offset, uint64_t length,
                                             size_t count_max) override;
 
-  /// Whether the range reads as zeroes for a reason that the tables tell: nothing stored, zero
-  /// clusters, or past the end. Reads no data; false means "unknown".
-  io::Task<bool> reads_as_zero(uint64_t offset, uint64_t length);
-
   const MergedMap& map() const { return map_; }
 
   /// Top first.

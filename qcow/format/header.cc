@@ -323,6 +323,11 @@ void require_writable(const Header& header, std::string_view image_name) {
   if (header.snapshot_count > 0) {
     throw FormatError(image_name, fmt::format("has {} internal snapshots", header.snapshot_count));
   }
+  if (header.record && !header.record->may_be_rewritten()) {
+    throw FormatError(image_name, fmt::format("has a varve record of version {}, made by a newer "
+                                              "varve; it can be read",
+                                              header.record->version));
+  }
 }
 
 }  // namespace qcow

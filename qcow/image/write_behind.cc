@@ -81,7 +81,6 @@ bool WriteBehind::may_start_another() const {
 void WriteBehind::started(size_t load) {
   if (in_flight_ == 0 && limits_.disk) limits_.disk->enter();
   in_flight_ += load;
-  ++writes_;
 }
 
 void WriteBehind::ended(size_t load) {

@@ -61,8 +61,6 @@ class WriteBehind {
   /// Whether any of these bytes was accepted and never reached the disk, after a failure.
   bool lost(HostOffset at, uint64_t length) const;
 
-  uint64_t writes() const { return writes_; }  ///< I/Os so far
-
  private:
   struct Segment {
     HostOffset at;
@@ -96,7 +94,6 @@ class WriteBehind {
   Segments spare_;
   Segments lost_;         // their bytes and owners are gone
   size_t in_flight_ = 0;  // quarters of a whole write
-  uint64_t writes_ = 0;
   bool failed_ = false;
   bool pumping_ = false;
   unsigned epoch_ = 0;

@@ -318,52 +318,6 @@ TEST_F(CatalogueJobs, A30DependentsAreFoundNewestFirst) {
   EXPECT_EQ(catalogue().jobs.dependents(full.id), (Ids{two.id, one.id}));
   EXPECT_EQ(catalogue().jobs.dependents(two.id), Ids{});
   EXPECT_EQ(catalogue().jobs.dependents(second_full.id), Ids{});
-  EXPECT_EQ(catalogue().jobs.deletion_order(full.id, true, now()), (Ids{two.id, one.id, full.id}));
-  try {
-    catalogue().jobs.deletion_order(one.id, false, now());
-    FAIL();
-  } catch (const Refusal& refusal) {
-    EXPECT_EQ(refusal.code, refusals::backup_has_dependents("", {}).code);
-    EXPECT_NE(refusal.details.find(two.id), std::string::npos);
-  }
-}
-
-TEST_F(CatalogueJobs, A30ARunningJobProtectsItsParents) {
-  const Vm vm = add_vm("a");
-  const Job full = backup(vm, BackupType::full, 1);
-  const Job running = start(vm, BackupType::incremental);
-  EXPECT_EQ(refused([&] { catalogue().jobs.deletion_order(full.id, false, now()); }),
-            refusals::backup_has_dependents("", {}).code);
-  EXPECT_EQ(refused([&] { catalogue().jobs.deletion_order(full.id, true, now()); }),
-            refusals::backup_is_running("").code);
-  EXPECT_EQ(refused([&] { catalogue().jobs.deletion_order(running.id, false, now()); }),
-            refusals::backup_is_running("").code);
-  catalogue().jobs.end(running.id, JobState::failed, "x", now());
-  EXPECT_EQ(catalogue().jobs.deletion_order(full.id, false, now()), Ids{full.id});
-  EXPECT_EQ(refused([&] { catalogue().jobs.deletion_order("backup-x-1", false, now()); }),
-            refusals::backup_not_found("").code);
-}
-
-TEST_F(CatalogueJobs, A30ImmutabilityAndRetentionAreHonouredByCascadeToo) {
-  const Vm vm = add_vm("a");
-  const Job full = backup(vm, BackupType::full, 1);
-  tick(9 * 86400);
-  backup(vm, BackupType::incremental, 2);
-  Repository repository = catalogue().repositories.find("1").value();
-  repository.min_retention_days = 10;
-  catalogue().repositories.update(repository, now());
-  const std::string immutable = refusals::backup_is_immutable("", "").code;
-  tick(2 * 86400);
-  EXPECT_EQ(refused([&] { catalogue().jobs.deletion_order(full.id, true, now()); }), immutable)
-      << "the incremental is too young";
-  tick(9 * 86400);
-  EXPECT_EQ(catalogue().jobs.deletion_order(full.id, true, now()).size(), 2u);
-  repository.is_immutable = true;
-  catalogue().repositories.update(repository, now());
-  EXPECT_EQ(refused([&] { catalogue().jobs.deletion_order(full.id, true, now()); }), immutable);
-  const Job failed = start(vm, BackupType::full);
-  catalogue().jobs.end(failed.id, JobState::failed, "x", now());
-  EXPECT_EQ(catalogue().jobs.deletion_order(failed.id, false, now()), Ids{failed.id});
 }
 
 TEST_F(CatalogueJobs, A30AfterDeletingTheNewestItsParentIsTheNewestAgain) {

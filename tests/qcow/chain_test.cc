@@ -265,18 +265,5 @@ TEST_F(ChainExtents, OfAnEmpty8TibDiskAreOneAnswer) {
   EXPECT_EQ(chain->map().regions_built(), 0u);
 }
 
-TEST_F(ChainExtents, ReadsAsZeroAnswersWithoutReadingData) {
-  qemu_img(fmt::format("create -f qcow2 a.qcow2 {}", (1 << 20) + 512));
-  qemu_io("a.qcow2", {"write -P 1 64k 64k", "write -z 128k 64k", "write -P 1 1M 512"});
-  qemu_img("create -f qcow2 -b a.qcow2 -F qcow2 b.qcow2 3M");
-  const auto chain = open_chain("b.qcow2");
-  EXPECT_TRUE(run(chain->reads_as_zero(0, 65536)));
-  EXPECT_FALSE(run(chain->reads_as_zero(0, 65537)));
-  EXPECT_TRUE(run(chain->reads_as_zero(131072, 131072)));
-  EXPECT_FALSE(run(chain->reads_as_zero(1 << 20, 65536)));
-  EXPECT_TRUE(run(chain->reads_as_zero((1 << 20) + 512, 65536)));
-  EXPECT_TRUE(run(chain->reads_as_zero(3 << 20, uint64_t{1} << 40)));
-}
-
 }  // namespace
 }  // namespace qcow
