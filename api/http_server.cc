@@ -67,7 +67,8 @@ std::pair<std::string, std::string> split_address(const std::string& address) {
   std::string host = address.substr(0, colon);
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   if (colon == address.npos || host.empty() || colon + 1 == address.size()) {
-    throw std::invalid_argument(fmt::format("'{}' is no HOST:PORT to listen on", address));
+    throw std::invalid_argument(
+        fmt::format("'{}' is not a valid listen address; write HOST:PORT", address));
   }
   return {host, address.substr(colon + 1)};
 }

@@ -81,7 +81,7 @@ std::vector<engine::NewVmDisk> disks_of(const InputJson& body) {
     const std::string where = fmt::format("disks[{}]", i);
     disks.push_back(disk_of((*given)[i], where));
     if (!keys.insert(*engine::vmware_disk_key(disks.back().disk_id)).second) {
-      throw vm_context_invalid(where + ".disk_id is there twice");
+      throw vm_context_invalid(where + ".disk_id is duplicated");
     }
   }
   return disks;

@@ -55,7 +55,7 @@ ActivatedSocket take(int fd, const std::string& fd_name) {
   if (fd_name == "nbd-tls") socket.use = ActivatedSocket::Use::nbd_tls;
   if (fd_name == "api") socket.use = ActivatedSocket::Use::api;
   if (socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 1) {
-    throw UsageError(socket.name + " of socket activation is no listening stream socket");
+    throw UsageError(socket.name + " of socket activation is not a listening stream socket");
   }
   socket.fd = io::OwnedFd(fd);
   ::fcntl(fd, F_SETFD, FD_CLOEXEC);

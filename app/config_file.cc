@@ -38,7 +38,7 @@ std::vector<std::string> values_of(const std::string& path, const std::string& k
 std::map<std::string, engine::Credentials> secrets_of(const std::string& path,
                                                       const toml::node& node) {
   const toml::table* const table = node.as_table();
-  if (table == nullptr) throw UsageError(fmt::format("{}: [secrets] is no table", path));
+  if (table == nullptr) throw UsageError(fmt::format("{}: [secrets] is not a table", path));
   std::map<std::string, engine::Credentials> secrets;
   for (const auto& [name, entry] : *table) {
     const toml::table* const secret = entry.as_table();

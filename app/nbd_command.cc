@@ -121,7 +121,7 @@ class ImageServer {
     std::vector<Place> places;
     for (ActivatedSocket& socket : activated_) {
       if (socket.use == ActivatedSocket::Use::api) {
-        throw UsageError(socket.name + " is for the HTTP API, which varve nbd has not");
+        throw UsageError(socket.name + " is for the HTTP API, which varve nbd does not provide");
       }
       std::optional<nbd::TlsMode> own;
       if (socket.use == ActivatedSocket::Use::nbd_tls) own = nbd::TlsMode::require;

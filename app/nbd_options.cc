@@ -174,7 +174,7 @@ constexpr std::array kRefused = {
     Refused{"--aio", "all input and output is io_uring"},
     Refused{"--discard", "TRIM always gives the space back"},
     Refused{"--vsock", "not offered yet; use --socket"},
-    Refused{"--single", "standard input and output are no place to serve on; use --run"},
+    Refused{"--single", "serving on standard input and output is not supported; use --run"},
     Refused{"--detect-zeroes", "clusters of zeroes are never stored as data"},
 };
 

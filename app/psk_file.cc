@@ -60,9 +60,8 @@ PskFile::Keys PskFile::parse(const std::string& path, std::string_view text) {
     const auto key =
         colon == std::string_view::npos ? std::nullopt : from_hex(line.substr(colon + 1));
     if (user.empty() || !key) {  // the line itself is a secret
-      throw UsageError(
-          fmt::format("{}:{}: this is no USER:HEXKEY line; make one with psktool -u USER -p FILE",
-                      path, number));
+      throw UsageError(fmt::format(
+          "{}:{}: not a USER:HEXKEY line; make one with psktool -u USER -p FILE", path, number));
     }
     keys.insert_or_assign(std::string(user), *key);
   }

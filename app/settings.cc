@@ -57,7 +57,7 @@ T one_of(const std::string& text, const std::map<std::string, T>& words) {
   if (const auto found = words.find(text); found != words.end()) return found->second;
   std::string choices;
   for (const auto& [word, value] : words) choices += (choices.empty() ? "" : ", ") + word;
-  throw UsageError(fmt::format("\"{}\" is none of {}", text, choices));
+  throw UsageError(fmt::format("\"{}\" is not one of {}", text, choices));
 }
 
 bool yes_or_no(const std::string& text) {

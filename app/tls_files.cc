@@ -74,7 +74,7 @@ nbd::TlsMode parse_tls_mode(const std::string& text) {
   if (text == "off") return nbd::TlsMode::off;
   if (text == "on") return nbd::TlsMode::on;
   if (text == "require") return nbd::TlsMode::require;
-  throw UsageError(fmt::format("\"{}\" is none of off, on, require", text));
+  throw UsageError(fmt::format("\"{}\" is not one of off, on, require", text));
 }
 
 nbd::TlsMode tls_mode_of(const TlsOptions& options, bool allow_plain, const ListenerTls& listener) {

@@ -52,9 +52,8 @@ NamedImages find_backup(const std::string& catalogue_path, const std::string& na
       throw std::runtime_error(
           fmt::format("backup '{}' is {}: nothing of it is published", name, to_text(job->state)));
     }
-    throw std::runtime_error(
-        fmt::format("'{}' is no file, and neither a backup nor an image of catalogue {}", name,
-                    catalogue_path));
+    throw std::runtime_error(fmt::format(
+        "'{}' is neither a file, nor a backup or image of catalogue {}", name, catalogue_path));
   }
   NamedImages images;
   for (const Point& point : points) images.paths.push_back(point.image_path);

@@ -66,7 +66,8 @@ std::string free_id(Core& core, RepositoryType type, Time now) {
 class IdInUse {
  public:
   IdInUse(Core& core, const std::string& id) : core_(core), id_(id) {
-    if (!core_.looked_at.emplace(id_, core.steady_now()).second) throw refusals::repository_id_taken();
+    if (!core_.looked_at.emplace(id_, core.steady_now()).second)
+      throw refusals::repository_id_taken();
   }
   IdInUse(const IdInUse&) = delete;
   ~IdInUse() { core_.looked_at.erase(id_); }
@@ -184,7 +185,7 @@ void delete_repository(Core& core, const std::string& id) {
   core.catalogue->repositories.erase(id);
   core.locks.erase(id);
   core.availability.set_available(id);
-  io::log(io::LogLevel::info, "repository {} is no longer registered; its files stay", id);
+  io::log(io::LogLevel::info, "repository {} is unregistered; its files stay", id);
 }
 
 io::Task<StorageInfo> measure_repository(Core& core, std::string id) {

@@ -26,7 +26,7 @@ Handshake::Next Handshake::answer_starttls(Bytes& reply) {
 /// T6: what an attacker has put behind STARTTLS, in the clear, must not be taken for the client's.
 void Handshake::refuse_early_bytes() const {
   if (inbox_.ahead().empty() && !stream_->has_arrived()) return;
-  throw ProtocolError("bytes behind STARTTLS arrived before its reply");
+  throw ProtocolError("client sent data after STARTTLS before our reply");
 }
 
 io::Task<void> Handshake::enter_tls() {

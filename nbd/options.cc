@@ -69,7 +69,7 @@ MetaContextRequest MetaContextRequest::decode(std::span<const std::byte> data) {
   for (uint32_t index = 0; index < count; ++index) {
     request.queries.push_back(take_text("context query"));
   }
-  if (in.left() != 0) throw ProtocolError("the option has data behind its last context query");
+  if (in.left() != 0) throw ProtocolError("the option has data after its last context query");
   return request;
 }
 

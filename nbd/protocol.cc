@@ -147,7 +147,7 @@ std::array<std::byte, Request::kExtendedWireBytes> Request::encode_extended() co
 StatusFilter StatusFilter::decode(std::span<const std::byte> wire) {
   if (wire.size() < wire_bytes(1) || (wire.size() - wire_bytes(0)) % sizeof(uint32_t) != 0) {
     throw ProtocolError(
-        fmt::format("{} bytes are no length and context ids for BLOCK_STATUS", wire.size()));
+        fmt::format("{} bytes do not hold a length and context ids for BLOCK_STATUS", wire.size()));
   }
   BigEndianReader in(wire);
   StatusFilter filter{in.take<uint64_t>(), {}};

@@ -95,7 +95,7 @@ void Session::lose_client(std::exception_ptr cause) noexcept {
   try {
     std::rethrow_exception(std::move(cause));
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::error, "nbd: a connection to \"{}\" cannot go on: {}", export_.name(),
+    io::log(io::LogLevel::error, "nbd: a connection to \"{}\" cannot continue: {}", export_.name(),
             failure.what());
   } catch (...) {
   }

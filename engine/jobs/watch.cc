@@ -184,7 +184,7 @@ std::string timeout_of(const Core& core, ActiveJob& job) {
                        duration_text(timeouts.stall));
   }
   if (is_over(timeouts.nbd_idle, now - traffic)) {
-    return fmt::format("Job hangs - no NBD traffic for {} although telemetry goes on",
+    return fmt::format("Job hangs - no NBD traffic for {} although telemetry continues",
                        duration_text(timeouts.nbd_idle));
   }
   return "";

@@ -69,7 +69,7 @@ std::string text(const Json& object, const char* name) {
 uint64_t count(const Json& object, const char* name) {
   const Json& value = object.at(name);
   if (!value.is_number_unsigned()) {
-    throw FileTextError(fmt::format("sidecar: {} is no count", name));
+    throw FileTextError(fmt::format("sidecar: {} is not a non-negative integer", name));
   }
   return value.get<uint64_t>();
 }

@@ -116,7 +116,7 @@ io::Task<FileSpace::Filled> FileSpace::fill(uint64_t offset, uint64_t length) {
 /// What needs the space and does not find it will say so itself.
 void FileSpace::attempt_failed(const std::exception& failure) noexcept {
   if (std::exchange(told_, true)) return;
-  io::log(io::LogLevel::warning, "qcow: cannot allocate space ahead, goes on without: {}",
+  io::log(io::LogLevel::warning, "qcow: cannot allocate space ahead, continuing without: {}",
           failure.what());
 }
 

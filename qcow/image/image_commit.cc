@@ -109,8 +109,8 @@ io::Task<void> Image::sync_data() {
   }
 }
 
-/// A file never becomes shorter while it is written. One that did was cut by another program, and
-/// writing on would hide that: its lost clusters would read as zeroes.
+/// A file never becomes shorter while it is written. One that did was truncated by another program,
+/// and writing on would hide that: its lost clusters would read as zeroes.
 io::Task<void> Image::require_length() {
   const uint64_t bytes = co_await file_->size();
   const uint64_t least = std::max(length_seen_, space_->allocated_end());
@@ -118,8 +118,8 @@ io::Task<void> Image::require_length() {
     content_unknown_ = true;
     throw std::system_error(
         EIO, std::generic_category(),
-        fmt::format("commit {}: the file is {} bytes long and was {}: cut by another program",
-                    name_, bytes, least));
+        fmt::format("commit {}: the file shrank from {} to {} bytes: truncated by another program",
+                    name_, least, bytes));
   }
   length_seen_ = bytes;
 }

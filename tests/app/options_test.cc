@@ -104,7 +104,8 @@ TEST(CommandLine, EverySettingOfServeCanBeGiven) {
 TEST(CommandLine, AWrongValueIsRefusedWithItsOption) {
   EXPECT_EQ(refusal({"serve", "--ports", "10200-10100"}),
             "--ports: \"10100\" is not a number from 10200 to 65535");
-  EXPECT_EQ(refusal({"serve", "--targets", "both"}), "--targets: \"both\" is none of names, ports");
+  EXPECT_EQ(refusal({"serve", "--targets", "both"}),
+            "--targets: \"both\" is not one of names, ports");
   EXPECT_NE(refusal({"serve", "--http", "8082"}).find("--http: \"8082\" is not an address"),
             std::string::npos);
   EXPECT_NE(refusal({"serve", "--nonsense"}), "");

@@ -278,7 +278,7 @@ class Cut(HubCase):
             handle.flush()
         self.assertEqual(refusal.exception.errno, "EIO")
         failed = self.wait_for_status(job["backup_id"], "failed")
-        self.assertIn("cut by another program", failed["error_message"])
+        self.assertIn("truncated by another program", failed["error_message"])
         self.assert_nothing_left()
         qemu.check(self.images("vm")[0])
         self.assertEqual(self.chain("vm")["backup_count"], 1)
@@ -292,7 +292,7 @@ class Cut(HubCase):
         os.truncate(job["disk_results"][0]["qcow2_path"] + ".partial", MIB)
         answer = self.complete(job, "u/1", 0)
         self.assertEqual(answer.status, 500, answer)
-        self.assertIn("cut by another program", answer.text)
+        self.assertIn("truncated by another program", answer.text)
         self.wait_for_status(job["backup_id"], "failed")
         self.assert_nothing_left()
 
@@ -313,14 +313,14 @@ class FullUnderAnImage(unittest.TestCase):
             for wanted in range(2):
                 [refusal] = wire.do(nbd_wire.WRITE, 7 * MIB, payload=b"y" * 65536)
                 self.assertEqual(refusal.error, nbd_wire.EIO, wanted)
-                self.assertIn("cut by another program", refusal.text)
+                self.assertIn("truncated by another program", refusal.text)
                 time.sleep(2)
         self.assertIsNone(server.process.poll())
         with nbd_wire.Wire(str(server.socket_path)).transmission("") as later:
             [refusal] = later.do(nbd_wire.TRIM, 0, 65536)
-            self.assertIn("cut by another program", refusal.text)
+            self.assertIn("truncated by another program", refusal.text)
         self.assertNotEqual(server.stop(), 0)
-        self.assertIn("cut by another program", server.log.splitlines()[-1])
+        self.assertIn("truncated by another program", server.log.splitlines()[-1])
 
     def test_varve_nbd_answers_enospc_writes_again_when_there_is_room_and_keeps_what_was_flushed(self):
         reason = loop_mount.why_not()

@@ -74,7 +74,7 @@ TEST_F(Watch, TelemetryAloneKeepsAJobAliveOnlyUntilNbdIdle) {
   }
   EXPECT_GE(std::chrono::steady_clock::now() - begun, 500ms);
   EXPECT_EQ(cause_of(full.job.id),
-            "Job hangs - no NBD traffic for 600ms although telemetry goes on");
+            "Job hangs - no NBD traffic for 600ms although telemetry continues");
 }
 
 TEST_F(Watch, AJobThatIsTooOldIsFailed) {

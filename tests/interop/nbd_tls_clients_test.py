@@ -110,7 +110,7 @@ class StartUp(unittest.TestCase):
         for mode in ("on", "require"):
             self.assertIn("credentials", self.refusal("-p", 0, f"--tls={mode}"))
         self.assertIn("--tls-certificates", self.refusal("-p", 0, "--tls-verify-peer"))
-        self.assertIn("--tls: \"maybe\" is none of off, on, require", self.refusal("-p", 0, "--tls=maybe"))
+        self.assertIn("--tls: \"maybe\" is not one of off, on, require", self.refusal("-p", 0, "--tls=maybe"))
         self.assertIn("--allow-address: ", self.refusal("-p", 0, "--allow-address", "10.0.0.0/33"))
 
     def test_plain_nbd_beyond_loopback(self):

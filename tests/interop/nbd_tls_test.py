@@ -104,7 +104,7 @@ class On(TlsCase):
             wire = self.hello()
             wire.send(option(STARTTLS) + behind)
             self.assertTrue(wire.is_dropped(), behind)
-        self.assert_log_says("bytes behind STARTTLS arrived before its reply")
+        self.assert_log_says("client sent data after STARTTLS before our reply")
 
     def test_plaintext_behind_the_acknowledgement_is_never_taken_for_an_option(self):
         """T6 T7: it fails the TLS handshake, and the reason is logged"""

@@ -365,7 +365,7 @@ TEST_F(ImageFailures, OfAFileThatAnotherProgramCutsAreFoundByTheNextCommit) {
     flush();
     ADD_FAILURE() << "not noticed";
   } catch (const std::system_error& failure) {
-    EXPECT_NE(std::string(failure.what()).find("cut by another program"), std::string::npos);
+    EXPECT_NE(std::string(failure.what()).find("truncated by another program"), std::string::npos);
   }
   expect_final(EIO);
 }
