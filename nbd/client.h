@@ -16,8 +16,8 @@
 #include "io/task_scope.h"
 #include "nbd/inbox.h"
 #include "nbd/negotiation.h"
+#include "nbd/outbox.h"
 #include "nbd/replies.h"
-#include "nbd/reply_queue.h"
 
 namespace nbd {
 
@@ -106,7 +106,7 @@ class Client final : public io::BlockDevice {
   io::Runtime runtime_;
   std::unique_ptr<io::Stream> stream_;
   Inbox inbox_;
-  ReplyQueue requests_;  // messages on their way out, whichever direction that is
+  Outbox requests_;  // messages on their way out, whichever direction that is
   ExportInfo info_;
   Negotiation rules_;
   std::vector<OfferedContext> contexts_;

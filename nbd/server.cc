@@ -9,8 +9,8 @@
 
 namespace nbd {
 
-struct Server::Gate {
-  Gate(std::unique_ptr<io::Listener> listener, Visibility visible, TlsAccess tls)
+struct Server::ListenerState {
+  ListenerState(std::unique_ptr<io::Listener> listener, Visibility visible, TlsAccess tls)
       : listener(std::move(listener)), visible(std::move(visible)), tls(std::move(tls)) {}
 
   std::unique_ptr<io::Listener> listener;
@@ -80,28 +80,28 @@ io::Task<void> Server::close_port(uint16_t port) {
   const auto found = std::ranges::find_if(
       gates_, [port](const auto& gate) { return gate->port_of_export == port; });
   if (found == gates_.end()) co_return;
-  const std::unique_ptr<Gate> gate = std::move(*found);
+  const std::unique_ptr<ListenerState> gate = std::move(*found);
   gates_.erase(found);
   co_await close_gate(*gate);
 }
 
-Server::Gate& Server::open_gate(std::unique_ptr<io::Listener> listener, Visibility visible,
-                                TlsAccess tls) {
+Server::ListenerState& Server::open_gate(std::unique_ptr<io::Listener> listener, Visibility visible,
+                                         TlsAccess tls) {
   io::log(io::LogLevel::info, "nbd: listening on {}", listener->address());
-  Gate& gate = *gates_.emplace_back(
-      std::make_unique<Gate>(std::move(listener), std::move(visible), std::move(tls)));
+  ListenerState& gate = *gates_.emplace_back(
+      std::make_unique<ListenerState>(std::move(listener), std::move(visible), std::move(tls)));
   gate.accepting.spawn(accept_clients(gate));
   return gate;
 }
 
-io::Task<void> Server::close_gate(Gate& gate) {
+io::Task<void> Server::close_gate(ListenerState& gate) {
   gate.listener->close();
   co_await gate.accepting.joined();
   gate.listener.reset();
   co_await gate.connections.joined();
 }
 
-io::Task<void> Server::accept_clients(Gate& gate) {
+io::Task<void> Server::accept_clients(ListenerState& gate) {
   for (;;) {
     std::unique_ptr<io::Socket> socket;
     std::string trouble;
@@ -146,7 +146,7 @@ bool Server::admit(const io::Socket& socket) {
   return true;
 }
 
-io::Task<void> Server::serve_client(Gate& gate, std::unique_ptr<io::Socket> socket) {
+io::Task<void> Server::serve_client(ListenerState& gate, std::unique_ptr<io::Socket> socket) {
   const auto client = clients_.insert(clients_.end(), Client{socket.get()});
   ++handshakes_;
   Connection connection;
@@ -161,7 +161,7 @@ io::Task<void> Server::serve_client(Gate& gate, std::unique_ptr<io::Socket> sock
   clients_.erase(client);
 }
 
-io::Task<std::optional<Negotiated>> Server::shake_hands(Gate& gate, Client& client,
+io::Task<std::optional<Negotiated>> Server::shake_hands(ListenerState& gate, Client& client,
                                                         io::Socket& socket,
                                                         Connection& connection) {
   Handshake handshake(ring_, ring_, socket, gate.visible, admission_, settings_.handshake,

@@ -70,17 +70,18 @@ class Server {
   const Admission& admission() const { return admission_; }
 
  private:
-  struct Gate;        // a listener with the connections accepted on it
-  struct Client;      // a connection
-  struct Connection;  // the same on its way to the transmission phase
+  struct ListenerState;  // a listener with the connections accepted on it
+  struct Client;         // a connection
+  struct Connection;     // the same on its way to the transmission phase
 
-  Gate& open_gate(std::unique_ptr<io::Listener> listener, Visibility visible, TlsAccess tls);
-  io::Task<void> close_gate(Gate& gate);
-  io::Task<void> accept_clients(Gate& gate);
+  ListenerState& open_gate(std::unique_ptr<io::Listener> listener, Visibility visible,
+                           TlsAccess tls);
+  io::Task<void> close_gate(ListenerState& gate);
+  io::Task<void> accept_clients(ListenerState& gate);
   bool admit(const io::Socket& socket);
-  io::Task<void> serve_client(Gate& gate, std::unique_ptr<io::Socket> socket);
-  io::Task<std::optional<Negotiated>> shake_hands(Gate& gate, Client& client, io::Socket& socket,
-                                                  Connection& connection);
+  io::Task<void> serve_client(ListenerState& gate, std::unique_ptr<io::Socket> socket);
+  io::Task<std::optional<Negotiated>> shake_hands(ListenerState& gate, Client& client,
+                                                  io::Socket& socket, Connection& connection);
   io::Task<void> transmit(Connection connection, Negotiated negotiated);
   io::Task<void> drain();
 
@@ -89,7 +90,7 @@ class Server {
   const ServerSettings settings_;
   Admission admission_;
   ServerCounters counters_;
-  std::list<std::unique_ptr<Gate>> gates_;
+  std::list<std::unique_ptr<ListenerState>> gates_;
   std::list<Client> clients_;  // in the order of arrival
   uint32_t handshakes_ = 0;
 };

@@ -11,11 +11,11 @@
 #include "io/buffer.h"
 #include "io/stream.h"
 #include "io/task_scope.h"
+#include "nbd/buffer_share.h"
 #include "nbd/export.h"
 #include "nbd/handshake.h"
 #include "nbd/inbox.h"
-#include "nbd/pieces.h"
-#include "nbd/reply_queue.h"
+#include "nbd/outbox.h"
 #include "nbd/validate.h"
 
 namespace nbd {
@@ -33,7 +33,7 @@ struct SessionSettings {
 
 /// The transmission phase of one connection.
 ///
-/// One coroutine receives requests, one sends replies (ReplyQueue), and every request is answered
+/// One coroutine receives requests, one sends replies (Outbox), and every request is answered
 /// by a coroutine of its own, so that they overtake one another as they can. A WRITE goes to the
 /// device in pieces cut at cluster boundaries, each as soon as it has arrived.
 ///
@@ -109,7 +109,7 @@ class Session final : public LiveConnection {
   io::Task<bool> receive_write(const Request& request, io::SteadyTime arrived);
   io::Task<void> receive_pieces(std::shared_ptr<PendingWrite> write);
   io::Task<void> write_piece(std::shared_ptr<PendingWrite> write, uint64_t offset,
-                             Pieces::Piece piece);
+                             BufferShare::Piece piece);
   io::Task<void> finish_write(std::shared_ptr<PendingWrite> write);
 
   // session_read.cc
@@ -120,7 +120,7 @@ class Session final : public LiveConnection {
   io::Task<void> read_whole(Ticket& ticket);
   std::vector<io::Buffer> buffers_behind(uint64_t offset, uint64_t end);
   io::Task<void> read_into(uint64_t offset, std::span<io::Buffer> buffers);
-  io::Task<void> read_in_vain(const Request& request, io::Buffer& through);
+  io::Task<void> probe_readable(const Request& request, io::Buffer& through);
   io::Task<void> read_again(const Request& request, uint64_t offset, std::span<std::byte> into);
   io::Task<void> read_piece(io::Semaphore& window, uint64_t offset, io::Buffer& into);
   io::Task<bool> all_zero(uint64_t offset, uint64_t length);
@@ -134,13 +134,13 @@ class Session final : public LiveConnection {
   const Negotiation rules_;
   std::unique_ptr<io::Stream> stream_;
   Inbox inbox_;
-  Pieces received_pieces_,
+  BufferShare received_pieces_,
       reply_pieces_;           // each direction has a piece whatever the other waits for
   io::Semaphore places_;       // requests in flight (X4)
   io::Semaphore room_;         // bytes in flight (X4)
   io::Semaphore change_room_;  // of this connection, in the export's
   io::Mutex describing_;       // a BLOCK_STATUS at a time: what it has found waits in memory
-  ReplyQueue replies_;
+  Outbox replies_;
   io::TaskScope answers_;
   io::TaskScope sender_;
 

@@ -12,7 +12,7 @@ namespace nbd {
 namespace {
 
 constexpr uint64_t kPieceBytes = 1 << 20;
-/// Pieces of one READ that are at the device at a time.
+/// BufferShare of one READ that are at the device at a time.
 constexpr uint64_t kPiecesAtOnce = 8;
 constexpr size_t kExtentsAtOnce = 256;
 
@@ -104,7 +104,7 @@ io::Task<void> Session::read_structured(Ticket& ticket) {
 
 io::Task<void> Session::read_data_chunk(StructuredRead& read, uint64_t offset, size_t length) {
   const io::Grant place(read.window, 1);
-  Pieces::Piece piece = co_await reply_pieces_.acquire(length, offset);
+  BufferShare::Piece piece = co_await reply_pieces_.acquire(length, offset);
   std::exception_ptr failure;
   try {
     co_await device().read(offset, piece.buffer.bytes());
@@ -161,7 +161,7 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
   }
   const uint64_t first_bytes =
       std::min(request.length, kPieceBytes - request.offset % io::BufferPool::kPage);
-  Pieces::Piece first =
+  BufferShare::Piece first =
       co_await reply_pieces_.acquire(static_cast<size_t>(first_bytes), request.offset);
   Message message =
       simple ? Message(SimpleReply{WireError::none, request.cookie}.encode())
@@ -170,7 +170,7 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
   const uint64_t first_end = piece_end(request.offset, end);
   std::vector<io::Buffer> rest = buffers_behind(first_end, end);
   if (rest.empty() && first_end < end) {
-    co_await read_in_vain(request, first.buffer);
+    co_await probe_readable(request, first.buffer);
     message.with_fetched({std::move(first), request.offset, request.length,
                           [this, request](uint64_t offset, std::span<std::byte> into) {
                             return read_again(request, offset, into);
@@ -212,7 +212,7 @@ io::Task<void> Session::read_into(uint64_t offset, std::span<io::Buffer> buffers
 }
 
 /// Finds what is wrong before the reply begins (P8).
-io::Task<void> Session::read_in_vain(const Request& request, io::Buffer& through) {
+io::Task<void> Session::probe_readable(const Request& request, io::Buffer& through) {
   const uint64_t end = request.offset + request.length;
   for (uint64_t offset = request.offset; offset < end;) {
     const auto piece = through.bytes().first(

@@ -68,7 +68,7 @@ io::Task<void> Session::answer_block_status(Ticket& ticket) {
     contexts.push_back(export_.contexts()[selected.index].get());
   }
   const io::Grant turn = co_await describing_.lock();
-  Pieces::Piece piece = co_await reply_pieces_.acquire(status_bytes_max(contexts.size()), 0);
+  BufferShare::Piece piece = co_await reply_pieces_.acquire(status_bytes_max(contexts.size()), 0);
   StatusBounds bounds = settings_.status_bounds;
   bounds.runs_max = std::min(bounds.runs_max, status_runs_max(contexts.size()));
   auto asking = block_status(device(), std::move(contexts), request.offset, request.length, one,

@@ -60,7 +60,7 @@ io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
   receiving_write_.emplace(export_);
   while (offset < end && !write->given_up()) {
     const uint64_t next = piece_end(offset, end, block_bytes);
-    Pieces::Piece piece =
+    BufferShare::Piece piece =
         co_await received_pieces_.acquire(static_cast<size_t>(next - offset), offset);
     // Behind the last piece lies the next request's header, if the client has sent it already.
     co_await inbox_.receive(piece.buffer.bytes(), next == end ? header_bytes_ : 0);
@@ -79,7 +79,7 @@ io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
 }
 
 io::Task<void> Session::write_piece(std::shared_ptr<PendingWrite> write, uint64_t offset,
-                                    Pieces::Piece piece) {
+                                    BufferShare::Piece piece) {
   {
     const Export::WriteUnderWay under_way(export_);
     try {

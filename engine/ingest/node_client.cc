@@ -36,7 +36,7 @@ using asio::ip::tcp;
 constexpr size_t kAnswerBytesMax = 4096;                 // of text that we keep
 constexpr auto kBodyPatience = std::chrono::seconds(1);  // for the text behind an accepting status
 
-void blot_out(std::string& text, const std::string& secret) {
+void redact(std::string& text, const std::string& secret) {
   if (secret.empty()) return;
   for (size_t at = 0; (at = text.find(secret, at)) != std::string::npos; at += 3) {
     text.replace(at, secret.size(), "***");
@@ -146,7 +146,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
   void finish(NodeAnswer answer) {
     if (std::exchange(finished_, true)) return;
-    blot_out(answer.text, secret_);
+    redact(answer.text, secret_);
     deadline_.cancel();
     pause_.cancel();
     resolver_.cancel();

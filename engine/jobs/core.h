@@ -43,7 +43,7 @@ struct EngineParts {
 };
 
 /// The end of a job that the catalogue could not take when it came.
-struct LateEnd {
+struct UnrecordedEnd {
   std::string job_id;
   JobState state = JobState::failed;
   std::string cause;
@@ -79,7 +79,7 @@ struct Core {
   Unfinished unfinished;
   Ports ports;
   Tally tally;
-  std::vector<LateEnd> late_ends;
+  std::vector<UnrecordedEnd> unrecorded_ends;
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id
   Availability availability;
   std::map<std::string, io::SteadyTime> looked_at;  ///< since when a repository is looked at, by id

@@ -38,7 +38,7 @@ io::Task<void> remove_directory_if_empty(io::FileSystem& files, std::string dire
   if (entries.empty()) co_await files.remove_directory(directory);
 }
 
-/// A catalogue that cannot be written now is written later (record_late_ends), or the next start
+/// A catalogue that cannot be written now is written later (record_missing_ends), or the next start
 /// finds the job.
 void record_end(Core& core, const ActiveJob& job, JobState state, const std::string& cause) {
   try {
@@ -51,7 +51,7 @@ void record_end(Core& core, const ActiveJob& job, JobState state, const std::str
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "job {}: its end cannot be recorded: {}", job.row.id,
             failure.what());
-    core.late_ends.push_back({job.row.id, state, cause, core.now()});
+    core.unrecorded_ends.push_back({job.row.id, state, cause, core.now()});
   }
 }
 
@@ -227,11 +227,11 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
   co_await release_exports(core, job);
 }
 
-void record_late_ends(Core& core) {
-  while (!core.late_ends.empty()) {
-    const LateEnd& end = core.late_ends.back();
+void record_missing_ends(Core& core) {
+  while (!core.unrecorded_ends.empty()) {
+    const UnrecordedEnd& end = core.unrecorded_ends.back();
     core.catalogue->jobs.end(end.job_id, end.state, end.cause, end.at);
-    core.late_ends.pop_back();
+    core.unrecorded_ends.pop_back();
   }
 }
 

@@ -15,7 +15,7 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
                        std::string cause);
 
 /// Tries again to record the ends that the catalogue could not take. Throws while it cannot.
-void record_late_ends(Core& core);
+void record_missing_ends(Core& core);
 
 /// The same with `failed` for a caller without the lock; waits for the step under way.
 io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause);

@@ -53,8 +53,8 @@ io::Task<void> repair_derived_files(Core& core, Repository repository) {
 
 /// Whether it has ended and only the catalogue does not know it yet.
 bool waits_for_its_end(const Core& core, const std::string& job_id) {
-  return std::any_of(core.late_ends.begin(), core.late_ends.end(),
-                     [&](const LateEnd& end) { return end.job_id == job_id; });
+  return std::any_of(core.unrecorded_ends.begin(), core.unrecorded_ends.end(),
+                     [&](const UnrecordedEnd& end) { return end.job_id == job_id; });
 }
 
 /// Jobs that no life before this one has ended, of this repository.
@@ -90,7 +90,7 @@ bool is_written_to(Core& core, const std::string& repository_id) {
 /// What is unpublished and what is in the way of readers; nothing that matters is lost without it.
 io::Task<void> tidy(Core& core, Repository repository) {
   try {
-    co_await remove_strays(core, repository);
+    co_await remove_orphans(core, repository);
     co_await repair_derived_files(core, repository);
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "repository {} could not be scanned: {}", repository.id,

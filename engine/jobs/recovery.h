@@ -20,6 +20,6 @@ void fail_unreachable_jobs(Core& core);
 io::Task<void> find_moved_images(Core& core, Repository repository);
 
 /// The last part: strays in one repository.
-io::Task<void> remove_strays(Core& core, Repository repository);
+io::Task<void> remove_orphans(Core& core, Repository repository);
 
 }  // namespace engine

@@ -146,7 +146,7 @@ io::Task<void> watch_jobs(Core& core) {
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,
                           interval);
     try {
-      record_late_ends(core);
+      record_missing_ends(core);
     } catch (const std::exception& failure) {
       io::log(io::LogLevel::error, "an ended job cannot be recorded: {}", failure.what());
     }

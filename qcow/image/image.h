@@ -256,7 +256,7 @@ class Image final : public io::BlockDevice {
 
   // image_seal.cc
   io::Task<void> drain();
-  io::Task<void> come_to_rest(io::Task<void> written, io::Task<void> allocated);
+  io::Task<void> quiesce(io::Task<void> written, io::Task<void> allocated);
   io::Task<void> take_rest();
   io::Task<void> finish();
   io::Task<void> give_back_unowned();

@@ -14,7 +14,7 @@ io::Task<std::unique_ptr<Image>> Image::open(io::Runtime runtime, std::string pa
   co_await image->prepare();
   io::Task<void> written = image->write_behind_->stop();
   io::Task<void> allocated = image->space_->stop();
-  image->rest_.emplace(image->come_to_rest(std::move(written), std::move(allocated)));
+  image->rest_.emplace(image->quiesce(std::move(written), std::move(allocated)));
   image->background_.spawn(image->commit_in_background());
   co_return image;
 }

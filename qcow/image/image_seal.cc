@@ -72,7 +72,7 @@ io::Task<void> Image::abandon() {
 io::Task<void> Image::take_rest() { return *std::exchange(rest_, std::nullopt); }
 
 /// Needs no memory and does not fail: nothing may be left that refers to the image.
-io::Task<void> Image::come_to_rest(io::Task<void> written, io::Task<void> allocated) {
+io::Task<void> Image::quiesce(io::Task<void> written, io::Task<void> allocated) {
   commit_ended_.set();  // whoever waits for room finds that there will be none
   commit_ended_.reset();
   relieved_.set();

@@ -1,4 +1,4 @@
-#include "nbd/reply_queue.h"
+#include "nbd/outbox.h"
 
 #include <algorithm>
 #include <cassert>
@@ -44,7 +44,7 @@ io::Task<std::span<const std::byte>> FetchedData::next() {
   co_return piece;
 }
 
-void ReplyQueue::push(Message message) noexcept {
+void Outbox::push(Message message) noexcept {
   if (failed_) return;
   try {
     ready_.push_back(std::move(message));
@@ -55,18 +55,18 @@ void ReplyQueue::push(Message message) noexcept {
 }
 
 /// No reply can be sent any more, so there is no use in reading further requests.
-void ReplyQueue::give_up() noexcept {
+void Outbox::give_up() noexcept {
   failed_ = true;
   ready_.clear();
   stream_.abort();
 }
 
-void ReplyQueue::finish() {
+void Outbox::finish() {
   finishing_ = true;
   changed_.wake();
 }
 
-io::Task<void> ReplyQueue::run() {
+io::Task<void> Outbox::run() {
   try {
     for (;;) {
       while (ready_.empty() && !finishing_) co_await changed_.wait();
@@ -84,7 +84,7 @@ io::Task<void> ReplyQueue::run() {
   }
 }
 
-void ReplyQueue::take_batch() {
+void Outbox::take_batch() {
   for (size_t bytes = 0; !ready_.empty() && bytes < kPartBytes; ready_.pop_front()) {
     bytes += ready_.front().size();
     batch_.push_back(std::move(ready_.front()));
@@ -92,7 +92,7 @@ void ReplyQueue::take_batch() {
   }
 }
 
-io::Task<void> ReplyQueue::send_batch() {
+io::Task<void> Outbox::send_batch() {
   pieces_.clear();
   for (const Message& message : batch_) message.gather(pieces_);
   co_await send_all(pieces_);
@@ -105,7 +105,7 @@ io::Task<void> ReplyQueue::send_batch() {
   }
 }
 
-io::Task<void> ReplyQueue::send_all(std::span<const iovec> pieces) {
+io::Task<void> Outbox::send_all(std::span<const iovec> pieces) {
   while (!pieces.empty()) {
     size_t count = 0, bytes = 0;
     while (count < pieces.size() && bytes < kPartBytes) bytes += pieces[count++].iov_len;

@@ -1,8 +1,8 @@
-#include "nbd/pieces.h"
+#include "nbd/buffer_share.h"
 
 namespace nbd {
 
-io::Task<Pieces::Piece> Pieces::acquire(size_t size, uint64_t offset) {
+io::Task<BufferShare::Piece> BufferShare::acquire(size_t size, uint64_t offset) {
   const uint64_t phase = offset % io::BufferPool::kPage;
   io::Buffer buffer = pool_.try_acquire(size, phase);
   bool holds = false;
@@ -17,7 +17,7 @@ io::Task<Pieces::Piece> Pieces::acquire(size_t size, uint64_t offset) {
   co_return Piece{Hold(*this), std::move(buffer)};
 }
 
-void Pieces::give_up() {
+void BufferShare::give_up() {
   if (--held_ == 0 && waiting_ > 0 && pool_.withdraw(this)) ++held_;
 }
 

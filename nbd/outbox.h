@@ -14,8 +14,8 @@
 #include "io/stream.h"
 #include "io/sync.h"
 #include "io/task.h"
+#include "nbd/buffer_share.h"
 #include "nbd/counters.h"
-#include "nbd/pieces.h"
 #include "nbd/protocol.h"
 
 namespace nbd {
@@ -79,14 +79,14 @@ class Loan {
 class FetchedData {
  public:
   using Fetch = std::function<io::Task<void>(uint64_t offset, std::span<std::byte> into)>;
-  FetchedData(Pieces::Piece through, uint64_t offset, uint64_t length, Fetch fetch)
+  FetchedData(BufferShare::Piece through, uint64_t offset, uint64_t length, Fetch fetch)
       : through_(std::move(through)), offset_(offset), left_(length), fetch_(std::move(fetch)) {}
 
   /// The next bytes, valid until the next call; none at the end.
   io::Task<std::span<const std::byte>> next();
 
  private:
-  Pieces::Piece through_;
+  BufferShare::Piece through_;
   uint64_t offset_, left_;
   Fetch fetch_;
 };
@@ -113,7 +113,7 @@ class Message {
     return *this;
   }
   /// The buffers count as held until the message has been sent.
-  Message& with_data(std::vector<io::Buffer> data, Pieces::Hold hold) {
+  Message& with_data(std::vector<io::Buffer> data, BufferShare::Hold hold) {
     data_ = std::move(data);
     hold_ = std::move(hold);
     return *this;
@@ -146,7 +146,7 @@ class Message {
   std::array<std::byte, kHeadBytes> head_;
   size_t head_bytes_ = 0;
   Bytes body_;
-  Pieces::Hold hold_;
+  BufferShare::Hold hold_;
   std::vector<io::Buffer> data_;  // given back before hold_ is
   std::unique_ptr<FetchedData> fetched_;
   Loan borrowed_;
@@ -159,9 +159,9 @@ class Message {
 /// sent are free for the next; one coroutine, run(), does all sending. Once the stream has failed,
 /// replies are dropped. A reply that cannot be queued, for lack of memory, fails the stream: its
 /// client must not wait for ever. Belongs to the stream's thread.
-class ReplyQueue {
+class Outbox {
  public:
-  ReplyQueue(io::Executor& executor, io::Stream& stream) : stream_(stream), changed_(executor) {}
+  Outbox(io::Executor& executor, io::Stream& stream) : stream_(stream), changed_(executor) {}
 
   void push(Message message) noexcept;
 

@@ -34,7 +34,7 @@ bool is_temporary(std::string_view name) {
 /// Whether a file of a disk's directory is left over. Nothing is being filled during recovery, but
 /// a decided job that is held up needs its images. Images that no row knows are left where they
 /// are: they may be all that is left of a lost catalogue.
-bool is_stray(const Owners& owners, const std::string& path) {
+bool is_orphan(const Owners& owners, const std::string& path) {
   if (is_temporary(path)) return true;
   if (!path.ends_with(kPartial)) return false;
   const auto owner =
@@ -92,7 +92,7 @@ class Sweep {
     for (const io::DirectoryEntry& entry : entries) {
       const std::string path = directory + "/" + entry.name;
       if (entry.kind != io::FileKind::file && !is_unfinished_link(entry)) continue;
-      if (is_stray(owners_, path)) {
+      if (is_orphan(owners_, path)) {
         co_await take_away(path);
         removed = true;
       } else if (path.ends_with(kImage) && !owners_.contains(path)) {
@@ -151,7 +151,7 @@ class Sweep {
 
 }  // namespace
 
-io::Task<void> remove_strays(Core& core, Repository repository) {
+io::Task<void> remove_orphans(Core& core, Repository repository) {
   Owners owners;
   for (KnownImage& image : core.catalogue->jobs.known_images(repository.id)) {
     std::string path = image.image_path;

@@ -15,9 +15,9 @@ namespace nbd {
 /// turn, or until it holds none again. So clients that stand still, with all of the budget in their
 /// replies, stop nobody else, and each has at most one piece beyond the budget. A piece of a reply
 /// is held until it has been sent. Belongs to the thread of the pool.
-class Pieces {
+class BufferShare {
  public:
-  explicit Pieces(io::BufferPool& pool) : pool_(pool) {}
+  explicit BufferShare(io::BufferPool& pool) : pool_(pool) {}
 
   /// As long as it lives, its piece is held.
   class Hold {
@@ -33,9 +33,9 @@ class Pieces {
     }
 
    private:
-    friend class Pieces;
-    explicit Hold(Pieces& of) : of_(&of) {}
-    Pieces* of_ = nullptr;
+    friend class BufferShare;
+    explicit Hold(BufferShare& of) : of_(&of) {}
+    BufferShare* of_ = nullptr;
   };
 
   struct Piece {
