@@ -188,13 +188,16 @@ TEST_F(CatalogueJobs, CountersWarningsAndHandedOutIdsAreKept) {
   const DiskCounters counters{1, 2, 3, 4, 5, 6, 7};
   catalogue().jobs.set_counters(job.id, 1, counters);
   catalogue().jobs.set_handed_out(job.id, 1, "handed/1");
-  catalogue().jobs.add_warnings(job.id, {{WarningCode::disk_added, 1, "one"}});
-  catalogue().jobs.add_warnings(job.id, {{WarningCode::sampled_zeroes, 0, "two"}});
+  SealRecord record;
+  record.change_id = "u/1";
+  record.warnings = {{WarningCode::sampled_zeroes, 0, "one"}};
+  catalogue().jobs.set_sealing(job.id, 0);
+  catalogue().jobs.set_sealed(job.id, 0, record, now());
   open();
   EXPECT_EQ(find(job.id).disks[1].counters, counters);
   EXPECT_EQ(find(job.id).disks[1].handed_out_change_id, "handed/1");
-  ASSERT_EQ(find(job.id).warnings.size(), 2u);
-  EXPECT_EQ(find(job.id).warnings[1].message, "two");
+  ASSERT_EQ(find(job.id).warnings.size(), 1u);
+  EXPECT_EQ(find(job.id).warnings[0].message, "one");
 }
 
 TEST_F(CatalogueJobs, A20TelemetryOverwritesOnlyWithWhatItSaysAndOnlyWhileTheJobRuns) {
