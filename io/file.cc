@@ -64,7 +64,7 @@ Task<void> remove_temporaries(FileSystem& files, std::string path) {
   }
 }
 
-Task<void> replace_text(const Runtime& runtime, std::string path, std::string text, OpenMode mode) {
+Task<void> replace_text(Runtime runtime, std::string path, std::string text, OpenMode mode) {
   FileSystem& files = runtime.files;
   const std::string temporary = temporary_path(runtime.random, path);
   std::exception_ptr failure;

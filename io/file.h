@@ -155,7 +155,7 @@ Task<std::string> follow_link(FileSystem& files, std::string path);
 /// temporary file, fsync, rename, fsync of the directory. `mode` is that of the new file. Each call
 /// has a temporary file of its own, so several may replace one file at the same time: the last
 /// rename wins. A failure leaves the old file, and no temporary one where it can be removed.
-Task<void> replace_text(const Runtime& runtime, std::string path, std::string text,
+Task<void> replace_text(Runtime runtime, std::string path, std::string text,
                         OpenMode mode = OpenMode::create_new);
 
 /// A name beside `path` that nothing else uses: "<path>.<16 hexadecimal digits>.new". What a crash
