@@ -58,12 +58,13 @@ class Decided : public KilledEngine {
   static std::string partial_of(const BackupView& backup, uint32_t disk) {
     return backup.job.disks[disk].image_path + ".partial";
   }
-  qcow::Header header_of(const std::string& path) {
-    return hub->on_data([&]() -> io::Task<qcow::Header> {
-      const io::Runtime runtime = hub->home();
-      const auto file = co_await runtime.files.open(path, io::OpenMode::read_only);
+  static qcow::Header header_of(const std::string& path) {
+    io::RingRuntime own;  // the hub's rings belong to other threads
+    const auto read = [&]() -> io::Task<qcow::Header> {
+      const auto file = co_await own.runtime().files.open(path, io::OpenMode::read_only);
       co_return co_await qcow::read_header(*file, "image");
-    });
+    };
+    return own.ring().run(read());
   }
 
   std::vector<std::unique_ptr<Writer>> writers_;
