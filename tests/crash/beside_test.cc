@@ -5,6 +5,7 @@
 
 #include "io/planted_bug.h"
 #include "tests/crash/beside_run.h"
+#include "tests/crash/campaign.h"
 
 namespace crash {
 namespace {
@@ -21,7 +22,7 @@ std::optional<std::string> search_beside(Campaign& campaign, uint64_t runs) {
 
 TEST(EngineCallsBesideEachOther, LoseNothingAndLeaveNothing) {
   Campaign campaign;
-  const auto finding = search_beside(campaign, std::getenv("VARVE_LONG") != nullptr ? 2'000 : 60);
+  const auto finding = search_beside(campaign, amount(60, 2'000));
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} runs\n", campaign.states);
 }
@@ -32,6 +33,7 @@ class BesidePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {
 };
 
 TEST_P(BesidePlantedBug, IsFoundWithin200Runs) {
+  if (is_sanitized()) GTEST_SKIP() << "a search for the optimised build";
   io::planted_bug = GetParam();
   Campaign campaign;
   const auto finding = search_beside(campaign, 200);

@@ -1,11 +1,21 @@
 #pragma once
 
+#include <cstdlib>
 #include <optional>
 #include <string>
 
 #include "tests/crash/image_run.h"
 
 namespace crash {
+
+inline bool is_sanitized() { return std::getenv("VARVE_SANITIZED") != nullptr; }
+
+/// How much a campaign judges. A sanitized build is ten times slower and looks for errors of
+/// memory: a tenth of the usual shows them.
+inline uint64_t amount(uint64_t usual, uint64_t in_long_mode) {
+  if (std::getenv("VARVE_LONG") != nullptr) return in_long_mode;
+  return is_sanitized() ? usual / 10 : usual;
+}
 
 /// A failure, and the run it came about in.
 struct Finding {

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "io/planted_bug.h"
+#include "tests/crash/campaign.h"
 #include "tests/crash/damage_run.h"
 
 namespace crash {
@@ -24,7 +25,7 @@ std::optional<std::string> search_damage(Campaign& campaign, uint64_t states_wan
 
 TEST(DamagedTables, HarmNothingThatIsHealthy) {
   Campaign campaign;
-  const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 50'000 : 5'000;
+  const uint64_t wanted = amount(5'000, 50'000);
   const auto finding = search_damage(campaign, wanted);
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} damages judged in {} runs\n", campaign.states, campaign.runs);
@@ -36,6 +37,7 @@ class DamagePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {
 };
 
 TEST_P(DamagePlantedBug, IsFoundWithin20000States) {
+  if (is_sanitized()) GTEST_SKIP() << "a search for the optimised build";
   io::planted_bug = GetParam();
   Campaign campaign;
   const auto finding = search_damage(campaign, 20'000);

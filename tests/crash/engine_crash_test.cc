@@ -5,6 +5,7 @@
 
 #include "io/log.h"
 #include "io/planted_bug.h"
+#include "tests/crash/campaign.h"
 #include "tests/crash/engine_run.h"
 
 namespace crash {
@@ -24,7 +25,7 @@ std::optional<std::string> search_engine(Campaign& campaign, uint64_t states_wan
 
 TEST(EnginePowerCut, LosesNoDecidedBackupInAnyRecovery) {
   Campaign campaign;
-  const uint64_t wanted = std::getenv("VARVE_LONG") != nullptr ? 20'000 : 2'000;
+  const uint64_t wanted = amount(2'000, 20'000);
   const auto finding = search_engine(campaign, wanted);
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} states judged in {} runs\n", campaign.states, campaign.runs);
@@ -36,6 +37,7 @@ class EnginePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {
 };
 
 TEST_P(EnginePlantedBug, IsFoundWithin20000States) {
+  if (is_sanitized()) GTEST_SKIP() << "a search for the optimised build";
   io::planted_bug = GetParam();
   Campaign campaign;
   const auto finding = search_engine(campaign, 20'000);

@@ -122,6 +122,7 @@ TEST_F(RepositoryThatComesAndGoes, APublishWhoseImageGoesBeforeTheRenameWaitsFor
   ASSERT_TRUE(wait_until([&] { return state_of(next.job.id) == "completed"; }));
   EXPECT_TRUE(fs::exists(next.job.disks[0].image_path));
   back_up("pgtest1", BackupType::incremental, "three", 3);
+  hub.reset();  // before what its hook refers to
 }
 
 TEST_F(RepositoryThatComesAndGoes, ADecidedImageThatSeemsGoneInAnotherDirectoryIsNotGivenUp) {
@@ -139,6 +140,7 @@ TEST_F(RepositoryThatComesAndGoes, ADecidedImageThatSeemsGoneInAnotherDirectoryI
   mount();
   ASSERT_TRUE(wait_until([&] { return state_of(next.job.id) == "completed"; }));
   EXPECT_TRUE(fs::exists(next.job.disks[0].image_path));
+  hub.reset();  // before what its hook refers to
 }
 
 TEST_F(RepositoryThatComesAndGoes, AMarkerThatWasRemovedIsMadeAgainBesideItsImages) {
@@ -191,6 +193,7 @@ TEST_F(RepositoryThatComesAndGoes, ADeletionWhoseFilesWereAwayForAMomentDeletesT
   EXPECT_THROW(engine().delete_backup(full.job.id, false), std::exception);
   EXPECT_TRUE(wait_until([&] { return repository_files().empty(); }));
   EXPECT_EQ(refusal_of([&] { engine().backup(full.job.id); }), "backup_not_found");
+  hub.reset();  // before what its hook refers to
 }
 
 TEST_F(RepositoryThatComesAndGoes, ALinkThatOutlivedTheLastPointIsRemovedAtTheNextStart) {

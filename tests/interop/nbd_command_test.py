@@ -374,7 +374,7 @@ class Activation(Command):
         self.addCleanup(closed.close)
         process = self.activated([closed])
         self.assertEqual(process.wait(20), 2)
-        self.assertIn("no listening stream socket", process.stderr.read())
+        self.assertIn("is not a listening stream socket", process.stderr.read())
 
     def test_nbdcopy_and_nbdinfo_start_it(self):
         """nbdcopy -- SOURCE [ varve nbd … ], nbdinfo [ varve nbd … ], nbdinfo --list [ varve serve … ]"""
