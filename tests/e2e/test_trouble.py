@@ -157,7 +157,7 @@ class Reserve(SmallRepository):
         young.pwrite(os.urandom(8 * MIB), 0)
         young.flush()
         self.ballast(leave=12 * MIB)  # 20 without the younger job
-        words = self.assert_failed_alone(job, "reserve in repository 'small'", others=1)
+        words = self.assert_failed_alone(job, "'small' is down to its space reserve", others=1)
         self.assertRegex(words, rf"\d+ bytes free, {16 * MIB} bytes in reserve, \d+ bytes missing")
         handle.pwrite(b"f" * MIB, MIB)
         self.complete_ok(elder, "e/1", 0)
