@@ -68,7 +68,7 @@ class FileSpace {
     no,       ///< it is full
     unknown,  ///< the attempt failed
   };
-  /// Allocates a part of the file that nobody uses and that may be a hole.
+  /// Allocates a part of the file that is not in use and may be a hole.
   io::Task<Filled> fill(uint64_t offset, uint64_t length);
 
   /// Bytes to be allocated beyond what is used.

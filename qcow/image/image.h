@@ -296,8 +296,8 @@ class Image final : public io::BlockDevice {
   // Host clusters without an owner: by a mapping that is not durable yet, and by a durable one.
   std::vector<uint64_t> dropped_;
   std::vector<uint64_t> releasable_;
-  // What was accepted may be missing, and nobody can say where: another program has cut the file, a
-  // sync failed, or a step that takes bytes out of memory and changes their mapping did not end.
+  // What was accepted may be missing, at an unknown place: another program has truncated the file,
+  // a sync failed, or a step that moves bytes out of memory and changes their mapping did not end.
   bool content_unknown_ = false;
   bool gave_back_ = false;    // some cluster below the end has refcount 0
   uint64_t length_seen_ = 0;  // bytes of the file at the last commit

@@ -39,9 +39,9 @@ std::vector<Image::ReadRun> Image::runs_in_table(const L2Table* table, uint64_t 
 }
 
 /// A failed image is still read while all that was accepted is on the disk, in memory, or known to
-/// be lost. After a failed sync nobody knows: the kernel may have dropped the pages that it could
-/// not write, and the file has older bytes there. What another program has cut off would read as
-/// zeroes.
+/// be lost. After a failed sync this is unknown: the kernel may have dropped the pages that it
+/// could not write, and the file has older bytes there. What another program has truncated would
+/// read as zeroes.
 void Image::require_readable() const {
   if (failure_ && (state_ == State::closed || content_unknown_)) std::rethrow_exception(failure_);
 }
