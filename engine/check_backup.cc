@@ -7,6 +7,7 @@
 #include "engine/catalogue/catalogue.h"
 #include "engine/repository/sidecar.h"
 #include "engine/values/digest.h"
+#include "engine/values/layout.h"
 
 namespace engine {
 namespace {

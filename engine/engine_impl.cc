@@ -88,7 +88,7 @@ void EngineImpl::stop() {
 BackupView EngineImpl::start_backup(const StartBackup& request) {
   return ask([this, request]() -> io::Task<BackupView> {
     const Job job = co_await start_job(core_, request);
-    co_return job_view(core_, job);
+    co_return job_view(core_.jobs, core_.now(), job);
   });
 }
 
@@ -117,7 +117,7 @@ BackupList EngineImpl::list_backups(const BackupFilter& filter) {
 }
 
 BackupStats EngineImpl::backup_stats(const std::string& vm_name, const std::string& repository_id) {
-  return ask_now([&] { return backup_stats_of(core_, vm_name, repository_id); });
+  return ask_now([&] { return backup_stats_of(*core_.catalogue, vm_name, repository_id); });
 }
 
 ChainView EngineImpl::chain(const ChainQuery& query) {
@@ -125,11 +125,11 @@ ChainView EngineImpl::chain(const ChainQuery& query) {
 }
 
 ChangeIdAnswer EngineImpl::change_id(const ChangeIdQuery& query) {
-  return ask_now([&] { return answer_change_id(core_, query); });
+  return ask_now([&] { return answer_change_id(*core_.catalogue, core_.jobs, query); });
 }
 
 ChangeIdAnswer EngineImpl::change_id_by_path(const ChangeIdByPathQuery& query) {
-  return ask_now([&] { return answer_change_id(core_, query); });
+  return ask_now([&] { return answer_change_id(*core_.catalogue, core_.jobs, query); });
 }
 
 void EngineImpl::record_telemetry(const std::string& job_id, const Telemetry& report) {
@@ -192,11 +192,12 @@ VmView EngineImpl::vm_by_context_id(const std::string& context_id) {
 }
 
 std::vector<VmDisk> EngineImpl::vm_disks(const std::string& context_id_or_name) {
-  return ask_now([&] { return disks_of_vm(core_, context_id_or_name); });
+  return ask_now([&] { return disks_of_vm(*core_.catalogue, context_id_or_name); });
 }
 
 std::string EngineImpl::delete_vm(const std::string& vm_name) {
-  return ask([this, vm_name] { return engine::delete_vm(core_, vm_name); });
+  return ask(
+      [this, vm_name] { return engine::delete_vm(*core_.catalogue, *core_.secrets, vm_name); });
 }
 
 std::vector<ExportView> EngineImpl::exports() {

@@ -10,6 +10,7 @@
 #include "engine/jobs/repository_watch.h"
 #include "engine/jobs/watch.h"
 #include "engine/repositories.h"
+#include "engine/values/layout.h"
 #include "io/log.h"
 
 /// How an engine comes up and goes down: docs/jobs.md, "Recovery after a crash".
@@ -48,15 +49,15 @@ io::Task<void> bring_up(Core& core) {
   const std::string& catalogue_path = core.options.catalogue_path;
   std::string state_directory = io::parent_path(catalogue_path);
   co_await files.make_directories(std::move(state_directory));
-  const std::string catalogue_lock = catalogue_path + ".lock";
+  const std::string catalogue_lock = catalogue_lock_path(catalogue_path);
   const std::string catalogue_name = "catalogue " + catalogue_path;
   InstanceLock lock = co_await InstanceLock::acquire(core.parts.home, catalogue_lock,
                                                      catalogue_name, core.options.pid);
   core.locks.emplace(catalogue_path, std::move(lock));
   core.catalogue = open_sound(catalogue_path);
-  const std::string secrets_path = catalogue_path + ".secrets";
+  const std::string secrets_file = secrets_path(catalogue_path);
   core.secrets.emplace(
-      co_await Secrets::open(core.parts.home, secrets_path, core.options.named_secrets));
+      co_await Secrets::open(core.parts.home, secrets_file, core.options.named_secrets));
   core.catalogue_open = true;
 
   ensure_first_repository(core);

@@ -20,27 +20,28 @@ namespace {
 constexpr const char* kFirstRepository = "1";
 constexpr const char* kFirstRepositoryName = "default";
 
-RepositoryView view_of(Core& core, Repository repository) {
+RepositoryView view_of(Catalogue& catalogue, const Availability& availability,
+                       Repository repository) {
   RepositoryView view;
-  view.backup_count = core.catalogue->repositories.backup_count(repository.id);
-  view.abilities = core.catalogue->repositories.abilities(repository.id);
-  view.unavailable_cause = core.availability.cause(repository.id);
+  view.backup_count = catalogue.repositories.backup_count(repository.id);
+  view.abilities = catalogue.repositories.abilities(repository.id);
+  view.unavailable_cause = availability.cause(repository.id);
   view.repository = std::move(repository);
   return view;
 }
 
-Repository require_repository(Core& core, const std::string& id) {
-  auto repository = core.catalogue->repositories.find(id);
+Repository require_repository(Catalogue& catalogue, const std::string& id) {
+  auto repository = catalogue.repositories.find(id);
   if (!repository) throw refusals::unknown_repository(id);
   return std::move(*repository);
 }
 
-StorageInfo info_of(Core& core, const std::string& id, const StorageMeasure& measure) {
+StorageInfo info_of(Catalogue& catalogue, const std::string& id, const StorageMeasure& measure) {
   return {.repository_id = id,
           .total_bytes = measure.total_bytes,
           .used_bytes = measure.used_bytes,
           .available_bytes = measure.available_bytes,
-          .backup_count = core.catalogue->repositories.backup_count(id),
+          .backup_count = catalogue.repositories.backup_count(id),
           .last_check_at = measure.measured_at};
 }
 
@@ -102,11 +103,12 @@ io::Task<RepositoryTest> test_directory(Core& core, std::string id, RepositoryTy
     if (!status) throw std::runtime_error(fmt::format("directory {} does not exist", directory));
     // A mount point without its file system is not written to.
     const auto registered = core.catalogue->repositories.find(id);
-    if (registered && registered->directory == directory) co_await identify(core, *registered);
+    if (registered && registered->directory == directory)
+      co_await identify(*core.catalogue, core.files(), *registered);
     co_await prepare_repository(core.files(), type, directory);
     test.abilities = co_await try_storage(core.parts.home, directory);
     const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);
-    test.storage = info_of(core, id, measure);
+    test.storage = info_of(*core.catalogue, id, measure);
     test.passed = true;
   } catch (const std::exception& failure) {
     test.error_details = failure.what();
@@ -163,25 +165,26 @@ io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
   }
   core.catalogue->repositories.set_abilities(repository.id, abilities);
   warn_of_missing(repository.id, abilities);
-  repository.storage = co_await measure_and_keep(core, repository);
+  repository.storage = co_await measure_and_keep(*core.catalogue, core.parts.home, repository);
   io::log(io::LogLevel::info, "repository {} ({}) registered: {}", repository.id, repository.name,
           request.directory);
-  co_return view_of(core, std::move(repository));
+  co_return view_of(*core.catalogue, core.availability, std::move(repository));
 }
 
 std::vector<RepositoryView> list_repositories(Core& core, const RepositoryFilter& filter) {
   std::vector<RepositoryView> views;
   std::vector<Repository> found = core.catalogue->repositories.list(filter);
-  for (Repository& repository : found) views.push_back(view_of(core, std::move(repository)));
+  for (Repository& repository : found)
+    views.push_back(view_of(*core.catalogue, core.availability, std::move(repository)));
   return views;
 }
 
 RepositoryView find_repository(Core& core, const std::string& id) {
-  return view_of(core, require_repository(core, id));
+  return view_of(*core.catalogue, core.availability, require_repository(*core.catalogue, id));
 }
 
 void delete_repository(Core& core, const std::string& id) {
-  const Repository repository = require_repository(core, id);
+  const Repository repository = require_repository(*core.catalogue, id);
   core.catalogue->repositories.erase(id);
   core.locks.erase(id);
   core.availability.set_available(id);
@@ -189,10 +192,11 @@ void delete_repository(Core& core, const std::string& id) {
 }
 
 io::Task<StorageInfo> measure_repository(Core& core, std::string id) {
-  const Repository repository = require_repository(core, id);
+  const Repository repository = require_repository(*core.catalogue, id);
   co_await require_available(core, repository);
-  const StorageMeasure measure = co_await measure_and_keep(core, repository);
-  co_return info_of(core, id, measure);
+  const StorageMeasure measure =
+      co_await measure_and_keep(*core.catalogue, core.parts.home, repository);
+  co_return info_of(*core.catalogue, id, measure);
 }
 
 io::Task<RepositoryTest> test_repository(Core& core, NewRepository request) {
@@ -200,7 +204,7 @@ io::Task<RepositoryTest> test_repository(Core& core, NewRepository request) {
 }
 
 io::Task<RepositoryTest> test_repository(Core& core, std::string id) {
-  const Repository repository = require_repository(core, id);
+  const Repository repository = require_repository(*core.catalogue, id);
   const std::string directory = repository.directory;
   RepositoryTest test = co_await test_directory(core, id, repository.type, directory);
   if (test.abilities) core.catalogue->repositories.set_abilities(id, *test.abilities);
@@ -213,7 +217,7 @@ io::Task<StorageRefresh> refresh_storage(Core& core) {
   for (const Repository& repository : repositories) {
     try {
       co_await require_available(core, repository);
-      co_await measure_and_keep(core, repository);
+      co_await measure_and_keep(*core.catalogue, core.parts.home, repository);
       ++refresh.refreshed_count;
     } catch (const std::exception& failure) {
       ++refresh.failed_count;
@@ -224,9 +228,9 @@ io::Task<StorageRefresh> refresh_storage(Core& core) {
   co_return refresh;
 }
 
-std::optional<StorageInfo> known_storage(Core& core, const Repository& repository) {
+std::optional<StorageInfo> known_storage(Catalogue& catalogue, const Repository& repository) {
   if (!repository.storage) return std::nullopt;
-  return info_of(core, repository.id, *repository.storage);
+  return info_of(catalogue, repository.id, *repository.storage);
 }
 
 }  // namespace engine

@@ -23,6 +23,6 @@ io::Task<RepositoryTest> test_repository(Core& core, std::string id);
 io::Task<StorageRefresh> refresh_storage(Core& core);
 
 /// As last measured; nothing before that.
-std::optional<StorageInfo> known_storage(Core& core, const Repository& repository);
+std::optional<StorageInfo> known_storage(Catalogue& catalogue, const Repository& repository);
 
 }  // namespace engine

@@ -30,7 +30,8 @@ std::string socket_uri(nbd::TlsMode tls, const std::string& socket, const std::s
   return fmt::format("{}+unix:///{}?socket={}", scheme(tls), name, path);
 }
 
-ExportView view_of(const Core& core, const Job& job, const JobDisk& disk, const Ingest& ingest) {
+ExportView view_of(const EngineOptions& options, const Ports& ports, const Job& job,
+                   const JobDisk& disk, const Ingest& ingest) {
   const nbd::Counters& traffic = ingest.traffic();
   ExportView view;
   view.name = disk.export_name;
@@ -40,17 +41,16 @@ ExportView view_of(const Core& core, const Job& job, const JobDisk& disk, const 
   view.disk_index = disk.index;
   view.size_bytes = disk.capacity_bytes;
   view.state = to_text(disk.state);
-  view.port = core.ports.port_of(disk.export_name);
+  view.port = ports.port_of(disk.export_name);
   if (view.port != 0) {
-    view.uris.push_back(
-        uri(core.options.ports_tls, core.options.advertised_host, view.port, view.name));
+    view.uris.push_back(uri(options.ports_tls, options.advertised_host, view.port, view.name));
   }
-  if (core.options.nbd_port != 0) {
+  if (options.nbd_port != 0) {
     view.uris.push_back(
-        uri(core.options.main_tls, core.options.advertised_host, core.options.nbd_port, view.name));
+        uri(options.main_tls, options.advertised_host, options.nbd_port, view.name));
   }
-  if (!core.options.nbd_socket.empty()) {
-    view.uris.push_back(socket_uri(core.options.socket_tls, core.options.nbd_socket, view.name));
+  if (!options.nbd_socket.empty()) {
+    view.uris.push_back(socket_uri(options.socket_tls, options.nbd_socket, view.name));
   }
   view.connections = static_cast<uint32_t>(traffic.connections_now);
   view.bytes_received = traffic.bytes_received;
@@ -70,7 +70,7 @@ std::vector<ExportView> export_views(const Core& core) {
     if (!is_active(job->row.state)) continue;
     for (const JobDisk& disk : job->row.disks) {
       if (const Ingest* const ingest = job->ingest(disk)) {
-        views.push_back(view_of(core, job->row, disk, *ingest));
+        views.push_back(view_of(core.options, core.ports, job->row, disk, *ingest));
       }
     }
   }
@@ -104,7 +104,7 @@ MetricsSnapshot metrics_snapshot(Core& core) {
   metrics.bytes_read = tally.bytes_read;
   metrics.ports_allocated = core.ports.allocated();
   for (const Repository& repository : core.catalogue->repositories.list()) {
-    if (auto storage = known_storage(core, repository)) {
+    if (auto storage = known_storage(*core.catalogue, repository)) {
       metrics.repositories.push_back(std::move(*storage));
     }
   }

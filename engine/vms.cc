@@ -15,26 +15,27 @@ VmView view_of(Core& core, Vm vm) {
   VmView view;
   if (!vm.current_job_id.empty()) {
     if (auto job = core.catalogue->jobs.find(vm.current_job_id)) {
-      view.current_job = job_view(core, std::move(*job));
+      view.current_job = job_view(core.jobs, core.now(), std::move(*job));
     }
   }
   BackupFilter filter;
   filter.vm_context_id = vm.context_id;
   filter.limit = kHistoryLength;
   JobPage page = core.catalogue->jobs.list(filter);
-  for (Job& job : page.jobs) view.job_history.push_back(job_view(core, std::move(job)));
+  for (Job& job : page.jobs)
+    view.job_history.push_back(job_view(core.jobs, core.now(), std::move(job)));
   view.vm = std::move(vm);
   return view;
 }
 
 /// Before the row, which says which kind of credentials the VM has. A crash in between leaves an
 /// unused secret at most.
-io::Task<void> keep_secret(Core& core, std::string context_id, CredentialsChange change) {
+io::Task<void> keep_secret(Secrets& secrets, std::string context_id, CredentialsChange change) {
   if (change.kind == CredentialsChange::Kind::inline_secret) {
     Credentials credentials{.username = change.username, .password = change.password};
-    co_await core.secrets->store(std::move(context_id), std::move(credentials));
+    co_await secrets.store(std::move(context_id), std::move(credentials));
   } else if (change.kind != CredentialsChange::Kind::keep) {
-    co_await core.secrets->remove(std::move(context_id));
+    co_await secrets.remove(std::move(context_id));
   }
 }
 
@@ -45,14 +46,14 @@ io::Task<PutVmResult> put_vm(Core& core, PutVmContext request) {
   const auto known = core.catalogue->vms.find(request.vm_name);
   // A new VM has no id yet, and removing a secret comes after the row that needs none.
   if (known && request.credentials.kind == CredentialsChange::Kind::inline_secret) {
-    co_await keep_secret(core, known->context_id, request.credentials);
+    co_await keep_secret(*core.secrets, known->context_id, request.credentials);
   }
   PutVmResult result;
   result.created = core.catalogue->vms.put(request, core.now());
   auto vm = core.catalogue->vms.find(request.vm_name);
   if (!vm) throw refusals::vm_context_not_found(request.vm_name);
   if (!known || request.credentials.kind != CredentialsChange::Kind::inline_secret) {
-    co_await keep_secret(core, vm->context_id, request.credentials);
+    co_await keep_secret(*core.secrets, vm->context_id, request.credentials);
   }
   io::log(io::LogLevel::info, "VM {} {}: {} with {} disks", vm->vm_name,
           result.created ? "registered" : "registered anew", vm->vm_path, request.disks.size());
@@ -72,9 +73,9 @@ VmView vm_view_by_context(Core& core, const std::string& context_id) {
   return view_of(core, std::move(*vm));
 }
 
-std::vector<VmDisk> disks_of_vm(Core& core, const std::string& context_id_or_name) {
-  auto vm = core.catalogue->vms.find_context(context_id_or_name);
-  if (!vm) vm = core.catalogue->vms.find(context_id_or_name);
+std::vector<VmDisk> disks_of_vm(Catalogue& catalogue, const std::string& context_id_or_name) {
+  auto vm = catalogue.vms.find_context(context_id_or_name);
+  if (!vm) vm = catalogue.vms.find(context_id_or_name);
   if (!vm) throw refusals::vm_context_not_found(context_id_or_name);
   std::vector<VmDisk> disks;
   for (VmDisk& disk : vm->disks) {
@@ -83,9 +84,9 @@ std::vector<VmDisk> disks_of_vm(Core& core, const std::string& context_id_or_nam
   return disks;
 }
 
-io::Task<std::string> delete_vm(Core& core, std::string vm_name) {
-  const std::string context_id = core.catalogue->vms.erase(vm_name);
-  co_await core.secrets->remove(context_id);
+io::Task<std::string> delete_vm(Catalogue& catalogue, Secrets& secrets, std::string vm_name) {
+  const std::string context_id = catalogue.vms.erase(vm_name);
+  co_await secrets.remove(context_id);
   io::log(io::LogLevel::info, "VM {} is no longer registered", vm_name);
   co_return context_id;
 }

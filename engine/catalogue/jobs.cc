@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "engine/values/json_text.h"
+#include "engine/values/layout.h"
 #include "engine/values/names.h"
 #include "engine/values/refusal.h"
 
@@ -130,7 +131,7 @@ void JobCatalogue::give_names(Job& job, const std::string& repository_directory,
                              : export_name(safe, job.created_at, attempt, disk.index, name_secret);
       disk.image_id = image_name(safe, job.created_at, attempt, disk.index);
       disk.image_path = disk_directory(repository_directory, job.context_id, disk.index) + '/' +
-                        disk.image_id + ".qcow2";
+                        image_file_name(disk.image_id);
       is_free = is_free && !is_used(disk.export_name) && !is_used(disk.image_id);
     }
     if (is_free) return;

@@ -7,15 +7,16 @@
 namespace engine {
 namespace {
 
-VmSnapshot snapshot_of(Core& core, const Vm& vm, const std::string& repository_id) {
+VmSnapshot snapshot_of(Catalogue& catalogue, const ActiveJobs& jobs, const Vm& vm,
+                       const std::string& repository_id) {
   VmSnapshot snapshot;
-  if (const auto job = core.jobs.of_vm(vm.context_id); job && is_active(job->row.state)) {
+  if (const auto job = jobs.of_vm(vm.context_id); job && is_active(job->row.state)) {
     job->change_id_asked = true;
     snapshot.active =
         JobSnapshot{.job_id = job->row.id, .type = job->row.type, .disks = disk_snapshots(*job)};
   }
   for (const PublishedChangeId& newest :
-       core.catalogue->points.change_ids(vm.context_id, repository_id)) {
+       catalogue.points.change_ids(vm.context_id, repository_id)) {
     snapshot.newest.push_back(
         {newest.disk_index, newest.disk_key, newest.change_id, newest.job_id});
   }
@@ -23,24 +24,24 @@ VmSnapshot snapshot_of(Core& core, const Vm& vm, const std::string& repository_i
 }
 
 /// The record of an answer that could not be written is a loss for the operator only.
-void record(Core& core, const ChangeIdDecision& decision) {
-  const auto job = core.jobs.find(decision.handed_out_by);
+void record(Catalogue& catalogue, const ActiveJobs& jobs, const ChangeIdDecision& decision) {
+  const auto job = jobs.find(decision.handed_out_by);
   JobDisk* const disk = job ? job->disk(*decision.handed_out_for) : nullptr;
   if (!disk || disk->handed_out_change_id == decision.change_id) return;
   try {
-    core.catalogue->jobs.set_handed_out(job->row.id, disk->index, decision.change_id);
+    catalogue.jobs.set_handed_out(job->row.id, disk->index, decision.change_id);
     disk->handed_out_change_id = decision.change_id;
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "job {}: {}", job->row.id, failure.what());
   }
 }
 
-ChangeIdAnswer answer(Core& core, const std::vector<Vm>& vms, const DiskAsked& asked,
-                      const std::string& repository_id) {
+ChangeIdAnswer answer(Catalogue& catalogue, const ActiveJobs& jobs, const std::vector<Vm>& vms,
+                      const DiskAsked& asked, const std::string& repository_id) {
   std::vector<VmSnapshot> snapshots;
-  for (const Vm& vm : vms) snapshots.push_back(snapshot_of(core, vm, repository_id));
+  for (const Vm& vm : vms) snapshots.push_back(snapshot_of(catalogue, jobs, vm, repository_id));
   const ChangeIdDecision decision = decide_change_id(snapshots, asked);
-  if (decision.handed_out_for) record(core, decision);
+  if (decision.handed_out_for) record(catalogue, jobs, decision);
   return {.change_id = decision.change_id,
           .job_id = decision.backup_id,
           .ambiguous = decision.ambiguous};
@@ -48,18 +49,20 @@ ChangeIdAnswer answer(Core& core, const std::vector<Vm>& vms, const DiskAsked& a
 
 }  // namespace
 
-ChangeIdAnswer answer_change_id(Core& core, const ChangeIdQuery& query) {
-  return answer(core, core.catalogue->vms.named(query.vm_name), {.index = query.disk_id},
+ChangeIdAnswer answer_change_id(Catalogue& catalogue, const ActiveJobs& jobs,
+                                const ChangeIdQuery& query) {
+  return answer(catalogue, jobs, catalogue.vms.named(query.vm_name), {.index = query.disk_id},
                 query.repository_id);
 }
 
-ChangeIdAnswer answer_change_id(Core& core, const ChangeIdByPathQuery& query) {
+ChangeIdAnswer answer_change_id(Catalogue& catalogue, const ActiveJobs& jobs,
+                                const ChangeIdByPathQuery& query) {
   DiskAsked asked;
   if (!query.disk_id.empty()) {
     asked.key = vmware_disk_key(query.disk_id);
     if (!asked.key) return {};
   }
-  return answer(core, core.catalogue->vms.at_path(query.vm_path), asked, "");
+  return answer(catalogue, jobs, catalogue.vms.at_path(query.vm_path), asked, "");
 }
 
 }  // namespace engine

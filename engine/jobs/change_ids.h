@@ -7,7 +7,9 @@
 /// Control thread. Spec: docs/jobs.md, "Change ids".
 namespace engine {
 
-ChangeIdAnswer answer_change_id(Core& core, const ChangeIdQuery& query);
-ChangeIdAnswer answer_change_id(Core& core, const ChangeIdByPathQuery& query);
+ChangeIdAnswer answer_change_id(Catalogue& catalogue, const ActiveJobs& jobs,
+                                const ChangeIdQuery& query);
+ChangeIdAnswer answer_change_id(Catalogue& catalogue, const ActiveJobs& jobs,
+                                const ChangeIdByPathQuery& query);
 
 }  // namespace engine

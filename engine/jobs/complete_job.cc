@@ -63,8 +63,8 @@ CompletedDisk answer_repeat(const Job& job, const JobDisk& disk, const CompleteD
       job.id, fmt::format("disk {} was completed with change id '{}'", disk.index, disk.change_id));
 }
 
-CompletedDisk complete_ended(Core& core, const CompleteDisk& request) {
-  const auto job = core.catalogue->jobs.find(request.backup_id);
+CompletedDisk complete_ended(Catalogue& catalogue, const CompleteDisk& request) {
+  const auto job = catalogue.jobs.find(request.backup_id);
   if (!job || job->deleting) {
     throw refusals::job_not_found(request.backup_id,
                                   fmt::format("no backup '{}'", request.backup_id));
@@ -75,9 +75,10 @@ CompletedDisk complete_ended(Core& core, const CompleteDisk& request) {
   return answer_repeat(*job, choose_disk(*job, disk_snapshots(*job), request), request);
 }
 
-std::optional<uint64_t> previous_full_stored(Core& core, const Job& job, uint32_t disk_index) {
+std::optional<uint64_t> previous_full_stored(Catalogue& catalogue, const Job& job,
+                                             uint32_t disk_index) {
   const auto chain =
-      core.catalogue->points.chain(job.context_id, job.repository_id, disk_index, std::nullopt);
+      catalogue.points.chain(job.context_id, job.repository_id, disk_index, std::nullopt);
   if (!chain || chain->points.empty()) return std::nullopt;
   return chain->points.front().bytes_stored;
 }
@@ -98,12 +99,12 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
     done.counters.sampled_zero_requests = done.counters.sampled_zero_bytes = 0;
   done.file_bytes = sealed.file_bytes;
   done.allocated_bytes = sealed.allocated_bytes;
-  SealRecord record{
-      .change_id = request.change_id,
-      .counters = done.counters,
-      .file_bytes = sealed.file_bytes,
-      .allocated_bytes = sealed.allocated_bytes,
-      .warnings = sealed_warnings(done, previous_full_stored(core, job->row, disk.index))};
+  SealRecord record{.change_id = request.change_id,
+                    .counters = done.counters,
+                    .file_bytes = sealed.file_bytes,
+                    .allocated_bytes = sealed.allocated_bytes,
+                    .warnings = sealed_warnings(
+                        done, previous_full_stored(*core.catalogue, job->row, disk.index))};
   core.catalogue->jobs.set_sealed(job->row.id, disk.index, record, core.now());
   done.state = DiskState::sealed;
   done.completed_at = core.now();
@@ -129,7 +130,7 @@ io::Task<CompletedDisk> complete_active(Core& core, std::shared_ptr<ActiveJob> j
     throw refusals::disk_never_connected(
         job->row.id, fmt::format("no NBD connection was ever made for disk {}", disk.index));
   }
-  note_connection(core, *job, disk.index);
+  note_connection(*core.catalogue, *job, disk.index);
   std::exception_ptr failure;
   try {
     co_await seal_disk(core, job, disk, request);
@@ -176,7 +177,7 @@ io::Task<CompletedDisk> complete_job(Core& core, CompleteDisk request) {
     const io::Grant step = co_await job->steps.lock();
     if (is_active(job->row.state)) co_return co_await complete_active(core, job, request);
   }
-  co_return complete_ended(core, request);
+  co_return complete_ended(*core.catalogue, request);
 }
 
 }  // namespace engine

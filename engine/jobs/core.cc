@@ -17,4 +17,10 @@ const io::Runtime& Core::least_loaded() const {
   return parts.data[std::min_element(load.begin(), load.end()) - load.begin()];
 }
 
+std::shared_ptr<qcow::DiskShare> Core::disk_share(const std::string& directory) {
+  std::shared_ptr<qcow::DiskShare>& share = disks_[directory];
+  if (!share) share = std::make_shared<qcow::DiskShare>();
+  return share;
+}
+
 }  // namespace engine

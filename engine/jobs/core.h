@@ -59,6 +59,7 @@ struct Core {
       : parts(std::move(lent)),
         options(std::move(given)),
         turns(parts.home.executor),
+        unfinished(parts.home.clock, options.retry_interval),
         ports(parts.home, parts.server_thread, parts.server, parts.exports, options),
         stop_watching(parts.home.executor) {}
 
@@ -68,6 +69,9 @@ struct Core {
 
   /// The data thread that fills the fewest disks.
   const io::Runtime& least_loaded() const;
+
+  /// What the images in a repository's directory share.
+  std::shared_ptr<qcow::DiskShare> disk_share(const std::string& directory);
 
   EngineParts parts;
   const EngineOptions options;
@@ -83,7 +87,6 @@ struct Core {
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id
   Availability availability;
   std::map<std::string, io::SteadyTime> looked_at;  ///< since when a repository is looked at, by id
-  std::map<std::string, std::shared_ptr<qcow::DiskShare>> disks;  ///< by repository directory
   /// What goes on without anybody waiting: failing jobs, ended exports. Joined at shutdown.
   io::TaskScope background;
   io::Event stop_watching;  ///< set at shutdown
@@ -91,6 +94,9 @@ struct Core {
   std::atomic<bool> catalogue_open = false, recovered = false, shutting_down = false;
   std::atomic<bool> catalogue_writable = true;
   mutable std::atomic<bool> health_was_asked = false;  ///< since the catalogue was last tried
+
+ private:
+  std::map<std::string, std::shared_ptr<qcow::DiskShare>> disks_;  // by repository directory
 };
 
 }  // namespace engine

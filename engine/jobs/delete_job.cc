@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/jobs/end_job.h"
+#include "engine/jobs/job_view.h"
 #include "engine/jobs/repository_files.h"
 #include "engine/jobs/repository_watch.h"
 #include "engine/repository/own_image.h"
@@ -24,16 +25,16 @@ io::Task<void> require_repository(Core& core, Job job) {
   if (repository) co_await require_available(core, *repository);
 }
 
-void require_deletable(Core& core, const Job& job) {
+void require_deletable(Catalogue& catalogue, const Job& job, Time now) {
   if (is_active(job.state)) throw refusals::backup_is_running(job.id);
   if (job.state != JobState::completed) return;
-  const auto repository = core.catalogue->repositories.find(job.repository_id);
+  const auto repository = catalogue.repositories.find(job.repository_id);
   if (!repository) return;
   if (repository->is_immutable) {
     throw refusals::backup_is_immutable(
         job.id, fmt::format("repository '{}' is immutable", repository->id));
   }
-  const auto age = core.now() - job.completed_at.value_or(job.created_at);
+  const auto age = now - job.completed_at.value_or(job.created_at);
   if (age.count() < repository->min_retention_days * kSecondsPerDay) {
     throw refusals::backup_is_immutable(
         job.id, fmt::format("'{}' is younger than the {} days that repository '{}' keeps", job.id,
@@ -41,12 +42,13 @@ void require_deletable(Core& core, const Job& job) {
   }
 }
 
-/// A point is in use while an image is written on it. Readers are found by their locks (hold_images).
-void require_unused(Core& core, const std::vector<std::string>& job_ids) {
+/// A point is in use while an image is written on it. Readers are found by their locks
+/// (hold_images).
+void require_unused(const ActiveJobs& jobs, const std::vector<std::string>& job_ids) {
   const auto is_among = [&](const std::string& id) {
     return std::find(job_ids.begin(), job_ids.end(), id) != job_ids.end();
   };
-  for (const auto& running : core.jobs.all()) {
+  for (const auto& running : jobs.all()) {
     if (!is_active(running->row.state)) continue;
     for (const JobDisk& disk : running->row.disks) {
       if (!is_among(disk.parent_job_id)) continue;
@@ -54,12 +56,6 @@ void require_unused(Core& core, const std::vector<std::string>& job_ids) {
           disk.parent_job_id, fmt::format("backup '{}' is being written on it", running->row.id));
     }
   }
-}
-
-Job require_job(Core& core, const std::string& backup_id) {
-  auto job = core.catalogue->jobs.find(backup_id);
-  if (!job || job->deleting) throw refusals::backup_not_found(backup_id);
-  return std::move(*job);
 }
 
 /// An image that no program has open, and that none opens while this is held.
@@ -73,7 +69,7 @@ struct UnusedImage {
 io::Task<std::vector<UnusedImage>> hold_images(Core& core, std::vector<std::string> job_ids) {
   std::vector<UnusedImage> held;
   for (const std::string& id : job_ids) {
-    const Job job = require_job(core, id);
+    const Job job = require_backup(*core.catalogue, id);
     if (job.state != JobState::completed) continue;
     for (const JobDisk& disk : job.disks) {
       const auto there = co_await core.files().status(disk.image_path, false);
@@ -95,22 +91,24 @@ io::Task<std::vector<UnusedImage>> hold_images(Core& core, std::vector<std::stri
 
 /// Those that deleting this one deletes, in order; itself last.
 std::vector<std::string> doomed_with(Core& core, const std::string& backup_id, bool cascade) {
-  const Job job = require_job(core, backup_id);
+  const Job job = require_backup(*core.catalogue, backup_id);
   std::vector<std::string> doomed = core.catalogue->jobs.dependents(backup_id);
   if (is_active(job.state)) throw refusals::backup_is_running(backup_id);
   if (!doomed.empty() && !cascade) throw refusals::backup_has_dependents(backup_id, doomed);
   doomed.push_back(backup_id);
-  for (const std::string& id : doomed) require_deletable(core, require_job(core, id));
-  require_unused(core, doomed);
+  for (const std::string& id : doomed) {
+    require_deletable(*core.catalogue, require_backup(*core.catalogue, id), core.now());
+  }
+  require_unused(core.jobs, doomed);
   return doomed;
 }
 
 /// Files that seemed to be gone because their file system had gone are not deleted.
-io::Task<void> require_removed(Core& core, Job job) {
-  const auto repository = core.catalogue->repositories.find(job.repository_id);
-  if (repository) co_await identify(core, *repository);
+io::Task<void> require_removed(Catalogue& catalogue, io::FileSystem& files, Job job) {
+  const auto repository = catalogue.repositories.find(job.repository_id);
+  if (repository) co_await identify(catalogue, files, *repository);
   for (const JobDisk& disk : job.disks) {
-    const NamedFile left = co_await look_at_image(core.files(), disk.image_path, disk.image_uuid);
+    const NamedFile left = co_await look_at_image(files, disk.image_path, disk.image_uuid);
     if (left == NamedFile::ours) {
       throw std::runtime_error(fmt::format("{} was away and is there again", disk.image_path));
     }
@@ -126,11 +124,11 @@ io::Task<uint64_t> remove_backup(Core& core, Job job) {
       freed += co_await remove_point(core.files(), disk);
       core.parts.reached("unlinked");
     }
-    co_await require_removed(core, job);
+    co_await require_removed(*core.catalogue, core.files(), job);
     for (const JobDisk& disk : job.disks) {
       co_await refresh_disk_files(core, job.context_id, job.repository_id, disk.index, disk.key);
     }
-    co_await remove_empty_directories(core, job);
+    co_await remove_empty_directories(core.files(), job);
   }
   core.parts.reached("erase");
   core.catalogue->jobs.erase(job.id, core.now());
@@ -140,15 +138,16 @@ io::Task<uint64_t> remove_backup(Core& core, Job job) {
 
 /// Points that lie elsewhere, because the repository was given another directory since, are not
 /// forgotten while their file system is away.
-io::Task<void> require_directories(Core& core, std::vector<std::string> job_ids) {
+io::Task<void> require_directories(Catalogue& catalogue, io::FileSystem& files,
+                                   std::vector<std::string> job_ids) {
   for (const std::string& id : job_ids) {
-    const Job job = require_job(core, id);
-    const auto repository = core.catalogue->repositories.find(job.repository_id);
+    const Job job = require_backup(catalogue, id);
+    const auto repository = catalogue.repositories.find(job.repository_id);
     if (!repository || job.state != JobState::completed) continue;
     for (const JobDisk& disk : job.disks) {
       if (disk.image_path.starts_with(repository->directory + "/")) continue;
       const std::string directory = io::parent_path(disk.image_path);
-      const auto there = co_await core.files().status(directory);
+      const auto there = co_await files.status(directory);
       if (there) continue;
       throw refusals::repository_unavailable(
           repository->id, fmt::format("{} of backup {} does not exist: mount its file system, or "
@@ -176,15 +175,15 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   if (const auto ending = core.jobs.find(backup_id); ending && !is_active(ending->row.state)) {
     const io::Grant exports_are_closed = co_await ending->steps.lock();
   }
-  const Job job = require_job(core, backup_id);
+  const Job job = require_backup(*core.catalogue, backup_id);
   co_await require_repository(core, job);
   // Whoever deletes the same backup, or another one of the VM, comes first or finds it gone.
   const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
   const std::vector<std::string> doomed = doomed_with(core, backup_id, cascade);
 
-  co_await require_directories(core, doomed);
+  co_await require_directories(*core.catalogue, core.files(), doomed);
   const std::vector<UnusedImage> held = co_await hold_images(core, doomed);
-  require_unused(core, doomed);  // a start takes no turn until it has its parent
+  require_unused(core.jobs, doomed);  // a start takes no turn until it has its parent
 
   core.catalogue->jobs.mark_deleting(doomed);
   core.parts.reached("marked");
@@ -192,7 +191,7 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
     co_return co_await remove_backups(core, doomed);
   } catch (const std::exception& cause) {
     // Those that are deleted already are found so at the first try.
-    for (const std::string& id : doomed) core.unfinished.add_job(core, id, cause.what());
+    for (const std::string& id : doomed) core.unfinished.add_job(id, cause.what());
     throw;
   }
 }

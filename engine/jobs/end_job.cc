@@ -8,6 +8,7 @@
 #include "engine/jobs/repository_files.h"
 #include "engine/repository/own_image.h"
 #include "engine/repository/sidecar.h"
+#include "engine/values/layout.h"
 #include "engine/values/refusal.h"
 #include "io/log.h"
 #include "io/planted_bug.h"
@@ -15,17 +16,14 @@
 namespace engine {
 namespace {
 
-/// What belongs to a published image.
-constexpr std::array<std::string_view, 2> kPointSuffixes = {"", ".json"};
-
 /// Waits for the connections of one ended export.
 io::Task<void> retire(std::unique_ptr<Ingest> ingest) { co_await ingest->retire(); }
 
 /// Retires when no connection lingers, so that a port is free when the answer leaves; else later.
-io::Task<void> retire_now_or_later(Core& core, std::unique_ptr<Ingest> ingest) {
+io::Task<void> retire_now_or_later(io::TaskScope& background, std::unique_ptr<Ingest> ingest) {
   const bool lingering = ingest->connected();
   if (lingering) {
-    core.background.spawn(retire(std::move(ingest)));
+    background.spawn(retire(std::move(ingest)));
   } else {
     co_await retire(std::move(ingest));
   }
@@ -59,7 +57,7 @@ void record_end(Core& core, const ActiveJob& job, JobState state, const std::str
 io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
                                             std::optional<std::string> decided_sidecar) {
   std::vector<std::string> made;
-  const std::string partial = disk.image_path + ".partial";
+  const std::string partial = partial_path(disk.image_path);
   const NamedFile unpublished = co_await look_at_image(files, partial, disk.image_uuid);
   // The name was free when the job began to make the image, so one that is not ready is the job's.
   if (unpublished == NamedFile::ours || unpublished == NamedFile::unreadable) {
@@ -86,19 +84,20 @@ io::Task<void> move_into(io::FileSystem& files, std::string path, std::string di
   co_await files.sync_directory(directory);
 }
 
-io::Task<void> discard_image(Core& core, JobDisk disk, std::optional<std::string> decided_sidecar) {
-  const std::vector<std::string> made = co_await files_of(core.files(), disk, decided_sidecar);
+io::Task<void> discard_image(io::FileSystem& files, FailedImages what_to_do, JobDisk disk,
+                             std::optional<std::string> decided_sidecar) {
+  const std::vector<std::string> made = co_await files_of(files, disk, decided_sidecar);
   const std::string directory = io::parent_path(disk.image_path);
   const std::string repository = io::parent_path(io::parent_path(directory));
-  const std::string quarantine = fmt::format("{}/.quarantine/{}", repository, disk.job_id);
+  const std::string quarantine = quarantine_directory(repository, disk.job_id);
   for (const std::string& path : made) {
-    if (core.options.failed_images == FailedImages::quarantine) {
-      co_await move_into(core.files(), path, quarantine);
+    if (what_to_do == FailedImages::quarantine) {
+      co_await move_into(files, path, quarantine);
     } else {
-      co_await core.files().remove(path);
+      co_await files.remove(path);
     }
   }
-  if (!made.empty()) co_await core.files().sync_directory(directory);
+  if (!made.empty()) co_await files.sync_directory(directory);
 }
 
 }  // namespace
@@ -112,8 +111,8 @@ io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk) {
   }
   uint64_t freed = 0;
   bool removed = false;
-  for (const std::string_view suffix : kPointSuffixes) {
-    const std::string path = disk.image_path + std::string(suffix);
+  const std::array names = {disk.image_path, sidecar_path(disk.image_path)};
+  for (const std::string& path : names) {
     const auto status = co_await files.status(path, false);
     if (!status) continue;
     freed += status->allocated_bytes;
@@ -127,9 +126,8 @@ io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk) {
   co_return freed;
 }
 
-io::Task<void> remove_empty_directories(Core& core, Job job) {
+io::Task<void> remove_empty_directories(io::FileSystem& files, Job job) {
   if (job.disks.empty()) co_return;
-  io::FileSystem& files = core.files();
   const std::string context = io::parent_path(io::parent_path(job.disks.front().image_path));
   try {
     for (const JobDisk& disk : job.disks) {
@@ -139,8 +137,8 @@ io::Task<void> remove_empty_directories(Core& core, Job job) {
     const auto status = co_await files.status(context, false);
     if (!status) co_return;
     const auto entries = co_await files.list(context);
-    if (entries.size() == 1 && entries.front().name == "vm.json") {
-      const std::string vm_file = context + "/vm.json";
+    if (entries.size() == 1 && entries.front().name == kVmFileName) {
+      const std::string vm_file = fmt::format("{}/{}", context, kVmFileName);
       co_await files.remove(vm_file);
     }
     co_await remove_directory_if_empty(files, context);
@@ -162,21 +160,21 @@ io::Task<void> discard_decided_images(Core& core, Job job, std::vector<DecidedIm
       if (image.disk_index == disk.index) sidecar = image.sidecar;
     }
     try {
-      co_await discard_image(core, disk, sidecar);
+      co_await discard_image(core.files(), core.options.failed_images, disk, sidecar);
     } catch (const std::exception& failure) {
       io::log(io::LogLevel::error, "job {}: image {} cannot be removed: {}", job.id,
               disk.image_path, failure.what());
     }
   }
-  co_await remove_empty_directories(core, std::move(job));
+  co_await remove_empty_directories(core.files(), std::move(job));
 }
 
-io::Task<void> close_exports(Core& core, ActiveJob& job) {
+io::Task<void> close_exports(Ports& ports, ActiveJob& job) {
   for (const auto& ingest : job.ingests) {
     if (!ingest) continue;
     try {
       co_await ingest->close();
-      co_await core.ports.close(ingest->exported());
+      co_await ports.close(ingest->exported());
     } catch (const std::exception& failure) {
       io::log(io::LogLevel::error, "job {}: an export cannot be closed: {}", job.row.id,
               failure.what());
@@ -184,11 +182,12 @@ io::Task<void> close_exports(Core& core, ActiveJob& job) {
   }
 }
 
-io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job) {
+io::Task<void> release_exports(Tally& tally, io::TaskScope& background,
+                               std::shared_ptr<ActiveJob> job) {
   for (auto& ingest : job->ingests) {
     if (!ingest) continue;
-    core.tally.note_export(ingest->traffic(), ingest->counters());
-    co_await retire_now_or_later(core, std::move(ingest));
+    tally.note_export(ingest->traffic(), ingest->counters());
+    co_await retire_now_or_later(background, std::move(ingest));
   }
 }
 
@@ -203,7 +202,7 @@ io::Task<void> discard_what_was_made(Core& core, const ActiveJob& job) {
   }
   co_await discard_images(core, std::move(made));
   const io::Grant turn = co_await core.turns.take(job.row.repository_id, job.row.context_id);
-  co_await remove_empty_directories(core, job.row);
+  co_await remove_empty_directories(core.files(), job.row);
 }
 
 }  // namespace
@@ -215,7 +214,7 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
     if (ingest) co_await ingest->close();
   }
   co_await discard_what_was_made(core, *job);
-  co_await close_exports(core, *job);
+  co_await close_exports(core.ports, *job);
   // The row comes last, so that whoever reads `failed` finds everything gone.
   record_end(core, *job, failed_or_cancelled, cause);
   job->row.state = failed_or_cancelled;
@@ -224,14 +223,14 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
   core.jobs.remove(job->row.id);
   io::log(io::LogLevel::warning, "job {} of VM {} {}: {}", job->row.id, job->row.vm_name,
           to_text(failed_or_cancelled), cause);
-  co_await release_exports(core, job);
+  co_await release_exports(core.tally, core.background, job);
 }
 
-void record_missing_ends(Core& core) {
-  while (!core.unrecorded_ends.empty()) {
-    const UnrecordedEnd& end = core.unrecorded_ends.back();
-    core.catalogue->jobs.end(end.job_id, end.state, end.cause, end.at);
-    core.unrecorded_ends.pop_back();
+void record_missing_ends(Catalogue& catalogue, std::vector<UnrecordedEnd>& unrecorded) {
+  while (!unrecorded.empty()) {
+    const UnrecordedEnd& end = unrecorded.back();
+    catalogue.jobs.end(end.job_id, end.state, end.cause, end.at);
+    unrecorded.pop_back();
   }
 }
 

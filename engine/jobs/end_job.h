@@ -15,7 +15,7 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
                        std::string cause);
 
 /// Tries again to record the ends that the catalogue could not take. Throws while it cannot.
-void record_missing_ends(Core& core);
+void record_missing_ends(Catalogue& catalogue, std::vector<UnrecordedEnd>& unrecorded);
 
 /// The same with `failed` for a caller without the lock; waits for the step under way.
 io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause);
@@ -24,11 +24,12 @@ io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string 
 io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason);
 
 /// From now on the job's exports refuse everything, have no name and no port.
-io::Task<void> close_exports(Core& core, ActiveJob& job);
+io::Task<void> close_exports(Ports& ports, ActiveJob& job);
 
 /// Takes the closed exports down; connections may linger for seconds, and are waited for in the
 /// background.
-io::Task<void> release_exports(Core& core, std::shared_ptr<ActiveJob> job);
+io::Task<void> release_exports(Tally& tally, io::TaskScope& background,
+                               std::shared_ptr<ActiveJob> job);
 
 /// Removes what a deleted point has left: the image, its sidecar and its checksums, unless the name
 /// stands for another image now. Missing files are fine. Returns the disk space that they took.
@@ -36,7 +37,7 @@ io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk);
 
 /// Removes the directories of the job's disks, and the VM's with its vm.json, when nothing else is
 /// in them. Never fails. The caller has the context's turn.
-io::Task<void> remove_empty_directories(Core& core, Job job);
+io::Task<void> remove_empty_directories(io::FileSystem& files, Job job);
 
 /// Removes, or moves to <repository>/.quarantine/<job id>/, the images that a job has made (by the
 /// identity in their records, own_image.h) before it ended badly,

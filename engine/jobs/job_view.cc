@@ -47,21 +47,21 @@ double said_by_the_client(const Job& job, const ActiveJob* running) {
   return job.telemetry.progress_percent;
 }
 
-Job require_job(Core& core, const std::string& backup_id) {
-  auto job = core.catalogue->jobs.find(backup_id);
+}  // namespace
+
+Job require_backup(Catalogue& catalogue, const std::string& backup_id) {
+  auto job = catalogue.jobs.find(backup_id);
   if (!job || job->deleting) throw refusals::backup_not_found(backup_id);
   return std::move(*job);
 }
-
-}  // namespace
 
 double percent_before_the_end(double percent) {
   return percent > 0 ? std::min(percent, 99.9) : 0;  // also for what is no number
 }
 
-BackupView job_view(const Core& core, Job job) {
+BackupView job_view(const ActiveJobs& jobs, Time now, Job job) {
   BackupView view;
-  const auto running = core.jobs.find(job.id);
+  const auto running = jobs.find(job.id);
   uint64_t measured = 0;
   if (running) {
     if (&running->row != &job) job = running->row;
@@ -72,8 +72,7 @@ BackupView job_view(const Core& core, Job job) {
     measured = running->speed.bytes_per_second();
   }
   if (is_active(job.state)) {
-    const bool fresh =
-        job.telemetry.last_at && core.now() - *job.telemetry.last_at < kTelemetrySpeedAge;
+    const bool fresh = job.telemetry.last_at && now - *job.telemetry.last_at < kTelemetrySpeedAge;
     view.transfer_speed_bps = fresh && job.telemetry.transfer_speed_bps != 0
                                   ? job.telemetry.transfer_speed_bps
                                   : measured;
@@ -84,7 +83,7 @@ BackupView job_view(const Core& core, Job job) {
 }
 
 BackupView backup_view(Core& core, const std::string& backup_id) {
-  return job_view(core, require_job(core, backup_id));
+  return job_view(core.jobs, core.now(), require_backup(*core.catalogue, backup_id));
 }
 
 std::vector<BackupDiskView> backup_disk_views(Core& core, const std::string& backup_id) {
@@ -110,15 +109,16 @@ BackupList backup_list(Core& core, const BackupFilter& filter) {
   }
   JobPage page = core.catalogue->jobs.list(filter);
   BackupList list{.total = page.total};
-  for (Job& job : page.jobs) list.backups.push_back(job_view(core, std::move(job)));
+  for (Job& job : page.jobs)
+    list.backups.push_back(job_view(core.jobs, core.now(), std::move(job)));
   return list;
 }
 
-BackupStats backup_stats_of(Core& core, const std::string& vm_name,
+BackupStats backup_stats_of(Catalogue& catalogue, const std::string& vm_name,
                             const std::string& repository_id) {
   BackupStats stats;
-  for (const Vm& vm : core.catalogue->vms.named(vm_name)) {
-    const JobTotals totals = core.catalogue->jobs.totals(vm.context_id, repository_id);
+  for (const Vm& vm : catalogue.vms.named(vm_name)) {
+    const JobTotals totals = catalogue.jobs.totals(vm.context_id, repository_id);
     stats.backup_count += totals.backup_count;
     stats.total_size_bytes += totals.total_size_bytes;
     stats.last_backup_at = std::max(stats.last_backup_at, totals.last_backup_at);
@@ -150,7 +150,7 @@ ChainView chain_view(Core& core, const ChainQuery& query) {
   for (Point& point : chain->points) {
     auto job = core.catalogue->jobs.find(point.job_id);
     if (!job) continue;
-    view.points.push_back({std::move(point), job_view(core, std::move(*job))});
+    view.points.push_back({std::move(point), job_view(core.jobs, core.now(), std::move(*job))});
   }
   return view;
 }

@@ -1,4 +1,5 @@
 #include "engine/jobs/recovery.h"
+#include "engine/values/layout.h"
 #include "io/log.h"
 
 namespace engine {
@@ -18,21 +19,22 @@ std::string place_in(const std::string& directory, const std::string& image_path
 
 io::Task<bool> lies_at(io::FileSystem& files, std::string image_path) {
   if (co_await files.status(image_path, false)) co_return true;
-  const auto partial = co_await files.status(image_path + ".partial", false);
+  const auto partial = co_await files.status(partial_path(image_path), false);
   co_return partial.has_value();
 }
 
 }  // namespace
 
-io::Task<void> find_moved_images(Core& core, Repository repository) {
+io::Task<void> find_moved_images(Catalogue& catalogue, io::FileSystem& files,
+                                 Repository repository) {
   size_t moved = 0;
-  const std::vector<KnownImage> images = core.catalogue->jobs.known_images(repository.id);
+  const std::vector<KnownImage> images = catalogue.jobs.known_images(repository.id);
   for (const KnownImage& image : images) {
     const std::string place = place_in(repository.directory, image.image_path);
     if (place.empty() || place == image.image_path) continue;
-    const bool is_there = co_await lies_at(core.files(), place);
+    const bool is_there = co_await lies_at(files, place);
     if (!is_there) continue;
-    core.catalogue->jobs.move_image(image.image_id, place);
+    catalogue.jobs.move_image(image.image_id, place);
     ++moved;
   }
   if (moved == 0) co_return;

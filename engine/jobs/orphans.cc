@@ -5,7 +5,7 @@
 #include "engine/jobs/recovery.h"
 #include "engine/repository/marker.h"
 #include "engine/repository/storage.h"
-#include "engine/values/names.h"
+#include "engine/values/layout.h"
 #include "io/log.h"
 
 namespace engine {
@@ -13,8 +13,7 @@ namespace {
 
 using Owners = std::map<std::string, KnownImage>;  // by final path
 
-constexpr std::string_view kImage = ".qcow2", kPartial = ".qcow2.partial",
-                           kTemporary = io::kTemporarySuffix;
+constexpr std::string_view kTemporary = io::kTemporarySuffix;
 constexpr size_t kNamedAtMost = 5;
 
 /// Whether the name is one of io::temporary_path's, or of earlier versions, which gave them no
@@ -23,9 +22,8 @@ bool is_temporary(std::string_view name) {
   constexpr size_t kDigits = 16;
   if (!name.ends_with(kTemporary)) return false;
   name.remove_suffix(kTemporary.size());
-  if (name.ends_with("/chain.json") || name.ends_with(".qcow2.json") || name == "vm.json") {
-    return true;
-  }
+  const bool is_chain_file = name.ends_with(fmt::format("/{}", kChainFileName));
+  if (is_chain_file || name.ends_with(kSidecarEnding) || name == kVmFileName) return true;
   if (name.size() <= kDigits || name[name.size() - kDigits - 1] != '.') return false;
   return name.substr(name.size() - kDigits).find_first_not_of("0123456789abcdef") ==
          std::string_view::npos;
@@ -36,9 +34,9 @@ bool is_temporary(std::string_view name) {
 /// are: they may be all that is left of a lost catalogue.
 bool is_orphan(const Owners& owners, const std::string& path) {
   if (is_temporary(path)) return true;
-  if (!path.ends_with(kPartial)) return false;
-  const auto owner =
-      owners.find(path.substr(0, path.size() - kPartial.size()) + std::string(kImage));
+  if (!path.ends_with(kPartialEnding)) return false;
+  const std::string image = path.substr(0, path.size() - kPartialEnding.size());
+  const auto owner = owners.find(image_file_name(image));
   return owner == owners.end() || owner->second.job_state != JobState::finalizing;
 }
 
@@ -62,9 +60,9 @@ class Sweep {
     const auto entries = co_await files_.list(root_);
     for (const io::DirectoryEntry& entry : entries) {
       const std::string path = root_ + "/" + entry.name;
-      if (entry.kind == io::FileKind::directory && entry.name.starts_with("ctx-")) {
+      if (entry.kind == io::FileKind::directory && entry.name.starts_with(kContextPrefix)) {
         co_await sweep_vm(path);
-      } else if (entry.name.starts_with(".varve-test-") || is_unfinished_link(entry) ||
+      } else if (entry.name.starts_with(kTrialPrefix) || is_unfinished_link(entry) ||
                  (entry.name.starts_with(kMarkerName) && entry.name.ends_with(kTemporary))) {
         co_await take_away(path);  // a link too
       }
@@ -78,7 +76,7 @@ class Sweep {
     const auto entries = co_await files_.list(directory);
     for (const io::DirectoryEntry& entry : entries) {
       const std::string path = directory + "/" + entry.name;
-      if (entry.kind == io::FileKind::directory && entry.name.starts_with("disk-")) {
+      if (entry.kind == io::FileKind::directory && entry.name.starts_with(kDiskPrefix)) {
         co_await sweep_disk(path);
       } else if (entry.kind == io::FileKind::file && is_temporary(entry.name)) {
         co_await take_away(path);
@@ -95,7 +93,7 @@ class Sweep {
       if (is_orphan(owners_, path)) {
         co_await take_away(path);
         removed = true;
-      } else if (path.ends_with(kImage) && !owners_.contains(path)) {
+      } else if (path.ends_with(kImageEnding) && !owners_.contains(path)) {
         report_unknown(path);
       }
     }
@@ -119,8 +117,8 @@ class Sweep {
   }
 
   io::Task<void> take_away(std::string path) {
-    if (core_.options.failed_images == FailedImages::quarantine && path.ends_with(kPartial)) {
-      const std::string directory = root_ + "/.quarantine/strays";
+    if (core_.options.failed_images == FailedImages::quarantine && path.ends_with(kPartialEnding)) {
+      const std::string directory = quarantine_directory(root_, "strays");
       co_await files_.make_directories(directory);
       const std::string to = directory + path.substr(path.rfind('/'));
       co_await files_.rename(path, to, true);

@@ -9,6 +9,7 @@
 #include "engine/jobs/repository_watch.h"
 #include "engine/repository/own_image.h"
 #include "engine/repository/sidecar.h"
+#include "engine/values/layout.h"
 #include "io/call_on.h"
 #include "io/log.h"
 #include "io/planted_bug.h"
@@ -35,7 +36,7 @@ struct NamedFiles {
 io::Task<NamedFiles> look_at_names(io::FileSystem& files, std::string image_path,
                                    std::string uuid) {
   NamedFiles found;
-  const std::string partial = image_path + ".partial";
+  const std::string partial = partial_path(image_path);
   found.partial = co_await look_at_image(files, partial, uuid);
   found.published = co_await look_at_image(files, image_path, uuid);
   co_return found;
@@ -43,39 +44,39 @@ io::Task<NamedFiles> look_at_names(io::FileSystem& files, std::string image_path
 
 /// Throws ImageLost. What is missing proves nothing while the directory may be an empty mount
 /// point, or was one a moment ago: then another error is thrown.
-io::Task<void> prove_lost(Core& core, std::string repository_id, std::string image_path,
-                          std::string uuid) {
-  const auto repository = core.catalogue->repositories.find(repository_id);
-  if (repository) co_await identify(core, *repository);
+io::Task<void> prove_lost(Catalogue& catalogue, io::FileSystem& files, std::string repository_id,
+                          std::string image_path, std::string uuid) {
+  const auto repository = catalogue.repositories.find(repository_id);
+  if (repository) co_await identify(catalogue, files, *repository);
   const std::string directory = io::parent_path(image_path);
-  const auto there = co_await core.files().status(directory);
+  const auto there = co_await files.status(directory);
   if (!there) throw std::runtime_error(fmt::format("{} does not exist", directory));
-  const NamedFiles again = co_await look_at_names(core.files(), image_path, uuid);
+  const NamedFiles again = co_await look_at_names(files, image_path, uuid);
   if (again.has_ours()) {
     throw std::runtime_error(fmt::format("{} was away for a moment", image_path));
   }
   if (again.partial == NamedFile::missing) {
-    throw ImageLost(fmt::format("{}.partial is gone", image_path));
+    throw ImageLost(fmt::format("{} is gone", partial_path(image_path)));
   }
   throw ImageLost(
-      fmt::format("{}.partial is not the image that this backup has written", image_path));
+      fmt::format("{} is not the image that this backup has written", partial_path(image_path)));
 }
 
 /// Whether the image still has its unpublished name. Throws ImageLost when it is proven that it has
 /// neither.
-io::Task<bool> is_unpublished(Core& core, std::string repository_id, std::string image_path,
-                              std::string uuid) {
-  const NamedFiles found = co_await look_at_names(core.files(), image_path, uuid);
+io::Task<bool> is_unpublished(Catalogue& catalogue, io::FileSystem& files,
+                              std::string repository_id, std::string image_path, std::string uuid) {
+  const NamedFiles found = co_await look_at_names(files, image_path, uuid);
   if (found.published == NamedFile::ours) co_return false;
   if (found.partial != NamedFile::ours) {
-    co_await prove_lost(core, std::move(repository_id), image_path, uuid);
+    co_await prove_lost(catalogue, files, std::move(repository_id), image_path, uuid);
   }
   if (found.published != NamedFile::missing) {
     PLANTED_BUG(delete_without_identity, throw ImageLost(image_path))
-    throw std::runtime_error(
-        fmt::format("{} is another file, which came while the backup ran; move it to another place, "
-                    "and the backup is published",
-                    image_path));
+    throw std::runtime_error(fmt::format(
+        "{} is another file, which came while the backup ran; move it to another place, "
+        "and the backup is published",
+        image_path));
   }
   co_return true;
 }
@@ -83,8 +84,8 @@ io::Task<bool> is_unpublished(Core& core, std::string repository_id, std::string
 /// Header and sidecar of one disk (PU6, PU7). One that was renamed already has the header.
 io::Task<void> finish_image(Core& core, const Job& job, size_t at, const DecidedImage& image,
                             const PublishHeader& publish_header) {
-  const bool unpublished = co_await is_unpublished(core, job.repository_id, image.image_path,
-                                                   job.disks[at].image_uuid);
+  const bool unpublished = co_await is_unpublished(*core.catalogue, core.files(), job.repository_id,
+                                                   image.image_path, job.disks[at].image_uuid);
   if (unpublished) {
     qcow::Publication publication;
     publication.manifest_hash = sha256(image.sidecar);
@@ -98,27 +99,25 @@ io::Task<void> finish_image(Core& core, const Job& job, size_t at, const Decided
 }
 
 /// Takes `.partial` from the name of one image, never over another file (PU8).
-io::Task<void> rename_image(Core& core, const DecidedImage& image) {
-  const std::string partial = image.image_path + ".partial";
-  const auto unpublished = co_await core.files().status(partial, false);
-  const auto published = co_await core.files().status(image.image_path, false);
+io::Task<void> rename_image(io::FileSystem& files, const DecidedImage& image) {
+  const std::string partial = partial_path(image.image_path);
+  const auto unpublished = co_await files.status(partial, false);
+  const auto published = co_await files.status(image.image_path, false);
   const std::string directory = io::parent_path(image.image_path);
   if (!unpublished && !published) {  // it was there a moment ago: its file system has gone
     throw std::runtime_error(fmt::format("rename {}: no such file any more", partial));
   }
   if (unpublished && published) {  // a rename in two steps was interrupted between them
     if (unpublished->device != published->device || unpublished->inode != published->inode) {
-      throw std::runtime_error(
-          fmt::format("{} and {} are two files; move the one away that is a copy", partial,
-                      image.image_path));
+      throw std::runtime_error(fmt::format(
+          "{} and {} are two files; move the one away that is a copy", partial, image.image_path));
     }
-    co_await core.files().sync_directory(directory);
-    co_await core.files().remove(partial);
+    co_await files.sync_directory(directory);
+    co_await files.remove(partial);
   } else if (unpublished) {
-    co_await core.files().rename(partial, image.image_path, false);
+    co_await files.rename(partial, image.image_path, false);
   }
-  UNLESS_PLANTED(directory_not_synced) co_await core.files().sync_directory(directory);
-  core.parts.reached("renamed");
+  UNLESS_PLANTED(directory_not_synced) co_await files.sync_directory(directory);
 }
 
 /// From the decision to the last transaction. The caller has the context's turn.
@@ -130,7 +129,10 @@ io::Task<void> carry_out(Core& core, const Job& job, const PublishHeader& publis
   for (size_t at = 0; at < images.size(); ++at) {
     co_await finish_image(core, job, at, images[at], publish_header);
   }
-  for (const DecidedImage& image : images) co_await rename_image(core, image);
+  for (const DecidedImage& image : images) {
+    co_await rename_image(core.files(), image);
+    core.parts.reached("renamed");
+  }
   core.parts.reached("publish");
   UNLESS_PLANTED(completed_before_durable) core.catalogue->jobs.publish(job.id);
   core.parts.reached("published");
@@ -192,11 +194,11 @@ io::Task<JobState> publish_or_give_up(Core& core, const Job& job,
   co_return JobState::finalizing;
 }
 
-std::vector<DiskDecision> decide(Core& core, Job& job, Time now) {
+std::vector<DiskDecision> decide(Catalogue& catalogue, Job& job, Time now) {
   std::vector<DiskDecision> decisions;
   for (JobDisk& disk : job.disks) {
-    const ChainPlace place = core.catalogue->points.place(job.context_id, job.repository_id,
-                                                          disk.index, disk.parent_image_id);
+    const ChainPlace place =
+        catalogue.points.place(job.context_id, job.repository_id, disk.index, disk.parent_image_id);
     disk.generation = place.generation;
     disk.position = place.position;
     const Sidecar sidecar = sidecar_of(job, disk, place.generation, place.position, now);
@@ -215,7 +217,7 @@ io::Task<void> publish_job(Core& core, std::shared_ptr<ActiveJob> job) {
   // Some disks were sealed long ago.
   for (const auto& ingest : job->ingests) co_await ingest->require_parents();
   const Time now = core.now();
-  const std::vector<DiskDecision> decisions = decide(core, row, now);
+  const std::vector<DiskDecision> decisions = decide(*core.catalogue, row, now);
   core.parts.reached("decide");
   core.catalogue->jobs.decide(row.id, decisions, now);
   row.state = JobState::finalizing;
@@ -226,7 +228,7 @@ io::Task<void> publish_job(Core& core, std::shared_ptr<ActiveJob> job) {
   std::string cause;
   row.state = co_await publish_or_give_up(core, row, publish_header, cause);
   row.error_message = cause;
-  if (row.state == JobState::finalizing) core.unfinished.add_job(core, row.id, cause);
+  if (row.state == JobState::finalizing) core.unfinished.add_job(row.id, cause);
   row.completed_at = now;
   if (row.state != JobState::completed) co_return;
   row.nbd_targets.clear();
@@ -238,9 +240,9 @@ io::Task<void> publish_job(Core& core, std::shared_ptr<ActiveJob> job) {
 
 io::Task<void> retire_job(Core& core, std::shared_ptr<ActiveJob> job) {
   const io::Grant step = co_await job->steps.lock();
-  co_await close_exports(core, *job);
+  co_await close_exports(core.ports, *job);
   core.jobs.remove(job->row.id);
-  co_await release_exports(core, job);
+  co_await release_exports(core.tally, core.background, job);
 }
 
 io::Task<void> roll_forward(Core& core, Job job) {
@@ -248,7 +250,7 @@ io::Task<void> roll_forward(Core& core, Job job) {
   const PublishHeader publish_header = [&](size_t at,
                                            qcow::Publication publication) -> io::Task<void> {
     const JobDisk& disk = job.disks[at];
-    const std::string partial = disk.image_path + ".partial";
+    const std::string partial = partial_path(disk.image_path);
     const auto there = [&]() -> io::Task<void> {
       return qcow::publish_sealed(data, partial, disk.image_uuid, publication);
     };

@@ -9,7 +9,7 @@
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/repository_files.h"
 #include "engine/repository/storage.h"
-#include "engine/values/names.h"
+#include "engine/values/layout.h"
 #include "io/log.h"
 
 namespace engine {
@@ -24,15 +24,16 @@ io::Task<void> fail_unfinished(Core& core, Job job, std::string cause) {
 }
 
 /// VMs whose links are there; a VM without a point has none, unless they could not be removed.
-io::Task<std::set<std::string>> contexts_with_links(Core& core, std::string directory) {
+io::Task<std::set<std::string>> contexts_with_links(Catalogue& catalogue, io::FileSystem& files,
+                                                    std::string directory) {
   std::set<std::string> links;
-  const std::vector<io::DirectoryEntry> entries = co_await core.files().list(directory);
+  const std::vector<io::DirectoryEntry> entries = co_await files.list(directory);
   for (const io::DirectoryEntry& entry : entries) {
     if (entry.kind == io::FileKind::symlink) links.insert(entry.name);
   }
   std::set<std::string> context_ids;
   if (links.empty()) co_return context_ids;
-  for (const Vm& vm : core.catalogue->vms.list()) {
+  for (const Vm& vm : catalogue.vms.list()) {
     for (const VmDisk& disk : vm.disks) {
       if (links.contains(disk_link_name(vm.safe_name, disk.key))) context_ids.insert(vm.context_id);
     }
@@ -42,7 +43,8 @@ io::Task<std::set<std::string>> contexts_with_links(Core& core, std::string dire
 
 /// A crash between a transaction and the files that are derived from it.
 io::Task<void> repair_derived_files(Core& core, Repository repository) {
-  std::set<std::string> context_ids = co_await contexts_with_links(core, repository.directory);
+  std::set<std::string> context_ids =
+      co_await contexts_with_links(*core.catalogue, core.files(), repository.directory);
   for (const Point& point : core.catalogue->points.list(repository.id)) {
     context_ids.insert(point.context_id);
   }
@@ -52,8 +54,8 @@ io::Task<void> repair_derived_files(Core& core, Repository repository) {
 }
 
 /// Whether it has ended and only the catalogue does not know it yet.
-bool waits_for_its_end(const Core& core, const std::string& job_id) {
-  return std::any_of(core.unrecorded_ends.begin(), core.unrecorded_ends.end(),
+bool waits_for_its_end(const std::vector<UnrecordedEnd>& ends, const std::string& job_id) {
+  return std::any_of(ends.begin(), ends.end(),
                      [&](const UnrecordedEnd& end) { return end.job_id == job_id; });
 }
 
@@ -67,7 +69,7 @@ io::Task<void> settle_jobs(Core& core, std::string repository_id) {
     if (!job || !is_active(job->state) || core.jobs.find(job->id)) continue;
     if (job->state == JobState::finalizing) {
       co_await core.unfinished.attempt(core, job->id);
-    } else if (!waits_for_its_end(core, job->id)) {
+    } else if (!waits_for_its_end(core.unrecorded_ends, job->id)) {
       co_await fail_unfinished(core, std::move(*job), kRestarted);
     }
   }
@@ -80,8 +82,8 @@ io::Task<void> finish_deletions(Core& core, std::string repository_id) {
   }
 }
 
-bool is_written_to(Core& core, const std::string& repository_id) {
-  for (const auto& job : core.jobs.all()) {
+bool is_written_to(const ActiveJobs& jobs, const std::string& repository_id) {
+  for (const auto& job : jobs.all()) {
     if (job->row.repository_id == repository_id) return true;
   }
   return false;
@@ -104,7 +106,7 @@ io::Task<void> recover_repository(Core& core, Repository repository) {
   co_await settle_jobs(core, repository.id);
   co_await finish_deletions(core, repository.id);
   // A job that has outlived the repository's absence writes files that look like strays.
-  if (!is_written_to(core, repository.id)) co_await tidy(core, std::move(repository));
+  if (!is_written_to(core.jobs, repository.id)) co_await tidy(core, std::move(repository));
 }
 
 void fail_unreachable_jobs(Core& core) {

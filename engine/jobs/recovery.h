@@ -17,7 +17,8 @@ void fail_unreachable_jobs(Core& core);
 /// Before it: a repository that was moved or copied, and is given by its new directory, keeps its
 /// points. Names of images are unique for ever, so one of the same name in the same place of the
 /// directory is the image; the rows of all others stay.
-io::Task<void> find_moved_images(Core& core, Repository repository);
+io::Task<void> find_moved_images(Catalogue& catalogue, io::FileSystem& files,
+                                 Repository repository);
 
 /// The last part: strays in one repository.
 io::Task<void> remove_orphans(Core& core, Repository repository);

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "engine/repository/chain_file.h"
-#include "engine/values/names.h"
+#include "engine/values/layout.h"
 #include "io/log.h"
 #include "io/planted_bug.h"
 
@@ -32,16 +32,17 @@ io::Task<void> write_if_other(io::Runtime runtime, std::string path, std::string
   co_await io::replace_text(runtime, path, text);
 }
 
-std::string directory_of(Core& core, const std::string& repository_id) {
-  const auto repository = core.catalogue->repositories.find(repository_id);
+std::string directory_of(Catalogue& catalogue, const std::string& repository_id) {
+  const auto repository = catalogue.repositories.find(repository_id);
   return repository ? repository->directory : "";
 }
 
 io::Task<void> make_chain_file(Core& core, std::string context_id, std::string repository_id,
                                uint32_t disk_index) {
-  const std::string repository = directory_of(core, repository_id);
+  const std::string repository = directory_of(*core.catalogue, repository_id);
   if (repository.empty()) co_return;
-  const std::string path = disk_directory(repository, context_id, disk_index) + "/chain.json";
+  const std::string path =
+      fmt::format("{}/{}", disk_directory(repository, context_id, disk_index), kChainFileName);
   const auto generations = core.catalogue->points.chains(context_id, repository_id, disk_index);
   if (generations.empty()) {
     co_await remove_if_there(core.files(), path);
@@ -74,8 +75,7 @@ io::Task<void> make_link(io::Runtime runtime, std::string link, std::string targ
   if (!aim) co_return;
   const auto present = co_await files.status(link, false);
   if (present && present->kind != io::FileKind::symlink) {
-    io::log(io::LogLevel::warning, "{} is not a link and is kept; no link leads to {}", link,
-            path);
+    io::log(io::LogLevel::warning, "{} is not a link and is kept; no link leads to {}", link, path);
     co_return;
   }
   const bool done = co_await leads_to(files, link, path);
@@ -89,13 +89,13 @@ io::Task<void> make_link(io::Runtime runtime, std::string link, std::string targ
 
 io::Task<void> make_links(Core& core, std::string context_id, std::string repository_id,
                           uint32_t disk_index, uint32_t disk_key) {
-  const std::string repository = directory_of(core, repository_id);
+  const std::string repository = directory_of(*core.catalogue, repository_id);
   const auto vm = core.catalogue->vms.find_context(context_id);
   if (repository.empty() || !vm) co_return;
   const std::string directory = disk_directory(repository, context_id, disk_index);
   const std::string latest = fmt::format("{}/{}", directory, kLatestLinkName);
   const std::string link = repository + "/" + disk_link_name(vm->safe_name, disk_key);
-  const std::string image_link = link + ".qcow2";  // of earlier versions
+  const std::string image_link = image_file_name(link);  // of earlier versions
   co_await remove_link(core.files(), image_link);
   const auto newest = core.catalogue->points.newest(context_id, repository_id, disk_index);
   if (!newest) {
@@ -103,29 +103,30 @@ io::Task<void> make_links(Core& core, std::string context_id, std::string reposi
     co_await remove_link(core.files(), link);
     co_return;
   }
-  const std::string image_name = newest->image_id + ".qcow2";
+  const std::string image_name = image_file_name(newest->image_id);
   co_await make_link(core.parts.home, latest, image_name, newest->image_path);
   const std::string target = directory.substr(repository.size() + 1);
   co_await make_link(core.parts.home, link, target, directory);
 }
 
-io::Task<void> make_vm_file(Core& core, std::string context_id, std::string repository_id) {
-  const std::string repository = directory_of(core, repository_id);
-  const auto vm = core.catalogue->vms.find_context(context_id);
+io::Task<void> make_vm_file(Catalogue& catalogue, io::Runtime runtime, std::string context_id,
+                            std::string repository_id) {
+  const std::string repository = directory_of(catalogue, repository_id);
+  const auto vm = catalogue.vms.find_context(context_id);
   if (repository.empty() || !vm) co_return;
-  const std::string path = repository + "/" + context_id + "/vm.json";
+  const std::string path = vm_file_path(repository, context_id);
   const std::string text = encode_vm_file(*vm);
-  co_await write_if_other(core.parts.home, path, text);
+  co_await write_if_other(runtime, path, text);
 }
 
 /// A failure is kept for later.
-io::Task<void> derive(Core& core, std::string context_id, std::string repository_id,
+io::Task<void> derive(Unfinished& unfinished, std::string context_id, std::string repository_id,
                       io::Task<void> make) {
   try {
     co_await std::move(make);
   } catch (const std::exception& failure) {
     PLANTED_BUG(derived_file_fails_publish, throw)
-    core.unfinished.add_context(core, repository_id, context_id, failure.what());
+    unfinished.add_context(repository_id, context_id, failure.what());
   }
 }
 
@@ -134,14 +135,15 @@ io::Task<void> derive(Core& core, std::string context_id, std::string repository
 io::Task<void> refresh_disk_files(Core& core, std::string context_id, std::string repository_id,
                                   uint32_t disk_index, uint32_t disk_key) {
   io::Task<void> chain_file = make_chain_file(core, context_id, repository_id, disk_index);
-  co_await derive(core, context_id, repository_id, std::move(chain_file));
+  co_await derive(core.unfinished, context_id, repository_id, std::move(chain_file));
   io::Task<void> links = make_links(core, context_id, repository_id, disk_index, disk_key);
-  co_await derive(core, context_id, repository_id, std::move(links));
+  co_await derive(core.unfinished, context_id, repository_id, std::move(links));
 }
 
 io::Task<void> refresh_vm_file(Core& core, std::string context_id, std::string repository_id) {
-  io::Task<void> vm_file = make_vm_file(core, context_id, repository_id);
-  co_await derive(core, context_id, repository_id, std::move(vm_file));
+  io::Task<void> vm_file =
+      make_vm_file(*core.catalogue, core.parts.home, context_id, repository_id);
+  co_await derive(core.unfinished, context_id, repository_id, std::move(vm_file));
 }
 
 io::Task<void> repair_context_files(Core& core, std::string context_id, std::string repository_id) {

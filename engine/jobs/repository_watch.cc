@@ -10,19 +10,17 @@
 #include "engine/repository/marker.h"
 #include "engine/repository/storage.h"
 #include "engine/values/in_use.h"
+#include "engine/values/layout.h"
 #include "engine/values/refusal.h"
 #include "io/log.h"
 
 namespace engine {
 namespace {
 
-/// The file that says who works with a repository.
-std::string lock_path(const std::string& directory) { return directory + "/.varve.lock"; }
-
 /// Published images that lie, by their rows, in the directory.
-std::vector<std::string> images_in(Core& core, const Repository& repository) {
+std::vector<std::string> images_in(Catalogue& catalogue, const Repository& repository) {
   std::vector<std::string> paths;
-  for (KnownImage& image : core.catalogue->jobs.known_images(repository.id)) {
+  for (KnownImage& image : catalogue.jobs.known_images(repository.id)) {
     if (image.job_state != JobState::completed || image.deleting) continue;
     if (image.image_path.starts_with(repository.directory + "/")) {
       paths.push_back(std::move(image.image_path));
@@ -52,22 +50,22 @@ io::Task<void> require_directory(io::FileSystem& files, Repository repository) {
 }
 
 /// As it was when it was opened, and writable.
-io::Task<void> require_unchanged(Core& core, Repository repository) {
-  co_await require_directory(core.files(), repository);
-  const std::string marker_id = co_await identify(core, repository);
+io::Task<void> require_unchanged(Catalogue& catalogue, io::FileSystem& files,
+                                 Repository repository) {
+  co_await require_directory(files, repository);
+  const std::string marker_id = co_await identify(catalogue, files, repository);
   if (marker_id.empty()) {  // the next look opens the repository anew and makes one
-    throw std::runtime_error(
-        fmt::format("{} has lost its {}", repository.directory, kMarkerName));
+    throw std::runtime_error(fmt::format("{} has lost its {}", repository.directory, kMarkerName));
   }
-  const std::string lock_file = lock_path(repository.directory);
-  co_await core.files().open(lock_file, io::OpenMode::read_write);
+  const std::string lock_file = repository_lock_path(repository.directory);
+  co_await files.open(lock_file, io::OpenMode::read_write);
 }
 
 /// The lock of a life before this one is kept while it lies where others look for it.
 io::Task<void> lock_anew(Core& core, Repository repository) {
   const auto held = core.locks.find(repository.id);
   if (held != core.locks.end()) {
-    const std::string path = lock_path(repository.directory);
+    const std::string path = repository_lock_path(repository.directory);
     const bool same = co_await held->second.is_at(core.files(), path);
     if (same) co_return;
     core.locks.erase(repository.id);
@@ -76,23 +74,25 @@ io::Task<void> lock_anew(Core& core, Repository repository) {
 }
 
 io::Task<void> open_repository(Core& core, Repository repository) {
-  const bool first_use = repository.marker_id.empty() && images_in(core, repository).empty();
+  const bool first_use =
+      repository.marker_id.empty() && images_in(*core.catalogue, repository).empty();
   if (first_use && repository.type == RepositoryType::local) {
     co_await core.files().make_directories(repository.directory);
   }
   co_await require_directory(core.files(), repository);
-  std::string marker_id = co_await identify(core, repository);
+  std::string marker_id = co_await identify(*core.catalogue, core.files(), repository);
   co_await lock_anew(core, repository);
   if (marker_id.empty()) marker_id = co_await make_marker(core.parts.home, repository.directory);
   if (marker_id != repository.marker_id) {
     core.catalogue->repositories.set_marker(repository.id, marker_id);
   }
-  co_await find_moved_images(core, repository);
+  co_await find_moved_images(*core.catalogue, core.files(), repository);
   co_await recover_repository(core, repository);
 }
 
-void note_unavailable(Core& core, const Repository& repository, const std::string& cause) {
-  if (!core.availability.set_unavailable(repository.id, cause)) return;
+void note_unavailable(Availability& availability, const Repository& repository,
+                      const std::string& cause) {
+  if (!availability.set_unavailable(repository.id, cause)) return;
   io::log(io::LogLevel::error, "repository {} is unavailable: {}", repository.id, cause);
 }
 
@@ -112,14 +112,14 @@ io::Task<void> try_repository(Core& core, Repository repository, std::shared_ptr
     if (was_told) io::log(io::LogLevel::info, "repository {} is available again", repository.id);
   } catch (const InUse& failure) {
     look->in_use = std::current_exception();
-    note_unavailable(core, repository, failure.what());
+    note_unavailable(core.availability, repository, failure.what());
     co_return;
   } catch (const std::exception& failure) {
-    note_unavailable(core, repository, failure.what());
+    note_unavailable(core.availability, repository, failure.what());
     co_return;
   }
   try {
-    co_await measure_and_keep(core, repository);
+    co_await measure_and_keep(*core.catalogue, core.parts.home, repository);
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::warning, "repository {} cannot be measured: {}", repository.id,
             failure.what());
@@ -132,16 +132,10 @@ io::Task<void> look_at(Core& core, Repository repository, std::shared_ptr<Look> 
     co_return;
   }
   try {
-    co_await require_unchanged(core, repository);
+    co_await require_unchanged(*core.catalogue, core.files(), repository);
   } catch (const std::exception& failure) {
-    note_unavailable(core, repository, failure.what());
+    note_unavailable(core.availability, repository, failure.what());
   }
-}
-
-/// Its registration was ended while it was looked at.
-void forget(Core& core, const std::string& id) {
-  core.locks.erase(id);
-  core.availability.set_available(id);
 }
 
 /// One look at a time: a file system that does not answer is not asked again.
@@ -150,7 +144,10 @@ io::Task<void> look_once(Core& core, Repository repository, std::shared_ptr<Look
   if (!core.looked_at.emplace(id, core.steady_now()).second) co_return;
   try {
     co_await look_at(core, std::move(repository), look);
-    if (!core.catalogue->repositories.find(id)) forget(core, id);
+    if (!core.catalogue->repositories.find(id)) {  // unregistered meanwhile
+      core.locks.erase(id);
+      core.availability.set_available(id);
+    }
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "repository {}: {}", id, failure.what());
   }
@@ -167,7 +164,8 @@ void look_at_all(Core& core) {
       core.background.spawn(look_once(core, std::move(repository), unwatched));
     } else if (core.steady_now() - begun->second >= core.options.repository_patience &&
                core.availability.cause(repository.id).empty()) {
-      note_unavailable(core, repository, fmt::format("{} does not answer", repository.directory));
+      note_unavailable(core.availability, repository,
+                       fmt::format("{} does not answer", repository.directory));
     }
   }
 }
@@ -182,8 +180,8 @@ std::string how_to_adopt(const Repository& repository) {
 
 }  // namespace
 
-io::Task<std::string> identify(Core& core, Repository repository) {
-  const auto marker = co_await read_marker(core.files(), repository.directory);
+io::Task<std::string> identify(Catalogue& catalogue, io::FileSystem& files, Repository repository) {
+  const auto marker = co_await read_marker(files, repository.directory);
   const bool had_marker = !repository.marker_id.empty();
   if (had_marker && marker == repository.marker_id) co_return *marker;
   if (had_marker && marker) {
@@ -193,8 +191,8 @@ io::Task<std::string> identify(Core& core, Repository repository) {
                     repository.directory, kMarkerName, *marker, repository.marker_id,
                     how_to_adopt(repository)));
   }
-  const std::vector<std::string> images = images_in(core, repository);
-  const bool found = co_await any_is_there(core.files(), images);
+  const std::vector<std::string> images = images_in(catalogue, repository);
+  const bool found = co_await any_is_there(files, images);
   if (had_marker && !found) {
     throw std::runtime_error(fmt::format("{} has no {}: its file system is not mounted? {}",
                                          repository.directory, kMarkerName,
@@ -217,16 +215,17 @@ io::Task<void> lock_repository(Core& core, Repository repository) {
       throw std::runtime_error(fmt::format("{} is the directory of another repository", directory));
     }
   }
-  const std::string path = lock_path(directory);
+  const std::string path = repository_lock_path(directory);
   const std::string what = "repository " + directory;
   InstanceLock lock = co_await InstanceLock::acquire(core.parts.home, path, what, core.options.pid);
   core.locks.emplace(repository.id, std::move(lock));
 }
 
-io::Task<StorageMeasure> measure_and_keep(Core& core, Repository repository) {
+io::Task<StorageMeasure> measure_and_keep(Catalogue& catalogue, io::Runtime runtime,
+                                          Repository repository) {
   const std::string directory = repository.directory;
-  const StorageMeasure measure = co_await measure_storage(core.parts.home, directory);
-  core.catalogue->repositories.set_storage(repository.id, measure);
+  const StorageMeasure measure = co_await measure_storage(runtime, directory);
+  catalogue.repositories.set_storage(repository.id, measure);
   co_return measure;
 }
 
@@ -272,10 +271,10 @@ io::Task<void> require_available(Core& core, Repository repository) {
   std::string cause = core.availability.cause(repository.id);
   if (cause.empty()) {
     try {
-      co_await require_unchanged(core, repository);
+      co_await require_unchanged(*core.catalogue, core.files(), repository);
     } catch (const std::exception& failure) {
       cause = failure.what();
-      note_unavailable(core, repository, cause);
+      note_unavailable(core.availability, repository, cause);
     }
   }
   if (!cause.empty()) throw refusals::repository_unavailable(repository.id, cause);

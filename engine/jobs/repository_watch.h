@@ -29,11 +29,12 @@ io::Task<void> require_available(Core& core, Repository repository);
 io::Task<void> lock_repository(Core& core, Repository repository);
 
 /// Measures the repository's file system and keeps the figures.
-io::Task<StorageMeasure> measure_and_keep(Core& core, Repository repository);
+io::Task<StorageMeasure> measure_and_keep(Catalogue& catalogue, io::Runtime runtime,
+                                          Repository repository);
 
 /// Why the directory is not that of the repository, thrown as std::runtime_error. Returns what its
-/// marker says; "" when it has none and is to get one: it is new, or has the repository's images and
-/// was in use before there were markers or has lost its own.
-io::Task<std::string> identify(Core& core, Repository repository);
+/// marker says; "" when it has none and is to get one: it is new, or has the repository's images
+/// and was in use before there were markers or has lost its own.
+io::Task<std::string> identify(Catalogue& catalogue, io::FileSystem& files, Repository repository);
 
 }  // namespace engine

@@ -35,14 +35,16 @@ std::map<std::string, SpaceWatch::Used> SpaceWatch::in_use() const {
   return found;
 }
 
-io::Task<uint64_t> held_ahead(Core& core, std::string repository_id) {
+io::Task<uint64_t> held_ahead(io::FileSystem& files, const ActiveJobs& jobs,
+                              std::string repository_id) {
   uint64_t held = 0;
-  for (const auto& job : core.jobs.all()) {
+  const auto running = jobs.all();
+  for (const auto& job : running) {
     if (job->row.repository_id != repository_id) continue;
     for (size_t at = 0; at < job->ingests.size(); ++at) {
       if (!job->ingests[at]) continue;
       const std::string path = job->ingests[at]->path();
-      const auto status = co_await core.files().status(path, false);
+      const auto status = co_await files.status(path, false);
       if (!status || !job->ingests[at]) continue;
       const uint64_t used = job->ingests[at]->used_bytes();
       held += status->allocated_bytes - std::min(status->allocated_bytes, used);
@@ -51,14 +53,12 @@ io::Task<uint64_t> held_ahead(Core& core, std::string repository_id) {
   co_return held;
 }
 
-void limit_allocation_ahead(Core& core, const std::string& directory, uint64_t spare_bytes) {
+void limit_allocation_ahead(qcow::DiskShare& disk, const ActiveJobs& jobs, uint64_t spare_bytes) {
   constexpr uint64_t kPart = 4, kLeast = 1 << 20;
   uint64_t images = 1;
-  for (const auto& job : core.jobs.all()) images += job->ingests.size();
+  for (const auto& job : jobs.all()) images += job->ingests.size();
   const uint64_t step = spare_bytes / kPart / images;
-  std::shared_ptr<qcow::DiskShare>& share = core.disks[directory];
-  if (!share) share = std::make_shared<qcow::DiskShare>();
-  share->limit_step(step < kLeast ? 0 : step);
+  disk.limit_step(step < kLeast ? 0 : step);
 }
 
 io::Task<void> SpaceWatch::look_at(const std::string& repository_id, Used used) {
@@ -70,9 +70,9 @@ io::Task<void> SpaceWatch::look_at(const std::string& repository_id, Used used) 
   const io::SpaceStatus space = co_await core_.files().space(directory);
   const uint64_t reserve = reserve_of(space.total_bytes, core_.options.space_reserve_bytes);
   uint64_t free = space.available_bytes;
-  limit_allocation_ahead(core_, directory, free - std::min(free, reserve));
+  limit_allocation_ahead(*core_.disk_share(directory), core_.jobs, free - std::min(free, reserve));
   if (free >= reserve) co_return;
-  free += co_await held_ahead(core_, repository_id);
+  free += co_await held_ahead(core_.files(), core_.jobs, repository_id);
   if (free >= reserve || !may_be_failed(*used.youngest)) co_return;
   used.youngest->failing = true;
   next_[repository_id] = core_.steady_now() + kPause;

@@ -11,11 +11,12 @@ namespace engine {
 
 /// Bytes that running jobs of the repository have allocated ahead and not used yet: they are free
 /// to those jobs.
-io::Task<uint64_t> held_ahead(Core& core, std::string repository_id);
+io::Task<uint64_t> held_ahead(io::FileSystem& files, const ActiveJobs& jobs,
+                              std::string repository_id);
 
-/// What `directory` has free beyond the reserve bounds how much its images allocate ahead from now
-/// on, so that all of them together hold a quarter of it at most.
-void limit_allocation_ahead(Core& core, const std::string& directory, uint64_t spare_bytes);
+/// What a disk has free beyond the reserve bounds how much its images allocate ahead from now on,
+/// so that all of them together hold a quarter of it at most.
+void limit_allocation_ahead(qcow::DiskShare& disk, const ActiveJobs& jobs, uint64_t spare_bytes);
 
 /// Fails jobs before their repository is full: below the reserve (options.h) the youngest running
 /// job of the repository is given up, with how much is missing. Jobs that publish are let through.

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/repository_files.h"
 #include "engine/jobs/watch.h"
 #include "engine/repository/storage.h"
+#include "engine/values/layout.h"
 #include "engine/values/names.h"
 #include "engine/values/refusal.h"
 #include "io/log.h"
@@ -17,10 +19,10 @@ namespace engine {
 namespace {
 
 /// The points of the parent's chain from the parent down to its full.
-std::vector<IngestAncestor> ancestors_of(Core& core, const Point& parent) {
+std::vector<IngestAncestor> ancestors_of(Catalogue& catalogue, const Point& parent) {
   std::vector<IngestAncestor> ancestors;
-  const auto chain = core.catalogue->points.chain(parent.context_id, parent.repository_id,
-                                                  parent.disk_index, parent.generation);
+  const auto chain = catalogue.points.chain(parent.context_id, parent.repository_id,
+                                            parent.disk_index, parent.generation);
   if (!chain) return ancestors;
   for (const Point& point : chain->points) {
     if (point.position > parent.position) continue;
@@ -52,14 +54,14 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
                        const JobDisk& disk, const qcow::Uuid& uuid,
                        const std::optional<Point>& parent) {
   IngestSpec spec;
-  spec.path = disk.image_path + ".partial";
+  spec.path = partial_path(disk.image_path);
   spec.image_uuid = uuid;
   spec.export_name = disk.export_name;
   spec.description = fmt::format("{} disk {} of {}", plan.vm.vm_name, disk.index, disk.job_id);
   spec.capacity_bytes = disk.capacity_bytes;
   if (parent) {
     spec.parent = IngestParent{.path = parent->image_path, .file_bytes = parent->file_bytes};
-    spec.ancestors = ancestors_of(core, *parent);
+    spec.ancestors = ancestors_of(*core.catalogue, *parent);
   }
   spec.repository_directory = plan.directory;
   spec.connections_max = core.options.connections_per_export;
@@ -67,11 +69,9 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   spec.owner = disk.job_id;
   spec.commit_interval = core.options.commit_interval;
   spec.commit_bytes = core.options.commit_bytes;
-  std::shared_ptr<qcow::DiskShare>& disk_below = core.disks[plan.directory];
-  if (!disk_below) disk_below = std::make_shared<qcow::DiskShare>();
-  spec.disk = disk_below;
+  spec.disk = core.disk_share(plan.directory);
   spec.on_connection = [&core, job, index = disk.index] {
-    if (const auto running = job.lock()) note_connection(core, *running, index);
+    if (const auto running = job.lock()) note_connection(*core.catalogue, *running, index);
   };
   spec.on_failure = [&core, job, index = disk.index](std::string cause) {
     if (const auto running = job.lock()) {
@@ -92,8 +92,8 @@ void require_active(const ActiveJob& job) {
 /// The catalogue gives a name out once. One that is taken nevertheless belongs to a backup that the
 /// catalogue has forgotten.
 io::Task<void> require_free_names(io::FileSystem& files, std::string image_path) {
-  for (const std::string_view suffix : {"", ".partial", ".json"}) {
-    const std::string path = image_path + std::string(suffix);
+  const std::array names = {image_path, partial_path(image_path), sidecar_path(image_path)};
+  for (const std::string& path : names) {
     const auto taken = co_await files.status(path, false);
     if (!taken) continue;
     throw std::runtime_error(
@@ -148,7 +148,7 @@ io::Task<void> open_disks(Core& core, const StartPlan& plan, std::shared_ptr<Act
     co_await refresh_vm_file(core, job->row.context_id, job->row.repository_id);
   }
   require_active(*job);  // whoever had the turn before may have taken long
-  job->row.nbd_targets = nbd_targets(core, job->row);
+  job->row.nbd_targets = nbd_targets(core.options, job->row);
   core.parts.reached("targets");
   core.catalogue->jobs.set_ports(job->row.id, job->row.nbd_targets, ports);
 }
@@ -156,7 +156,7 @@ io::Task<void> open_disks(Core& core, const StartPlan& plan, std::shared_ptr<Act
 io::Task<void> call_node(Core& core, const StartPlan& plan, std::shared_ptr<ActiveJob> job) {
   if (core.options.node_url.empty()) co_return;
   core.parts.reached("node call");
-  NodeCall call = node_call_of(core, job->row, plan.credentials);
+  NodeCall call = node_call_of(core.options, job->row, plan.credentials);
   const NodeAnswer answer = co_await core.parts.node.call(std::move(call));
   switch (answer.outcome) {
     case NodeAnswer::Outcome::accepted:
@@ -226,24 +226,25 @@ io::Task<Job> start_job(Core& core, StartBackup request) {
   co_return job->row;
 }
 
-std::string nbd_targets(const Core& core, const Job& job) {
+std::string nbd_targets(const EngineOptions& options, const Job& job) {
   std::vector<const JobDisk*> by_key;
   for (const JobDisk& disk : job.disks) by_key.push_back(&disk);
   std::sort(by_key.begin(), by_key.end(),
             [](const JobDisk* a, const JobDisk* b) { return a->key < b->key; });
   const nbd::TlsMode tls =
-      core.options.targets == TargetsMode::ports ? core.options.ports_tls : core.options.main_tls;
+      options.targets == TargetsMode::ports ? options.ports_tls : options.main_tls;
   // The existing client speaks no TLS: where plain NBD is served too, it gets that address.
   const std::string_view scheme = tls == nbd::TlsMode::require ? "nbds" : "nbd";
   std::string targets;
   for (const JobDisk* const disk : by_key) {
     targets += fmt::format("{}{}:{}://{}:{}/{}", targets.empty() ? "" : ",", disk->key, scheme,
-                           core.options.advertised_host, disk->port, disk->export_name);
+                           options.advertised_host, disk->port, disk->export_name);
   }
   return targets;
 }
 
-NodeCall node_call_of(const Core& core, const Job& job, const Credentials& credentials) {
+NodeCall node_call_of(const EngineOptions& options, const Job& job,
+                      const Credentials& credentials) {
   NodeCall call;
   call.job_id = job.id;
   call.vm_name = job.vm_name;
@@ -258,7 +259,7 @@ NodeCall node_call_of(const Core& core, const Job& job, const Credentials& crede
     call.previous_change_id = disk.parent_change_id;
     break;
   }
-  call.nbd_host = core.options.advertised_host;
+  call.nbd_host = options.advertised_host;
   return call;
 }
 

@@ -30,9 +30,9 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request);
 io::Task<Job> start_job(Core& core, StartBackup request);
 
 /// "2000:nbd://127.0.0.1:10100/x-disk0,2001:…", ascending key.
-std::string nbd_targets(const Core& core, const Job& job);
+std::string nbd_targets(const EngineOptions& options, const Job& job);
 
 /// What the node is sent.
-NodeCall node_call_of(const Core& core, const Job& job, const Credentials& credentials);
+NodeCall node_call_of(const EngineOptions& options, const Job& job, const Credentials& credentials);
 
 }  // namespace engine

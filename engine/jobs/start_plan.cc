@@ -24,10 +24,9 @@ std::vector<VmDisk> disks_to_back_up(const Vm& vm) {
   return disks;
 }
 
-Credentials resolve_credentials(const Core& core, const Vm& vm) {
-  if (core.options.node_url.empty()) return {};
+Credentials resolve_credentials(const Secrets& secrets, const Vm& vm) {
   if (vm.credentials.kind == CredentialsRef::Kind::none) throw refusals::credentials_missing();
-  const auto found = core.secrets->find(vm);
+  const auto found = secrets.find(vm);
   if (!found) {
     throw refusals::credentials_unresolved(
         vm.credentials.kind == CredentialsRef::Kind::reference
@@ -39,12 +38,12 @@ Credentials resolve_credentials(const Core& core, const Vm& vm) {
 
 /// Waits for the removal of a job that has ended already: its directories may not be shared with
 /// the next one. Throws when the VM has a job that goes on.
-io::Task<void> require_no_running_job(Core& core, const Vm& vm) {
-  if (const auto job = core.jobs.of_vm(vm.context_id)) {
+io::Task<void> require_no_running_job(Catalogue& catalogue, const ActiveJobs& jobs, const Vm& vm) {
+  if (const auto job = jobs.of_vm(vm.context_id)) {
     if (is_active(job->row.state)) throw refusals::backup_already_running(job->row.id);
     const io::Grant removal_is_over = co_await job->steps.lock();
   }
-  if (const auto job = core.catalogue->jobs.active_job(vm.context_id)) {
+  if (const auto job = catalogue.jobs.active_job(vm.context_id)) {
     throw refusals::backup_already_running(job->id);
   }
 }
@@ -58,8 +57,9 @@ io::Task<void> require_space(Core& core, const StartPlan& plan) {
   }
   const uint64_t reserve = reserve_of(space->total_bytes, core.options.space_reserve_bytes);
   uint64_t free = space->available_bytes;
-  limit_allocation_ahead(core, plan.directory, free - std::min(free, reserve));
-  if (free < reserve) free += co_await held_ahead(core, plan.repository.id);
+  limit_allocation_ahead(*core.disk_share(plan.directory), core.jobs,
+                         free - std::min(free, reserve));
+  if (free < reserve) free += co_await held_ahead(core.files(), core.jobs, plan.repository.id);
   if (free < reserve) throw refusals::no_space(free, reserve, reserve - free);
 }
 
@@ -122,12 +122,14 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
   plan.directory = plan.repository.directory;
   if (!plan.repository.enabled) throw refusals::repository_disabled(request.repository_id);
   co_await require_available(core, plan.repository);
-  co_await require_no_running_job(core, plan.vm);
+  co_await require_no_running_job(*core.catalogue, core.jobs, plan.vm);
   if (request.backup_type == BackupType::incremental &&
       !core.catalogue->points.any(plan.vm.context_id, plan.repository.id)) {
     throw refusals::no_previous_backup();
   }
-  plan.credentials = resolve_credentials(core, plan.vm);
+  if (!core.options.node_url.empty()) {
+    plan.credentials = resolve_credentials(*core.secrets, plan.vm);
+  }
   if (core.shutting_down) throw refusals::shutting_down();
   co_await require_space(core, plan);
   if (core.options.targets == TargetsMode::ports) core.ports.require(disks.size());

@@ -48,7 +48,7 @@ TelemetryHistory telemetry_history(Core& core, const std::string& job_id, uint64
   if (!job || job->deleting) throw refusals::telemetry_job_not_found(job_id);
   SampleHistory kept = core.catalogue->samples.history(job_id, limit);
   TelemetryHistory history;
-  history.backup = job_view(core, std::move(*job));
+  history.backup = job_view(core.jobs, core.now(), std::move(*job));
   const Job& row = history.backup.job;
   if (kept.recorded != 0) {
     history.source = kept.halved ? TelemetryHistory::Source::rolled_up

@@ -37,28 +37,28 @@ io::Task<void> carry_to_its_end(Core& core, std::string job_id) {
 }
 
 /// What lies in a repository that is unavailable waits until it comes back.
-bool is_reachable(Core& core, const std::string& job_id) {
-  const auto job = core.catalogue->jobs.find(job_id);
-  return !job || core.availability.cause(job->repository_id).empty();
+bool is_reachable(Catalogue& catalogue, const Availability& availability,
+                  const std::string& job_id) {
+  const auto job = catalogue.jobs.find(job_id);
+  return !job || availability.cause(job->repository_id).empty();
 }
 
 }  // namespace
 
-void Unfinished::put_off(Core& core, Retry& retry, std::string_view what, std::string_view cause) {
-  const io::Duration first = core.options.retry_interval;
-  retry.pause = std::clamp(2 * retry.pause, first, kPauseMax * first);
-  retry.due = core.steady_now() + retry.pause;
+void Unfinished::put_off(Retry& retry, std::string_view what, std::string_view cause) const {
+  retry.pause = std::clamp(2 * retry.pause, first_pause_, kPauseMax * first_pause_);
+  retry.due = clock_.now() + retry.pause;
   io::log(io::LogLevel::warning, "{}: {}; varve tries again in {} ms", what, cause,
           std::chrono::duration_cast<std::chrono::milliseconds>(retry.pause).count());
 }
 
-void Unfinished::add_job(Core& core, const std::string& job_id, std::string_view cause) {
-  put_off(core, jobs_[job_id], fmt::format("job {}", job_id), cause);
+void Unfinished::add_job(const std::string& job_id, std::string_view cause) {
+  put_off(jobs_[job_id], fmt::format("job {}", job_id), cause);
 }
 
-void Unfinished::add_context(Core& core, const std::string& repository_id,
-                             const std::string& context_id, std::string_view cause) {
-  put_off(core, contexts_[{repository_id, context_id}],
+void Unfinished::add_context(const std::string& repository_id, const std::string& context_id,
+                             std::string_view cause) {
+  put_off(contexts_[{repository_id, context_id}],
           fmt::format("the files that describe {} in repository {}", context_id, repository_id),
           cause);
 }
@@ -73,7 +73,7 @@ io::Task<void> Unfinished::attempt(Core& core, std::string job_id) {
     cause = failure.what();
   }
   attempted_.erase(job_id);
-  if (!cause.empty()) add_job(core, job_id, cause);
+  if (!cause.empty()) add_job(job_id, cause);
 }
 
 io::Task<void> Unfinished::repair(Core& core, ContextKey context) {
@@ -88,14 +88,14 @@ io::Task<void> Unfinished::repair(Core& core, ContextKey context) {
     cause = failure.what();
   }
   repaired_.erase(context);
-  if (!cause.empty()) add_context(core, context.first, context.second, cause);
+  if (!cause.empty()) add_context(context.first, context.second, cause);
 }
 
 void Unfinished::try_again(Core& core, io::TaskScope& scope) {
-  for (const std::string& id : due_in(jobs_, core.steady_now())) {
-    if (is_reachable(core, id)) scope.spawn(attempt(core, id));
+  for (const std::string& id : due_in(jobs_, clock_.now())) {
+    if (is_reachable(*core.catalogue, core.availability, id)) scope.spawn(attempt(core, id));
   }
-  for (const ContextKey& context : due_in(contexts_, core.steady_now())) {
+  for (const ContextKey& context : due_in(contexts_, clock_.now())) {
     if (core.availability.cause(context.first).empty()) scope.spawn(repair(core, context));
   }
 }

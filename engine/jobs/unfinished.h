@@ -21,13 +21,17 @@ struct Core;
 /// thread.
 class Unfinished {
  public:
+  Unfinished(io::Clock& clock, io::Duration first_pause)
+      : clock_(clock), first_pause_(first_pause) {}
+
   /// `cause` held up a job that is `finalizing` or being deleted.
-  void add_job(Core& core, const std::string& job_id, std::string_view cause);
+  void add_job(const std::string& job_id, std::string_view cause);
   /// Some chain.json, link or vm.json of this context is not as the catalogue has it.
-  void add_context(Core& core, const std::string& repository_id, const std::string& context_id,
+  void add_context(const std::string& repository_id, const std::string& context_id,
                    std::string_view cause);
 
-  /// Carries such a job to its end, or adds it. Nothing happens while it is being attempted already.
+  /// Carries such a job to its end, or adds it. Nothing happens while it is being attempted
+  /// already.
   io::Task<void> attempt(Core& core, std::string job_id);
   /// Begins one try for everything that is due: side by side, because one repository that does not
   /// answer holds up no other.
@@ -40,8 +44,10 @@ class Unfinished {
   };
   using ContextKey = std::pair<std::string, std::string>;  // repository, context
   io::Task<void> repair(Core& core, ContextKey context);
-  static void put_off(Core& core, Retry& retry, std::string_view what, std::string_view cause);
+  void put_off(Retry& retry, std::string_view what, std::string_view cause) const;
 
+  io::Clock& clock_;
+  const io::Duration first_pause_;
   std::map<std::string, Retry> jobs_;
   std::map<ContextKey, Retry> contexts_;
   std::set<std::string> attempted_;  // jobs, now

@@ -46,20 +46,19 @@ io::SteadyTime last_traffic(const ActiveJob& job) {
   return last;
 }
 
-std::string missing_connection(const Core& core, const ActiveJob& job) {
+std::string missing_connection(io::Duration limit, io::SteadyTime now, const ActiveJob& job) {
   if (!job.waiting_since) return "";
   for (const JobDisk& disk : job.row.disks) {
     const Ingest* const ingest = job.ingest(disk);
     if (!is_sealed(disk.state) && ingest && ingest->ever_connected()) return "";
   }
-  const io::Duration limit = core.options.timeouts.first_connect;
-  if (!is_over(limit, core.steady_now() - *job.waiting_since)) return "";
+  if (!is_over(limit, now - *job.waiting_since)) return "";
   return job.disks_sealed() == 0
              ? fmt::format("no client connected within {}", duration_text(limit))
              : fmt::format("no client connected to the next disk within {}", duration_text(limit));
 }
 
-std::string lost_connection(const Core& core, ActiveJob& job) {
+std::string lost_connection(io::Duration limit, io::SteadyTime now, ActiveJob& job) {
   for (size_t at = 0; at < job.row.disks.size(); ++at) {
     const Ingest* const ingest = job.ingests[at].get();
     LostConnection& lost = job.lost[at];
@@ -69,10 +68,9 @@ std::string lost_connection(const Core& core, ActiveJob& job) {
       continue;
     }
     if (!lost.since || lost.connection_order != ingest->connection_order()) {
-      lost = {core.steady_now(), ingest->connection_order()};
+      lost = {now, ingest->connection_order()};
     }
-    const io::Duration limit = core.options.timeouts.disconnect_grace;
-    if (is_over(limit, core.steady_now() - *lost.since)) {
+    if (is_over(limit, now - *lost.since)) {
       return fmt::format("the client of disk {} disconnected and did not come back within {}",
                          job.row.disks[at].index, duration_text(limit));
     }
@@ -90,7 +88,7 @@ void take_sample(Core& core, ActiveJob& job) {
       core.catalogue->jobs.set_counters(job.row.id, disk.index, disk.counters);
     }
   }
-  const BackupView view = job_view(core, job.row);
+  const BackupView view = job_view(core.jobs, core.now(), job.row);
   core.catalogue->samples.add(
       job.row.id,
       {.seconds =
@@ -113,7 +111,7 @@ void look_at(Core& core, const std::shared_ptr<ActiveJob>& job) {
   if (!is_active(job->row.state) || job->failing || job->steps.locked()) return;
   if (job->row.state == JobState::finalizing) return;  // decided: no timeout ends it
   take_sample(core, *job);
-  std::string cause = timeout_of(core, *job);
+  std::string cause = timeout_of(core.options.timeouts, core.steady_now(), *job);
   if (cause.empty()) return;
   job->failing = true;
   core.background.spawn(fail_job(core, job, std::move(cause)));
@@ -146,7 +144,7 @@ io::Task<void> watch_jobs(Core& core) {
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,
                           interval);
     try {
-      record_missing_ends(core);
+      record_missing_ends(*core.catalogue, core.unrecorded_ends);
     } catch (const std::exception& failure) {
       io::log(io::LogLevel::error, "an ended job cannot be recorded: {}", failure.what());
     }
@@ -168,15 +166,14 @@ io::Task<void> watch_jobs(Core& core) {
   co_await space.joined();
 }
 
-std::string timeout_of(const Core& core, ActiveJob& job) {
-  const JobTimeouts& timeouts = core.options.timeouts;
-  const io::SteadyTime now = core.steady_now();
+std::string timeout_of(const JobTimeouts& timeouts, io::SteadyTime now, ActiveJob& job) {
   if (is_over(timeouts.max_duration, now - job.begun)) {
     return fmt::format("Job exceeded its maximum duration of {}",
                        duration_text(timeouts.max_duration));
   }
-  if (std::string cause = missing_connection(core, job); !cause.empty()) return cause;
-  if (std::string cause = lost_connection(core, job); !cause.empty()) return cause;
+  std::string cause = missing_connection(timeouts.first_connect, now, job);
+  if (cause.empty()) cause = lost_connection(timeouts.disconnect_grace, now, job);
+  if (!cause.empty()) return cause;
   const io::SteadyTime traffic = last_traffic(job);
   const io::SteadyTime sign_of_life = std::max(traffic, job.last_telemetry.value_or(traffic));
   if (is_over(timeouts.stall, now - sign_of_life)) {
@@ -190,13 +187,13 @@ std::string timeout_of(const Core& core, ActiveJob& job) {
   return "";
 }
 
-void note_connection(Core& core, ActiveJob& job, uint32_t disk_index) {
+void note_connection(Catalogue& catalogue, ActiveJob& job, uint32_t disk_index) {
   JobDisk* const disk = job.disk(disk_index);
   if (!disk || !is_active(job.row.state)) return;
   disk->ever_connected = true;
   if (disk->state != DiskState::pending) return;
   try {
-    core.catalogue->jobs.set_transferring(job.row.id, disk_index);
+    catalogue.jobs.set_transferring(job.row.id, disk_index);
     disk->state = DiskState::transferring;
     io::log(io::LogLevel::info, "job {}: the client has connected to disk {}", job.row.id,
             disk_index);

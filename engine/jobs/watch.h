@@ -13,10 +13,10 @@ namespace engine {
 io::Task<void> watch_jobs(Core& core);
 
 /// Why a running job has to be given up now; "" while all is well. `job` is not inside a step.
-std::string timeout_of(const Core& core, ActiveJob& job);
+std::string timeout_of(const JobTimeouts& timeouts, io::SteadyTime now, ActiveJob& job);
 
 /// The first connection of a disk has come: it is transferring.
-void note_connection(Core& core, ActiveJob& job, uint32_t disk_index);
+void note_connection(Catalogue& catalogue, ActiveJob& job, uint32_t disk_index);
 
 /// "15m0s", "1h30m0s", "1.5s", "300ms".
 std::string duration_text(io::Duration duration);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/repository/sidecar.h"
+#include "engine/values/layout.h"
 #include "engine/values/names.h"
 #include "engine/values/time_text.h"
 

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "engine/values/layout.h"
 namespace engine {
 namespace {
 

@@ -2,7 +2,6 @@
 
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "io/runtime.h"
 
@@ -11,8 +10,6 @@
 ///
 /// Invariant: a directory gets one id, once; a moved or copied repository keeps it. Control thread.
 namespace engine {
-
-inline constexpr std::string_view kMarkerName = ".varve-repository";
 
 /// The id that the directory's marker holds; nothing when there is no marker. Throws
 /// std::runtime_error when it cannot be read.

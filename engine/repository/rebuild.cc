@@ -8,6 +8,7 @@
 
 #include "engine/repository/chain_file.h"
 #include "engine/repository/sidecar.h"
+#include "engine/values/layout.h"
 #include "engine/values/names.h"
 
 namespace engine {
@@ -52,7 +53,7 @@ std::string defect(const Group& group) {
       return "its sidecars contradict each other";
     }
     const std::string place =
-        disk_directory("", sidecar.context_id, sidecar.disk_index) + '/' + id + ".qcow2";
+        disk_directory("", sidecar.context_id, sidecar.disk_index) + '/' + image_file_name(id);
     if (!described.image->image_path.ends_with(place)) {
       return fmt::format("image {} does not lie in {}", id, place);
     }

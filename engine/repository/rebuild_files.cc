@@ -8,12 +8,11 @@
 #include "engine/catalogue/catalogue.h"
 #include "engine/repository/instance_lock.h"
 #include "engine/repository/marker.h"
+#include "engine/values/layout.h"
 #include "engine/values/time_text.h"
 
 namespace engine {
 namespace {
-
-constexpr std::string_view kImageEnding = ".qcow2";
 
 struct Found {
   std::vector<std::string> vm_files;
@@ -29,7 +28,7 @@ io::Task<void> read_disk(io::FileSystem& files, std::string directory, Found& fo
     if (!status) continue;
     image.file_bytes = status->size;
     image.allocated_bytes = status->allocated_bytes;
-    const std::string sidecar = image.image_path + ".json";
+    const std::string sidecar = sidecar_path(image.image_path);
     const auto has_sidecar = co_await files.status(sidecar, false);
     const bool is_file = has_sidecar && has_sidecar->kind == io::FileKind::file;
     if (is_file) image.sidecar = co_await io::read_text(files, sidecar);
@@ -37,7 +36,7 @@ io::Task<void> read_disk(io::FileSystem& files, std::string directory, Found& fo
   }
 }
 
-/// "<repository>/<context>/disk-<N>", and vm.json beside the disks.
+/// Every disk of every VM, and what describes the VM (layout.h).
 io::Task<Found> read_repository(io::FileSystem& files, std::string directory) {
   Found found;
   const std::vector<io::DirectoryEntry> contexts = co_await files.list(directory);
@@ -47,10 +46,10 @@ io::Task<Found> read_repository(io::FileSystem& files, std::string directory) {
     const std::vector<io::DirectoryEntry> entries = co_await files.list(below);
     for (const io::DirectoryEntry& entry : entries) {
       const std::string path = below + "/" + entry.name;
-      if (entry.name == "vm.json" && entry.kind == io::FileKind::file) {
+      if (entry.name == kVmFileName && entry.kind == io::FileKind::file) {
         std::string text = co_await io::read_text(files, path);
         found.vm_files.push_back(std::move(text));
-      } else if (entry.kind == io::FileKind::directory && entry.name.starts_with("disk-")) {
+      } else if (entry.kind == io::FileKind::directory && entry.name.starts_with(kDiskPrefix)) {
         co_await read_disk(files, path, found);
       }
     }
@@ -88,9 +87,9 @@ void require_repository(Catalogue& catalogue, const RebuildRequest& request,
 io::Task<RebuildReport> rebuild_catalogue(io::Runtime runtime, RebuildRequest request) {
   const std::string what = "repository " + request.directory;
   const InstanceLock repository_lock = co_await InstanceLock::acquire(
-      runtime, request.directory + "/.varve.lock", what, request.pid);
+      runtime, repository_lock_path(request.directory), what, request.pid);
   const InstanceLock catalogue_lock =
-      co_await InstanceLock::acquire(runtime, request.catalogue_path + ".lock",
+      co_await InstanceLock::acquire(runtime, catalogue_lock_path(request.catalogue_path),
                                      "catalogue " + request.catalogue_path, request.pid);
   const auto marker = co_await read_marker(runtime.files, request.directory);
   const Found found = co_await read_repository(runtime.files, request.directory);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/values/json_text.h"
+#include "engine/values/layout.h"
 #include "engine/values/names.h"
 #include "engine/values/time_text.h"
 
@@ -93,7 +94,7 @@ void require_own_names(const Sidecar& sidecar) {
   for (const std::string& id : sidecar.job_images) require_own_name("job_images", id, kJobPrefix);
   if (sidecar.parent_image_id.empty() && sidecar.backing_file.empty()) return;
   require_own_name("parent_backup_id", sidecar.parent_image_id, kJobPrefix);
-  if (sidecar.backing_file != sidecar.parent_image_id + ".qcow2") {
+  if (sidecar.backing_file != image_file_name(sidecar.parent_image_id)) {
     throw FileTextError("sidecar: backing_file is not the image of parent_backup_id");
   }
 }
@@ -161,7 +162,7 @@ Sidecar sidecar_of(const Job& job, const JobDisk& disk, uint32_t generation, uin
   sidecar.disk_key = disk.key;
   sidecar.type = disk.type;
   sidecar.parent_image_id = disk.parent_image_id;
-  if (!disk.parent_image_id.empty()) sidecar.backing_file = disk.parent_image_id + ".qcow2";
+  if (!disk.parent_image_id.empty()) sidecar.backing_file = image_file_name(disk.parent_image_id);
   sidecar.change_id = disk.change_id;
   sidecar.parent_change_id = disk.parent_change_id;
   sidecar.file_bytes = disk.file_bytes;
@@ -212,7 +213,5 @@ Sidecar decode_sidecar(std::string_view bytes) {
     throw FileTextError(fmt::format("sidecar: {}", cause.what()));
   }
 }
-
-std::string sidecar_path(const std::string& image_path) { return image_path + ".json"; }
 
 }  // namespace engine

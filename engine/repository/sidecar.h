@@ -47,7 +47,4 @@ std::string encode_sidecar(const Sidecar& sidecar);
 /// Throws FileTextError; also for a sidecar of the old hub's, which has no `varve` member.
 Sidecar decode_sidecar(std::string_view text);
 
-/// "<image path>.json".
-std::string sidecar_path(const std::string& image_path);
-
 }  // namespace engine

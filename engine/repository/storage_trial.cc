@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/values/layout.h"
 #include "io/failure.h"
 #include "io/file.h"
 
@@ -54,7 +55,7 @@ class Trial {
       : files_(runtime.files),
         random_(runtime.random),
         directory_(std::move(directory)),
-        path_(fmt::format("{}/.varve-test-{:016x}", directory_, random_.next())),
+        path_(fmt::format("{}/{}{:016x}", directory_, kTrialPrefix, random_.next())),
         other_path_(path_ + ".other"),
         link_path_(path_ + ".link") {}
 

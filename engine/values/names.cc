@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/values/digest.h"
+#include "engine/values/layout.h"
 #include "engine/values/time_text.h"
 
 namespace engine {
@@ -150,15 +151,6 @@ std::string chain_name(std::string_view context_id, uint32_t disk_index,
 
 std::string shown_chain_name(std::string_view context_id, uint32_t disk_index) {
   return fmt::format("{}-disk{}-chain", context_id, disk_index);
-}
-
-std::string disk_link_name(std::string_view safe, uint32_t disk_key) {
-  return fmt::format("{}-disk-{}", safe, disk_key);
-}
-
-std::string disk_directory(std::string_view repository_directory, std::string_view context_id,
-                           uint32_t disk_index) {
-  return fmt::format("{}/{}/disk-{}", repository_directory, context_id, disk_index);
 }
 
 }  // namespace engine

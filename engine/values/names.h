@@ -14,7 +14,7 @@
 /// those of jobs and exports have at most 64 characters. The existing client takes a disk index
 /// from the first "-disk<digits>-" of a job id, else from the "disk<digits>" at the end of an
 /// export name: no job id contains the first, every export name ends in the second. Spec:
-/// docs/jobs.md, "Names". Pure.
+/// docs/jobs.md, "Names"; where files of these names lie: layout.h. Pure.
 namespace engine {
 
 /// `safe(vm_name)`: 1-40 characters; the name itself where it is harmless.
@@ -44,8 +44,6 @@ std::string backup_context_name(std::string_view safe, Time created, uint32_t at
 /// The `safe` in a VM context's name; "" when it is none.
 std::string_view safe_name_of_context(std::string_view context_id);
 
-inline constexpr std::string_view kContextPrefix = "ctx-";
-
 /// Whether varve itself can have made that name of an image, a job or a VM context, which begin
 /// with `prefix`: what was read from a repository's files may not lead out of the repository.
 bool is_own_name(std::string_view name, std::string_view prefix);
@@ -55,15 +53,5 @@ std::string chain_name(std::string_view context_id, uint32_t disk_index,
                        std::string_view repository_id, uint32_t generation);
 /// "<ctx>-disk<N>-chain", the API's and chain.json's.
 std::string shown_chain_name(std::string_view context_id, uint32_t disk_index);
-
-/// "<safe>-disk-<key>", the link in the repository to a disk's directory.
-std::string disk_link_name(std::string_view safe, uint32_t disk_key);
-/// In that directory, the link to the newest point. A link of the repository itself to an image
-/// would not do: qemu looks for a parent beside the name that it was given.
-inline constexpr std::string_view kLatestLinkName = "latest.qcow2";
-
-/// "<repository>/<context>/disk-<index>".
-std::string disk_directory(std::string_view repository_directory, std::string_view context_id,
-                           uint32_t disk_index);
 
 }  // namespace engine

@@ -2,6 +2,7 @@
 
 #include "engine/repository/chain_file.h"
 #include "engine/repository/sidecar.h"
+#include "engine/values/layout.h"
 #include "engine/values/names.h"
 #include "qcow/check/check.h"
 #include "tests/crash/beside_run.h"

@@ -7,6 +7,7 @@
 
 #include "engine/repository/sidecar.h"
 #include "engine/values/digest.h"
+#include "engine/values/layout.h"
 #include "qcow/chain/layer.h"
 #include "qcow/check/check.h"
 #include "tests/crash/engine_process.h"

@@ -1,4 +1,5 @@
 #include "engine/values/names.h"
+#include "engine/values/layout.h"
 
 #include <gtest/gtest.h>
 

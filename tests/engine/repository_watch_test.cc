@@ -3,7 +3,7 @@
 #include <thread>
 
 #include "engine/catalogue/db.h"
-#include "engine/repository/marker.h"
+#include "engine/values/layout.h"
 #include "tests/engine/engine_fixture.h"
 
 /// Repositories that are not mounted, not theirs or broken: nothing is written into the wrong
