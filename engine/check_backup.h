@@ -11,7 +11,7 @@
 /// beside a running `varve serve` as well.
 namespace engine {
 
-/// The published images behind a name.
+/// The published images that a name stands for.
 struct NamedImages {
   std::vector<std::string> paths;    ///< by disk index
   std::string repository_directory;  ///< parents must lie in here

@@ -21,7 +21,7 @@ namespace engine {
 /// The published image that a new one stands on, as the catalogue knows it.
 struct IngestParent {
   std::string path;         ///< in the directory of the new image
-  uint64_t file_bytes = 0;  ///< at publish; another length means that somebody changed it
+  uint64_t file_bytes = 0;  ///< at publish; another length means that the file was changed since
 };
 
 /// A published point below the new image, the nearest first.

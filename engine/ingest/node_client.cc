@@ -34,7 +34,7 @@ using asio::use_awaitable;
 using asio::ip::tcp;
 
 constexpr size_t kAnswerBytesMax = 4096;                 // of text that we keep
-constexpr auto kBodyPatience = std::chrono::seconds(1);  // for the text behind an accepting status
+constexpr auto kBodyPatience = std::chrono::seconds(1);  // for the body of an accepting answer
 
 void redact(std::string& text, const std::string& secret) {
   if (secret.empty()) return;
@@ -129,7 +129,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     parser.body_limit(kAnswerBytesMax);
     co_await http::async_read_header(stream_, buffer, parser, use_awaitable);
     const auto status = static_cast<int>(parser.get().result_int());
-    // The status decides; what is wrong with the text behind it changes nothing.
+    // The status decides; a broken body changes nothing.
     stream_.expires_after(kBodyPatience);
     beast::error_code ignored;
     co_await http::async_read(stream_, buffer, parser,

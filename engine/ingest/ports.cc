@@ -89,7 +89,7 @@ io::Task<void> Ports::close(std::shared_ptr<nbd::Export> exported) {
   // Calls arrive there in order: once this one is back, the listener is closed.
   const auto nothing = []() -> io::Task<void> { co_return; };
   co_await io::call_on(there_, home_.executor, nothing);
-  // With nobody connected the port is free in a moment, and the next job may want it.
+  // Without a connection the port is free in a moment, and the next job may want it.
   if (exported->counters().connections_now == 0) {
     co_await io::wait_for(home_.executor, home_.clock, *done, kPatienceWithNobodyConnected);
   }

@@ -87,7 +87,7 @@ struct Core {
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id
   Availability availability;
   std::map<std::string, io::SteadyTime> looked_at;  ///< since when a repository is looked at, by id
-  /// What goes on without anybody waiting: failing jobs, ended exports. Joined at shutdown.
+  /// What runs in the background: failing jobs, ended exports. Joined at shutdown.
   io::TaskScope background;
   io::Event stop_watching;  ///< set at shutdown
 

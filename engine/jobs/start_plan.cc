@@ -37,7 +37,7 @@ Credentials resolve_credentials(const Secrets& secrets, const Vm& vm) {
 }
 
 /// Waits for the removal of a job that has ended already: its directories may not be shared with
-/// the next one. Throws when the VM has a job that goes on.
+/// the next one. Throws when the VM has a running job.
 io::Task<void> require_no_running_job(Catalogue& catalogue, const ActiveJobs& jobs, const Vm& vm) {
   if (const auto job = jobs.of_vm(vm.context_id)) {
     if (is_active(job->row.state)) throw refusals::backup_already_running(job->row.id);

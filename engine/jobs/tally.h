@@ -23,7 +23,7 @@ struct Tally {
       {"accepted", 0}, {"refused", 0}, {"unreachable", 0}};  ///< by result
   Histogram seal_seconds = histogram({0.1, 0.3, 1, 3, 10, 30, 100, 300});
 
-  // Of exports that are gone; those that live are added when somebody asks.
+  // Of exports that are gone; those of live ones are added on request.
   Requests requests = no_requests();  ///< by command, result
   Histogram request_seconds = histogram(request_bounds());
   uint64_t bytes_received = 0, bytes_zeroed = 0, bytes_elided = 0, bytes_stored = 0, bytes_read = 0;

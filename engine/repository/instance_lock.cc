@@ -24,7 +24,7 @@ io::Task<std::string> holder_of(io::File& file) {
   co_return text.empty() ? "unknown" : text;
 }
 
-/// Everybody holds a shared lock; whoever sees that somebody else holds one too gives way.
+/// Every instance holds a shared lock; one that finds another holder gives way.
 bool take(io::File& file) {
   if (!file.lock_byte_shared(0)) return false;
   if (!file.byte_is_locked_elsewhere(0)) return true;

@@ -39,8 +39,8 @@ std::string replace_runs(std::string_view name) {
 std::string hide_disk_numbers(std::string text) {
   static constexpr std::string_view kDisk = "disk";
   for (size_t at = 0; (at = text.find(kDisk, at)) != std::string::npos; at += kDisk.size()) {
-    const size_t behind = at + kDisk.size();
-    if (behind >= text.size() || !is_digit(text[behind])) continue;
+    const size_t after = at + kDisk.size();
+    if (after >= text.size() || !is_digit(text[after])) continue;
     if (at == 0) {
       text.insert(0, 1, '_');
       ++at;

@@ -75,7 +75,7 @@ struct EngineOptions {
   /// How often running jobs are looked at; shortened when a timeout is shorter.
   io::Duration watch_interval = std::chrono::seconds(1);
   io::Duration sample_interval = std::chrono::seconds(5);
-  /// While somebody asks for varve's health, how often the catalogue is tried with a small write.
+  /// While health is being polled, how often the catalogue is tried with a small write.
   io::Duration catalogue_trial_interval = std::chrono::seconds(5);
   /// How often repositories are looked at: those that are unavailable are tried again.
   io::Duration repository_interval = std::chrono::seconds(5);
