@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support import scratch, side_by_side, sources  # noqa: E402
+from harness import scratch, side_by_side, sources  # noqa: E402
 
 
 def main():

@@ -15,7 +15,7 @@ from pathlib import Path
 import nbd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support import image_server, qemu, scratch  # noqa: E402
+from harness import image_server, qemu, scratch  # noqa: E402
 
 MIB = 1 << 20
 PIECE = 64 << 10

@@ -20,7 +20,7 @@ import nbd
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
 from servers import Scratch, wait_until  # noqa: E402
-from support import scratch  # noqa: E402
+from harness import scratch  # noqa: E402
 
 MIB = 1 << 20
 RUN = 256 << 10  # bytes that one layer holds in a row

@@ -6,8 +6,8 @@ import subprocess
 import time
 
 from servers import GIB, QCOW2, make_overlay, peak_bytes
-from support.client import parse_targets
-from support.daemon import Daemon
+from harness.client import parse_targets
+from harness.daemon import Daemon
 
 MIB = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support import scratch, tls_files  # noqa: E402
+from harness import scratch, tls_files  # noqa: E402
 
 MIB = 1 << 20
 MEMORY = Path("/dev/shm")

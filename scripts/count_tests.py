@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Counts test cases, not programs, in meson's testlog.json.
 
-GoogleTest and tests/support/run.py print the same lines for every case.  A case that was started
+GoogleTest and tests/harness/run.py print the same lines for every case.  A case that was started
 and never finished has failed with its program.
 """
 

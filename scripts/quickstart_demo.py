@@ -11,9 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 sys.dont_write_bytecode = True
-from support import qemu, scratch, sources  # noqa: E402
-from support.daemon import Daemon, binary  # noqa: E402
-from support.node import ClientStarter, FakeNode  # noqa: E402
+from harness import qemu, scratch, sources  # noqa: E402
+from harness.daemon import Daemon, binary  # noqa: E402
+from harness.node import ClientStarter, FakeNode  # noqa: E402
 
 MIB = 1 << 20
 VM = "web01"

@@ -12,10 +12,10 @@ from pathlib import Path
 import nbd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run, scratch, tls_files  # noqa: E402
-from support.case import HubCase  # noqa: E402
-from support.daemon import binary  # noqa: E402
-from support.nbd_wire import *  # noqa: E402, F403  the wire's words are this file's vocabulary
+from harness import run, scratch, tls_files  # noqa: E402
+from harness.case import HubCase  # noqa: E402
+from harness.daemon import binary  # noqa: E402
+from harness.nbd_wire import *  # noqa: E402, F403  the wire's words are this file's vocabulary
 
 MIB = 1 << 20
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(32, 64))

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from harness import run  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
 
 SPACED = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531"
 

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import client, qemu, run, sources  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from harness import client, qemu, run, sources  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
 
 SIZES = [96 * MIB, 64 * MIB + 512]
 

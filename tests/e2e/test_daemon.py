@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
-from support.daemon import Daemon, binary  # noqa: E402
+from harness import run  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
+from harness.daemon import Daemon, binary  # noqa: E402
 
 COLUMNS = {  # of docs/catalogue.md
     "backup_jobs": "id vm_backup_context_id vm_context_id vm_name disk_id repository_id policy_id backup_type status"

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run  # noqa: E402
-from support.case import MIB, TIME, HubCase, rounds  # noqa: E402
-from support.daemon import http  # noqa: E402
+from harness import run  # noqa: E402
+from harness.case import MIB, TIME, HubCase, rounds  # noqa: E402
+from harness.daemon import http  # noqa: E402
 
 FUZZED_REQUESTS = rounds(150, 5000)
 

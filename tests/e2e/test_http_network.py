@@ -6,8 +6,8 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import private_network, run, scratch  # noqa: E402
-from support.daemon import Daemon, http  # noqa: E402
+from harness import private_network, run, scratch  # noqa: E402
+from harness.daemon import Daemon, http  # noqa: E402
 
 
 def setUpModule():

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run, sources  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from harness import qemu, run, sources  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
 
 
 class Images(HubCase):

@@ -15,9 +15,9 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import image_server, load, qemu, run, scratch  # noqa: E402
-from support.case import ACTIVE, MIB, HubCase, rounds  # noqa: E402
-from support.versioned_disk import VersionedDisk  # noqa: E402
+from harness import image_server, load, qemu, run, scratch  # noqa: E402
+from harness.case import ACTIVE, MIB, HubCase, rounds  # noqa: E402
+from harness.versioned_disk import VersionedDisk  # noqa: E402
 
 NBD_ROUNDS = rounds(100, 2000)  # in each of two tests, side by side
 SERVE_ROUNDS = rounds(80, 1000)

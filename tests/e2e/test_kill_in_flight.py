@@ -14,7 +14,7 @@ from pathlib import Path
 import nbd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import image_server, run, scratch, slow_storage  # noqa: E402
+from harness import image_server, run, scratch, slow_storage  # noqa: E402
 
 CLUSTER = 64 << 10
 CLUSTERS = 8

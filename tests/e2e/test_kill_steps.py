@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import nbd  # noqa: E402
-from support import qemu, run  # noqa: E402
-from support.case import ACTIVE, MIB, HubCase, rounds  # noqa: E402
+from harness import qemu, run  # noqa: E402
+from harness.case import ACTIVE, MIB, HubCase, rounds  # noqa: E402
 
 CALLS = ("io_uring_enter", "pwrite64", "fdatasync", "fsync", "ftruncate", "rename", "unlink", "rmdir", "mkdir")
 PLACES_PER_CALL = rounds(18, 100000)

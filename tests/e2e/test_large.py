@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run  # noqa: E402
-from support.case import MIB, HubCase, rounds  # noqa: E402
+from harness import qemu, run  # noqa: E402
+from harness.case import MIB, HubCase, rounds  # noqa: E402
 
 TIB = 1 << 40
 TABLE_BYTES = 512 << 20  # of the disk, in one L2 table

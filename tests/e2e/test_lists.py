@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from harness import qemu, run  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
 
 
 class Deletion(HubCase):

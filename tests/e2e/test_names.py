@@ -9,8 +9,8 @@ import unicodedata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run  # noqa: E402
-from support.case import MIB, HubCase, rounds  # noqa: E402
+from harness import run  # noqa: E402
+from harness.case import MIB, HubCase, rounds  # noqa: E402
 
 TABLE = {  # docs/jobs.md, "Names"
     "pgtest1": "pgtest1",

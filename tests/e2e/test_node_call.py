@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run  # noqa: E402
-from support.case import MIB, TIME, HubCase  # noqa: E402
+from harness import qemu, run  # noqa: E402
+from harness.case import MIB, TIME, HubCase  # noqa: E402
 
 
 class NodeCall(HubCase):

@@ -11,8 +11,8 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import private_network, run, scratch  # noqa: E402
-from support.daemon import ROOT, binary  # noqa: E402
+from harness import private_network, run, scratch  # noqa: E402
+from harness.daemon import ROOT, binary  # noqa: E402
 
 FENCE = "```"
 # Whole programs of their own, and what would use the machine's own state directory.

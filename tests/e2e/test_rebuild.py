@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
-from support.daemon import binary  # noqa: E402
+from harness import qemu, run  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
+from harness.daemon import binary  # noqa: E402
 
 
 class Rebuild(HubCase):

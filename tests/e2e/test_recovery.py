@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run, sources  # noqa: E402
-from support.case import MIB, HubCase, rounds  # noqa: E402
+from harness import qemu, run, sources  # noqa: E402
+from harness.case import MIB, HubCase, rounds  # noqa: E402
 
 RESTARTED = "server restarted during backup"
 RANDOM_KILLS = rounds(6, 60)

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run  # noqa: E402
-from support.case import MIB, TIME, HubCase  # noqa: E402
+from harness import run  # noqa: E402
+from harness.case import MIB, TIME, HubCase  # noqa: E402
 
 
 class VmContexts(HubCase):

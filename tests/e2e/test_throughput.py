@@ -7,8 +7,8 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run, scratch, side_by_side, sources  # noqa: E402
-from support.case import MIB  # noqa: E402
+from harness import run, scratch, side_by_side, sources  # noqa: E402
+from harness.case import MIB  # noqa: E402
 
 RUNS = 3
 NOISE = 0.9  # three short runs on a shared machine; bench/compare.py measures properly

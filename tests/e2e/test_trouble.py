@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import nbd  # noqa: E402
-from support import image_server, loop_mount, nbd_wire, qemu, run, scratch  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from harness import image_server, loop_mount, nbd_wire, qemu, run, scratch  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
 
 FS_BYTES = 64 * MIB
 GOING_DOWN = 0x8004587D  # ioctl of ext4 and xfs: from now on everything is EIO

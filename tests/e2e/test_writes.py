@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import nbd  # noqa: E402
-from support import qemu, run, scratch  # noqa: E402
-from support.case import MIB, HubCase, rounds  # noqa: E402
+from harness import qemu, run, scratch  # noqa: E402
+from harness.case import MIB, HubCase, rounds  # noqa: E402
 
 LAYERS = 4
 OPERATIONS = rounds(120, 2000)

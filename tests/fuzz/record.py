@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import image_server, scratch  # noqa: E402
-from support.nbd_wire import *  # noqa: E402, F403  the wire's words are this file's vocabulary
+from harness import image_server, scratch  # noqa: E402
+from harness.nbd_wire import *  # noqa: E402, F403  the wire's words are this file's vocabulary
 
 SIZE = (1 << 20) + 100
 SEED_BYTES_MAX = 2000

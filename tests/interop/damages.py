@@ -3,7 +3,7 @@
 A damage takes an image whose guest clusters 0 to 3 and 160 to 161 hold data and 320 to 321 are zero.
 """
 
-from support.qcow2_bytes import COMPRESSED, COPIED, ZERO
+from harness.qcow2_bytes import COMPRESSED, COPIED, ZERO
 
 CLEAN, LEAKS, ERRORS, CANNOT_OPEN = "clean", "leaks", "errors", "cannot open"
 FAR = 0x7000_0000

@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import damages  # noqa: E402
-from support import case, image_server, qemu, run, scratch  # noqa: E402
-from support.daemon import binary  # noqa: E402
-from support.qcow2_bytes import Qcow2Bytes  # noqa: E402
+from harness import case, image_server, qemu, run, scratch  # noqa: E402
+from harness.daemon import binary  # noqa: E402
+from harness.qcow2_bytes import Qcow2Bytes  # noqa: E402
 
 MIB = 1 << 20
 CLUSTER = 65536

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import nbd  # noqa: E402
 import writers  # noqa: E402
-from support import image_server, qemu, run, scratch  # noqa: E402
+from harness import image_server, qemu, run, scratch  # noqa: E402
 
 MIB = 1 << 20
 

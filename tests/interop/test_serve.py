@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import writers  # noqa: E402
-from support import qemu, run, scratch  # noqa: E402
-from support.case import HubCase  # noqa: E402
+from harness import qemu, run, scratch  # noqa: E402
+from harness.case import HubCase  # noqa: E402
 
 
 class FullJob(writers.Writers, HubCase):

@@ -7,7 +7,7 @@ import subprocess
 
 import nbd
 
-from support import qemu, sources
+from harness import qemu, sources
 
 MIB = 1 << 20
 SIZE = 64 * MIB + 3 * 512

@@ -15,10 +15,10 @@ from pathlib import Path
 import nbd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import image_server, run, scratch, tls_files  # noqa: E402
-from support.daemon import binary  # noqa: E402
-from support.qemu import verify  # noqa: E402
-from support.storage_daemon import StorageDaemon  # noqa: E402
+from harness import image_server, run, scratch, tls_files  # noqa: E402
+from harness.daemon import binary  # noqa: E402
+from harness.qemu import verify  # noqa: E402
+from harness.storage_daemon import StorageDaemon  # noqa: E402
 
 SIZE = 10 << 20
 

@@ -8,7 +8,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import run  # noqa: E402
+from harness import run  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FAMILIES = {

@@ -16,8 +16,8 @@ from pathlib import Path
 import nbd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import image_server, qemu, run, scratch, tls_files  # noqa: E402
-from support.tls_case import *  # noqa: E402, F403  the suites' case, and the wire's words
+from harness import image_server, qemu, run, scratch, tls_files  # noqa: E402
+from harness.tls_case import *  # noqa: E402, F403  the suites' case, and the wire's words
 
 
 class Verified(TlsCase):

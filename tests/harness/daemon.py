@@ -11,7 +11,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from support import scratch
+from harness import scratch
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 30

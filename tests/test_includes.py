@@ -6,7 +6,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import run  # noqa: E402
+from harness import run  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A room stands on those that it may include. A folder with rooms stands on what all of them do.

@@ -12,7 +12,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import debian, image_server, nbd_wire, qemu, run  # noqa: E402
+from harness import debian, image_server, nbd_wire, qemu, run  # noqa: E402
 
 MIB = 1 << 20
 CLUSTER = 65536

@@ -5,9 +5,9 @@ import re
 import unittest
 from pathlib import Path
 
-from support import client, qemu, scratch
-from support.daemon import Daemon
-from support.node import ClientStarter, FakeNode
+from harness import client, qemu, scratch
+from harness.daemon import Daemon
+from harness.node import ClientStarter, FakeNode
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -4,8 +4,8 @@ import ssl
 import subprocess
 import unittest
 
-from support import image_server, scratch, tls_files
-from support.nbd_wire import *  # noqa: F403  the wire's words are this file's vocabulary
+from harness import image_server, scratch, tls_files
+from harness.nbd_wire import *  # noqa: F403  the wire's words are this file's vocabulary
 
 MIB = 1 << 20
 SIZE = 32 * MIB

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run, scratch, tls_files  # noqa: E402
-from support.case import HubCase, rounds  # noqa: E402
-from support.nbd_wire import *  # noqa: E402, F403  the wire's words are this file's vocabulary
+from harness import qemu, run, scratch, tls_files  # noqa: E402
+from harness.case import HubCase, rounds  # noqa: E402
+from harness.nbd_wire import *  # noqa: E402, F403  the wire's words are this file's vocabulary
 
 MIB = 1 << 20
 DISK = 64 * MIB

@@ -2,8 +2,8 @@
 
 import unittest
 
-from support import image_server, scratch
-from support.nbd_wire import *  # noqa: F403  the wire's words are this file's vocabulary
+from harness import image_server, scratch
+from harness.nbd_wire import *  # noqa: F403  the wire's words are this file's vocabulary
 
 MIB = 1 << 20
 CLUSTER = 65536

@@ -8,7 +8,7 @@ import time
 import unittest
 from pathlib import Path
 
-from support import scratch
+from harness import scratch
 
 RUN, OK, FAILED, SKIPPED = "[ RUN      ]", "[       OK ]", "[  FAILED  ]", "[  SKIPPED ]"
 

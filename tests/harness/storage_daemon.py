@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 
-from support import scratch
+from harness import scratch
 
 START_SECONDS = 20
 

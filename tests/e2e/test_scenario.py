@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The scripted scenario of docs/acceptance.md, in one command.
 
-    tests/e2e/scenario.py [--sizes-mib 5120,1024] [unittest options]
+    tests/e2e/test_scenario.py [--sizes-mib 5120,1024] [unittest options]
 """
 
 import argparse
@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import qemu, run, side_by_side, sources  # noqa: E402
-from support.case import MIB, HubCase  # noqa: E402
+from harness import qemu, run, side_by_side, sources  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
 
 SIZES_MIB = [5120, 1024]
 LEGACY_DIVISOR = 4  # the repetition with client 1.0.1 proves the sequence, not the size

@@ -6,7 +6,7 @@ import time
 
 import nbd
 
-from support.versioned_disk import SECTOR
+from harness.versioned_disk import SECTOR
 
 STRIPE_SECTORS = 96  # 48 KiB: writers meet inside clusters of 64 KiB
 

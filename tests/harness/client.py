@@ -27,7 +27,7 @@ from pathlib import Path
 import nbd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support.sources import changed_areas, worker_range  # noqa: E402
+from harness.sources import changed_areas, worker_range  # noqa: E402
 
 CHUNK_BYTES = 32 << 20
 ZEROES = bytes(CHUNK_BYTES)

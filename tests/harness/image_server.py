@@ -7,8 +7,8 @@ import urllib.parse
 
 import nbd
 
-from support import scratch
-from support.daemon import binary
+from harness import scratch
+from harness.daemon import binary
 
 START_SECONDS = 20
 

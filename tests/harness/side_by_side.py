@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from support import client, qemu, scratch
-from support.daemon import Daemon
+from harness import client, qemu, scratch
+from harness.daemon import Daemon
 
 VM = "throughput"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import nbd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run, tls_files  # noqa: E402
-from support.tls_case import *  # noqa: E402, F403  the suites' case, and the wire's words
+from harness import run, tls_files  # noqa: E402
+from harness.tls_case import *  # noqa: E402, F403  the suites' case, and the wire's words
 
 
 class Off(TlsCase):

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import run, scratch  # noqa: E402
-from support.conformance import *  # noqa: E402, F403  the suites' case, and the wire's words
+from harness import run, scratch  # noqa: E402
+from harness.conformance import *  # noqa: E402, F403  the suites' case, and the wire's words
 
 
 class Handshake(Conformance):

@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from support import client
+from harness import client
 
 START_PATH = "/api/v1/backup/start"
 REQUIRED_FIRST = ("job_id", "vm_name", "vcenter_host", "vcenter_user", "vcenter_password", "vm_path", "nbd_targets")

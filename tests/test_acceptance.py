@@ -9,7 +9,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import run  # noqa: E402
+from harness import run  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "acceptance.md"
@@ -95,12 +95,12 @@ NO_TEST = {
 HEAD = """# Acceptance
 
 What varve must do for those who used the service before it, and the tests that prove it. Made by
-`tests/acceptance_test.py --write` from the texts in it and the numbers in the tests, and checked by the same
+`tests/test_acceptance.py --write` from the texts in it and the numbers in the tests, and checked by the same
 file in `scripts/test`. A row whose tests are all expected to fail says "not yet".
 
 ## The scripted scenario
 
-`tests/e2e/scenario.py` goes through these steps in one command.
+`tests/e2e/test_scenario.py` goes through these steps in one command.
 
 1. Two sparse disks of 5 GiB and 1 GiB, with data across the borders of clusters and of the client's workers.
 2. A full backup by the emulated client; content, sizes and `qemu-img check` of every image.
@@ -178,7 +178,7 @@ class Acceptance(unittest.TestCase):
         self.assertEqual(list(TEXT), list(ROWS))
 
     def test_the_page_says_what_the_tests_say(self):
-        self.assertEqual(PAGE.read_text(), table()[1], "run tests/acceptance_test.py --write")
+        self.assertEqual(PAGE.read_text(), table()[1], "run tests/test_acceptance.py --write")
 
 
 if __name__ == "__main__":
