@@ -85,7 +85,7 @@ int64_t Stmt::run() {
   return db_.changes();
 }
 
-bool Stmt::column_is_null() const {
+bool Stmt::next_is_null() const {
   return sqlite3_column_type(handle_.get(), column_) == SQLITE_NULL;
 }
 

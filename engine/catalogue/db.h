@@ -8,7 +8,9 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
+#include "engine/values/json_text.h"
 #include "engine/values/time_text.h"
 
 struct sqlite3;
@@ -79,7 +81,7 @@ class Stmt {
   template <typename T>
   T take() {
     if constexpr (is_optional<T>::value) {
-      if (column_is_null()) {
+      if (next_is_null()) {
         ++column_;
         return std::nullopt;
       }
@@ -90,6 +92,12 @@ class Stmt {
       return from_unix_seconds(take_integer());
     } else if constexpr (std::is_same_v<T, bool>) {
       return take_integer() != 0;
+    } else if constexpr (std::is_enum_v<T>) {
+      return from_text<T>(take_text()).value();
+    } else if constexpr (std::is_same_v<T, Tags>) {
+      return tags_from_json(take_text());
+    } else if constexpr (std::is_same_v<T, std::vector<Warning>>) {
+      return warnings_from_json(take_text());
     } else if constexpr (std::floating_point<T>) {
       return take_real();
     } else {
@@ -97,8 +105,24 @@ class Stmt {
       return static_cast<T>(take_integer());
     }
   }
+  /// Whether take() would find NULL.
+  bool next_is_null() const;
 
-  /// Binds the next parameter. Counts above 2^63 throw.
+  /// The first column of the first row; nothing when there is no row.
+  template <typename T>
+  std::optional<T> first() {
+    if (!step()) return std::nullopt;
+    return take<T>();
+  }
+  /// The first column of every row.
+  template <typename T>
+  std::vector<T> all() {
+    std::vector<T> values;
+    while (step()) values.push_back(take<T>());
+    return values;
+  }
+
+  /// Binds the next parameter, or those of a whole row. Counts above 2^63 throw.
   template <typename T>
   void bind(const T& value) {
     if constexpr (is_optional<T>::value) {
@@ -119,6 +143,10 @@ class Stmt {
       bind_real(value);
     } else if constexpr (std::is_enum_v<T>) {
       bind_text(to_text(value));
+    } else if constexpr (std::is_same_v<T, Tags> || std::is_same_v<T, std::vector<Warning>>) {
+      bind_text(to_json(value));
+    } else if constexpr (requires(Stmt & to) { value.bind_to(to); }) {
+      value.bind_to(*this);  // a row: columns.h
     } else {
       bind_text(std::string_view(value));
     }
@@ -133,7 +161,6 @@ class Stmt {
   struct Prepared {};
   Stmt(Prepared, Db& db, std::string_view sql);
 
-  bool column_is_null() const;
   int64_t take_integer();
   double take_real();
   std::string take_text();
@@ -174,5 +201,14 @@ class Tx {
   Db& db_;
   bool open_ = true;
 };
+
+/// One statement, as a transaction of its own. Gives the number of rows changed.
+template <typename... Values>
+int64_t write(Db& db, Durability durability, std::string_view sql, const Values&... values) {
+  Tx tx(db, durability);
+  const int64_t changed = Stmt(db, sql, values...).run();
+  tx.commit();
+  return changed;
+}
 
 }  // namespace engine

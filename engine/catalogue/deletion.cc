@@ -19,9 +19,7 @@ std::vector<std::string> JobCatalogue::dependents(const std::string& job_id) {
               "SELECT job.id FROM dependent JOIN job ON job.id = dependent.id "
               "WHERE job.id <> ?1 ORDER BY job.row DESC",
               job_id);
-  std::vector<std::string> ids;
-  while (select.step()) ids.push_back(select.take<std::string>());
-  return ids;
+  return select.all<std::string>();
 }
 
 void JobCatalogue::mark_deleting(const std::vector<std::string>& job_ids) {
@@ -34,10 +32,6 @@ void JobCatalogue::mark_deleting(const std::vector<std::string>& job_ids) {
     if (update.run() == 0) throw std::logic_error("delete job " + id + ": it has not ended");
   }
   tx.commit();
-}
-
-std::vector<Job> JobCatalogue::deleting_jobs() {
-  return select("WHERE deleting = 1 ORDER BY row DESC");
 }
 
 void JobCatalogue::erase(const std::string& job_id, Time now) {
@@ -60,14 +54,11 @@ void JobCatalogue::erase(const std::string& job_id, Time now) {
 }
 
 void JobCatalogue::erase_points(const std::string& job_id, Time now) {
-  std::vector<std::string> chain_ids;
-  for (Stmt select(db_,
-                   "SELECT p.chain_id FROM point p JOIN job_disk d ON d.image_id = p.image_id "
-                   "WHERE d.job_id = ?",
-                   job_id);
-       select.step();) {
-    chain_ids.push_back(select.take<std::string>());
-  }
+  Stmt chains(db_,
+              "SELECT p.chain_id FROM point p JOIN job_disk d ON d.image_id = p.image_id "
+              "WHERE d.job_id = ?",
+              job_id);
+  const std::vector<std::string> chain_ids = chains.all<std::string>();
   Stmt(db_, "DELETE FROM point WHERE image_id IN (SELECT image_id FROM job_disk WHERE job_id = ?)",
        job_id)
       .run();

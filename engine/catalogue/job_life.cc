@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include "engine/catalogue/jobs.h"
-#include "engine/values/json_text.h"
+#include "engine/catalogue/tables.h"
 #include "engine/values/names.h"
 
 /// What happens to a job between its first row and its end: docs/jobs.md, "States".
@@ -30,48 +30,40 @@ void JobCatalogue::set_ports(const std::string& job_id, const std::string& nbd_t
 }
 
 void JobCatalogue::set_running(const std::string& job_id, Time now) {
-  Tx tx(db_);
-  Stmt(db_, "UPDATE job SET state = 'running', started_at = ? WHERE id = ? AND state = 'preparing'",
-       now, job_id)
-      .run();
-  tx.commit();
+  write(db_, Durability::durable,
+        "UPDATE job SET state = 'running', started_at = ? WHERE id = ? AND state = 'preparing'",
+        now, job_id);
 }
 
 void JobCatalogue::set_transferring(const std::string& job_id, uint32_t disk_index) {
-  Tx tx(db_, Durability::lazy);
-  Stmt(db_,
-       "UPDATE job_disk SET ever_connected = 1, "
-       "state = CASE state WHEN 'pending' THEN 'transferring' ELSE state END "
-       "WHERE job_id = ? AND disk_index = ?",
-       job_id, disk_index)
-      .run();
-  tx.commit();
+  write(db_, Durability::lazy,
+        "UPDATE job_disk SET ever_connected = 1, "
+        "state = CASE state WHEN 'pending' THEN 'transferring' ELSE state END "
+        "WHERE job_id = ? AND disk_index = ?",
+        job_id, disk_index);
 }
 
 void JobCatalogue::set_sealing(const std::string& job_id, uint32_t disk_index) {
-  Tx tx(db_, Durability::lazy);
-  Stmt update(db_,
-              "UPDATE job_disk SET state = 'sealing' WHERE job_id = ? AND disk_index = ? "
-              "AND state IN ('pending', 'transferring', 'sealing')",
-              job_id, disk_index);
-  if (update.run() == 0) misuse("seal disk of", job_id, "not transferring");
-  tx.commit();
+  const int64_t changed =
+      write(db_, Durability::lazy,
+            "UPDATE job_disk SET state = 'sealing' WHERE job_id = ? AND disk_index = ? "
+            "AND state IN ('pending', 'transferring', 'sealing')",
+            job_id, disk_index);
+  if (changed == 0) misuse("seal disk of", job_id, "not transferring");
 }
 
 void JobCatalogue::set_sealed(const std::string& job_id, uint32_t disk_index,
                               const SealRecord& record, Time now) {
   Tx tx(db_);
-  const DiskCounters& counters = record.counters;
+  static constexpr auto kSealed = columns<SealRecord>(
+      col("change_id", &SealRecord::change_id), nested(&SealRecord::counters, kDiskCounters),
+      col("file_bytes", &SealRecord::file_bytes),
+      col("allocated_bytes", &SealRecord::allocated_bytes));
   Stmt update(db_,
-              "UPDATE job_disk SET state = 'sealed', change_id = ?, bytes_received = ?, "
-              "bytes_zeroed = ?, bytes_elided = ?, bytes_stored = ?, covered_bytes = ?, "
-              "sampled_zero_requests = ?, sampled_zero_bytes = ?, file_bytes = ?, "
-              "allocated_bytes = ?, completed_at = ? "
-              "WHERE job_id = ? AND disk_index = ? AND state = 'sealing'",
-              record.change_id, counters.bytes_received, counters.bytes_zeroed,
-              counters.bytes_elided, counters.bytes_stored, counters.covered_bytes,
-              counters.sampled_zero_requests, counters.sampled_zero_bytes, record.file_bytes,
-              record.allocated_bytes, now, job_id, disk_index);
+              fmt::format("UPDATE job_disk SET state = 'sealed', {}, completed_at = ? "
+                          "WHERE job_id = ? AND disk_index = ? AND state = 'sealing'",
+                          kSealed.assignments()),
+              kSealed.values(record), now, job_id, disk_index);
   if (update.run() == 0) misuse("seal disk of", job_id, "not sealing");
   append_warnings(job_id, record.warnings);
   tx.commit();
@@ -80,31 +72,23 @@ void JobCatalogue::set_sealed(const std::string& job_id, uint32_t disk_index,
 void JobCatalogue::set_counters(const std::string& job_id, uint32_t disk_index,
                                 const DiskCounters& counters) {
   Tx tx(db_, Durability::lazy);
-  Stmt(db_,
-       "UPDATE job_disk SET bytes_received = ?, bytes_zeroed = ?, bytes_elided = ?, "
-       "bytes_stored = ?, covered_bytes = ?, sampled_zero_requests = ?, sampled_zero_bytes = ? "
-       "WHERE job_id = ? AND disk_index = ?",
-       counters.bytes_received, counters.bytes_zeroed, counters.bytes_elided, counters.bytes_stored,
-       counters.covered_bytes, counters.sampled_zero_requests, counters.sampled_zero_bytes, job_id,
-       disk_index)
-      .run();
+  update_row(db_, "job_disk", kDiskCounters, counters, "job_id = ? AND disk_index = ?", job_id,
+             disk_index);
   tx.commit();
 }
 
 void JobCatalogue::set_handed_out(const std::string& job_id, uint32_t disk_index,
                                   const std::string& change_id) {
-  Tx tx(db_, Durability::lazy);
-  Stmt(db_, "UPDATE job_disk SET handed_out_change_id = ? WHERE job_id = ? AND disk_index = ?",
-       change_id, job_id, disk_index)
-      .run();
-  tx.commit();
+  write(db_, Durability::lazy,
+        "UPDATE job_disk SET handed_out_change_id = ? WHERE job_id = ? AND disk_index = ?",
+        change_id, job_id, disk_index);
 }
 
 void JobCatalogue::append_warnings(const std::string& job_id, const std::vector<Warning>& added) {
   if (added.empty()) return;
   std::vector<Warning> warnings = get(job_id).warnings;
   warnings.insert(warnings.end(), added.begin(), added.end());
-  Stmt(db_, "UPDATE job SET warnings = ? WHERE id = ?", to_json(warnings), job_id).run();
+  Stmt(db_, "UPDATE job SET warnings = ? WHERE id = ?", warnings, job_id).run();
 }
 
 // ---------------------------------------------------------------- the decision and the publish
@@ -139,26 +123,17 @@ void JobCatalogue::write_decision(const Job& job, const DiskDecision& decision) 
 }
 
 std::vector<DecidedImage> JobCatalogue::decided_images(const std::string& job_id) {
-  std::vector<DecidedImage> images;
-  Stmt select(db_,
-              "SELECT disk_index, image_path, sidecar FROM job_disk WHERE job_id = ? "
-              "AND sidecar <> '' ORDER BY disk_index",
-              job_id);
-  while (select.step()) {
-    DecidedImage image;
-    image.disk_index = select.take<uint32_t>();
-    image.image_path = select.take<std::string>();
-    image.sidecar = select.take<std::string>();
-    images.push_back(std::move(image));
-  }
-  return images;
+  static constexpr auto kColumns = columns<DecidedImage>(
+      col("disk_index", &DecidedImage::disk_index), col("image_path", &DecidedImage::image_path),
+      col("sidecar", &DecidedImage::sidecar));
+  return select_rows(db_, kColumns,
+                     "FROM job_disk WHERE job_id = ? AND sidecar <> '' ORDER BY disk_index",
+                     job_id);
 }
 
 void JobCatalogue::set_publish_trouble(const std::string& job_id, const std::string& cause) {
-  Tx tx(db_, Durability::lazy);
-  Stmt(db_, "UPDATE job SET error_message = ? WHERE id = ? AND state = 'finalizing'", cause, job_id)
-      .run();
-  tx.commit();
+  write(db_, Durability::lazy,
+        "UPDATE job SET error_message = ? WHERE id = ? AND state = 'finalizing'", cause, job_id);
 }
 
 void JobCatalogue::publish(const std::string& job_id) {
@@ -242,19 +217,16 @@ void JobCatalogue::end(const std::string& job_id, JobState state, const std::str
 }
 
 void JobCatalogue::set_telemetry(const std::string& job_id, const Telemetry& report, Time now) {
-  Tx tx(db_, Durability::lazy);
-  Stmt(db_,
-       "UPDATE job SET current_phase = coalesce(nullif(?, ''), current_phase), "
-       "bytes_transferred = coalesce(nullif(?, 0), bytes_transferred), "
-       "total_bytes = coalesce(nullif(?, 0), total_bytes), "
-       "transfer_speed_bps = coalesce(nullif(?, 0), transfer_speed_bps), "
-       "eta_seconds = coalesce(nullif(?, 0), eta_seconds), "
-       "progress_percent = coalesce(nullif(?, 0.0), progress_percent), last_telemetry_at = ? "
-       "WHERE id = ? AND state IN ('preparing', 'running', 'finalizing')",
-       report.current_phase, report.bytes_transferred, report.total_bytes,
-       report.transfer_speed_bps, report.eta_seconds, report.progress_percent, now, job_id)
-      .run();
-  tx.commit();
+  write(db_, Durability::lazy,
+        "UPDATE job SET current_phase = coalesce(nullif(?, ''), current_phase), "
+        "bytes_transferred = coalesce(nullif(?, 0), bytes_transferred), "
+        "total_bytes = coalesce(nullif(?, 0), total_bytes), "
+        "transfer_speed_bps = coalesce(nullif(?, 0), transfer_speed_bps), "
+        "eta_seconds = coalesce(nullif(?, 0), eta_seconds), "
+        "progress_percent = coalesce(nullif(?, 0.0), progress_percent), last_telemetry_at = ? "
+        "WHERE id = ? AND state IN ('preparing', 'running', 'finalizing')",
+        report.current_phase, report.bytes_transferred, report.total_bytes,
+        report.transfer_speed_bps, report.eta_seconds, report.progress_percent, now, job_id);
 }
 
 }  // namespace engine

@@ -133,15 +133,13 @@ class JobCatalogue {
   void erase(const std::string& job_id, Time now);
 
  private:
-  std::vector<Job> select(std::string_view rest, const std::vector<std::string>& values = {});
-  std::vector<JobDisk> disks_of(const std::string& job_id);
   /// Throws std::logic_error when there is no such job.
   Job get(const std::string& job_id);
   void give_names(Job& job, const std::string& repository_directory,
                   const std::string& name_secret);
   bool is_used(const std::string& name);
+  std::string safe_name_of(const std::string& context_id);
   void insert_rows(Job& job);
-  void insert_disk(JobDisk& disk);
   void count_start(const Job& job);
   void append_warnings(const std::string& job_id, const std::vector<Warning>& added);
   void write_decision(const Job& job, const DiskDecision& decision);

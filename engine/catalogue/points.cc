@@ -5,94 +5,61 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "engine/catalogue/tables.h"
 #include "engine/values/names.h"
 
 namespace engine {
 namespace {
 
-constexpr std::string_view kPoints =
-    "SELECT d.image_id, d.image_path, j.id, j.context_id, j.vm_name, j.repository_id, "
-    "d.disk_index, d.disk_key, d.generation, p.position, d.type, d.capacity_bytes, d.change_id, "
-    "d.parent_image_id, d.parent_job_id, d.file_bytes, d.allocated_bytes, d.bytes_stored, "
-    "j.created_at, j.completed_at "
-    "FROM point p JOIN job_disk d ON d.image_id = p.image_id JOIN job j ON j.id = d.job_id "
-    "WHERE j.deleting = 0 ";
-
-Point take_point(Stmt& row) {
-  Point point;
-  for (std::string* text : {&point.image_id, &point.image_path, &point.job_id, &point.context_id,
-                            &point.vm_name, &point.repository_id}) {
-    *text = row.take<std::string>();
-  }
-  for (uint32_t* number :
-       {&point.disk_index, &point.disk_key, &point.generation, &point.position}) {
-    *number = row.take<uint32_t>();
-  }
-  point.type = from_text<BackupType>(row.take<std::string>()).value();
-  point.capacity_bytes = row.take<uint64_t>();
-  for (std::string* text : {&point.change_id, &point.parent_image_id, &point.parent_job_id}) {
-    *text = row.take<std::string>();
-  }
-  for (uint64_t* number : {&point.file_bytes, &point.allocated_bytes, &point.bytes_stored}) {
-    *number = row.take<uint64_t>();
-  }
-  point.created_at = row.take<Time>();
-  point.completed_at = row.take<Time>();
-  return point;
+/// `rest` continues a WHERE.
+template <typename... Values>
+std::vector<Point> select_points(Db& db, std::string_view rest, const Values&... values) {
+  return select_rows(db, kPointColumns,
+                     fmt::format("FROM point p JOIN job_disk d ON d.image_id = p.image_id "
+                                 "JOIN job j ON j.id = d.job_id WHERE j.deleting = 0 {}",
+                                 rest),
+                     values...);
 }
 
 }  // namespace
 
-std::vector<Point> PointCatalogue::select(std::string_view rest,
-                                          const std::vector<std::string>& values) {
-  std::vector<Point> points;
-  Stmt select(db_, fmt::format("{} {}", kPoints, rest));
-  for (const std::string& value : values) select.bind(value);
-  while (select.step()) points.push_back(take_point(select));
-  return points;
-}
-
 std::optional<Point> PointCatalogue::newest(std::string_view context_id,
                                             std::string_view repository_id, uint32_t disk_index) {
-  std::vector<Point> found =
-      select(fmt::format("AND j.context_id = ? AND j.repository_id = ? AND d.disk_index = {} "
-                         "ORDER BY d.generation DESC, p.position DESC LIMIT 1",
-                         disk_index),
-             {std::string(context_id), std::string(repository_id)});
-  if (found.empty()) return std::nullopt;
-  return std::move(found.front());
+  return first_of(select_points(db_,
+                                "AND j.context_id = ? AND j.repository_id = ? AND d.disk_index = ? "
+                                "ORDER BY d.generation DESC, p.position DESC LIMIT 1",
+                                context_id, repository_id, disk_index));
 }
 
 bool PointCatalogue::any(std::string_view context_id, std::string_view repository_id) {
-  return !select("AND j.context_id = ? AND j.repository_id = ? LIMIT 1",
-                 {std::string(context_id), std::string(repository_id)})
+  return !select_points(db_, "AND j.context_id = ? AND j.repository_id = ? LIMIT 1", context_id,
+                        repository_id)
               .empty();
 }
 
 std::optional<Point> PointCatalogue::find(std::string_view image_id) {
-  std::vector<Point> found = select("AND p.image_id = ?", {std::string(image_id)});
-  if (found.empty()) return std::nullopt;
-  return std::move(found.front());
+  return first_of(select_points(db_, "AND p.image_id = ?", image_id));
 }
 
 std::vector<Point> PointCatalogue::of_job(std::string_view job_id) {
-  return select("AND j.id = ? ORDER BY d.disk_index", {std::string(job_id)});
+  return select_points(db_, "AND j.id = ? ORDER BY d.disk_index", job_id);
 }
 
 std::vector<Point> PointCatalogue::list(std::string_view repository_id) {
-  return select(
+  return select_points(
+      db_,
       "AND (?1 = '' OR j.repository_id = ?1) "
       "ORDER BY j.vm_name, j.repository_id, d.disk_index, d.generation, p.position",
-      {std::string(repository_id)});
+      repository_id);
 }
 
 std::vector<Chain> PointCatalogue::chains(std::string_view context_id,
                                           std::string_view repository_id, uint32_t disk_index) {
   const std::vector<Point> points =
-      select(fmt::format("AND j.context_id = ? AND j.repository_id = ? AND d.disk_index = {} "
-                         "ORDER BY d.generation, p.position",
-                         disk_index),
-             {std::string(context_id), std::string(repository_id)});
+      select_points(db_,
+                    "AND j.context_id = ? AND j.repository_id = ? AND d.disk_index = ? "
+                    "ORDER BY d.generation, p.position",
+                    context_id, repository_id, disk_index);
   std::vector<Chain> chains;
   for (const Point& point : points) {
     if (chains.empty() || chains.back().generation != point.generation) {
@@ -125,9 +92,8 @@ std::optional<Chain> PointCatalogue::chain(std::string_view context_id,
 }
 
 std::string PointCatalogue::newest_repository(std::string_view context_id) {
-  std::vector<Point> found =
-      select("AND j.context_id = ? ORDER BY j.completed_at DESC, j.row DESC LIMIT 1",
-             {std::string(context_id)});
+  const std::vector<Point> found = select_points(
+      db_, "AND j.context_id = ? ORDER BY j.completed_at DESC, j.row DESC LIMIT 1", context_id);
   return found.empty() ? std::string() : found.front().repository_id;
 }
 
@@ -144,16 +110,16 @@ ChainPlace PointCatalogue::place(std::string_view context_id, std::string_view r
               "SELECT coalesce(max(generation), 0) + 1 FROM chain WHERE context_id = ? "
               "AND repository_id = ? AND disk_index = ?",
               context_id, repository_id, disk_index);
-  newest.step();
-  return {newest.take<uint32_t>(), 0};
+  return {newest.first<uint32_t>().value(), 0};
 }
 
 std::vector<PublishedChangeId> PointCatalogue::change_ids(std::string_view context_id,
                                                           std::string_view repository_id) {
-  const std::vector<Point> points = select(
-      "AND j.context_id = ?1 AND (?2 = '' OR j.repository_id = ?2) "
-      "ORDER BY d.disk_index, j.completed_at DESC, j.row DESC",
-      {std::string(context_id), std::string(repository_id)});
+  const std::vector<Point> points =
+      select_points(db_,
+                    "AND j.context_id = ?1 AND (?2 = '' OR j.repository_id = ?2) "
+                    "ORDER BY d.disk_index, j.completed_at DESC, j.row DESC",
+                    context_id, repository_id);
   std::vector<PublishedChangeId> newest;
   for (const Point& point : points) {
     if (!change_id_is_usable(point.change_id)) continue;

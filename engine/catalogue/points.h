@@ -62,8 +62,6 @@ class PointCatalogue {
                                             std::string_view repository_id);
 
  private:
-  std::vector<Point> select(std::string_view rest, const std::vector<std::string>& values);
-
   Db& db_;
 };
 

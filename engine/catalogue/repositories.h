@@ -19,8 +19,9 @@ class RepositoryCatalogue {
 
   /// Both times are set to `now`. Throws repository_name_taken, repository_id_taken.
   Repository insert(Repository repository, Time now);
-  /// New values for a known id, as for the configured repository "1". The same refusals.
-  void update(const Repository& repository, Time now);
+  /// New values for what find() gave, as for the configured repository "1"; its measure stays. The
+  /// same refusals, and unknown_repository.
+  void update(Repository repository, Time now);
 
   /// What the marker file of its directory says, durable.
   void set_marker(const std::string& id, const std::string& marker_id);

@@ -2,8 +2,18 @@
 
 #include <algorithm>
 
+#include "engine/catalogue/tables.h"
+
 namespace engine {
 namespace {
+
+struct SampleRow {
+  std::string job_id;
+  ProgressSample sample;
+};
+
+constexpr auto kSampleTable = columns<SampleRow>(col("job_id", &SampleRow::job_id),
+                                                 nested(&SampleRow::sample, kSampleColumns));
 
 /// Every second sample goes, the oldest stays.
 void halve(Db& db, const std::string& job_id) {
@@ -42,43 +52,26 @@ void SampleCatalogue::add(const std::string& job_id, const ProgressSample& sampl
       (sample.seconds - std::min(last, sample.seconds)) * 4 * (count - 1) < (last - first) * 3;
   if (!too_near) {
     if (count >= kSamplesMax) halve(db_, job_id);
-    Stmt(db_,
-         "INSERT INTO sample (job_id, seconds, bytes_per_second, percent, phase, source) "
-         "VALUES (?, ?, ?, ?, ?, ?)",
-         job_id, sample.seconds, sample.bytes_per_second, sample.percent, sample.phase,
-         sample.source)
-        .run();
+    insert_row(db_, "sample", kSampleTable, {job_id, sample});
   }
   tx.commit();
 }
 
 SampleHistory SampleCatalogue::history(std::string_view job_id, uint64_t limit) {
-  SampleHistory history;
-  Stmt totals(db_,
-              "SELECT samples_recorded, samples_halved, speed_peak_bps, speed_min_bps, "
-              "CAST(speed_sum_bps / max(samples_recorded, 1) AS INTEGER) FROM job WHERE id = ?",
-              job_id);
-  if (!totals.step()) return history;
-  history.recorded = totals.take<uint64_t>();
-  history.halved = totals.take<uint64_t>() > 0;
-  history.peak_bps = totals.take<uint64_t>();
-  history.minimum_bps = totals.take<uint64_t>();
-  history.average_bps = totals.take<uint64_t>();
-  Stmt select(db_,
-              "SELECT seconds, bytes_per_second, percent, phase, source FROM sample "
-              "WHERE job_id = ? ORDER BY id DESC LIMIT ?",
-              job_id, limit == 0 ? kSamplesMax : std::min(limit, kSamplesMax));
-  while (select.step()) {
-    ProgressSample sample;
-    sample.seconds = select.take<uint64_t>();
-    sample.bytes_per_second = select.take<uint64_t>();
-    sample.percent = select.take<double>();
-    sample.phase = select.take<std::string>();
-    sample.source = from_text<SampleSource>(select.take<std::string>()).value();
-    history.samples.push_back(std::move(sample));
-  }
-  std::reverse(history.samples.begin(), history.samples.end());
-  return history;
+  static constexpr auto kTotals =
+      columns<SampleHistory>(col("samples_recorded", &SampleHistory::recorded),
+                             derived("samples_halved > 0", &SampleHistory::halved),
+                             col("speed_peak_bps", &SampleHistory::peak_bps),
+                             col("speed_min_bps", &SampleHistory::minimum_bps),
+                             derived("CAST(speed_sum_bps / max(samples_recorded, 1) AS INTEGER)",
+                                     &SampleHistory::average_bps));
+  auto history = select_row(db_, kTotals, "FROM job WHERE id = ?", job_id);
+  if (!history) return {};
+  history->samples =
+      select_rows(db_, kSampleColumns, "FROM sample WHERE job_id = ? ORDER BY id DESC LIMIT ?",
+                  job_id, limit == 0 ? kSamplesMax : std::min(limit, kSamplesMax));
+  std::reverse(history->samples.begin(), history->samples.end());
+  return std::move(*history);
 }
 
 }  // namespace engine

@@ -6,6 +6,7 @@
 #include <array>
 #include <set>
 
+#include "engine/catalogue/tables.h"
 #include "engine/values/names.h"
 #include "engine/values/refusal.h"
 #include "qcow/image/create.h"
@@ -109,47 +110,25 @@ bool VmCatalogue::put(const PutVmContext& request, Time now) {
   check(request);
   Tx tx(db_);
   const std::optional<Vm> known = find(request.vm_name);
-  const CredentialsRef credentials =
-      changed(known ? known->credentials : CredentialsRef{}, request.credentials);
-  std::string context_id = known ? known->context_id : std::string();
+  Vm vm = known.value_or(Vm{.vm_name = request.vm_name, .created_at = now});
+  vm.vm_path = request.vm_path;
+  vm.vcenter_host = request.vcenter_host;
+  vm.credentials = changed(vm.credentials, request.credentials);
+  vm.vmware_vm_id = request.vmware_vm_id;
+  vm.datacenter = request.datacenter;
+  vm.power_state = request.power_state;
+  vm.os_type = request.os_type;
+  vm.updated_at = now;
   if (known) {
-    Stmt(db_,
-         "UPDATE vm SET vm_path = ?, inventory_name = ?, vcenter_host = ?, credentials_kind = ?, "
-         "credentials_ref = ?, vmware_vm_id = ?, datacenter = ?, power_state = ?, os_type = ?, "
-         "updated_at = ? WHERE context_id = ?",
-         request.vm_path, inventory_name(request.vm_path), request.vcenter_host, credentials.kind,
-         credentials.ref, request.vmware_vm_id, request.datacenter, request.power_state,
-         request.os_type, now, context_id)
-        .run();
+    update_row(db_, "vm", kVmTable, vm, "context_id = ?", vm.context_id);
   } else {
-    Vm vm;
-    vm.vm_name = request.vm_name;
-    vm.safe_name = free_safe_name(request.vm_name);
-    context_id = vm.context_id = context_name(vm.safe_name, now);
-    vm.vm_path = request.vm_path;
-    vm.vcenter_host = request.vcenter_host;
-    vm.credentials = credentials;
-    vm.vmware_vm_id = request.vmware_vm_id;
-    vm.datacenter = request.datacenter;
-    vm.power_state = request.power_state;
-    vm.os_type = request.os_type;
-    vm.created_at = vm.updated_at = now;
-    insert_vm(vm);
+    vm.safe_name = free_safe_name(vm.vm_name);
+    vm.context_id = context_name(vm.safe_name, now);
+    insert_row(db_, "vm", kVmTable, vm);
   }
-  put_disks(context_id, request, now);
+  put_disks(std::move(vm), request);
   tx.commit();
   return !known;
-}
-
-void VmCatalogue::insert_vm(const Vm& vm) {
-  Stmt(db_,
-       "INSERT INTO vm (context_id, vm_name, safe_name, vm_path, inventory_name, vcenter_host, "
-       "credentials_kind, credentials_ref, vmware_vm_id, datacenter, power_state, os_type, "
-       "created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-       vm.context_id, vm.vm_name, vm.safe_name, vm.vm_path, inventory_name(vm.vm_path),
-       vm.vcenter_host, vm.credentials.kind, vm.credentials.ref, vm.vmware_vm_id, vm.datacenter,
-       vm.power_state, vm.os_type, vm.created_at, vm.updated_at)
-      .run();
 }
 
 bool VmCatalogue::adopt(const Vm& vm) {
@@ -157,41 +136,41 @@ bool VmCatalogue::adopt(const Vm& vm) {
           .step()) {
     return false;
   }
-  insert_vm(vm);
-  for (const VmDisk& disk : vm.disks) {
-    Stmt(db_,
-         "INSERT INTO vm_disk (context_id, disk_key, disk_index, capacity_bytes, unit_number, "
-         "label, vmdk_path, datastore, removed, created_at, updated_at) "
-         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-         vm.context_id, disk.key, disk.index, disk.capacity_bytes, disk.unit_number, disk.label,
-         disk.vmdk_path, disk.datastore, disk.removed, vm.created_at, vm.updated_at)
-        .run();
+  insert_row(db_, "vm", kVmTable, vm);
+  for (VmDisk disk : vm.disks) {
+    disk.context_id = vm.context_id;
+    disk.created_at = vm.created_at;
+    disk.updated_at = vm.updated_at;
+    insert_row(db_, "vm_disk", kVmDiskTable, disk);
   }
   return true;
 }
 
-void VmCatalogue::put_disks(const std::string& context_id, const PutVmContext& request, Time now) {
-  Stmt(db_, "UPDATE vm_disk SET removed = 1, updated_at = ? WHERE context_id = ?", now, context_id)
-      .run();
-  Stmt next(db_, "SELECT coalesce(max(disk_index) + 1, 0) FROM vm_disk WHERE context_id = ?",
-            context_id);
-  next.step();
-  uint32_t free_index = next.take<uint32_t>();
-  for (const auto& [key, disk] : keyed_disks(request)) {
-    Stmt update(
-        db_,
-        "UPDATE vm_disk SET removed = 0, capacity_bytes = ?, unit_number = ?, label = ?, "
-        "vmdk_path = ?, datastore = ?, updated_at = ? WHERE context_id = ? AND disk_key = ?",
-        disk->capacity_bytes, disk->unit_number, disk->label, disk->vmdk_path, disk->datastore, now,
-        context_id, key);
-    if (update.run() > 0) continue;
-    Stmt(db_,
-         "INSERT INTO vm_disk (context_id, disk_key, disk_index, capacity_bytes, unit_number, "
-         "label, vmdk_path, datastore, removed, created_at, updated_at) "
-         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
-         context_id, key, free_index++, disk->capacity_bytes, disk->unit_number, disk->label,
-         disk->vmdk_path, disk->datastore, now, now)
-        .run();
+void VmCatalogue::put_disks(Vm vm, const PutVmContext& request) {
+  for (VmDisk& disk : vm.disks) {
+    disk.removed = true;
+    disk.updated_at = vm.updated_at;
+  }
+  for (const auto& [key, given] : keyed_disks(request)) {
+    auto disk = std::find_if(vm.disks.begin(), vm.disks.end(),
+                             [key = key](const VmDisk& known) { return known.key == key; });
+    if (disk == vm.disks.end()) {
+      const uint32_t free_index = vm.disks.empty() ? 0 : vm.disks.back().index + 1;
+      disk = vm.disks.insert(disk, {.context_id = vm.context_id, .key = key, .index = free_index});
+      disk->created_at = disk->updated_at = vm.updated_at;
+    }
+    disk->removed = false;
+    disk->capacity_bytes = given->capacity_bytes;
+    disk->unit_number = given->unit_number;
+    disk->label = given->label;
+    disk->vmdk_path = given->vmdk_path;
+    disk->datastore = given->datastore;
+  }
+  for (const VmDisk& disk : vm.disks) {
+    if (update_row(db_, "vm_disk", kVmDiskTable, disk, "context_id = ? AND disk_key = ?",
+                   disk.context_id, disk.key) == 0) {
+      insert_row(db_, "vm_disk", kVmDiskTable, disk);
+    }
   }
 }
 
@@ -207,15 +186,11 @@ std::string VmCatalogue::free_safe_name(std::string_view vm_name) {
 }
 
 std::optional<Vm> VmCatalogue::find(std::string_view vm_name) {
-  std::vector<Vm> found = select("vm_name = ?1", vm_name);
-  if (found.empty()) return std::nullopt;
-  return std::move(found.front());
+  return first_of(select("vm_name = ?1", vm_name));
 }
 
 std::optional<Vm> VmCatalogue::find_context(std::string_view context_id) {
-  std::vector<Vm> found = select("context_id = ?1", context_id);
-  if (found.empty()) return std::nullopt;
-  return std::move(found.front());
+  return first_of(select("context_id = ?1", context_id));
 }
 
 std::vector<Vm> VmCatalogue::list() { return select("?1 = ''", ""); }
@@ -249,8 +224,7 @@ std::string VmCatalogue::erase(const std::string& vm_name) {
   if (!vm->current_job_id.empty()) throw refusals::vm_has_backups(vm->current_job_id);
   Stmt completed(db_, "SELECT count(*) FROM job WHERE context_id = ? AND state = 'completed'",
                  vm->context_id);
-  completed.step();
-  if (const auto count = completed.take<uint64_t>(); count > 0) {
+  if (const uint64_t count = completed.first<uint64_t>().value(); count > 0) {
     throw refusals::vm_has_backups(fmt::format("{} backups of VM '{}' exist", count, vm_name));
   }
   Stmt(db_, "DELETE FROM job WHERE context_id = ?", vm->context_id).run();
@@ -260,102 +234,13 @@ std::string VmCatalogue::erase(const std::string& vm_name) {
 }
 
 std::vector<Vm> VmCatalogue::select(std::string_view where, std::string_view value) {
-  std::vector<Vm> vms;
-  Stmt select(db_,
-              fmt::format("SELECT context_id, vm_name, safe_name, vm_path, vcenter_host, "
-                          "credentials_kind, credentials_ref, vmware_vm_id, datacenter, "
-                          "power_state, os_type, created_at, updated_at FROM vm WHERE {} "
-                          "ORDER BY vm_name",
-                          where),
-              value);
-  while (select.step()) {
-    Vm vm;
-    for (std::string* text :
-         {&vm.context_id, &vm.vm_name, &vm.safe_name, &vm.vm_path, &vm.vcenter_host}) {
-      *text = select.take<std::string>();
-    }
-    vm.credentials.kind = from_text<CredentialsRef::Kind>(select.take<std::string>()).value();
-    for (std::string* text :
-         {&vm.credentials.ref, &vm.vmware_vm_id, &vm.datacenter, &vm.power_state, &vm.os_type}) {
-      *text = select.take<std::string>();
-    }
-    vm.created_at = select.take<Time>();
-    vm.updated_at = select.take<Time>();
-    vms.push_back(std::move(vm));
-  }
+  std::vector<Vm> vms =
+      select_rows(db_, kVmTable, fmt::format("FROM vm WHERE {} ORDER BY vm_name", where), value);
   for (Vm& vm : vms) {
-    vm.disks = disks_of(vm.context_id);
-    fill_history(vm);
+    vm.disks = select_rows(db_, kVmDiskTable,
+                           "FROM vm_disk WHERE context_id = ? ORDER BY disk_index", vm.context_id);
   }
   return vms;
-}
-
-std::vector<VmDisk> VmCatalogue::disks_of(const std::string& context_id) {
-  std::vector<VmDisk> disks;
-  // vm_disks.disk_change_id is the one derived column; its definition stands in the view only.
-  Stmt select(db_,
-              "SELECT d.id, d.disk_key, d.disk_index, d.capacity_bytes, d.unit_number, d.label, "
-              "d.vmdk_path, d.datastore, v.disk_change_id, d.removed, d.created_at, d.updated_at "
-              "FROM vm_disk d JOIN vm_disks v ON v.id = d.id WHERE d.context_id = ? "
-              "ORDER BY d.disk_index",
-              context_id);
-  while (select.step()) {
-    VmDisk disk;
-    disk.context_id = context_id;
-    disk.id = select.take<int64_t>();
-    disk.key = select.take<uint32_t>();
-    disk.index = select.take<uint32_t>();
-    disk.capacity_bytes = select.take<uint64_t>();
-    disk.unit_number = select.take<std::optional<int64_t>>();
-    disk.label = select.take<std::string>();
-    disk.vmdk_path = select.take<std::string>();
-    disk.datastore = select.take<std::string>();
-    disk.change_id = select.take<std::string>();
-    disk.removed = select.take<bool>();
-    disk.created_at = select.take<Time>();
-    disk.updated_at = select.take<Time>();
-    disks.push_back(std::move(disk));
-  }
-  return disks;
-}
-
-void VmCatalogue::fill_history(Vm& vm) {
-  Stmt counts(db_,
-              "SELECT coalesce(sum(total_backups_run), 0), coalesce(sum(successful_backups), 0), "
-              "coalesce(sum(failed_backups), 0) FROM backup_context WHERE context_id = ?",
-              vm.context_id);
-  counts.step();
-  vm.total_jobs_run = counts.take<uint64_t>();
-  vm.successful_jobs = counts.take<uint64_t>();
-  vm.failed_jobs = counts.take<uint64_t>();
-  Stmt times(db_, "SELECT min(created_at), max(created_at) FROM job WHERE context_id = ?",
-             vm.context_id);
-  times.step();
-  vm.first_job_at = times.take<std::optional<Time>>();
-  vm.last_job_at = times.take<std::optional<Time>>();
-  if (Stmt active(db_,
-                  "SELECT id FROM job WHERE context_id = ? AND state IN "
-                  "('preparing', 'running', 'finalizing')",
-                  vm.context_id);
-      active.step()) {
-    vm.current_job_id = active.take<std::string>();
-  }
-  if (Stmt ended(
-          db_,
-          "SELECT state, completed_at FROM job WHERE context_id = ? AND state IN "
-          "('completed', 'failed', 'cancelled') ORDER BY completed_at DESC, row DESC LIMIT 1",
-          vm.context_id);
-      ended.step()) {
-    vm.current_status = ended.take<std::string>() == "completed" ? "completed" : "failed";
-    vm.last_status_change = ended.take<std::optional<Time>>();
-  }
-  if (Stmt good(db_,
-                "SELECT id FROM job WHERE context_id = ? AND state = 'completed' AND deleting = 0 "
-                "ORDER BY completed_at DESC, row DESC LIMIT 1",
-                vm.context_id);
-      good.step()) {
-    vm.last_successful_job_id = good.take<std::string>();
-  }
 }
 
 }  // namespace engine

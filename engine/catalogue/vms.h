@@ -50,11 +50,8 @@ class VmCatalogue {
 
  private:
   std::vector<Vm> select(std::string_view where, std::string_view value);
-  std::vector<VmDisk> disks_of(const std::string& context_id);
-  void fill_history(Vm& vm);
   std::string free_safe_name(std::string_view vm_name);
-  void insert_vm(const Vm& vm);
-  void put_disks(const std::string& context_id, const PutVmContext& request, Time now);
+  void put_disks(Vm vm, const PutVmContext& request);
 
   Db& db_;
 };
