@@ -17,8 +17,13 @@ std::string quoted(std::string_view what, std::string_view name) {
   return fmt::format("{} '{}'", what, name);
 }
 
+Refusal about(std::string_view backup_id, Refusal refusal) {
+  refusal.backup_id = backup_id;
+  return refusal;
+}
+
 Refusal catalogue_error(std::string error, std::string_view cause) {
-  return {failed, "catalogue_error", std::move(error), std::string(cause),
+  return {failed, "catalogue_error", std::move(error), cause,
           "Look at the log of varve and at the disk that holds the catalogue."};
 }
 
@@ -70,12 +75,9 @@ Refusal repository_unavailable(std::string_view repository_id, std::string_view 
 }
 
 Refusal backup_already_running(std::string_view running_backup_id) {
-  return {conflict,
-          "backup_running",
-          "backup already running",
-          std::string(running_backup_id),
-          "Wait for the running backup to end, or cancel it.",
-          std::string(running_backup_id)};
+  return about(running_backup_id,
+               {conflict, "backup_running", "backup already running", running_backup_id,
+                "Wait for the running backup to end, or cancel it."});
 }
 
 Refusal no_previous_backup() {
@@ -104,7 +106,7 @@ Refusal credentials_missing() {
 }
 
 Refusal credentials_unresolved(std::string_view cause) {
-  return {failed, "credentials_error", "failed to get VMware credentials", std::string(cause),
+  return {failed, "credentials_error", "failed to get VMware credentials", cause,
           "Check that the secret named by the VM's credentials is configured."};
 }
 
@@ -136,30 +138,19 @@ Refusal backup_job_not_created(std::string_view cause) {
 }
 
 Refusal disk_not_prepared(std::string_view backup_id, std::string_view what) {
-  return {failed,
-          "prepare_failed",
-          "failed to prepare backup disk",
-          std::string(what),
-          "Put right what the details name; a full backup needs no parent.",
-          std::string(backup_id)};
+  return about(backup_id, {failed, "prepare_failed", "failed to prepare backup disk", what,
+                           "Put right what the details name; a full backup needs no parent."});
 }
 
 Refusal node_unreachable(std::string_view backup_id, std::string_view cause) {
-  return {failed,
-          "node_unreachable",
-          "failed to call SNA API",
-          std::string(cause),
-          "Check the tunnel to the node and the setting node_url.",
-          std::string(backup_id)};
+  return about(backup_id, {failed, "node_unreachable", "failed to call SNA API", cause,
+                           "Check the tunnel to the node and the setting node_url."});
 }
 
 Refusal node_refused(std::string_view backup_id, int status, std::string_view text) {
-  return {failed,
-          "node_refused",
-          "SNA API error",
-          fmt::format("status: {} {}", status, text.substr(0, kNodeTextShown)),
-          "Look at the node's own log.",
-          std::string(backup_id)};
+  return about(backup_id, {failed, "node_refused", "SNA API error",
+                           fmt::format("status: {} {}", status, text.substr(0, kNodeTextShown)),
+                           "Look at the node's own log."});
 }
 
 Refusal backup_not_found(std::string_view backup_id) {
@@ -168,94 +159,59 @@ Refusal backup_not_found(std::string_view backup_id) {
 }
 
 Refusal job_not_found(std::string_view backup_id, std::string_view details) {
-  return {not_found,
-          "job_not_found",
-          "backup job not found",
-          std::string(details),
-          "List backups with GET /api/v1/backups.",
-          std::string(backup_id)};
+  return about(backup_id, {not_found, "job_not_found", "backup job not found", details,
+                           "List backups with GET /api/v1/backups."});
 }
 
 Refusal job_not_running(std::string_view backup_id, std::string_view details) {
-  return {conflict,
-          "job_not_running",
-          "backup is not running",
-          std::string(details),
-          "Start a new backup.",
-          std::string(backup_id)};
+  return about(backup_id, {conflict, "job_not_running", "backup is not running", details,
+                           "Start a new backup."});
 }
 
 Refusal change_id_conflict(std::string_view backup_id, std::string_view details) {
-  return {conflict,
-          "change_id_conflict",
-          "disk already completed",
-          std::string(details),
-          "The change id recorded first stays; a repeat must send the same one.",
-          std::string(backup_id)};
+  return about(backup_id, {conflict, "change_id_conflict", "disk already completed", details,
+                           "The change id recorded first stays; a repeat must send the same one."});
 }
 
 Refusal disk_never_connected(std::string_view backup_id, std::string_view details) {
-  return {conflict,
-          "disk_never_connected",
-          "disk received no data",
-          std::string(details),
-          "Connect to the disk's export over NBD before completing it.",
-          std::string(backup_id)};
+  return about(backup_id, {conflict, "disk_never_connected", "disk received no data", details,
+                           "Connect to the disk's export over NBD before completing it."});
 }
 
 Refusal backup_being_published(std::string_view backup_id, std::string_view cause) {
-  return {unavailable,
-          "being_published",
-          "backup is being published",
-          std::string(cause),
-          "All data are safe and varve tries again by itself; send the same request again.",
-          std::string(backup_id)};
+  return about(backup_id,
+               {unavailable, "being_published", "backup is being published", cause,
+                "All data are safe and varve tries again by itself; send the same request again."});
 }
 
 Refusal complete_failed(std::string_view backup_id, std::string_view cause) {
-  return {failed,
-          "seal_failed",
-          "failed to complete backup",
-          std::string(cause),
-          "The backup has failed; put right what the details name and start a new one.",
-          std::string(backup_id)};
+  return about(backup_id,
+               {failed, "seal_failed", "failed to complete backup", cause,
+                "The backup has failed; put right what the details name and start a new one."});
 }
 
 Refusal backup_is_running(std::string_view backup_id) {
-  return {conflict,
-          "backup_is_running",
-          "backup is running",
-          quoted("backup", backup_id),
-          "Cancel it first with POST /api/v1/backups/{backup_id}/cancel.",
-          std::string(backup_id)};
+  return about(backup_id,
+               {conflict, "backup_is_running", "backup is running", quoted("backup", backup_id),
+                "Cancel it first with POST /api/v1/backups/{backup_id}/cancel."});
 }
 
 Refusal backup_has_dependents(std::string_view backup_id, const std::vector<std::string>& jobs) {
-  return {conflict,
-          "backup_has_dependents",
-          "backup has dependents",
-          joined(jobs),
-          "Delete them first, or all together with ?cascade=true.",
-          std::string(backup_id)};
+  return about(backup_id, {conflict, "backup_has_dependents", "backup has dependents", joined(jobs),
+                           "Delete them first, or all together with ?cascade=true."});
 }
 
 Refusal backup_is_immutable(std::string_view backup_id, std::string_view details) {
-  return {conflict,
-          "backup_is_immutable",
-          "backup is immutable",
-          std::string(details),
-          "Wait until the repository's retention allows it.",
-          std::string(backup_id)};
+  return about(backup_id, {conflict, "backup_is_immutable", "backup is immutable", details,
+                           "Wait until the repository's retention allows it."});
 }
 
 Refusal backup_is_in_use(std::string_view backup_id, std::string_view details) {
-  return {conflict,
-          "backup_is_in_use",
-          "backup is in use",
-          std::string(details),
-          "Stop the program that has the image open (varve nbd, qemu, a machine on an overlay; "
-          "fuser shows which), or let the backup end that is written on it; then delete again.",
-          std::string(backup_id)};
+  return about(
+      backup_id,
+      {conflict, "backup_is_in_use", "backup is in use", details,
+       "Stop the program that has the image open (varve nbd, qemu, a machine on an overlay; "
+       "fuser shows which), or let the backup end that is written on it; then delete again."});
 }
 
 Refusal telemetry_job_not_found(std::string_view job_id) {
@@ -302,8 +258,7 @@ Refusal repository_id_taken() {
 
 Refusal repository_has_backups(std::string_view details) {
   return {conflict, "cannot_delete_repository_with_existing_backups",
-          "Cannot delete repository with existing backups", std::string(details),
-          "Delete its backups first."};
+          "Cannot delete repository with existing backups", details, "Delete its backups first."};
 }
 
 Refusal vm_context_not_found(std::string_view vm_name) {
@@ -318,16 +273,13 @@ Refusal vm_context_id_not_found(std::string_view context_id) {
 }
 
 Refusal vm_context_invalid(std::string_view details) {
-  return {invalid, "invalid_vm_context", "invalid vm context", std::string(details)};
+  return {invalid, "invalid_vm_context", "invalid vm context", details};
 }
 
 Refusal vm_backup_running(std::string_view running_backup_id) {
-  return {conflict,
-          "vm_has_a_running_backup",
-          "VM has a running backup",
-          std::string(running_backup_id),
-          "Change the disks after the running backup has ended.",
-          std::string(running_backup_id)};
+  return about(running_backup_id,
+               {conflict, "vm_has_a_running_backup", "VM has a running backup", running_backup_id,
+                "Change the disks after the running backup has ended."});
 }
 
 Refusal vm_of_other_vcenter(std::string_view vcenter_host) {
@@ -337,8 +289,7 @@ Refusal vm_of_other_vcenter(std::string_view vcenter_host) {
 }
 
 Refusal vm_has_backups(std::string_view details) {
-  return {conflict, "vm_has_backups", "VM has backups", std::string(details),
-          "Delete its backups first."};
+  return {conflict, "vm_has_backups", "VM has backups", details, "Delete its backups first."};
 }
 
 }  // namespace engine::refusals

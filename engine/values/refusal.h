@@ -26,15 +26,15 @@ enum class RefusalKind : uint8_t {
 
 class Refusal : public std::runtime_error {
  public:
-  Refusal(RefusalKind kind, std::string code, std::string error, std::string details = "",
-          std::string hint = "", std::string backup_id = "")
-      : std::runtime_error(details.empty() ? error : error + ": " + details),
+  Refusal(RefusalKind kind, std::string code, std::string error, std::string_view details = "",
+          std::string_view hint = "", std::string_view backup_id = "")
+      : std::runtime_error(details.empty() ? error : error + ": " + std::string(details)),
         kind(kind),
         code(std::move(code)),
         error(std::move(error)),
-        details(std::move(details)),
-        hint(std::move(hint)),
-        backup_id(std::move(backup_id)) {}
+        details(details),
+        hint(hint),
+        backup_id(backup_id) {}
 
   RefusalKind kind;
   std::string code;       ///< stable machine word

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -51,32 +53,44 @@ enum class WarningCode : uint8_t {
 /// Who took a telemetry sample.
 enum class SampleSource : uint8_t { client, server };
 
-/// The words of API, catalogue and files, which are the enumerators' names.
-std::string_view to_text(JobState state);
-std::string_view to_text(DiskState state);
-std::string_view to_text(ShownStatus status);
-std::string_view to_text(BackupType type);
-std::string_view to_text(RepositoryType type);
-std::string_view to_text(WarningCode code);
-std::string_view to_text(SampleSource source);
+/// The words of API, catalogue and files, which are the enumerators' names, in their order.
+template <typename Enum>
+inline constexpr std::array<std::string_view, 0> kWords = {};
+template <>
+inline constexpr auto kWords<JobState> = std::to_array<std::string_view>({"preparing", "running",
+                                                                          "finalizing", "completed",
+                                                                          "failed", "cancelled"});
+template <>
+inline constexpr auto kWords<DiskState> = std::to_array<std::string_view>(
+    {"pending", "transferring", "sealing", "sealed", "completed", "failed"});
+template <>
+inline constexpr auto kWords<ShownStatus> =
+    std::to_array<std::string_view>({"pending", "running", "completed", "failed", "cancelled"});
+template <>
+inline constexpr auto kWords<BackupType> = std::to_array<std::string_view>({"full", "incremental",
+                                                                            "differential"});
+template <>
+inline constexpr auto kWords<RepositoryType> = std::to_array<std::string_view>({"local", "nfs",
+                                                                                "cifs", "smb"});
+template <>
+inline constexpr auto kWords<WarningCode> = std::to_array<std::string_view>(
+    {"sampled_zeroes", "full_not_covered", "change_tracking_reset", "change_id_unusable",
+     "disk_added", "disk_shrunk", "long_chain"});
+template <>
+inline constexpr auto kWords<SampleSource> = std::to_array<std::string_view>({"client", "server"});
+
+template <typename Enum>
+requires(!kWords<Enum>.empty()) constexpr std::string_view to_text(Enum value) {
+  return kWords<Enum>.at(static_cast<size_t>(value));
+}
 
 /// The value whose word is `text`: from_text<JobState>("running"). Nothing for other words.
 template <typename Enum>
-std::optional<Enum> from_text(std::string_view text);
-template <>
-std::optional<JobState> from_text(std::string_view text);
-template <>
-std::optional<DiskState> from_text(std::string_view text);
-template <>
-std::optional<ShownStatus> from_text(std::string_view text);
-template <>
-std::optional<BackupType> from_text(std::string_view text);
-template <>
-std::optional<RepositoryType> from_text(std::string_view text);
-template <>
-std::optional<WarningCode> from_text(std::string_view text);
-template <>
-std::optional<SampleSource> from_text(std::string_view text);
+requires(!kWords<Enum>.empty()) constexpr std::optional<Enum> from_text(std::string_view text) {
+  const auto found = std::find(kWords<Enum>.begin(), kWords<Enum>.end(), text);
+  if (found == kWords<Enum>.end()) return std::nullopt;
+  return static_cast<Enum>(found - kWords<Enum>.begin());
+}
 
 ShownStatus shown_status(JobState state);
 ShownStatus shown_status(DiskState state);
@@ -101,10 +115,9 @@ struct CredentialsRef {
 
   bool operator==(const CredentialsRef&) const = default;
 };
-/// "none", "reference", "inline".
-std::string_view to_text(CredentialsRef::Kind kind);
 template <>
-std::optional<CredentialsRef::Kind> from_text(std::string_view text);
+inline constexpr auto kWords<CredentialsRef::Kind> =
+    std::to_array<std::string_view>({"none", "reference", "inline"});
 
 /// The secret itself. Never in the catalogue, never in an answer, never in a log.
 struct Credentials {
