@@ -113,17 +113,17 @@ ChainPlace PointCatalogue::place(std::string_view context_id, std::string_view r
   return {newest.first<uint32_t>().value(), 0};
 }
 
-std::vector<PublishedChangeId> PointCatalogue::change_ids(std::string_view context_id,
-                                                          std::string_view repository_id) {
+std::vector<NewestChangeId> PointCatalogue::change_ids(std::string_view context_id,
+                                                       std::string_view repository_id) {
   const std::vector<Point> points =
       select_points(db_,
                     "AND j.context_id = ?1 AND (?2 = '' OR j.repository_id = ?2) "
                     "ORDER BY d.disk_index, j.completed_at DESC, j.row DESC",
                     context_id, repository_id);
-  std::vector<PublishedChangeId> newest;
+  std::vector<NewestChangeId> newest;
   for (const Point& point : points) {
     if (!change_id_is_usable(point.change_id)) continue;
-    if (!newest.empty() && newest.back().disk_index == point.disk_index) continue;
+    if (!newest.empty() && newest.back().index == point.disk_index) continue;
     newest.push_back({point.disk_index, point.disk_key, point.change_id, point.job_id});
   }
   return newest;

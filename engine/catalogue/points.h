@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/catalogue/db.h"
+#include "engine/values/change_id.h"
 #include "engine/values/types.h"
 
 namespace engine {
@@ -15,14 +16,6 @@ struct ChainPlace {
   uint32_t generation = 0, position = 0;
 
   bool operator==(const ChainPlace&) const = default;
-};
-
-/// The newest change id that a disk of a VM has, and the job that recorded it.
-struct PublishedChangeId {
-  uint32_t disk_index = 0, disk_key = 0;
-  std::string change_id, job_id;
-
-  bool operator==(const PublishedChangeId&) const = default;
 };
 
 /// The published points and their chains. Points of jobs that are being deleted do not count.
@@ -58,8 +51,8 @@ class PointCatalogue {
                    std::string_view parent_image_id);
 
   /// The newest usable change id of each disk, over one repository or, with "", over all.
-  std::vector<PublishedChangeId> change_ids(std::string_view context_id,
-                                            std::string_view repository_id);
+  std::vector<NewestChangeId> change_ids(std::string_view context_id,
+                                         std::string_view repository_id);
 
  private:
   Db& db_;

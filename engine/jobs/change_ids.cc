@@ -15,11 +15,7 @@ VmSnapshot snapshot_of(Catalogue& catalogue, const ActiveJobs& jobs, const Vm& v
     snapshot.active =
         JobSnapshot{.job_id = job->row.id, .type = job->row.type, .disks = disk_snapshots(*job)};
   }
-  for (const PublishedChangeId& newest :
-       catalogue.points.change_ids(vm.context_id, repository_id)) {
-    snapshot.newest.push_back(
-        {newest.disk_index, newest.disk_key, newest.change_id, newest.job_id});
-  }
+  snapshot.newest = catalogue.points.change_ids(vm.context_id, repository_id);
   return snapshot;
 }
 

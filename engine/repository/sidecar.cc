@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "engine/values/json_text.h"
 #include "engine/values/layout.h"
@@ -14,72 +16,110 @@ namespace {
 
 /// Keeps the members in the order in which they are named here.
 using Json = nlohmann::ordered_json;
+using Pointer = Json::json_pointer;
 
 constexpr uint32_t kFormat = 1;
 constexpr uint32_t kClusterBytes = 65536;
 
-Json image_members(const Sidecar& sidecar) {
-  Json info;
-  info["virtual_size"] = sidecar.capacity_bytes;
-  info["actual_size"] = sidecar.allocated_bytes;
-  info["backing_file"] = sidecar.backing_file;
-  info["format"] = "qcow2";
-  info["cluster_size"] = kClusterBytes;
-  info["compressed"] = false;
-  info["encrypted"] = false;
-  info["dirty_flag"] = false;
-  return info;
-}
-
-Json metadata_members(const Sidecar& sidecar) {
-  Json vmware;
-  vmware["vmware_vm_id"] = sidecar.vmware_vm_id;
-  vmware["vmware_disk_id"] = vmware_disk_id(sidecar.disk_key);
-  vmware["disk_path"] = sidecar.disk_path;
-  vmware["datastore_name"] = sidecar.datastore;
-  vmware["change_id"] = sidecar.change_id;
-  vmware["cbt_enabled"] = change_id_is_usable(sidecar.change_id);
-  Json metadata;
-  metadata["vmware_info"] = std::move(vmware);
-  metadata["custom_metadata"] = Json::object();
-  return metadata;
-}
-
-Json varve_members(const Sidecar& sidecar) {
-  Json varve;
-  varve["format"] = kFormat;
-  varve["job_id"] = sidecar.job_id;
-  varve["job_images"] = sidecar.job_images;
-  varve["repository_id"] = sidecar.repository_id;
-  varve["vm_path"] = sidecar.vm_path;
-  varve["vcenter_host"] = sidecar.vcenter_host;
-  varve["vmware_disk_key"] = sidecar.disk_key;
-  varve["generation"] = sidecar.generation;
-  varve["position"] = sidecar.position;
-  varve["parent_change_id"] = sidecar.parent_change_id;
-  varve["tags"] = Json::parse(to_json(sidecar.tags));
-  varve["warnings"] = Json::parse(to_json(sidecar.warnings));
-  return varve;
-}
-
-std::string text(const Json& object, const char* name) {
-  return object.at(name).get<std::string>();
-}
-
-/// A count that is really a non-negative integer; the library would convert -1 and 1.5 as well.
-uint64_t count(const Json& object, const char* name) {
-  const Json& value = object.at(name);
-  if (!value.is_number_unsigned()) {
-    throw FileTextError(fmt::format("sidecar: {} is not a non-negative integer", name));
+class Writer {
+ public:
+  void only_written(const char* at, Json value) { object_[Pointer(at)] = std::move(value); }
+  template <typename T>
+  void both(const char* at, const T& value) {
+    if constexpr (std::is_same_v<T, Time>) {
+      only_written(at, to_rfc3339(value));
+    } else if constexpr (std::is_enum_v<T>) {
+      only_written(at, to_text(value));
+    } else if constexpr (std::is_same_v<T, Tags> || std::is_same_v<T, std::vector<Warning>>) {
+      only_written(at, Json::parse(to_json(value)));
+    } else {
+      only_written(at, value);
+    }
   }
-  return value.get<uint64_t>();
-}
+  std::string text() const { return object_.dump() + '\n'; }
 
-/// A count of a type with 32 bits.
-uint32_t small_count(const Json& object, const char* name) {
-  const uint64_t value = count(object, name);
-  if (value > UINT32_MAX) throw FileTextError(fmt::format("sidecar: {} is too large", name));
-  return static_cast<uint32_t>(value);
+ private:
+  Json object_;
+};
+
+class Reader {
+ public:
+  explicit Reader(const Json& object) : object_(object) {}
+
+  void only_written(const char*, const Json&) {}
+  template <typename T>
+  void both(const char* at, T& value) {
+    const Pointer place(at);
+    const Json& json = object_.at(place);
+    const auto require = [&](bool holds, const char* what) {
+      if (!holds) throw FileTextError(fmt::format("sidecar: {} {}", place.back(), what));
+    };
+    if constexpr (std::is_unsigned_v<T>) {
+      // The library would convert -1 and 1.5 as well.
+      require(json.is_number_unsigned(), "is not a non-negative integer");
+      require(json.get<uint64_t>() <= std::numeric_limits<T>::max(), "is too large");
+      value = json.get<T>();
+    } else if constexpr (std::is_same_v<T, Time>) {
+      const std::optional<Time> time = from_rfc3339(json.get<std::string>());
+      require(time.has_value(), "is not an RFC 3339 time");
+      value = *time;
+    } else if constexpr (std::is_same_v<T, BackupType>) {
+      value = from_text<BackupType>(json.get<std::string>()).value_or(BackupType::differential);
+      require(value != BackupType::differential, "is neither full nor incremental");
+    } else if constexpr (std::is_same_v<T, Tags>) {
+      value = tags_from_json(json.dump());
+    } else if constexpr (std::is_same_v<T, std::vector<Warning>>) {
+      value = warnings_from_json(json.dump());
+    } else {
+      value = json.get<T>();
+    }
+  }
+
+ private:
+  const Json& object_;
+};
+
+/// Every member, in the order in which they are written.
+template <typename Visitor, typename SidecarOrConst>
+void visit(Visitor& to, SidecarOrConst& sidecar) {
+  to.both("/backup_id", sidecar.image_id);
+  to.both("/vm_context_id", sidecar.context_id);
+  to.both("/vm_name", sidecar.vm_name);
+  to.both("/disk_id", sidecar.disk_index);
+  to.both("/backup_type", sidecar.type);
+  to.both("/parent_backup_id", sidecar.parent_image_id);
+  to.both("/change_id", sidecar.change_id);
+  to.both("/size_bytes", sidecar.file_bytes);
+  to.both("/total_bytes", sidecar.capacity_bytes);
+  to.both("/created_at", sidecar.created_at);
+  to.both("/completed_at", sidecar.completed_at);
+  to.only_written("/qcow2_info/virtual_size", sidecar.capacity_bytes);
+  to.both("/qcow2_info/actual_size", sidecar.allocated_bytes);
+  to.both("/qcow2_info/backing_file", sidecar.backing_file);
+  to.only_written("/qcow2_info/format", "qcow2");
+  to.only_written("/qcow2_info/cluster_size", kClusterBytes);
+  to.only_written("/qcow2_info/compressed", false);
+  to.only_written("/qcow2_info/encrypted", false);
+  to.only_written("/qcow2_info/dirty_flag", false);
+  to.both("/metadata/vmware_info/vmware_vm_id", sidecar.vmware_vm_id);
+  to.only_written("/metadata/vmware_info/vmware_disk_id", vmware_disk_id(sidecar.disk_key));
+  to.both("/metadata/vmware_info/disk_path", sidecar.disk_path);
+  to.both("/metadata/vmware_info/datastore_name", sidecar.datastore);
+  to.only_written("/metadata/vmware_info/change_id", sidecar.change_id);
+  to.only_written("/metadata/vmware_info/cbt_enabled", change_id_is_usable(sidecar.change_id));
+  to.only_written("/metadata/custom_metadata", Json::object());
+  to.only_written("/varve/format", kFormat);
+  to.both("/varve/job_id", sidecar.job_id);
+  to.both("/varve/job_images", sidecar.job_images);
+  to.both("/varve/repository_id", sidecar.repository_id);
+  to.both("/varve/vm_path", sidecar.vm_path);
+  to.both("/varve/vcenter_host", sidecar.vcenter_host);
+  to.both("/varve/vmware_disk_key", sidecar.disk_key);
+  to.both("/varve/generation", sidecar.generation);
+  to.both("/varve/position", sidecar.position);
+  to.both("/varve/parent_change_id", sidecar.parent_change_id);
+  to.both("/varve/tags", sidecar.tags);
+  to.both("/varve/warnings", sidecar.warnings);
 }
 
 void require_own_name(std::string_view member, std::string_view name, std::string_view prefix) {
@@ -97,57 +137,6 @@ void require_own_names(const Sidecar& sidecar) {
   if (sidecar.backing_file != image_file_name(sidecar.parent_image_id)) {
     throw FileTextError("sidecar: backing_file is not the image of parent_backup_id");
   }
-}
-
-Time time(const Json& object, const char* name) {
-  const std::optional<Time> value = from_rfc3339(text(object, name));
-  if (!value) throw FileTextError(fmt::format("sidecar: {} is not an RFC 3339 time", name));
-  return *value;
-}
-
-Sidecar decode(const Json& object) {
-  if (!object.is_object() || !object.contains("varve")) {
-    throw FileTextError("sidecar: not one of varve's (no member varve)");
-  }
-  const Json& varve = object.at("varve");
-  if (count(varve, "format") != kFormat) {
-    throw FileTextError(fmt::format("sidecar: format {} is not known", count(varve, "format")));
-  }
-  const Json& vmware = object.at("metadata").at("vmware_info");
-  const std::optional<BackupType> type = from_text<BackupType>(text(object, "backup_type"));
-  if (!type || *type == BackupType::differential) {
-    throw FileTextError("sidecar: backup_type is neither full nor incremental");
-  }
-  Sidecar sidecar;
-  sidecar.image_id = text(object, "backup_id");
-  sidecar.context_id = text(object, "vm_context_id");
-  sidecar.vm_name = text(object, "vm_name");
-  sidecar.disk_index = small_count(object, "disk_id");
-  sidecar.disk_key = small_count(varve, "vmware_disk_key");
-  sidecar.type = *type;
-  sidecar.parent_image_id = text(object, "parent_backup_id");
-  sidecar.backing_file = text(object.at("qcow2_info"), "backing_file");
-  sidecar.change_id = text(object, "change_id");
-  sidecar.parent_change_id = text(varve, "parent_change_id");
-  sidecar.file_bytes = count(object, "size_bytes");
-  sidecar.allocated_bytes = count(object.at("qcow2_info"), "actual_size");
-  sidecar.capacity_bytes = count(object, "total_bytes");
-  sidecar.created_at = time(object, "created_at");
-  sidecar.completed_at = time(object, "completed_at");
-  sidecar.vmware_vm_id = text(vmware, "vmware_vm_id");
-  sidecar.disk_path = text(vmware, "disk_path");
-  sidecar.datastore = text(vmware, "datastore_name");
-  sidecar.vm_path = text(varve, "vm_path");
-  sidecar.vcenter_host = text(varve, "vcenter_host");
-  sidecar.job_id = text(varve, "job_id");
-  sidecar.repository_id = text(varve, "repository_id");
-  sidecar.job_images = varve.at("job_images").get<std::vector<std::string>>();
-  sidecar.generation = small_count(varve, "generation");
-  sidecar.position = small_count(varve, "position");
-  sidecar.tags = tags_from_json(varve.at("tags").dump());
-  sidecar.warnings = warnings_from_json(varve.at("warnings").dump());
-  require_own_names(sidecar);
-  return sidecar;
 }
 
 }  // namespace
@@ -188,27 +177,27 @@ Sidecar sidecar_of(const Job& job, const JobDisk& disk, uint32_t generation, uin
 }
 
 std::string encode_sidecar(const Sidecar& sidecar) {
-  Json object;
-  object["backup_id"] = sidecar.image_id;
-  object["vm_context_id"] = sidecar.context_id;
-  object["vm_name"] = sidecar.vm_name;
-  object["disk_id"] = sidecar.disk_index;
-  object["backup_type"] = to_text(sidecar.type);
-  object["parent_backup_id"] = sidecar.parent_image_id;
-  object["change_id"] = sidecar.change_id;
-  object["size_bytes"] = sidecar.file_bytes;
-  object["total_bytes"] = sidecar.capacity_bytes;
-  object["created_at"] = to_rfc3339(sidecar.created_at);
-  object["completed_at"] = to_rfc3339(sidecar.completed_at);
-  object["qcow2_info"] = image_members(sidecar);
-  object["metadata"] = metadata_members(sidecar);
-  object["varve"] = varve_members(sidecar);
-  return object.dump() + '\n';
+  Writer writer;
+  visit(writer, sidecar);
+  return writer.text();
 }
 
 Sidecar decode_sidecar(std::string_view bytes) {
   try {
-    return decode(Json::parse(bytes));
+    const Json object = Json::parse(bytes);
+    if (!object.is_object() || !object.contains("varve")) {
+      throw FileTextError("sidecar: not one of varve's (no member varve)");
+    }
+    Reader reader(object);
+    uint32_t format = 0;
+    reader.both("/varve/format", format);
+    if (format != kFormat) {
+      throw FileTextError(fmt::format("sidecar: format {} is not known", format));
+    }
+    Sidecar sidecar;
+    visit(reader, sidecar);
+    require_own_names(sidecar);
+    return sidecar;
   } catch (const Json::exception& cause) {
     throw FileTextError(fmt::format("sidecar: {}", cause.what()));
   }

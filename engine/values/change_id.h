@@ -32,10 +32,12 @@ struct JobSnapshot {
   std::vector<DiskSnapshot> disks;
 };
 
-/// The newest completed usable id of one disk.
+/// The newest completed usable id of one disk, and the job that recorded it.
 struct NewestChangeId {
   uint32_t index = 0, key = 0;
   std::string change_id, job_id;
+
+  bool operator==(const NewestChangeId&) const = default;
 };
 
 /// One VM that the client may mean.

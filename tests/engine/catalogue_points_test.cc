@@ -113,7 +113,7 @@ TEST_F(CataloguePoints, A21TheNewestUsableChangeIdOfEachDiskIsTold) {
   EXPECT_TRUE(catalogue().points.change_ids(vm.context_id, "").empty());
   const Job in1 = backup(vm, BackupType::full, 1);
   const Job in2 = backup(vm, BackupType::full, 2, "2");
-  using Newest = std::vector<PublishedChangeId>;
+  using Newest = std::vector<NewestChangeId>;
   EXPECT_EQ(catalogue().points.change_ids(vm.context_id, ""),
             (Newest{{0, 2000, change_id(0, 2), in2.id}, {1, 2001, change_id(1, 2), in2.id}}));
   EXPECT_EQ(catalogue().points.change_ids(vm.context_id, "1"),
