@@ -1,22 +1,15 @@
-#include <fmt/format.h>
-
 #include <charconv>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "api/json_backups.h"
 #include "api/json_setup.h"
 #include "api/read_member.h"
 #include "engine/values/refusal.h"
+#include "engine/values/registration.h"
 #include "engine/values/time_text.h"
 
 namespace api {
 namespace {
-
-using engine::refusals::vm_context_invalid;
-
-constexpr size_t kNameBytesMax = 255;
-constexpr uint64_t kSector = 512;
 
 Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
@@ -48,43 +41,22 @@ engine::CredentialsChange credentials_of(const InputJson& body) {
   const bool inline_secret = !change.username.empty() && !change.password.empty();
   const bool nothing_else = change.username.empty() && change.password.empty();
   if (change.reference.empty() ? !inline_secret : !nothing_else) {
-    throw vm_context_invalid("credentials must have either ref or username and password");
+    throw engine::refusals::vm_context_invalid(
+        "credentials must have either ref or username and password");
   }
   change.kind = inline_secret ? Kind::inline_secret : Kind::reference;
   return change;
 }
 
-engine::NewVmDisk disk_of(const InputJson& body, const std::string& where) {
+engine::NewVmDisk disk_of(const InputJson& body) {
   engine::NewVmDisk disk;
   disk.disk_id = text_member(body, "disk_id");
-  if (!engine::vmware_disk_key(disk.disk_id)) {
-    throw vm_context_invalid(where + ".disk_id must be 'disk-' and the VMware key");
-  }
-  const int64_t capacity = integer_member(body, "capacity_bytes").value_or(0);
-  if (capacity <= 0 || capacity % kSector != 0) {
-    throw vm_context_invalid(where + ".capacity_bytes must be a positive multiple of 512");
-  }
-  disk.capacity_bytes = static_cast<uint64_t>(capacity);
+  disk.capacity_bytes = count_member(body, "capacity_bytes");
   disk.unit_number = integer_member(body, "unit_number");
   disk.label = text_member(body, "label");
   disk.vmdk_path = text_member(body, "vmdk_path");
   disk.datastore = text_member(body, "datastore");
   return disk;
-}
-
-std::vector<engine::NewVmDisk> disks_of(const InputJson& body) {
-  std::vector<engine::NewVmDisk> disks;
-  std::set<uint32_t> keys;
-  const InputJson* given = member(body, "disks");
-  if (!given || given->empty()) throw vm_context_invalid("disks must name at least one disk");
-  for (size_t i = 0; i < given->size(); ++i) {
-    const std::string where = fmt::format("disks[{}]", i);
-    disks.push_back(disk_of((*given)[i], where));
-    if (!keys.insert(*engine::vmware_disk_key(disks.back().disk_id)).second) {
-      throw vm_context_invalid(where + ".disk_id is duplicated");
-    }
-  }
-  return disks;
 }
 
 }  // namespace
@@ -175,24 +147,17 @@ Json to_json(const engine::VmView& view, int64_t pid) {
 engine::PutVmContext put_vm_context(const std::string& vm_name, const InputJson& body) {
   engine::PutVmContext request;
   request.vm_name = vm_name;
-  if (vm_name.empty() || vm_name.size() > kNameBytesMax || !is_plain_text(vm_name)) {
-    throw vm_context_invalid("vm_name must be 1 to 255 bytes of UTF-8 without control characters");
-  }
   request.vm_path = text_member(body, "vm_path");
-  if (!request.vm_path.starts_with('/') || request.vm_path.ends_with('/') ||
-      !is_plain_text(request.vm_path)) {
-    throw vm_context_invalid("vm_path must begin with '/' and end with the VM's name");
-  }
   request.vcenter_host = text_member(body, "vcenter_host");
-  if (request.vcenter_host.empty() || !is_plain_text(request.vcenter_host)) {
-    throw vm_context_invalid("vcenter_host is required");
-  }
   request.credentials = credentials_of(body);
-  request.disks = disks_of(body);
+  if (const InputJson* disks = member(body, "disks")) {
+    for (const InputJson& disk : *disks) request.disks.push_back(disk_of(disk));
+  }
   request.vmware_vm_id = text_member(body, "vmware_vm_id");
   request.datacenter = text_member(body, "datacenter");
   request.power_state = text_member(body, "power_state");
   request.os_type = text_member(body, "os_type");
+  check_registration(request);
   return request;
 }
 

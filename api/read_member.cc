@@ -39,16 +39,4 @@ double number_member(const InputJson& object, const char* name) {
   return found ? found->get<double>() : 0;
 }
 
-bool is_plain_text(const std::string& text) {
-  for (const unsigned char c : text) {
-    if (c < 0x20 || c == 0x7f) return false;
-  }
-  try {
-    InputJson(text).dump();  // refuses what is no UTF-8
-  } catch (const InputJson::type_error&) {
-    return false;
-  }
-  return true;
-}
-
 }  // namespace api

@@ -21,7 +21,4 @@ uint64_t count_member(const InputJson& object, const char* name);
 /// 0 when absent.
 double number_member(const InputJson& object, const char* name);
 
-/// UTF-8 without control characters.
-bool is_plain_text(const std::string& text);
-
 }  // namespace api

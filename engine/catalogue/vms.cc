@@ -3,77 +3,43 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <map>
 #include <set>
 
 #include "engine/catalogue/tables.h"
 #include "engine/values/names.h"
 #include "engine/values/refusal.h"
+#include "engine/values/registration.h"
 #include "qcow/image/create.h"
 
 namespace engine {
 namespace {
 
-constexpr size_t kVmNameBytesMax = 255;
-constexpr size_t kDisksMax = 1024;  // four times what VMware's virtual machines can have
-constexpr uint64_t kSectorBytes = 512;
+using DisksByKey = std::map<uint32_t, const NewVmDisk*>;
 
-uint64_t capacity_max() {
-  static const uint64_t bytes = qcow::virtual_size_max();
-  return bytes;
-}
-
-/// A disk of a registration with its key taken out of "disk-<key>".
-struct KeyedDisk {
-  uint32_t key;
-  const NewVmDisk* disk;
-};
-
-/// Ascending key. Throws vm_context_invalid.
-std::vector<KeyedDisk> keyed_disks(const PutVmContext& request) {
-  if (request.disks.empty()) throw refusals::vm_context_invalid("disks");
-  std::vector<KeyedDisk> disks;
-  std::set<uint32_t> keys;
+/// Throws vm_context_invalid.
+DisksByKey disks_by_key(const PutVmContext& request) {
+  static const uint64_t capacity_max = qcow::virtual_size_max();
+  check_registration(request);
+  DisksByKey disks;
   for (const NewVmDisk& disk : request.disks) {
-    const std::optional<uint32_t> key = vmware_disk_key(disk.disk_id);
-    if (!key || !keys.insert(*key).second) throw refusals::vm_context_invalid("disks[].disk_id");
-    if (disk.capacity_bytes == 0 || disk.capacity_bytes % kSectorBytes != 0) {
-      throw refusals::vm_context_invalid("disks[].capacity_bytes");
-    }
-    if (disk.capacity_bytes > capacity_max()) {
+    if (disk.capacity_bytes > capacity_max) {
       throw refusals::vm_context_invalid(
           fmt::format("disks[].capacity_bytes of {} is {}; an image can hold {} bytes at most",
-                      disk.disk_id, disk.capacity_bytes, capacity_max()));
+                      disk.disk_id, disk.capacity_bytes, capacity_max));
     }
-    disks.push_back({*key, &disk});
+    disks[vmware_disk_key(disk.disk_id).value()] = &disk;
   }
-  std::sort(disks.begin(), disks.end(),
-            [](const KeyedDisk& a, const KeyedDisk& b) { return a.key < b.key; });
   return disks;
 }
 
-void check_form(const PutVmContext& request) {
-  const bool has_control = std::any_of(request.vm_name.begin(), request.vm_name.end(), [](char c) {
-    return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-  });
-  if (request.vm_name.empty() || request.vm_name.size() > kVmNameBytesMax || has_control) {
-    throw refusals::vm_context_invalid("vm_name");
-  }
-  if (!request.vm_path.starts_with('/')) throw refusals::vm_context_invalid("vm_path");
-  if (request.vcenter_host.empty()) throw refusals::vm_context_invalid("vcenter_host");
-  if (request.disks.size() > kDisksMax) {
-    throw refusals::vm_context_invalid(
-        fmt::format("disks: {} of them; a VM has at most {}", request.disks.size(), kDisksMax));
-  }
-}
-
 /// Whether the registration backs up other disks, or other sizes, than the VM does now.
-bool disks_differ(const Vm& vm, const std::vector<KeyedDisk>& disks) {
+bool disks_differ(const Vm& vm, const DisksByKey& disks) {
   std::set<std::pair<uint32_t, uint64_t>> now, then;
   for (const VmDisk& disk : vm.disks) {
     if (!disk.removed) now.insert({disk.key, disk.capacity_bytes});
   }
-  for (const KeyedDisk& disk : disks) then.insert({disk.key, disk.disk->capacity_bytes});
+  for (const auto& [key, disk] : disks) then.insert({key, disk->capacity_bytes});
   return now != then;
 }
 
@@ -94,8 +60,7 @@ CredentialsRef changed(const CredentialsRef& stored, const CredentialsChange& ch
 }  // namespace
 
 void VmCatalogue::check(const PutVmContext& request) {
-  check_form(request);
-  const std::vector<KeyedDisk> disks = keyed_disks(request);
+  const DisksByKey disks = disks_by_key(request);
   const std::optional<Vm> vm = find(request.vm_name);
   if (!vm) return;
   if (vm->vcenter_host != request.vcenter_host && !request.move) {
@@ -151,7 +116,7 @@ void VmCatalogue::put_disks(Vm vm, const PutVmContext& request) {
     disk.removed = true;
     disk.updated_at = vm.updated_at;
   }
-  for (const auto& [key, given] : keyed_disks(request)) {
+  for (const auto& [key, given] : disks_by_key(request)) {
     auto disk = std::find_if(vm.disks.begin(), vm.disks.end(),
                              [key = key](const VmDisk& known) { return known.key == key; });
     if (disk == vm.disks.end()) {
