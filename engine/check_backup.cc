@@ -27,9 +27,9 @@ io::Task<void> check_sidecar(io::Runtime runtime, qcow::ImageReport& image, bool
       co_return;
     }
     const Sidecar sidecar = decode_sidecar(text);
-    if (sidecar.file_bytes != image.tables.file_bytes) {
+    if (sidecar.disk.file_bytes != image.tables.file_bytes) {
       image.problems.push_back(fmt::format("{} bytes long, and published with {}",
-                                           image.tables.file_bytes, sidecar.file_bytes));
+                                           image.tables.file_bytes, sidecar.disk.file_bytes));
     }
     if (sidecar.backing_file != image.header->backing_name) {
       image.problems.push_back(fmt::format("its parent is \"{}\", and it was published on \"{}\"",

@@ -201,7 +201,7 @@ std::vector<DiskDecision> decide(Catalogue& catalogue, Job& job, Time now) {
         catalogue.points.place(job.context_id, job.repository_id, disk.index, disk.parent_image_id);
     disk.generation = place.generation;
     disk.position = place.position;
-    const Sidecar sidecar = sidecar_of(job, disk, place.generation, place.position, now);
+    const Sidecar sidecar = sidecar_of(job, disk, now);
     decisions.push_back({.disk_index = disk.index,
                          .generation = place.generation,
                          .position = place.position,

@@ -49,20 +49,20 @@ std::string defect(const Group& group) {
   if (group.size() != first.job_images.size()) return "its sidecars name different images";
   for (const auto& [id, described] : group) {
     const Sidecar& sidecar = described.sidecar;
-    if (sidecar.job_images != first.job_images || sidecar.context_id != first.context_id) {
+    if (sidecar.job_images != first.job_images || sidecar.job.context_id != first.job.context_id) {
       return "its sidecars contradict each other";
     }
     const std::string place =
-        disk_directory("", sidecar.context_id, sidecar.disk_index) + '/' + image_file_name(id);
+        disk_directory("", sidecar.job.context_id, sidecar.disk.index) + '/' + image_file_name(id);
     if (!described.image->image_path.ends_with(place)) {
       return fmt::format("image {} does not lie in {}", id, place);
     }
-    if (described.image->file_bytes != sidecar.file_bytes) {
+    if (described.image->file_bytes != sidecar.disk.file_bytes) {
       return fmt::format("image {} has {} bytes, its sidecar says {}", id,
-                         described.image->file_bytes, sidecar.file_bytes);
+                         described.image->file_bytes, sidecar.disk.file_bytes);
     }
-    if ((sidecar.type == BackupType::full) != (sidecar.position == 0) ||
-        (sidecar.type == BackupType::full) != sidecar.parent_image_id.empty()) {
+    if ((sidecar.disk.type == BackupType::full) != (sidecar.disk.position == 0) ||
+        (sidecar.disk.type == BackupType::full) != sidecar.disk.parent_image_id.empty()) {
       return fmt::format("image {} has a position that does not fit its type", id);
     }
   }
@@ -79,14 +79,17 @@ class Accepted {
       if (places_.contains(place(sidecar))) {
         return fmt::format("image {} has a place that another one has", id);
       }
-      if (sidecar.position == 0) continue;
-      const auto parent = sidecars_.find(sidecar.parent_image_id);
+      if (sidecar.disk.position == 0) continue;
+      const auto parent = sidecars_.find(sidecar.disk.parent_image_id);
       if (parent == sidecars_.end()) {
-        return fmt::format("the parent of image {}, {}, is not there", id, sidecar.parent_image_id);
+        return fmt::format("the parent of image {}, {}, is not there", id,
+                           sidecar.disk.parent_image_id);
       }
       const Sidecar& below = *parent->second;
-      if (below.context_id != sidecar.context_id || below.disk_index != sidecar.disk_index ||
-          below.generation != sidecar.generation || below.position + 1 != sidecar.position) {
+      if (below.job.context_id != sidecar.job.context_id ||
+          below.disk.index != sidecar.disk.index ||
+          below.disk.generation != sidecar.disk.generation ||
+          below.disk.position + 1 != sidecar.disk.position) {
         return fmt::format("the parent of image {} has another place", id);
       }
     }
@@ -108,7 +111,8 @@ class Accepted {
  private:
   using Place = std::tuple<std::string, uint32_t, uint32_t, uint32_t>;
   static Place place(const Sidecar& sidecar) {
-    return {sidecar.context_id, sidecar.disk_index, sidecar.generation, sidecar.position};
+    return {sidecar.job.context_id, sidecar.disk.index, sidecar.disk.generation,
+            sidecar.disk.position};
   }
 
   std::map<std::string, const Sidecar*> sidecars_;
@@ -116,56 +120,31 @@ class Accepted {
 };
 
 JobDisk disk_of(const Described& described, const Sidecar* parent) {
-  const Sidecar& sidecar = described.sidecar;
-  JobDisk disk;
-  disk.job_id = sidecar.job_id;
-  disk.index = sidecar.disk_index;
-  disk.key = sidecar.disk_key;
-  disk.capacity_bytes = sidecar.capacity_bytes;
-  disk.vmdk_path = sidecar.disk_path;
-  disk.datastore = sidecar.datastore;
+  const Job& job = described.sidecar.job;
+  JobDisk disk = described.sidecar.disk;
+  disk.job_id = job.id;
   disk.state = DiskState::completed;
-  disk.type = sidecar.type;
-  disk.image_id = sidecar.image_id;
   disk.image_path = described.image->image_path;
-  disk.parent_image_id = sidecar.parent_image_id;
-  if (parent != nullptr) disk.parent_job_id = parent->job_id;
-  disk.parent_change_id = sidecar.parent_change_id;
-  disk.change_id = sidecar.change_id;
-  // "backup-x-1" gave "x-1-disk0": names.h.
-  static constexpr std::string_view kPrefix = "backup-";
-  disk.export_name = fmt::format(
-      "{}-disk{}", sidecar.job_id.substr(std::min(kPrefix.size(), sidecar.job_id.size())),
-      sidecar.disk_index);
-  disk.file_bytes = sidecar.file_bytes;
   disk.allocated_bytes = described.image->allocated_bytes;
-  disk.generation = sidecar.generation;
-  disk.position = sidecar.position;
-  disk.created_at = sidecar.created_at;
-  disk.completed_at = sidecar.completed_at;
+  if (parent != nullptr) disk.parent_job_id = parent->job.id;
+  // "backup-x-1" gave "x-1-disk0": names.h.
+  disk.export_name = fmt::format("{}-disk{}", job.id.substr(kJobPrefix.size()), disk.index);
+  disk.created_at = job.created_at;
+  disk.completed_at = job.completed_at;
   return disk;
 }
 
 Job job_of(const std::string& repository_id, const Group& group, const Accepted& accepted) {
-  const Sidecar& first = group.begin()->second.sidecar;
-  Job job;
-  job.id = first.job_id;
-  job.context_id = first.context_id;
-  job.vm_name = first.vm_name;
+  Job job = group.begin()->second.sidecar.job;
   job.repository_id = repository_id;
-  job.vm_path = first.vm_path;
-  job.vcenter_host = first.vcenter_host;
-  job.vmware_vm_id = first.vmware_vm_id;
   job.state = JobState::completed;
-  job.tags = first.tags;
-  job.created_at = first.created_at;
-  job.started_at = first.created_at;
-  job.completed_at = job.decided_at = first.completed_at;
+  job.started_at = job.created_at;
+  job.decided_at = job.completed_at;
   for (const auto& [id, described] : group) {
     const Sidecar& sidecar = described.sidecar;
-    if (sidecar.type == BackupType::incremental) job.type = BackupType::incremental;
-    job.disks.push_back(disk_of(described, accepted.find(sidecar.parent_image_id)));
-    for (const Warning& warning : sidecar.warnings) {
+    if (sidecar.disk.type == BackupType::incremental) job.type = BackupType::incremental;
+    job.disks.push_back(disk_of(described, accepted.find(sidecar.disk.parent_image_id)));
+    for (const Warning& warning : sidecar.job.warnings) {
       if (std::find(job.warnings.begin(), job.warnings.end(), warning) == job.warnings.end()) {
         job.warnings.push_back(warning);
       }
@@ -210,15 +189,15 @@ Vm vm_of(const std::string& context_id, const std::vector<Job>& jobs) {
 std::vector<Group> groups_of(std::vector<Described> described) {
   std::map<std::string, Group> by_job;
   for (Described& one : described) {
-    Group& group = by_job[one.sidecar.job_id];
-    group.emplace(one.sidecar.image_id, std::move(one));
+    Group& group = by_job[one.sidecar.job.id];
+    group.emplace(one.sidecar.disk.image_id, std::move(one));
   }
   std::vector<Group> groups;
   for (auto& [id, group] : by_job) groups.push_back(std::move(group));
   const auto key = [](const Group& group) {
     const Sidecar& sidecar = group.begin()->second.sidecar;
-    return std::tuple(sidecar.context_id, sidecar.generation, sidecar.position,
-                      sidecar.completed_at, sidecar.created_at);
+    return std::tuple(sidecar.job.context_id, sidecar.disk.generation, sidecar.disk.position,
+                      sidecar.job.completed_at, sidecar.job.created_at);
   };
   std::stable_sort(groups.begin(), groups.end(),
                    [&](const Group& a, const Group& b) { return key(a) < key(b); });
@@ -251,7 +230,7 @@ void accept_jobs(const std::string& repository_id, const std::vector<Group>& gro
   }
   for (const Group* const group : waiting) {
     plan.problems.push_back(
-        fmt::format("job {}: {}", group->begin()->second.sidecar.job_id, reasons[group]));
+        fmt::format("job {}: {}", group->begin()->second.sidecar.job.id, reasons[group]));
   }
 }
 

@@ -26,7 +26,9 @@ class Writer {
   void only_written(const char* at, Json value) { object_[Pointer(at)] = std::move(value); }
   template <typename T>
   void both(const char* at, const T& value) {
-    if constexpr (std::is_same_v<T, Time>) {
+    if constexpr (std::is_same_v<T, std::optional<Time>>) {
+      both(at, value.value());
+    } else if constexpr (std::is_same_v<T, Time>) {
       only_written(at, to_rfc3339(value));
     } else if constexpr (std::is_enum_v<T>) {
       only_written(at, to_text(value));
@@ -59,6 +61,8 @@ class Reader {
       require(json.is_number_unsigned(), "is not a non-negative integer");
       require(json.get<uint64_t>() <= std::numeric_limits<T>::max(), "is too large");
       value = json.get<T>();
+    } else if constexpr (std::is_same_v<T, std::optional<Time>>) {
+      both(at, value.emplace());
     } else if constexpr (std::is_same_v<T, Time>) {
       const std::optional<Time> time = from_rfc3339(json.get<std::string>());
       require(time.has_value(), "is not an RFC 3339 time");
@@ -82,44 +86,44 @@ class Reader {
 /// Every member, in the order in which they are written.
 template <typename Visitor, typename SidecarOrConst>
 void visit(Visitor& to, SidecarOrConst& sidecar) {
-  to.both("/backup_id", sidecar.image_id);
-  to.both("/vm_context_id", sidecar.context_id);
-  to.both("/vm_name", sidecar.vm_name);
-  to.both("/disk_id", sidecar.disk_index);
-  to.both("/backup_type", sidecar.type);
-  to.both("/parent_backup_id", sidecar.parent_image_id);
-  to.both("/change_id", sidecar.change_id);
-  to.both("/size_bytes", sidecar.file_bytes);
-  to.both("/total_bytes", sidecar.capacity_bytes);
-  to.both("/created_at", sidecar.created_at);
-  to.both("/completed_at", sidecar.completed_at);
-  to.only_written("/qcow2_info/virtual_size", sidecar.capacity_bytes);
-  to.both("/qcow2_info/actual_size", sidecar.allocated_bytes);
+  to.both("/backup_id", sidecar.disk.image_id);
+  to.both("/vm_context_id", sidecar.job.context_id);
+  to.both("/vm_name", sidecar.job.vm_name);
+  to.both("/disk_id", sidecar.disk.index);
+  to.both("/backup_type", sidecar.disk.type);
+  to.both("/parent_backup_id", sidecar.disk.parent_image_id);
+  to.both("/change_id", sidecar.disk.change_id);
+  to.both("/size_bytes", sidecar.disk.file_bytes);
+  to.both("/total_bytes", sidecar.disk.capacity_bytes);
+  to.both("/created_at", sidecar.job.created_at);
+  to.both("/completed_at", sidecar.job.completed_at);
+  to.only_written("/qcow2_info/virtual_size", sidecar.disk.capacity_bytes);
+  to.both("/qcow2_info/actual_size", sidecar.disk.allocated_bytes);
   to.both("/qcow2_info/backing_file", sidecar.backing_file);
   to.only_written("/qcow2_info/format", "qcow2");
   to.only_written("/qcow2_info/cluster_size", kClusterBytes);
   to.only_written("/qcow2_info/compressed", false);
   to.only_written("/qcow2_info/encrypted", false);
   to.only_written("/qcow2_info/dirty_flag", false);
-  to.both("/metadata/vmware_info/vmware_vm_id", sidecar.vmware_vm_id);
-  to.only_written("/metadata/vmware_info/vmware_disk_id", vmware_disk_id(sidecar.disk_key));
-  to.both("/metadata/vmware_info/disk_path", sidecar.disk_path);
-  to.both("/metadata/vmware_info/datastore_name", sidecar.datastore);
-  to.only_written("/metadata/vmware_info/change_id", sidecar.change_id);
-  to.only_written("/metadata/vmware_info/cbt_enabled", change_id_is_usable(sidecar.change_id));
+  to.both("/metadata/vmware_info/vmware_vm_id", sidecar.job.vmware_vm_id);
+  to.only_written("/metadata/vmware_info/vmware_disk_id", vmware_disk_id(sidecar.disk.key));
+  to.both("/metadata/vmware_info/disk_path", sidecar.disk.vmdk_path);
+  to.both("/metadata/vmware_info/datastore_name", sidecar.disk.datastore);
+  to.only_written("/metadata/vmware_info/change_id", sidecar.disk.change_id);
+  to.only_written("/metadata/vmware_info/cbt_enabled", change_id_is_usable(sidecar.disk.change_id));
   to.only_written("/metadata/custom_metadata", Json::object());
   to.only_written("/varve/format", kFormat);
-  to.both("/varve/job_id", sidecar.job_id);
+  to.both("/varve/job_id", sidecar.job.id);
   to.both("/varve/job_images", sidecar.job_images);
-  to.both("/varve/repository_id", sidecar.repository_id);
-  to.both("/varve/vm_path", sidecar.vm_path);
-  to.both("/varve/vcenter_host", sidecar.vcenter_host);
-  to.both("/varve/vmware_disk_key", sidecar.disk_key);
-  to.both("/varve/generation", sidecar.generation);
-  to.both("/varve/position", sidecar.position);
-  to.both("/varve/parent_change_id", sidecar.parent_change_id);
-  to.both("/varve/tags", sidecar.tags);
-  to.both("/varve/warnings", sidecar.warnings);
+  to.both("/varve/repository_id", sidecar.job.repository_id);
+  to.both("/varve/vm_path", sidecar.job.vm_path);
+  to.both("/varve/vcenter_host", sidecar.job.vcenter_host);
+  to.both("/varve/vmware_disk_key", sidecar.disk.key);
+  to.both("/varve/generation", sidecar.disk.generation);
+  to.both("/varve/position", sidecar.disk.position);
+  to.both("/varve/parent_change_id", sidecar.disk.parent_change_id);
+  to.both("/varve/tags", sidecar.job.tags);
+  to.both("/varve/warnings", sidecar.job.warnings);
 }
 
 void require_own_name(std::string_view member, std::string_view name, std::string_view prefix) {
@@ -128,51 +132,28 @@ void require_own_name(std::string_view member, std::string_view name, std::strin
 }
 
 void require_own_names(const Sidecar& sidecar) {
-  require_own_name("backup_id", sidecar.image_id, kJobPrefix);
-  require_own_name("vm_context_id", sidecar.context_id, kContextPrefix);
-  require_own_name("job_id", sidecar.job_id, kJobPrefix);
+  require_own_name("backup_id", sidecar.disk.image_id, kJobPrefix);
+  require_own_name("vm_context_id", sidecar.job.context_id, kContextPrefix);
+  require_own_name("job_id", sidecar.job.id, kJobPrefix);
   for (const std::string& id : sidecar.job_images) require_own_name("job_images", id, kJobPrefix);
-  if (sidecar.parent_image_id.empty() && sidecar.backing_file.empty()) return;
-  require_own_name("parent_backup_id", sidecar.parent_image_id, kJobPrefix);
-  if (sidecar.backing_file != image_file_name(sidecar.parent_image_id)) {
+  if (sidecar.disk.parent_image_id.empty() && sidecar.backing_file.empty()) return;
+  require_own_name("parent_backup_id", sidecar.disk.parent_image_id, kJobPrefix);
+  if (sidecar.backing_file != image_file_name(sidecar.disk.parent_image_id)) {
     throw FileTextError("sidecar: backing_file is not the image of parent_backup_id");
   }
 }
 
 }  // namespace
 
-Sidecar sidecar_of(const Job& job, const JobDisk& disk, uint32_t generation, uint32_t position,
-                   Time completed_at) {
-  Sidecar sidecar;
-  sidecar.image_id = disk.image_id;
-  sidecar.context_id = job.context_id;
-  sidecar.vm_name = job.vm_name;
-  sidecar.disk_index = disk.index;
-  sidecar.disk_key = disk.key;
-  sidecar.type = disk.type;
-  sidecar.parent_image_id = disk.parent_image_id;
+Sidecar sidecar_of(const Job& job, const JobDisk& disk, Time completed_at) {
+  Sidecar sidecar{.job = job, .disk = disk};
+  sidecar.job.completed_at = completed_at;
+  sidecar.job.disks.clear();
+  std::erase_if(sidecar.job.warnings, [&](const Warning& warning) {
+    return warning.disk_index.value_or(disk.index) != disk.index;
+  });
   if (!disk.parent_image_id.empty()) sidecar.backing_file = image_file_name(disk.parent_image_id);
-  sidecar.change_id = disk.change_id;
-  sidecar.parent_change_id = disk.parent_change_id;
-  sidecar.file_bytes = disk.file_bytes;
-  sidecar.allocated_bytes = disk.allocated_bytes;
-  sidecar.capacity_bytes = disk.capacity_bytes;
-  sidecar.created_at = job.created_at;
-  sidecar.completed_at = completed_at;
-  sidecar.vmware_vm_id = job.vmware_vm_id;
-  sidecar.disk_path = disk.vmdk_path;
-  sidecar.datastore = disk.datastore;
-  sidecar.vm_path = job.vm_path;
-  sidecar.vcenter_host = job.vcenter_host;
-  sidecar.job_id = job.id;
-  sidecar.repository_id = job.repository_id;
   for (const JobDisk& other : job.disks) sidecar.job_images.push_back(other.image_id);
-  sidecar.generation = generation;
-  sidecar.position = position;
-  sidecar.tags = job.tags;
-  for (const Warning& warning : job.warnings) {
-    if (warning.disk_index.value_or(disk.index) == disk.index) sidecar.warnings.push_back(warning);
-  }
   return sidecar;
 }
 

@@ -21,27 +21,18 @@ class FileTextError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// What it says; other members of job and disk are not in the file.
 struct Sidecar {
-  std::string image_id, context_id, vm_name;
-  uint32_t disk_index = 0, disk_key = 0;
-  BackupType type = BackupType::full;
-  std::string parent_image_id, backing_file;  ///< "" for a full
-  std::string change_id, parent_change_id;
-  uint64_t file_bytes = 0, allocated_bytes = 0, capacity_bytes = 0;
-  Time created_at, completed_at;  ///< of the job
-  std::string vmware_vm_id, disk_path, datastore, vm_path, vcenter_host;
-  std::string job_id, repository_id;
+  Job job;  ///< without its disks, and of its warnings those about this disk
+  JobDisk disk;
+  std::string backing_file;             ///< "" for a full
   std::vector<std::string> job_images;  ///< image ids of the whole job, ascending index
-  uint32_t generation = 0, position = 0;
-  Tags tags;
-  std::vector<Warning> warnings;  ///< of this disk
 
   bool operator==(const Sidecar&) const = default;
 };
 
-/// What the decision fixes for one sealed disk of a job, its place in the chain given.
-Sidecar sidecar_of(const Job& job, const JobDisk& disk, uint32_t generation, uint32_t position,
-                   Time completed_at);
+/// What the decision fixes for one sealed disk of a job; it has its place in the chain.
+Sidecar sidecar_of(const Job& job, const JobDisk& disk, Time completed_at);
 
 std::string encode_sidecar(const Sidecar& sidecar);
 /// Throws FileTextError; also for a sidecar of the old hub's, which has no `varve` member.

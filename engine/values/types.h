@@ -248,6 +248,8 @@ struct JobDisk {
   std::string error_message;
   Time created_at;
   std::optional<Time> completed_at;  ///< sealed, or failed
+
+  bool operator==(const JobDisk&) const = default;
 };
 
 /// The client's last words about a job. Zeroes and "" mean that it never said.
@@ -256,6 +258,8 @@ struct TelemetryState {
   uint64_t bytes_transferred = 0, total_bytes = 0, transfer_speed_bps = 0, eta_seconds = 0;
   double progress_percent = 0;
   std::optional<Time> last_at;
+
+  bool operator==(const TelemetryState&) const = default;
 };
 
 struct Job {
@@ -292,6 +296,7 @@ struct Job {
     const uint64_t total = is_said ? telemetry.total_bytes : capacity_bytes();
     return total < bytes_received() ? bytes_received() : total;
   }
+  bool operator==(const Job&) const = default;
 };
 
 // ---------------------------------------------------------------- points and chains

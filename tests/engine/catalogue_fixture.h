@@ -136,12 +136,13 @@ class CatalogueTest : public testing::Test {
   void decide(const std::string& job_id) {
     const Job job = catalogue().jobs.find(job_id).value();
     std::vector<DiskDecision> decisions;
-    for (const JobDisk& disk : job.disks) {
+    for (JobDisk disk : job.disks) {
       const ChainPlace place = catalogue().points.place(job.context_id, job.repository_id,
                                                         disk.index, disk.parent_image_id);
-      decisions.push_back(
-          {disk.index, place.generation, place.position,
-           encode_sidecar(sidecar_of(job, disk, place.generation, place.position, now_))});
+      disk.generation = place.generation;
+      disk.position = place.position;
+      decisions.push_back({disk.index, place.generation, place.position,
+                           encode_sidecar(sidecar_of(job, disk, now_))});
     }
     catalogue().jobs.decide(job_id, decisions, now_);
   }

@@ -123,7 +123,7 @@ TEST_F(CatalogueJobs, A50TheDecisionSurvivesARestartByteForByte) {
   for (size_t i = 0; i < 2; ++i) {
     EXPECT_EQ(after[i].sidecar, before[i].sidecar);
     EXPECT_EQ(after[i].image_path, job.disks[i].image_path);
-    EXPECT_EQ(decode_sidecar(after[i].sidecar).image_id, job.disks[i].image_id);
+    EXPECT_EQ(decode_sidecar(after[i].sidecar).disk.image_id, job.disks[i].image_id);
   }
   catalogue().jobs.publish(job.id);
   EXPECT_TRUE(catalogue().jobs.decided_images(job.id).empty());

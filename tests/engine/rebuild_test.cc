@@ -26,8 +26,7 @@ class Rebuild : public CatalogueTest {
       image.image_path = disk.image_path;
       image.file_bytes = disk.file_bytes;
       image.allocated_bytes = disk.allocated_bytes;
-      image.sidecar = encode_sidecar(
-          sidecar_of(job, disk, disk.generation, disk.position, job.completed_at.value()));
+      image.sidecar = encode_sidecar(sidecar_of(job, disk, job.completed_at.value()));
       images_.push_back(image);
     }
   }

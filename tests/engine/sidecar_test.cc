@@ -10,28 +10,28 @@ namespace {
 /// The values of kExample.
 Sidecar example() {
   Sidecar sidecar;
-  sidecar.image_id = "backup-pgtest1-disk0-20251009-085501";
-  sidecar.context_id = "ctx-pgtest1-20251006-203401";
-  sidecar.vm_name = "pgtest1";
-  sidecar.disk_key = 2000;
-  sidecar.type = BackupType::incremental;
-  sidecar.parent_image_id = "backup-pgtest1-disk0-20251008-085454";
+  sidecar.disk.image_id = "backup-pgtest1-disk0-20251009-085501";
+  sidecar.job.context_id = "ctx-pgtest1-20251006-203401";
+  sidecar.job.vm_name = "pgtest1";
+  sidecar.disk.key = 2000;
+  sidecar.disk.type = BackupType::incremental;
+  sidecar.disk.parent_image_id = "backup-pgtest1-disk0-20251008-085454";
   sidecar.backing_file = "backup-pgtest1-disk0-20251008-085454.qcow2";
-  sidecar.change_id = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5544";
-  sidecar.parent_change_id = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531";
-  sidecar.file_bytes = 47251456;
-  sidecar.allocated_bytes = 47255552;
-  sidecar.capacity_bytes = 109521666048;
-  sidecar.created_at = *from_rfc3339("2025-10-09T08:55:01Z");
-  sidecar.completed_at = *from_rfc3339("2025-10-09T08:57:44Z");
-  sidecar.vm_path = "/DC1/vm/pgtest1";
-  sidecar.vcenter_host = "vc1";
-  sidecar.job_id = "backup-pgtest1-1760000101";
+  sidecar.disk.change_id = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5544";
+  sidecar.disk.parent_change_id = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531";
+  sidecar.disk.file_bytes = 47251456;
+  sidecar.disk.allocated_bytes = 47255552;
+  sidecar.disk.capacity_bytes = 109521666048;
+  sidecar.job.created_at = *from_rfc3339("2025-10-09T08:55:01Z");
+  sidecar.job.completed_at = *from_rfc3339("2025-10-09T08:57:44Z");
+  sidecar.job.vm_path = "/DC1/vm/pgtest1";
+  sidecar.job.vcenter_host = "vc1";
+  sidecar.job.id = "backup-pgtest1-1760000101";
   sidecar.job_images = {"backup-pgtest1-disk0-20251009-085501",
                         "backup-pgtest1-disk1-20251009-085501"};
-  sidecar.repository_id = "1";
-  sidecar.generation = 1;
-  sidecar.position = 1;
+  sidecar.job.repository_id = "1";
+  sidecar.disk.generation = 1;
+  sidecar.disk.position = 1;
   return sidecar;
 }
 
@@ -64,11 +64,11 @@ TEST(SidecarText, IsByteForByteThatOfTheContract) {
 TEST(SidecarText, ComesBackUnchanged) {
   EXPECT_EQ(decode_sidecar(kExample), example());
   Sidecar sidecar = example();
-  sidecar.vm_name = "データベース \"x\"\\";
-  sidecar.tags = {{"who", "ü"}, {"a", "b"}};
-  sidecar.warnings = {{WarningCode::disk_added, 0, "new"},
-                      {WarningCode::sampled_zeroes, std::nullopt, "zero"}};
-  sidecar.capacity_bytes = uint64_t{1} << 50;
+  sidecar.job.vm_name = "データベース \"x\"\\";
+  sidecar.job.tags = {{"who", "ü"}, {"a", "b"}};
+  sidecar.job.warnings = {{WarningCode::disk_added, 0, "new"},
+                          {WarningCode::sampled_zeroes, std::nullopt, "zero"}};
+  sidecar.disk.capacity_bytes = uint64_t{1} << 50;
   EXPECT_EQ(decode_sidecar(encode_sidecar(sidecar)), sidecar);
   EXPECT_EQ(encode_sidecar(decode_sidecar(encode_sidecar(sidecar))), encode_sidecar(sidecar));
 }
@@ -109,14 +109,16 @@ TEST(SidecarText, TakesItsValuesFromTheJob) {
   job.disks[1].index = 1;
   job.disks[1].type = BackupType::incremental;
   job.disks[1].parent_image_id = "backup-a-disk1-w";
-  const Sidecar sidecar = sidecar_of(job, job.disks[1], 2, 3, from_unix_seconds(1759913694));
+  job.disks[1].generation = 2;
+  job.disks[1].position = 3;
+  const Sidecar sidecar = sidecar_of(job, job.disks[1], from_unix_seconds(1759913694));
   EXPECT_EQ(sidecar.backing_file, "backup-a-disk1-w.qcow2");
   EXPECT_EQ(sidecar.job_images, (std::vector<std::string>{"backup-a-disk0-x", "backup-a-disk1-x"}));
-  EXPECT_EQ(sidecar.generation, 2u);
-  EXPECT_EQ(sidecar.position, 3u);
-  ASSERT_EQ(sidecar.warnings.size(), 2u);
-  EXPECT_EQ(sidecar.warnings[0].message, "mine");
-  EXPECT_EQ(sidecar_of(job, job.disks[0], 1, 0, {}).backing_file, "");
+  EXPECT_EQ(sidecar.disk.generation, 2u);
+  EXPECT_EQ(sidecar.disk.position, 3u);
+  ASSERT_EQ(sidecar.job.warnings.size(), 2u);
+  EXPECT_EQ(sidecar.job.warnings[0].message, "mine");
+  EXPECT_EQ(sidecar_of(job, job.disks[0], {}).backing_file, "");
 }
 
 }  // namespace
