@@ -117,7 +117,7 @@ void JobCatalogue::write_decision(const Job& job, const DiskDecision& decision) 
   Stmt update(db_,
               "UPDATE job_disk SET generation = ?, position = ?, sidecar = ? "
               "WHERE job_id = ? AND disk_index = ? AND sidecar = ''",
-              decision.generation, decision.position, decision.sidecar, job.id,
+              decision.place.generation, decision.place.position, decision.sidecar, job.id,
               decision.disk_index);
   if (update.run() == 0) misuse("decide", job.id, "decided twice for one disk");
 }
@@ -170,23 +170,23 @@ void JobCatalogue::adopt(Job job) {
 
 void JobCatalogue::publish_disk(const Job& job, const JobDisk& disk, Time now) {
   const std::string chain_id =
-      chain_name(job.context_id, disk.index, job.repository_id, disk.generation);
-  if (disk.position == 0) {
+      chain_name(job.context_id, disk.index, job.repository_id, disk.place.generation);
+  if (disk.place.position == 0) {
     Stmt(db_,
          "INSERT INTO chain (id, context_id, repository_id, disk_index, generation, created_at, "
          "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-         chain_id, job.context_id, job.repository_id, disk.index, disk.generation, now, now)
+         chain_id, job.context_id, job.repository_id, disk.index, disk.place.generation, now, now)
         .run();
   } else {
     Stmt below(db_, "SELECT 1 FROM point WHERE image_id = ? AND chain_id = ? AND position = ?",
-               disk.parent_image_id, chain_id, disk.position - 1);
+               disk.parent_image_id, chain_id, disk.place.position - 1);
     if (!below.step()) misuse("publish", job.id, "not on the newest point of its chain");
     Stmt(db_, "UPDATE chain SET updated_at = ? WHERE id = ?", now, chain_id).run();
   }
   std::optional<std::string> parent;
-  if (disk.position > 0) parent = disk.parent_image_id;
+  if (disk.place.position > 0) parent = disk.parent_image_id;
   Stmt(db_, "INSERT INTO point (image_id, chain_id, position, parent_image_id) VALUES (?, ?, ?, ?)",
-       disk.image_id, chain_id, disk.position, parent)
+       disk.image_id, chain_id, disk.place.position, parent)
       .run();
   Stmt(db_, "UPDATE job_disk SET state = 'completed', sidecar = '', port = 0 WHERE id = ?", disk.id)
       .run();

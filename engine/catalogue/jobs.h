@@ -24,8 +24,8 @@ struct SealRecord {
 /// What the decision to publish fixes for one disk.
 struct DiskDecision {
   uint32_t disk_index = 0;
-  uint32_t generation = 0, position = 0;  ///< PointCatalogue::place
-  std::string sidecar;                    ///< the exact bytes of the file
+  ChainPlace place;     ///< PointCatalogue::place
+  std::string sidecar;  ///< the exact bytes of the file
 };
 
 /// An image of a job that was decided and not yet published.

@@ -62,14 +62,14 @@ std::vector<Chain> PointCatalogue::chains(std::string_view context_id,
                     context_id, repository_id, disk_index);
   std::vector<Chain> chains;
   for (const Point& point : points) {
-    if (chains.empty() || chains.back().generation != point.generation) {
+    if (chains.empty() || chains.back().generation != point.place.generation) {
       Chain chain;
-      chain.id = chain_name(context_id, disk_index, repository_id, point.generation);
+      chain.id = chain_name(context_id, disk_index, repository_id, point.place.generation);
       chain.context_id = context_id;
       chain.vm_name = point.vm_name;
       chain.repository_id = repository_id;
       chain.disk_index = disk_index;
-      chain.generation = point.generation;
+      chain.generation = point.place.generation;
       chain.created_at = point.completed_at;
       chains.push_back(std::move(chain));
     }
@@ -104,7 +104,7 @@ ChainPlace PointCatalogue::place(std::string_view context_id, std::string_view r
     if (!parent) {
       throw std::logic_error(fmt::format("parent image {} is not published", parent_image_id));
     }
-    return {parent->generation, parent->position + 1};
+    return {parent->place.generation, parent->place.position + 1};
   }
   Stmt newest(db_,
               "SELECT coalesce(max(generation), 0) + 1 FROM chain WHERE context_id = ? "

@@ -11,13 +11,6 @@
 
 namespace engine {
 
-/// Where a new point goes: its generation (1, 2, ...) and its position (0 is the full).
-struct ChainPlace {
-  uint32_t generation = 0, position = 0;
-
-  bool operator==(const ChainPlace&) const = default;
-};
-
 /// The published points and their chains. Points of jobs that are being deleted do not count.
 ///
 /// Invariant: a chain is linear; position 0 is its full and each later point's parent is the one

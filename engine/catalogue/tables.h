@@ -117,9 +117,11 @@ inline constexpr auto kJobDiskTable = columns<JobDisk>(
     col("change_id", &JobDisk::change_id), col("export_name", &JobDisk::export_name),
     col("port", &JobDisk::port), nested(&JobDisk::counters, kDiskCounters),
     col("ever_connected", &JobDisk::ever_connected), col("file_bytes", &JobDisk::file_bytes),
-    col("allocated_bytes", &JobDisk::allocated_bytes), col("generation", &JobDisk::generation),
-    col("position", &JobDisk::position), col("error_message", &JobDisk::error_message),
-    col("created_at", &JobDisk::created_at), col("completed_at", &JobDisk::completed_at));
+    col("allocated_bytes", &JobDisk::allocated_bytes),
+    nested(&JobDisk::place, columns<ChainPlace>(col("generation", &ChainPlace::generation),
+                                                col("position", &ChainPlace::position))),
+    col("error_message", &JobDisk::error_message), col("created_at", &JobDisk::created_at),
+    col("completed_at", &JobDisk::completed_at));
 
 /// Of point `p`, its disk `d` and its job `j`.
 inline constexpr auto kPointColumns = columns<Point>(
@@ -127,7 +129,8 @@ inline constexpr auto kPointColumns = columns<Point>(
     col("j.id", &Point::job_id), col("j.context_id", &Point::context_id),
     col("j.vm_name", &Point::vm_name), col("j.repository_id", &Point::repository_id),
     col("d.disk_index", &Point::disk_index), col("d.disk_key", &Point::disk_key),
-    col("d.generation", &Point::generation), col("p.position", &Point::position),
+    nested(&Point::place, columns<ChainPlace>(col("d.generation", &ChainPlace::generation),
+                                              col("p.position", &ChainPlace::position))),
     col("d.type", &Point::type), col("d.capacity_bytes", &Point::capacity_bytes),
     col("d.change_id", &Point::change_id), col("d.parent_image_id", &Point::parent_image_id),
     col("d.parent_job_id", &Point::parent_job_id), col("d.file_bytes", &Point::file_bytes),

@@ -197,15 +197,11 @@ io::Task<JobState> publish_or_give_up(Core& core, const Job& job,
 std::vector<DiskDecision> decide(Catalogue& catalogue, Job& job, Time now) {
   std::vector<DiskDecision> decisions;
   for (JobDisk& disk : job.disks) {
-    const ChainPlace place =
+    disk.place =
         catalogue.points.place(job.context_id, job.repository_id, disk.index, disk.parent_image_id);
-    disk.generation = place.generation;
-    disk.position = place.position;
-    const Sidecar sidecar = sidecar_of(job, disk, now);
     decisions.push_back({.disk_index = disk.index,
-                         .generation = place.generation,
-                         .position = place.position,
-                         .sidecar = encode_sidecar(sidecar)});
+                         .place = disk.place,
+                         .sidecar = encode_sidecar(sidecar_of(job, disk, now))});
   }
   return decisions;
 }

@@ -22,10 +22,10 @@ namespace {
 std::vector<IngestAncestor> ancestors_of(Catalogue& catalogue, const Point& parent) {
   std::vector<IngestAncestor> ancestors;
   const auto chain = catalogue.points.chain(parent.context_id, parent.repository_id,
-                                            parent.disk_index, parent.generation);
+                                            parent.disk_index, parent.place.generation);
   if (!chain) return ancestors;
   for (const Point& point : chain->points) {
-    if (point.position > parent.position) continue;
+    if (point.place.position > parent.place.position) continue;
     ancestors.insert(ancestors.begin(), {point.image_id, point.job_id});
   }
   return ancestors;

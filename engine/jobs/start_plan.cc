@@ -79,7 +79,7 @@ void plan_disk(StartPlan& plan, const VmDisk& from, std::optional<Point> parent)
     parent.reset();
   }
   if (parent) {
-    const uint32_t images = parent->position + 2;
+    const uint32_t images = parent->place.position + 2;
     if (images > kChainImagesMax) throw refusals::chain_too_long(from.index, kChainImagesMax);
     if (auto warning = long_chain_warning(from.index, images)) {
       plan.job.warnings.push_back(std::move(*warning));

@@ -61,7 +61,7 @@ std::string defect(const Group& group) {
       return fmt::format("image {} has {} bytes, its sidecar says {}", id,
                          described.image->file_bytes, sidecar.disk.file_bytes);
     }
-    if ((sidecar.disk.type == BackupType::full) != (sidecar.disk.position == 0) ||
+    if ((sidecar.disk.type == BackupType::full) != (sidecar.disk.place.position == 0) ||
         (sidecar.disk.type == BackupType::full) != sidecar.disk.parent_image_id.empty()) {
       return fmt::format("image {} has a position that does not fit its type", id);
     }
@@ -79,7 +79,7 @@ class Accepted {
       if (places_.contains(place(sidecar))) {
         return fmt::format("image {} has a place that another one has", id);
       }
-      if (sidecar.disk.position == 0) continue;
+      if (sidecar.disk.place.position == 0) continue;
       const auto parent = sidecars_.find(sidecar.disk.parent_image_id);
       if (parent == sidecars_.end()) {
         return fmt::format("the parent of image {}, {}, is not there", id,
@@ -88,8 +88,8 @@ class Accepted {
       const Sidecar& below = *parent->second;
       if (below.job.context_id != sidecar.job.context_id ||
           below.disk.index != sidecar.disk.index ||
-          below.disk.generation != sidecar.disk.generation ||
-          below.disk.position + 1 != sidecar.disk.position) {
+          below.disk.place.generation != sidecar.disk.place.generation ||
+          below.disk.place.position + 1 != sidecar.disk.place.position) {
         return fmt::format("the parent of image {} has another place", id);
       }
     }
@@ -109,10 +109,9 @@ class Accepted {
   }
 
  private:
-  using Place = std::tuple<std::string, uint32_t, uint32_t, uint32_t>;
+  using Place = std::tuple<std::string, uint32_t, ChainPlace>;
   static Place place(const Sidecar& sidecar) {
-    return {sidecar.job.context_id, sidecar.disk.index, sidecar.disk.generation,
-            sidecar.disk.position};
+    return {sidecar.job.context_id, sidecar.disk.index, sidecar.disk.place};
   }
 
   std::map<std::string, const Sidecar*> sidecars_;
@@ -196,8 +195,8 @@ std::vector<Group> groups_of(std::vector<Described> described) {
   for (auto& [id, group] : by_job) groups.push_back(std::move(group));
   const auto key = [](const Group& group) {
     const Sidecar& sidecar = group.begin()->second.sidecar;
-    return std::tuple(sidecar.job.context_id, sidecar.disk.generation, sidecar.disk.position,
-                      sidecar.job.completed_at, sidecar.job.created_at);
+    return std::tuple(sidecar.job.context_id, sidecar.disk.place, sidecar.job.completed_at,
+                      sidecar.job.created_at);
   };
   std::stable_sort(groups.begin(), groups.end(),
                    [&](const Group& a, const Group& b) { return key(a) < key(b); });

@@ -119,8 +119,8 @@ void visit(Visitor& to, SidecarOrConst& sidecar) {
   to.both("/varve/vm_path", sidecar.job.vm_path);
   to.both("/varve/vcenter_host", sidecar.job.vcenter_host);
   to.both("/varve/vmware_disk_key", sidecar.disk.key);
-  to.both("/varve/generation", sidecar.disk.generation);
-  to.both("/varve/position", sidecar.disk.position);
+  to.both("/varve/generation", sidecar.disk.place.generation);
+  to.both("/varve/position", sidecar.disk.place.position);
   to.both("/varve/parent_change_id", sidecar.disk.parent_change_id);
   to.both("/varve/tags", sidecar.job.tags);
   to.both("/varve/warnings", sidecar.job.warnings);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -218,6 +219,14 @@ struct DiskCounters {
   bool operator==(const DiskCounters&) const = default;
 };
 
+/// Where a point lies in the chains of its disk: its generation (1, 2, ...), which begins with a
+/// full, and its position there (0 is the full).
+struct ChainPlace {
+  uint32_t generation = 0, position = 0;
+
+  auto operator<=>(const ChainPlace&) const = default;
+};
+
 /// One disk of a job; one image.
 struct JobDisk {
   int64_t id = 0;  ///< row number
@@ -243,8 +252,7 @@ struct JobDisk {
   bool ever_connected = false;
   uint64_t file_bytes = 0;       ///< length of the image, once sealed
   uint64_t allocated_bytes = 0;  ///< disk space of the image, once sealed
-  uint32_t generation = 0;       ///< 1, 2, ...; 0 until published
-  uint32_t position = 0;         ///< in its generation; 0 is the full
+  ChainPlace place;              ///< generation 0 until the decision to publish
   std::string error_message;
   Time created_at;
   std::optional<Time> completed_at;  ///< sealed, or failed
@@ -306,7 +314,7 @@ struct Point {
   std::string image_id, image_path;
   std::string job_id, context_id, vm_name, repository_id;
   uint32_t disk_index = 0, disk_key = 0;
-  uint32_t generation = 0, position = 0;
+  ChainPlace place;
   BackupType type = BackupType::full;
   uint64_t capacity_bytes = 0;
   std::string change_id;

@@ -137,12 +137,9 @@ class CatalogueTest : public testing::Test {
     const Job job = catalogue().jobs.find(job_id).value();
     std::vector<DiskDecision> decisions;
     for (JobDisk disk : job.disks) {
-      const ChainPlace place = catalogue().points.place(job.context_id, job.repository_id,
-                                                        disk.index, disk.parent_image_id);
-      disk.generation = place.generation;
-      disk.position = place.position;
-      decisions.push_back({disk.index, place.generation, place.position,
-                           encode_sidecar(sidecar_of(job, disk, now_))});
+      disk.place = catalogue().points.place(job.context_id, job.repository_id, disk.index,
+                                            disk.parent_image_id);
+      decisions.push_back({disk.index, disk.place, encode_sidecar(sidecar_of(job, disk, now_))});
     }
     catalogue().jobs.decide(job_id, decisions, now_);
   }

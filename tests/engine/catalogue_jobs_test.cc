@@ -104,7 +104,7 @@ TEST_F(CatalogueJobs, AJobIsLedThroughItsLife) {
   EXPECT_EQ(done.nbd_targets, "");
   EXPECT_EQ(done.disks[0].state, DiskState::completed);
   EXPECT_EQ(done.disks[0].port, 0);
-  EXPECT_EQ(done.disks[0].generation, 1u);
+  EXPECT_EQ(done.disks[0].place.generation, 1u);
   EXPECT_EQ(done.bytes_received(), 1000u + 1001u);
   EXPECT_TRUE(catalogue().points.any(vm.context_id, "1"));
 }
@@ -337,7 +337,7 @@ TEST_F(CatalogueJobs, A30AfterDeletingTheNewestItsParentIsTheNewestAgain) {
   const Job next = backup(vm, BackupType::incremental, 3);
   EXPECT_EQ(next.disks[0].parent_image_id, full.disks[0].image_id);
   EXPECT_EQ(next.disks[0].parent_change_id, change_id(0, 1));
-  EXPECT_EQ(next.disks[0].position, 1u);
+  EXPECT_EQ(next.disks[0].place.position, 1u);
   EXPECT_TRUE(catalogue().integrity_problems().empty());
 }
 

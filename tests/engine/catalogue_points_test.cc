@@ -25,7 +25,7 @@ TEST_F(CataloguePoints, A8TheParentIsTheNewestPublishedPointOfVmRepositoryAndDis
   EXPECT_EQ(newest.change_id, change_id(1, 3));
   EXPECT_EQ(newest.parent_image_id, in1.disks[1].image_id);
   EXPECT_EQ(newest.parent_job_id, in1.id);
-  EXPECT_EQ(newest.position, 1u);
+  EXPECT_EQ(newest.place.position, 1u);
   EXPECT_EQ(newest.type, BackupType::incremental);
   EXPECT_EQ(newest.capacity_bytes, kGiB);
   EXPECT_EQ(newest.allocated_bytes, 65536u * 3);
@@ -67,7 +67,7 @@ TEST_F(CataloguePoints, A29ASecondFullOpensAGenerationAndTheOldOneStaysAddressab
   EXPECT_EQ(catalogue().points.chains(vm.context_id, "1", 0).size(), 2u);
   EXPECT_EQ(catalogue().points.list("1").size(), 8u);
   EXPECT_EQ(catalogue().points.of_job(last.id).size(), 2u);
-  EXPECT_EQ(catalogue().points.find(last.disks[1].image_id)->generation, 2u);
+  EXPECT_EQ(catalogue().points.find(last.disks[1].image_id)->place.generation, 2u);
 }
 
 TEST_F(CataloguePoints, AnAddedDiskStartsItsOwnFirstGeneration) {
@@ -77,10 +77,10 @@ TEST_F(CataloguePoints, AnAddedDiskStartsItsOwnFirstGeneration) {
   catalogue().vms.put(registration("a", {2000, 2001}), tick());
   const Job job = backup(catalogue().vms.find("a").value(), BackupType::incremental, 3);
   EXPECT_EQ(job.disks[0].type, BackupType::incremental);
-  EXPECT_EQ(job.disks[0].generation, 2u);
+  EXPECT_EQ(job.disks[0].place.generation, 2u);
   EXPECT_EQ(job.disks[1].type, BackupType::full);
-  EXPECT_EQ(job.disks[1].generation, 1u);
-  EXPECT_EQ(job.disks[1].position, 0u);
+  EXPECT_EQ(job.disks[1].place.generation, 1u);
+  EXPECT_EQ(job.disks[1].place.position, 0u);
 }
 
 TEST_F(CataloguePoints, ANewPointGoesBehindItsParentOrOpensAGeneration) {

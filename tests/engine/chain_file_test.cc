@@ -15,8 +15,8 @@ Point point(uint32_t generation, uint32_t position) {
   point.vm_name = "a";
   point.repository_id = "1";
   point.disk_index = 1;
-  point.generation = generation;
-  point.position = position;
+  point.place.generation = generation;
+  point.place.position = position;
   point.capacity_bytes = 1000;
   point.completed_at = from_unix_seconds(1759913694 + generation * 100 + position);
   return point;
@@ -28,7 +28,7 @@ Chain chain(std::vector<Point> points) {
   chain.vm_name = points[0].vm_name;
   chain.repository_id = points[0].repository_id;
   chain.disk_index = points[0].disk_index;
-  chain.generation = points[0].generation;
+  chain.generation = points[0].place.generation;
   chain.created_at = points.front().completed_at;
   chain.updated_at = points.back().completed_at;
   chain.points = std::move(points);

@@ -73,8 +73,8 @@ TEST_F(Rebuild, TheCatalogueComesBackFromTheFiles) {
     EXPECT_EQ(after[i].change_id, before[i].change_id);
     EXPECT_EQ(after[i].parent_image_id, before[i].parent_image_id);
     EXPECT_EQ(after[i].parent_job_id, before[i].parent_job_id);
-    EXPECT_EQ(after[i].generation, before[i].generation);
-    EXPECT_EQ(after[i].position, before[i].position);
+    EXPECT_EQ(after[i].place.generation, before[i].place.generation);
+    EXPECT_EQ(after[i].place.position, before[i].place.position);
     EXPECT_EQ(after[i].completed_at, before[i].completed_at);
     EXPECT_EQ(after[i].capacity_bytes, before[i].capacity_bytes);
   }
@@ -95,8 +95,8 @@ TEST_F(Rebuild, BackupsGoOnAfterwards) {
   catalogue().adopt(files);
   const Job next = backup(catalogue().vms.find("a b").value(), BackupType::incremental, 5);
   EXPECT_EQ(next.disks[0].parent_image_id, jobs_.back().disks[0].image_id);
-  EXPECT_EQ(next.disks[0].generation, 2u);
-  EXPECT_EQ(next.disks[0].position, 2u);
+  EXPECT_EQ(next.disks[0].place.generation, 2u);
+  EXPECT_EQ(next.disks[0].place.position, 2u);
 }
 
 TEST_F(Rebuild, NamesThatWereFoundAreNotGivenOutAgain) {

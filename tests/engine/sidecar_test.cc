@@ -30,8 +30,8 @@ Sidecar example() {
   sidecar.job_images = {"backup-pgtest1-disk0-20251009-085501",
                         "backup-pgtest1-disk1-20251009-085501"};
   sidecar.job.repository_id = "1";
-  sidecar.disk.generation = 1;
-  sidecar.disk.position = 1;
+  sidecar.disk.place.generation = 1;
+  sidecar.disk.place.position = 1;
   return sidecar;
 }
 
@@ -109,13 +109,13 @@ TEST(SidecarText, TakesItsValuesFromTheJob) {
   job.disks[1].index = 1;
   job.disks[1].type = BackupType::incremental;
   job.disks[1].parent_image_id = "backup-a-disk1-w";
-  job.disks[1].generation = 2;
-  job.disks[1].position = 3;
+  job.disks[1].place.generation = 2;
+  job.disks[1].place.position = 3;
   const Sidecar sidecar = sidecar_of(job, job.disks[1], from_unix_seconds(1759913694));
   EXPECT_EQ(sidecar.backing_file, "backup-a-disk1-w.qcow2");
   EXPECT_EQ(sidecar.job_images, (std::vector<std::string>{"backup-a-disk0-x", "backup-a-disk1-x"}));
-  EXPECT_EQ(sidecar.disk.generation, 2u);
-  EXPECT_EQ(sidecar.disk.position, 3u);
+  EXPECT_EQ(sidecar.disk.place.generation, 2u);
+  EXPECT_EQ(sidecar.disk.place.position, 3u);
   ASSERT_EQ(sidecar.job.warnings.size(), 2u);
   EXPECT_EQ(sidecar.job.warnings[0].message, "mine");
   EXPECT_EQ(sidecar_of(job, job.disks[0], {}).backing_file, "");
