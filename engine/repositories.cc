@@ -139,22 +139,14 @@ void ensure_first_repository(Core& core) {
   }
 }
 
-io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
+io::Task<RepositoryView> create_repository(Core& core, NewRepository repository) {
   const std::vector<Repository> known = core.catalogue->repositories.list();
   for (const Repository& other : known) {
-    if (other.name == request.name) throw refusals::repository_name_taken();
-    if (other.id == request.id) throw refusals::repository_id_taken();
+    if (other.name == repository.name) throw refusals::repository_name_taken();
+    if (other.id == repository.id) throw refusals::repository_id_taken();
   }
   const Time now = core.now();
-  Repository repository{.id = request.id,
-                        .name = request.name,
-                        .type = request.type,
-                        .enabled = request.enabled,
-                        .config_json = request.config_json,
-                        .directory = request.directory,
-                        .is_immutable = request.is_immutable,
-                        .min_retention_days = request.min_retention_days};
-  if (repository.id.empty()) repository.id = free_id(core, request.type, now);
+  if (repository.id.empty()) repository.id = free_id(core, repository.type, now);
   const IdInUse id_in_use(core, repository.id);
   const StorageAbilities abilities = co_await take_directory(core, repository);
   try {
@@ -167,7 +159,7 @@ io::Task<RepositoryView> create_repository(Core& core, NewRepository request) {
   warn_of_missing(repository.id, abilities);
   repository.storage = co_await measure_and_keep(*core.catalogue, core.parts.home, repository);
   io::log(io::LogLevel::info, "repository {} ({}) registered: {}", repository.id, repository.name,
-          request.directory);
+          repository.directory);
   co_return view_of(*core.catalogue, core.availability, std::move(repository));
 }
 

@@ -99,14 +99,14 @@ std::string Stmt::take_text() {
   return {reinterpret_cast<const char*>(text), static_cast<size_t>(bytes)};
 }
 
-void Stmt::bind_null() {
-  const int result = sqlite3_bind_null(handle_.get(), ++parameter_);
+void Stmt::require_bound(int result) const {
   if (result != SQLITE_OK) throw failure(result, "bind");
 }
 
+void Stmt::bind_null() { require_bound(sqlite3_bind_null(handle_.get(), ++parameter_)); }
+
 void Stmt::bind_integer(int64_t value) {
-  const int result = sqlite3_bind_int64(handle_.get(), ++parameter_, value);
-  if (result != SQLITE_OK) throw failure(result, "bind");
+  require_bound(sqlite3_bind_int64(handle_.get(), ++parameter_, value));
 }
 
 void Stmt::bind_unsigned(uint64_t value) {
@@ -118,16 +118,14 @@ void Stmt::bind_unsigned(uint64_t value) {
 }
 
 void Stmt::bind_real(double value) {
-  const int result = sqlite3_bind_double(handle_.get(), ++parameter_, value);
-  if (result != SQLITE_OK) throw failure(result, "bind");
+  require_bound(sqlite3_bind_double(handle_.get(), ++parameter_, value));
 }
 
 void Stmt::bind_text(std::string_view value) {
   // A null pointer would bind NULL.
   const char* text = value.data() != nullptr ? value.data() : "";
-  const int result = sqlite3_bind_text64(handle_.get(), ++parameter_, text, value.size(),
-                                         SQLITE_TRANSIENT, SQLITE_UTF8);
-  if (result != SQLITE_OK) throw failure(result, "bind");
+  require_bound(sqlite3_bind_text64(handle_.get(), ++parameter_, text, value.size(),
+                                    SQLITE_TRANSIENT, SQLITE_UTF8));
 }
 
 Tx::Tx(Db& db, Durability durability) : db_(db) {

@@ -170,6 +170,7 @@ class Stmt {
   void bind_unsigned(uint64_t value);
   void bind_real(double value);
   void bind_text(std::string_view value);
+  void require_bound(int result) const;
 
   DbError failure(int code, const char* verb) const;
 

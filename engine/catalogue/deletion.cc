@@ -7,6 +7,28 @@
 
 /// How a job leaves the catalogue: docs/jobs.md, "Deletion".
 namespace engine {
+namespace {
+
+void erase_points(Db& db, const std::string& job_id, Time now) {
+  Stmt chains(db,
+              "SELECT p.chain_id FROM point p JOIN job_disk d ON d.image_id = p.image_id "
+              "WHERE d.job_id = ?",
+              job_id);
+  const std::vector<std::string> chain_ids = chains.all<std::string>();
+  Stmt(db, "DELETE FROM point WHERE image_id IN (SELECT image_id FROM job_disk WHERE job_id = ?)",
+       job_id)
+      .run();
+  for (const std::string& id : chain_ids) {
+    Stmt(db, "UPDATE chain SET updated_at = ? WHERE id = ?", now, id).run();
+    Stmt(db,
+         "DELETE FROM chain WHERE id = ?1 AND NOT EXISTS "
+         "(SELECT 1 FROM point WHERE chain_id = ?1)",
+         id)
+        .run();
+  }
+}
+
+}  // namespace
 
 std::vector<std::string> JobCatalogue::dependents(const std::string& job_id) {
   // A child always has the higher row: it began when its parent was published.
@@ -38,7 +60,7 @@ void JobCatalogue::erase(const std::string& job_id, Time now) {
   Tx tx(db_);
   const Job job = get(job_id);
   if (!job.deleting) throw std::logic_error("erase job " + job_id + ": it is not marked");
-  erase_points(job_id, now);
+  erase_points(db_, job_id, now);
   Stmt(db_, "DELETE FROM job WHERE id = ?", job_id).run();
   Stmt(db_,
        "UPDATE backup_context SET updated_at = ?3, "
@@ -51,25 +73,6 @@ void JobCatalogue::erase(const std::string& job_id, Time now) {
        job.context_id, job.repository_id, now)
       .run();
   tx.commit();
-}
-
-void JobCatalogue::erase_points(const std::string& job_id, Time now) {
-  Stmt chains(db_,
-              "SELECT p.chain_id FROM point p JOIN job_disk d ON d.image_id = p.image_id "
-              "WHERE d.job_id = ?",
-              job_id);
-  const std::vector<std::string> chain_ids = chains.all<std::string>();
-  Stmt(db_, "DELETE FROM point WHERE image_id IN (SELECT image_id FROM job_disk WHERE job_id = ?)",
-       job_id)
-      .run();
-  for (const std::string& id : chain_ids) {
-    Stmt(db_, "UPDATE chain SET updated_at = ? WHERE id = ?", now, id).run();
-    Stmt(db_,
-         "DELETE FROM chain WHERE id = ?1 AND NOT EXISTS "
-         "(SELECT 1 FROM point WHERE chain_id = ?1)",
-         id)
-        .run();
-  }
 }
 
 }  // namespace engine

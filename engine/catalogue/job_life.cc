@@ -15,6 +15,15 @@ namespace {
   throw std::logic_error(fmt::format("{} job {}: it is {}", verb, job_id, state));
 }
 
+void write_decision(Db& db, const Job& job, const DiskDecision& decision) {
+  Stmt update(db,
+              "UPDATE job_disk SET generation = ?, position = ?, sidecar = ? "
+              "WHERE job_id = ? AND disk_index = ? AND sidecar = ''",
+              decision.place.generation, decision.place.position, decision.sidecar, job.id,
+              decision.disk_index);
+  if (update.run() == 0) misuse("decide", job.id, "decided twice for one disk");
+}
+
 }  // namespace
 
 void JobCatalogue::set_ports(const std::string& job_id, const std::string& nbd_targets,
@@ -104,22 +113,13 @@ void JobCatalogue::decide(const std::string& job_id, const std::vector<DiskDecis
     return disk.state == DiskState::sealed;
   });
   if (!all_sealed || disks.size() != job.disks.size()) misuse("decide", job_id, "not all sealed");
-  for (const DiskDecision& decision : disks) write_decision(job, decision);
+  for (const DiskDecision& decision : disks) write_decision(db_, job, decision);
   Stmt(db_,
        "UPDATE job SET state = 'finalizing', decided_at = ?1, "
        "started_at = coalesce(started_at, created_at) WHERE id = ?2",
        now, job_id)
       .run();
   tx.commit();
-}
-
-void JobCatalogue::write_decision(const Job& job, const DiskDecision& decision) {
-  Stmt update(db_,
-              "UPDATE job_disk SET generation = ?, position = ?, sidecar = ? "
-              "WHERE job_id = ? AND disk_index = ? AND sidecar = ''",
-              decision.place.generation, decision.place.position, decision.sidecar, job.id,
-              decision.disk_index);
-  if (update.run() == 0) misuse("decide", job.id, "decided twice for one disk");
 }
 
 std::vector<DecidedImage> JobCatalogue::decided_images(const std::string& job_id) {

@@ -27,6 +27,37 @@ std::vector<Job> select_jobs(Db& db, std::string_view rest, const Values&... val
   return jobs;
 }
 
+bool is_used(Db& db, const std::string& name) {
+  return Stmt(db, "SELECT 1 FROM used_name WHERE name = ?", name).step();
+}
+
+std::string safe_name_of(Db& db, const std::string& context_id) {
+  Stmt select(db, "SELECT safe_name FROM vm WHERE context_id = ?", context_id);
+  if (const auto safe = select.first<std::string>()) return *safe;
+  throw std::logic_error("insert job: no VM context " + context_id);
+}
+
+void give_names(Db& db, Job& job, const std::string& repository_directory,
+                const std::string& name_secret) {
+  const std::string safe = safe_name_of(db, job.context_id);
+  for (uint32_t attempt = 1;; ++attempt) {
+    job.id = job_name(safe, job.created_at, attempt);
+    bool is_free = !is_used(db, job.id);
+    for (JobDisk& disk : job.disks) {
+      disk.job_id = job.id;
+      disk.created_at = job.created_at;
+      disk.export_name = name_secret.empty()
+                             ? export_name(safe, job.created_at, attempt, disk.index)
+                             : export_name(safe, job.created_at, attempt, disk.index, name_secret);
+      disk.image_id = image_name(safe, job.created_at, attempt, disk.index);
+      disk.image_path = disk_directory(repository_directory, job.context_id, disk.index) + '/' +
+                        image_file_name(disk.image_id);
+      is_free = is_free && !is_used(db, disk.export_name) && !is_used(db, disk.image_id);
+    }
+    if (is_free) return;
+  }
+}
+
 }  // namespace
 
 // ---------------------------------------------------------------- in
@@ -38,42 +69,11 @@ Job JobCatalogue::insert(Job job, const std::string& repository_directory,
     throw refusals::backup_already_running(running->id);
   }
   job.state = JobState::preparing;
-  give_names(job, repository_directory, name_secret);
+  give_names(db_, job, repository_directory, name_secret);
   count_start(job);
   insert_rows(job);
   tx.commit();
   return job;
-}
-
-bool JobCatalogue::is_used(const std::string& name) {
-  return Stmt(db_, "SELECT 1 FROM used_name WHERE name = ?", name).step();
-}
-
-std::string JobCatalogue::safe_name_of(const std::string& context_id) {
-  Stmt select(db_, "SELECT safe_name FROM vm WHERE context_id = ?", context_id);
-  if (const auto safe = select.first<std::string>()) return *safe;
-  throw std::logic_error("insert job: no VM context " + context_id);
-}
-
-void JobCatalogue::give_names(Job& job, const std::string& repository_directory,
-                              const std::string& name_secret) {
-  const std::string safe = safe_name_of(job.context_id);
-  for (uint32_t attempt = 1;; ++attempt) {
-    job.id = job_name(safe, job.created_at, attempt);
-    bool is_free = !is_used(job.id);
-    for (JobDisk& disk : job.disks) {
-      disk.job_id = job.id;
-      disk.created_at = job.created_at;
-      disk.export_name = name_secret.empty()
-                             ? export_name(safe, job.created_at, attempt, disk.index)
-                             : export_name(safe, job.created_at, attempt, disk.index, name_secret);
-      disk.image_id = image_name(safe, job.created_at, attempt, disk.index);
-      disk.image_path = disk_directory(repository_directory, job.context_id, disk.index) + '/' +
-                        image_file_name(disk.image_id);
-      is_free = is_free && !is_used(disk.export_name) && !is_used(disk.image_id);
-    }
-    if (is_free) return;
-  }
 }
 
 void JobCatalogue::count_start(const Job& job) {
@@ -82,7 +82,7 @@ void JobCatalogue::count_start(const Job& job) {
               "WHERE context_id = ? AND repository_id = ?",
               job.created_at, job.context_id, job.repository_id);
   if (update.run() > 0) return;
-  const std::string safe = safe_name_of(job.context_id);
+  const std::string safe = safe_name_of(db_, job.context_id);
   std::string id = backup_context_name(safe, job.created_at);
   for (uint32_t attempt = 2; Stmt(db_, "SELECT 1 FROM backup_context WHERE id = ?", id).step();) {
     id = backup_context_name(safe, job.created_at, attempt++);

@@ -135,17 +135,11 @@ class JobCatalogue {
  private:
   /// Throws std::logic_error when there is no such job.
   Job get(const std::string& job_id);
-  void give_names(Job& job, const std::string& repository_directory,
-                  const std::string& name_secret);
-  bool is_used(const std::string& name);
-  std::string safe_name_of(const std::string& context_id);
   void insert_rows(Job& job);
   void count_start(const Job& job);
   void append_warnings(const std::string& job_id, const std::vector<Warning>& added);
-  void write_decision(const Job& job, const DiskDecision& decision);
   void publish_disk(const Job& job, const JobDisk& disk, Time now);
   void count_success(const Job& job, Time now);
-  void erase_points(const std::string& job_id, Time now);
 
   Db& db_;
 };

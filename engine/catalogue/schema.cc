@@ -221,28 +221,22 @@ constexpr std::array<const char*, 4> kMigrations = {kSchema1, kSchemaAbilities, 
 std::span<const char* const> catalogue_migrations() { return kMigrations; }
 
 uint32_t schema_version(Db& db) {
-  Stmt select(db, "PRAGMA user_version");
-  return select.step() ? select.take<uint32_t>() : 0;
+  return Stmt(db, "PRAGMA user_version").first<uint32_t>().value_or(0);
 }
 
 namespace {
 
 uint32_t application_id(Db& db) {
-  Stmt select(db, "PRAGMA application_id");
-  return select.step() ? select.take<uint32_t>() : 0;
+  return Stmt(db, "PRAGMA application_id").first<uint32_t>().value_or(0);
 }
 
-bool has_tables(Db& db) {
-  Stmt select(db, "SELECT count(*) FROM sqlite_schema");
-  return select.step() && select.take<int64_t>() > 0;
-}
+bool has_tables(Db& db) { return Stmt(db, "SELECT 1 FROM sqlite_schema").step(); }
 
 void make_views(Db& db, std::span<const char* const> views) {
-  std::vector<std::string> old;
-  for (Stmt select(db, "SELECT name FROM sqlite_schema WHERE type = 'view'"); select.step();) {
-    old.push_back(select.take<std::string>());
+  Stmt old(db, "SELECT name FROM sqlite_schema WHERE type = 'view'");
+  for (const std::string& name : old.all<std::string>()) {
+    db.exec(fmt::format("DROP VIEW \"{}\"", name));
   }
-  for (const std::string& name : old) db.exec(fmt::format("DROP VIEW \"{}\"", name));
   for (const char* sql : views) db.exec(sql);
 }
 
@@ -255,12 +249,11 @@ std::string_view trimmed(std::string_view sql) {
 
 /// Views hold no data, so they follow the program without a migration.
 bool are_made(Db& db, std::span<const char* const> views) {
-  size_t made = 0;
-  for (Stmt select(db, "SELECT sql FROM sqlite_schema WHERE type = 'view'"); select.step();) {
-    const std::string sql = select.take<std::string>();
-    made += std::ranges::any_of(views, [&](const char* view) { return trimmed(view) == sql; });
-  }
-  return made == views.size();
+  Stmt select(db, "SELECT sql FROM sqlite_schema WHERE type = 'view'");
+  const std::vector<std::string> made = select.all<std::string>();
+  return std::ranges::all_of(views, [&](const char* view) {
+    return std::ranges::find(made, trimmed(view)) != made.end();
+  });
 }
 
 }  // namespace

@@ -57,6 +57,45 @@ CredentialsRef changed(const CredentialsRef& stored, const CredentialsChange& ch
   return stored;
 }
 
+std::string free_safe_name(Db& db, std::string_view vm_name) {
+  const auto is_free = [&db](const std::string& safe) {
+    return !Stmt(db, "SELECT 1 FROM vm WHERE safe_name = ?", safe).step();
+  };
+  if (std::string safe = safe_name(vm_name); is_free(safe)) return safe;
+  for (const size_t digits : {12, 18, 24}) {
+    if (std::string safe = safe_name_with_digest(vm_name, digits); is_free(safe)) return safe;
+  }
+  throw refusals::vm_context_invalid("vm_name: too like the names of other VMs");
+}
+
+void put_disks(Db& db, Vm vm, const PutVmContext& request) {
+  for (VmDisk& disk : vm.disks) {
+    disk.removed = true;
+    disk.updated_at = vm.updated_at;
+  }
+  for (const auto& [key, given] : disks_by_key(request)) {
+    auto disk = std::find_if(vm.disks.begin(), vm.disks.end(),
+                             [key = key](const VmDisk& known) { return known.key == key; });
+    if (disk == vm.disks.end()) {
+      const uint32_t free_index = vm.disks.empty() ? 0 : vm.disks.back().index + 1;
+      disk = vm.disks.insert(disk, {.context_id = vm.context_id, .key = key, .index = free_index});
+      disk->created_at = disk->updated_at = vm.updated_at;
+    }
+    disk->removed = false;
+    disk->capacity_bytes = given->capacity_bytes;
+    disk->unit_number = given->unit_number;
+    disk->label = given->label;
+    disk->vmdk_path = given->vmdk_path;
+    disk->datastore = given->datastore;
+  }
+  for (const VmDisk& disk : vm.disks) {
+    if (update_row(db, "vm_disk", kVmDiskTable, disk, "context_id = ? AND disk_key = ?",
+                   disk.context_id, disk.key) == 0) {
+      insert_row(db, "vm_disk", kVmDiskTable, disk);
+    }
+  }
+}
+
 }  // namespace
 
 void VmCatalogue::check(const PutVmContext& request) {
@@ -87,11 +126,11 @@ bool VmCatalogue::put(const PutVmContext& request, Time now) {
   if (known) {
     update_row(db_, "vm", kVmTable, vm, "context_id = ?", vm.context_id);
   } else {
-    vm.safe_name = free_safe_name(vm.vm_name);
+    vm.safe_name = free_safe_name(db_, vm.vm_name);
     vm.context_id = context_name(vm.safe_name, now);
     insert_row(db_, "vm", kVmTable, vm);
   }
-  put_disks(std::move(vm), request);
+  put_disks(db_, std::move(vm), request);
   tx.commit();
   return !known;
 }
@@ -109,45 +148,6 @@ bool VmCatalogue::adopt(const Vm& vm) {
     insert_row(db_, "vm_disk", kVmDiskTable, disk);
   }
   return true;
-}
-
-void VmCatalogue::put_disks(Vm vm, const PutVmContext& request) {
-  for (VmDisk& disk : vm.disks) {
-    disk.removed = true;
-    disk.updated_at = vm.updated_at;
-  }
-  for (const auto& [key, given] : disks_by_key(request)) {
-    auto disk = std::find_if(vm.disks.begin(), vm.disks.end(),
-                             [key = key](const VmDisk& known) { return known.key == key; });
-    if (disk == vm.disks.end()) {
-      const uint32_t free_index = vm.disks.empty() ? 0 : vm.disks.back().index + 1;
-      disk = vm.disks.insert(disk, {.context_id = vm.context_id, .key = key, .index = free_index});
-      disk->created_at = disk->updated_at = vm.updated_at;
-    }
-    disk->removed = false;
-    disk->capacity_bytes = given->capacity_bytes;
-    disk->unit_number = given->unit_number;
-    disk->label = given->label;
-    disk->vmdk_path = given->vmdk_path;
-    disk->datastore = given->datastore;
-  }
-  for (const VmDisk& disk : vm.disks) {
-    if (update_row(db_, "vm_disk", kVmDiskTable, disk, "context_id = ? AND disk_key = ?",
-                   disk.context_id, disk.key) == 0) {
-      insert_row(db_, "vm_disk", kVmDiskTable, disk);
-    }
-  }
-}
-
-std::string VmCatalogue::free_safe_name(std::string_view vm_name) {
-  const auto is_free = [this](const std::string& safe) {
-    return !Stmt(db_, "SELECT 1 FROM vm WHERE safe_name = ?", safe).step();
-  };
-  if (std::string safe = safe_name(vm_name); is_free(safe)) return safe;
-  for (const size_t digits : {12, 18, 24}) {
-    if (std::string safe = safe_name_with_digest(vm_name, digits); is_free(safe)) return safe;
-  }
-  throw refusals::vm_context_invalid("vm_name: too like the names of other VMs");
 }
 
 std::optional<Vm> VmCatalogue::find(std::string_view vm_name) {

@@ -50,8 +50,6 @@ class VmCatalogue {
 
  private:
   std::vector<Vm> select(std::string_view where, std::string_view value);
-  std::string free_safe_name(std::string_view vm_name);
-  void put_disks(Vm vm, const PutVmContext& request);
 
   Db& db_;
 };

@@ -21,6 +21,7 @@ using Pointer = Json::json_pointer;
 constexpr uint32_t kFormat = 1;
 constexpr uint32_t kClusterBytes = 65536;
 
+/// Of visit(): makes the text.
 class Writer {
  public:
   void only_written(const char* at, Json value) { object_[Pointer(at)] = std::move(value); }
@@ -32,7 +33,7 @@ class Writer {
       only_written(at, to_rfc3339(value));
     } else if constexpr (std::is_enum_v<T>) {
       only_written(at, to_text(value));
-    } else if constexpr (std::is_same_v<T, Tags> || std::is_same_v<T, std::vector<Warning>>) {
+    } else if constexpr (std::is_same_v<T, std::vector<Warning>>) {
       only_written(at, Json::parse(to_json(value)));
     } else {
       only_written(at, value);
@@ -44,6 +45,7 @@ class Writer {
   Json object_;
 };
 
+/// Of visit(): takes the values out of a text, and checks them.
 class Reader {
  public:
   explicit Reader(const Json& object) : object_(object) {}
@@ -70,8 +72,6 @@ class Reader {
     } else if constexpr (std::is_same_v<T, BackupType>) {
       value = from_text<BackupType>(json.get<std::string>()).value_or(BackupType::differential);
       require(value != BackupType::differential, "is neither full nor incremental");
-    } else if constexpr (std::is_same_v<T, Tags>) {
-      value = tags_from_json(json.dump());
     } else if constexpr (std::is_same_v<T, std::vector<Warning>>) {
       value = warnings_from_json(json.dump());
     } else {

@@ -66,17 +66,9 @@ struct Telemetry {
   std::optional<std::string> error;  ///< its message; the job fails with it
 };
 
-/// POST /repositories. Its configuration has passed check_repository_config.
-struct NewRepository {
-  std::string id;  ///< "": repo-<type>-<unix seconds>
-  std::string name;
-  RepositoryType type = RepositoryType::local;
-  bool enabled = true;
-  std::string config_json = "{}";  ///< one JSON object, without password_secret
-  std::string directory;           ///< absolute: the config's path or mount_point
-  bool is_immutable = false;
-  int64_t min_retention_days = 0;
-};
+/// POST /repositories. Its configuration has passed check_repository_config; its id may be "", for
+/// repo-<type>-<unix seconds>.
+using NewRepository = Repository;
 
 struct RepositoryFilter {
   std::optional<RepositoryType> type;

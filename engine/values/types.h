@@ -55,30 +55,31 @@ enum class WarningCode : uint8_t {
 enum class SampleSource : uint8_t { client, server };
 
 /// The words of API, catalogue and files, which are the enumerators' names, in their order.
+template <typename... Words>
+constexpr std::array<std::string_view, sizeof...(Words)> words(Words... words) {
+  return {words...};
+}
 template <typename Enum>
-inline constexpr std::array<std::string_view, 0> kWords = {};
+inline constexpr auto kWords = words();
 template <>
-inline constexpr auto kWords<JobState> = std::to_array<std::string_view>({"preparing", "running",
-                                                                          "finalizing", "completed",
-                                                                          "failed", "cancelled"});
+inline constexpr auto kWords<JobState> = words("preparing", "running", "finalizing", "completed",
+                                               "failed", "cancelled");
 template <>
-inline constexpr auto kWords<DiskState> = std::to_array<std::string_view>(
-    {"pending", "transferring", "sealing", "sealed", "completed", "failed"});
+inline constexpr auto kWords<DiskState> = words("pending", "transferring", "sealing", "sealed",
+                                                "completed", "failed");
 template <>
-inline constexpr auto kWords<ShownStatus> =
-    std::to_array<std::string_view>({"pending", "running", "completed", "failed", "cancelled"});
+inline constexpr auto kWords<ShownStatus> = words("pending", "running", "completed", "failed",
+                                                  "cancelled");
 template <>
-inline constexpr auto kWords<BackupType> = std::to_array<std::string_view>({"full", "incremental",
-                                                                            "differential"});
+inline constexpr auto kWords<BackupType> = words("full", "incremental", "differential");
 template <>
-inline constexpr auto kWords<RepositoryType> = std::to_array<std::string_view>({"local", "nfs",
-                                                                                "cifs", "smb"});
+inline constexpr auto kWords<RepositoryType> = words("local", "nfs", "cifs", "smb");
 template <>
-inline constexpr auto kWords<WarningCode> = std::to_array<std::string_view>(
-    {"sampled_zeroes", "full_not_covered", "change_tracking_reset", "change_id_unusable",
-     "disk_added", "disk_shrunk", "long_chain"});
+inline constexpr auto kWords<WarningCode> = words("sampled_zeroes", "full_not_covered",
+                                                  "change_tracking_reset", "change_id_unusable",
+                                                  "disk_added", "disk_shrunk", "long_chain");
 template <>
-inline constexpr auto kWords<SampleSource> = std::to_array<std::string_view>({"client", "server"});
+inline constexpr auto kWords<SampleSource> = words("client", "server");
 
 template <typename Enum>
 requires(!kWords<Enum>.empty()) constexpr std::string_view to_text(Enum value) {
@@ -117,8 +118,7 @@ struct CredentialsRef {
   bool operator==(const CredentialsRef&) const = default;
 };
 template <>
-inline constexpr auto kWords<CredentialsRef::Kind> =
-    std::to_array<std::string_view>({"none", "reference", "inline"});
+inline constexpr auto kWords<CredentialsRef::Kind> = words("none", "reference", "inline");
 
 /// The secret itself. Never in the catalogue, never in an answer, never in a log.
 struct Credentials {
