@@ -2,6 +2,7 @@
 
 #include <endian.h>
 
+#include <cassert>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -91,6 +92,7 @@ class BigEndianWriter {
 
  private:
   std::byte* claim(size_t count) {
+    assert(written_ <= whole_.size());
     if (count > whole_.size() - written_)
       throw std::out_of_range("message does not fit its buffer");
     std::byte* const at = whole_.data() + written_;

@@ -1,5 +1,6 @@
 #include "io/buffer.h"
 
+#include <algorithm>
 #include <bit>
 #include <cassert>
 #include <new>
@@ -53,6 +54,7 @@ BufferPool::BufferPool(Executor& executor, std::shared_ptr<MemoryBudget> budget)
 
 BufferPool::~BufferPool() {
   assert(in_use_ == 0 && "a pool outlives its buffers");
+  assert(within_lease());
   budget_->give_back(*membership_, leased_);
 }
 
@@ -69,7 +71,8 @@ void BufferPool::lease_for(uint64_t bytes) {
   const uint64_t least = bytes - ready;
   const uint64_t leased = budget_->lease(*membership_, least, std::max(least, kLeaseBytes));
   leased_ += leased;
-  semaphore_.release(leased);
+  semaphore_.grow(leased);
+  assert(within_lease());
 }
 
 void BufferPool::serve_waiting() noexcept {
@@ -81,7 +84,7 @@ void BufferPool::serve_waiting() noexcept {
     } catch (const std::bad_alloc&) {
       over_ += missing;  // it could not be told again: better beyond the budget than never
     }
-    semaphore_.release(missing);
+    semaphore_.grow(missing);
   }
 }
 
@@ -91,7 +94,10 @@ void BufferPool::give_surplus() noexcept {
   if (surplus > 0 && semaphore_.try_acquire(surplus)) unlease(surplus);
 }
 
+/// Of what is taken.
 void BufferPool::unlease(uint64_t bytes) noexcept {
+  assert(bytes <= leased_ && "what was handed out over the budget is not given back to it");
+  semaphore_.shrink(bytes);
   leased_ -= bytes;
   drop_unused_chunks();
   budget_->give_back(*membership_, bytes);
@@ -99,6 +105,7 @@ void BufferPool::unlease(uint64_t bytes) noexcept {
 
 Buffer BufferPool::make(size_t size, uint64_t phase, uint8_t order) {
   Buffer buffer;
+  assert(BufferChunk::block_bytes(order) >= phase % kPage + size);
   buffer.block_ = chunks_.take(order);
   buffer.pool_ = this;
   buffer.data_ = buffer.block_.memory + phase % kPage;
@@ -115,6 +122,7 @@ Task<Buffer> BufferPool::acquire(size_t size, uint64_t phase, const void* key) {
   Grant granted(semaphore_, bytes);
   Buffer buffer = make(size, phase, order);
   granted.keep();
+  assert(within_lease());
   co_return buffer;
 }
 
@@ -127,6 +135,7 @@ Buffer BufferPool::try_acquire(size_t size, uint64_t phase) {
   Grant granted(semaphore_, bytes);
   Buffer buffer = make(size, phase, order);
   granted.keep();
+  assert(within_lease());
   return buffer;
 }
 
@@ -136,19 +145,20 @@ Buffer BufferPool::acquire_over_budget(size_t size, uint64_t phase) {
   const uint8_t order = order_for(size, phase);
   buffer = make(size, phase, order);
   over_ += BufferChunk::block_bytes(order);
+  assert(within_lease());
   return buffer;
 }
 
 void BufferPool::give_back(const BufferChunks::Block& block) noexcept {
-  const uint64_t bytes = block.bytes();
+  assert(block.bytes() <= in_use_);
   chunks_.give_back(block);
-  in_use_ -= bytes;
-  if (over_ >= bytes) {
-    // Blocks are alike: any one given back settles what was handed out beyond the budget.
-    over_ -= bytes;
-    drop_unused_chunks();
-    return;
-  }
+  in_use_ -= block.bytes();
+  // Bytes are alike: any given back settle first what was handed out beyond the budget.
+  const uint64_t settled = std::min(over_, block.bytes());
+  const uint64_t bytes = block.bytes() - settled;
+  over_ -= settled;
+  if (settled > 0) drop_unused_chunks();
+  if (bytes == 0) return;
   // A pool that has more than its share serves others before its own.
   const bool owed =
       budget_->somebody_waits() && (!semaphore_.contended() || leased_ > budget_->fair_share());
@@ -157,6 +167,7 @@ void BufferPool::give_back(const BufferChunks::Block& block) noexcept {
   } else {
     semaphore_.release(bytes);
   }
+  assert(within_lease());
 }
 
 }  // namespace io

@@ -88,6 +88,8 @@ class BufferPool {
 
   static uint8_t order_for(size_t size, uint64_t phase);
   Buffer make(size_t size, uint64_t phase, uint8_t order);
+  /// The invariant above: what is free or handed out was leased, or granted over the budget.
+  bool within_lease() const { return semaphore_.available() + in_use_ <= leased_ + over_; }
   void drop_unused_chunks() noexcept { chunks_.shrink_to(leased_ + over_); }
   void lease_for(uint64_t bytes);
   void serve_waiting() noexcept;

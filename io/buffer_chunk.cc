@@ -31,6 +31,7 @@ std::byte* map_aligned(size_t bytes) {
   const size_t before = -std::bit_cast<uintptr_t>(from) % bytes;
   if (before > 0) ::munmap(from, before);
   ::munmap(from + before + bytes, bytes - before);
+  assert(std::bit_cast<uintptr_t>(from + before) % bytes == 0);
   return from + before;
 }
 
@@ -52,12 +53,14 @@ BufferChunk::~BufferChunk() {
 }
 
 std::byte* BufferChunk::take(uint8_t order) noexcept {
+  assert(order <= kOrderMax);
   if (free_[kRoot] <= order) return nullptr;
   size_t node = kRoot;
   for (uint8_t level = kOrderMax; level > order; --level) {
     node = 2 * node;
     if (free_.at(node) <= order) ++node;
   }
+  assert(free_.at(node) == order + 1 && "a block is taken whole");
   free_.at(node) = 0;
   update_above(node, order);
   const size_t index = node - (size_t{1} << (kOrderMax - order));
@@ -67,6 +70,8 @@ std::byte* BufferChunk::take(uint8_t order) noexcept {
 }
 
 void BufferChunk::give_back(std::byte* block, uint8_t order) noexcept {
+  assert(block >= memory_ && block < memory_ + kBytes && "a block returns to its own chunk");
+  assert(static_cast<size_t>(block - memory_) % block_bytes(order) == 0);
   const auto index = static_cast<size_t>(block - memory_) / block_bytes(order);
   const size_t node = (size_t{1} << (kOrderMax - order)) + index;
   assert(free_.at(node) == 0 && "a block is given back once");
@@ -96,6 +101,7 @@ BufferChunks::Block BufferChunks::take(uint8_t order) {
 }
 
 void BufferChunks::give_back(const Block& block) noexcept {
+  assert(block.chunk != nullptr && block.memory != nullptr);
   block.chunk->give_back(block.memory, block.order);
 }
 

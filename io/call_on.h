@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <exception>
 #include <future>
 #include <memory>
@@ -39,17 +40,20 @@ auto call_on(Executor& there, Executor& home, F f) -> std::invoke_result_t<F> {
       } catch (...) {
         failure = std::current_exception();
       }
+      assert(there.here());
       // Two hops: the scope must be empty here before the caller, who owns it, goes on there.
       there.post(std::move(*back));
     }
     bool await_ready() const noexcept { return false; }
     /// All that needs memory is made here: when it cannot be had, nothing has begun.
     void await_suspend(std::coroutine_handle<> caller) {
+      assert(home.here());
       home_again.emplace([caller] { caller.resume(); });
       back.emplace([this] { home.post(std::move(*home_again)); });
       there.post([this, task = work()]() mutable { scope.spawn(std::move(task)); });
     }
     T await_resume() {
+      assert(home.here() && scope.running() == 0);
       if (failure) std::rethrow_exception(failure);
       if constexpr (!std::is_void_v<T>) return std::move(*result);
     }

@@ -25,8 +25,12 @@ class WaiterQueue {
 
   bool empty() const noexcept { return first_ == nullptr; }
   size_t size() const noexcept { return size_; }
-  Waiter& front() const noexcept { return *first_; }
+  Waiter& front() const noexcept {
+    assert(!empty());
+    return *first_;
+  }
   void push(Waiter& waiter) noexcept {
+    assert(waiter.handle && "only a suspended coroutine waits");
     waiter.next = nullptr;
     *last_ = &waiter;
     last_ = &waiter.next;
@@ -68,7 +72,10 @@ class Job {
   requires(!std::is_same_v<std::remove_cvref_t<F>, Job>)
       Job(F&& f)  // NOLINT(bugprone-forwarding-reference-overload): constrained above
       : body_(std::make_unique<Body<std::remove_cvref_t<F>>>(std::forward<F>(f))) {}
-  void operator()() { body_->run(); }
+  void operator()() {
+    assert(body_ && "a job that was moved away is not run");
+    body_->run();
+  }
 
  private:
   friend class JobQueue;
@@ -99,11 +106,13 @@ class JobQueue {
 
   bool empty() const noexcept { return first_ == nullptr; }
   void push(Job job) noexcept {
+    assert(job.body_ && "a job is queued once");
     Job::Base* const body = job.body_.get();
     (last_ ? last_->next : first_) = std::move(job.body_);
     last_ = body;
   }
   Job pop() noexcept {
+    assert(!empty());
     Job job(std::move(first_));
     first_ = std::move(job.body_->next);
     if (!first_) last_ = nullptr;

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <cassert>
 #include <cerrno>
 #include <chrono>
 #include <system_error>
@@ -121,6 +122,7 @@ std::unique_ptr<Listener> Listener::adopt(Ring& ring, OwnedFd fd) {
 
 /// A newer server may have put a socket of its own there.
 Listener::~Listener() {
+  assert(!accepting_.is_under_way() && "close() a listener and await its accept() before it goes");
   if (unix_path_.empty() || origin_ != Origin::made) return;
   if (file_at(unix_path_) == socket_file_) ::unlink(unix_path_.c_str());
 }

@@ -1,6 +1,7 @@
 #include "io/memory_budget.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace io {
 
@@ -18,6 +19,7 @@ Job MemoryBudget::told(Member& member, Event event) {
 }
 
 uint64_t MemoryBudget::lease(Member& member, uint64_t least, uint64_t most) {
+  assert(least > 0 && least <= most);
   const std::lock_guard lock(mutex_);
   if (free_ >= least) {
     const uint64_t granted = std::min(most, free_);
@@ -39,6 +41,7 @@ uint64_t MemoryBudget::lease(Member& member, uint64_t least, uint64_t most) {
 
 void MemoryBudget::give_back(const Member& from, uint64_t bytes) noexcept {
   const std::lock_guard lock(mutex_);
+  assert(bytes <= total_ - free_ && "the leases never exceed the total, and end once");
   free_ += bytes;
   if (waiting_count_ == 0) return;
   waiting_count_ = 0;
@@ -56,6 +59,7 @@ void MemoryBudget::give_back(const Member& from, uint64_t bytes) noexcept {
 }
 
 void MemoryBudget::wake(Member& member) noexcept {
+  assert(member.wakeup_ && "only a pool that waits is woken");
   Job wakeup = *std::exchange(member.wakeup_, std::nullopt);
   member.executor_.post(std::move(wakeup));
 }

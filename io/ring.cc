@@ -40,6 +40,7 @@ class Ring::Workers {
   void enqueue(Job job) {
     {
       const std::lock_guard lock(mutex_);
+      assert(!stopping_);
       if (waiting_jobs_ >= idle_threads_ && threads_.size() < kThreadsMax) add_thread();
       jobs_.push(std::move(job));
       ++waiting_jobs_;
@@ -65,6 +66,7 @@ class Ring::Workers {
       changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
       --idle_threads_;
       if (jobs_.empty()) return;
+      assert(waiting_jobs_ > 0);
       Job job = jobs_.pop();
       --waiting_jobs_;
       lock.unlock();
@@ -83,12 +85,15 @@ class Ring::Workers {
 class Ring::RingAlarm final : public Clock::Alarm {
  public:
   RingAlarm(Ring& ring, SteadyTime due, Job action) : ring_(ring), action_(std::move(action)) {
+    assert(ring_.here());
     place_ = ring_.alarms_.emplace(due, this);
   }
   ~RingAlarm() override {
+    assert(ring_.here());
     if (place_) ring_.alarms_.erase(*place_);
   }
   void fire() {
+    assert(place_ && "an alarm goes off once");
     ring_.alarms_.erase(*place_);
     place_.reset();
     Job action = std::move(action_);  // the action may drop this alarm
@@ -173,7 +178,8 @@ io_uring_sqe* Ring::next_sqe() {
 }
 
 void Ring::cancel(const Handle& handle) {
-  if (handle.completion == nullptr) return;
+  assert(here());
+  if (!handle.is_under_way()) return;
   io_uring_sqe* const sqe = next_sqe();
   io_uring_prep_cancel(sqe, handle.completion, 0);
   io_uring_sqe_set_data(sqe, nullptr);
@@ -235,6 +241,7 @@ void Ring::run_posted() {
 }
 
 void Ring::arm_wakeup() {
+  assert(!wakeup_armed_ && "one read of the eventfd at a time");
   io_uring_sqe* const sqe = next_sqe();
   io_uring_prep_read(sqe, wakeup_.get(), &wakeup_count_, sizeof wakeup_count_, 0);
   io_uring_sqe_set_data(sqe, &wakeup_completion_);
@@ -270,10 +277,12 @@ void Ring::reap() {
       auto* const completion = static_cast<Completion*>(io_uring_cqe_get_data(batch[i]));
       if (completion == nullptr) continue;  // a cancellation's own result
       if (completion == &wakeup_completion_) {
+        assert(wakeup_armed_);
         wakeup_armed_ = false;
         continue;
       }
       completion->result = batch[i]->res;
+      assert(in_flight_ > 0 && "an operation completes once");
       --in_flight_;
       ready_.push(*completion);
     }

@@ -2,6 +2,7 @@
 
 #include <liburing.h>
 
+#include <cassert>
 #include <coroutine>
 #include <cstdint>
 #include <map>
@@ -50,6 +51,10 @@ class Ring final : public Executor, public Clock {
 
   /// Names an operation while it is under way, for cancel().
   class Handle {
+   public:
+    bool is_under_way() const { return completion != nullptr; }
+
+   private:
     friend class Ring;
     void* completion = nullptr;
   };
@@ -64,6 +69,8 @@ class Ring final : public Executor, public Clock {
           : ring(ring), prepare(std::move(prepare)), name(name) {}
       bool await_ready() const noexcept { return false; }
       void await_suspend(std::coroutine_handle<> awaiter) {
+        assert(ring.here());
+        assert((!name || !name->is_under_way()) && "a handle names one operation at a time");
         this->handle = awaiter;
         io_uring_sqe* const sqe = ring.next_sqe();
         prepare(sqe);
@@ -94,7 +101,10 @@ class Ring final : public Executor, public Clock {
   template <class T>
   T run(Task<T> task);
 
-  void resume_soon(Waiter& waiter) noexcept override { ready_.push(waiter); }
+  void resume_soon(Waiter& waiter) noexcept override {
+    assert(here());
+    ready_.push(waiter);
+  }
   void post(Job job) override;
   bool here() const override { return std::this_thread::get_id() == thread_; }
 

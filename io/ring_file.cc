@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cassert>
 #include <cerrno>
 #include <climits>
@@ -36,6 +37,7 @@ void drop_front(std::vector<iovec>& pieces, size_t count) {
   while (whole < pieces.size() && count >= pieces[whole].iov_len) count -= pieces[whole++].iov_len;
   pieces.erase(pieces.begin(), pieces.begin() + static_cast<ptrdiff_t>(whole));
   if (count == 0) return;
+  assert(!pieces.empty() && "no more is written than was given");
   pieces.front().iov_base = static_cast<std::byte*>(pieces.front().iov_base) + count;
   pieces.front().iov_len -= count;
 }
@@ -48,7 +50,10 @@ RingFile::RingFile(Ring& ring, std::string path, OwnedFd cached, OwnedFd direct,
       path_(std::move(path)),
       cached_(std::move(cached)),
       direct_(std::move(direct)),
-      direct_alignment_(direct_alignment) {}
+      direct_alignment_(direct_alignment) {
+  assert(cached_.valid() && std::has_single_bit(direct_alignment));
+  assert((direct_.valid() || direct_alignment == 1) && "only direct access needs alignment");
+}
 
 bool RingFile::aligned(uint64_t offset, const void* address, uint64_t length) const {
   const uint64_t mask = direct_alignment_ - 1;
@@ -78,6 +83,7 @@ Task<void> RingFile::read(uint64_t offset, std::span<std::byte> into) {
         [&](io_uring_sqe* sqe) { io_uring_prep_read(sqe, fd, into.data(), length, offset); });
     if (is_passing(result)) continue;
     if (result < 0) throw failure("read", path_, offset, into.size(), result);
+    assert(static_cast<unsigned>(result) <= length);
     if (result == 0) {
       std::memset(into.data(), 0, into.size());  // past the end of the file
       break;
@@ -96,6 +102,7 @@ Task<void> RingFile::write(uint64_t offset, std::span<const std::byte> from) {
         [&](io_uring_sqe* sqe) { io_uring_prep_write(sqe, fd, from.data(), length, offset); });
     if (is_passing(result)) continue;
     if (result <= 0) throw failure("write", path_, offset, from.size(), result == 0 ? EIO : result);
+    assert(static_cast<unsigned>(result) <= length);
     from = from.subspan(static_cast<size_t>(result));
     offset += static_cast<uint64_t>(result);
   }

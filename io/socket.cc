@@ -22,6 +22,7 @@ std::span<iovec> without_front(std::span<iovec> rest, size_t count) {
     rest = rest.subspan(1);
   }
   if (count > 0) {
+    assert(!rest.empty() && "no more is sent than was given");
     rest.front().iov_base = static_cast<std::byte*>(rest.front().iov_base) + count;
     rest.front().iov_len -= count;
   }
@@ -46,6 +47,7 @@ Task<std::unique_ptr<Socket>> connect_to(Ring& ring, SocketAddress address, std:
 }  // namespace
 
 Task<size_t> Socket::receive(std::span<const iovec> into) {
+  assert(!into.empty());
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(into.data());
   message.msg_iovlen = into.size();

@@ -70,11 +70,13 @@ class Event {
 /// overtaken by smaller ones, so it cannot starve.
 class Semaphore {
  public:
-  Semaphore(Executor& executor, uint64_t units) : executor_(executor), free_(units) {}
+  Semaphore(Executor& executor, uint64_t units)
+      : executor_(executor), total_(units), free_(units) {}
   Semaphore(const Semaphore&) = delete;
   ~Semaphore() { assert(waiting_.empty() && "a semaphore outlives its waiters"); }
 
   bool try_acquire(uint64_t units) noexcept {
+    assert(waiting_.empty() || first_wanted() > free_);  // who could be served has been
     if (!waiting_.empty() || units > free_) return false;
     free_ -= units;
     return true;
@@ -108,11 +110,23 @@ class Semaphore {
   }
 
   void release(uint64_t units) noexcept {
+    assert(units <= total_ - free_ && "units are given back once");
     free_ += units;
     while (!waiting_.empty() && first_wanted() <= free_) {
       free_ -= first_wanted();
       executor_.resume_soon(waiting_.pop());
     }
+  }
+
+  /// The budget itself changes: by units that are free from now on, or that were taken and do not
+  /// come back.
+  void grow(uint64_t units) noexcept {
+    total_ += units;
+    release(units);
+  }
+  void shrink(uint64_t taken_units) noexcept {
+    assert(taken_units <= total_ - free_ && "only what is taken can be withheld");
+    total_ -= taken_units;
   }
 
   uint64_t available() const { return free_; }
@@ -129,7 +143,7 @@ class Semaphore {
   uint64_t first_wanted() const { return static_cast<Request&>(waiting_.front()).units; }
 
   Executor& executor_;
-  uint64_t free_;
+  uint64_t total_, free_;
   WaiterQueue waiting_;  // of Requests
 };
 

@@ -54,6 +54,7 @@ class Promise : public PromiseBase {
   }
   T take() {
     if (outcome_.index() == 2) std::rethrow_exception(std::get<2>(outcome_));
+    assert(outcome_.index() == 1 && "a task has a result once it has ended");
     return std::move(std::get<1>(outcome_));
   }
 
@@ -110,12 +111,16 @@ class [[nodiscard]] Task {
       /// A task that ends at once gives its awaiter back the thread here, not from inside itself: a
       /// loop over such tasks needs no stack, also where the compiler makes no tail calls.
       bool await_suspend(std::coroutine_handle<> awaiter) const {
+        assert(!frame.done() && "a task is awaited once");
         frame.resume();
         if (frame.done()) return false;
         frame.promise().set_awaiter(awaiter);
         return true;
       }
-      T await_resume() const { return frame.promise().take(); }
+      T await_resume() const {
+        assert(frame.done());
+        return frame.promise().take();
+      }
     };
     assert(frame_ && "a task is awaited once");
     return Awaiter{frame_};

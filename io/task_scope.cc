@@ -12,17 +12,22 @@ std::coroutine_handle<> detail::Promise<void>::Handover::await_suspend(
   return scope->ended(std::move(failure));
 }
 
-TaskScope::~TaskScope() { assert(running_ == 0 && "join() a scope before it goes"); }
+TaskScope::~TaskScope() {
+  assert(running_ == 0 && "join() a scope before it goes");
+  assert(!joiner_ && "whoever joins a scope is resumed before it goes");
+}
 
 void TaskScope::spawn(Task<void> task) noexcept {
   assert(task.frame_ && "a task is spawned once");
   ++running_;
   const auto frame = std::exchange(task.frame_, nullptr);
+  assert(!frame.done());
   frame.promise().set_scope(*this);
   frame.resume();
 }
 
 std::coroutine_handle<> TaskScope::ended(std::exception_ptr failure) noexcept {
+  assert(running_ > 0 && "a task ends once");
   if (failure && !failure_) failure_ = std::move(failure);
   if (--running_ > 0 || !joiner_) return std::noop_coroutine();
   return std::exchange(joiner_, nullptr);

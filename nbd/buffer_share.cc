@@ -14,10 +14,12 @@ io::Task<BufferShare::Piece> BufferShare::acquire(size_t size, uint64_t offset) 
   }
   if (buffer.size() != size) buffer = pool_.acquire_over_budget(size, phase);
   if (!holds) ++held_;
+  assert(held_ > 0 && buffer.size() == size);
   co_return Piece{Hold(*this), std::move(buffer)};
 }
 
 void BufferShare::give_up() {
+  assert(held_ > 0 && "a piece is given up once");
   if (--held_ == 0 && waiting_ > 0 && pool_.withdraw(this)) ++held_;
 }
 

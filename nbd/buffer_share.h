@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -18,6 +19,7 @@ namespace nbd {
 class BufferShare {
  public:
   explicit BufferShare(io::BufferPool& pool) : pool_(pool) {}
+  ~BufferShare() { assert(held_ == 0 && waiting_ == 0 && "a share outlives its pieces"); }
 
   /// As long as it lives, its piece is held.
   class Hold {

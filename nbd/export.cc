@@ -34,7 +34,14 @@ ConnectionPlace::~ConnectionPlace() {
 }
 
 Export::WriteUnderWay::~WriteUnderWay() {
-  if (of_ && --of_->writes_under_way_ == 0) of_->changed_.wake();
+  if (!of_) return;
+  assert(of_->writes_under_way_ > 0);
+  if (--of_->writes_under_way_ == 0) of_->changed_.wake();
+}
+
+Export::~Export() {
+  assert(connections_.empty() && places_taken_ == 0 && "join() an export before it goes");
+  assert(writes_under_way_ == 0 && !commit_running_);
 }
 
 std::shared_ptr<Export> Export::make(ExportSpec spec, io::BlockDevice& device, io::Runtime home) {
@@ -116,6 +123,7 @@ io::Task<void> Export::seal() {
   // what the device has already got is waited for.
   for (LiveConnection* connection : std::set(connections_)) connection->drop_half_received();
   while (writes_under_way_ > 0) co_await changed_.wait();
+  assert(state() != ExportState::open && "no write begins from now on");
 }
 
 void Export::close(std::optional<std::string> text, std::optional<io::Duration> grace) {
@@ -196,11 +204,14 @@ std::optional<Refusal> Export::flush_refusal() const {
 
 void Export::enter(LiveConnection& connection) {
   assert(home_.executor.here());
-  connections_.insert(&connection);
+  [[maybe_unused]] const bool is_new = connections_.insert(&connection).second;
+  assert(is_new && connections_.size() <= counters_.connections_now &&
+         "each connection has a place");
   changed_.wake();
 }
 
 void Export::leave(LiveConnection& connection) {
+  assert(home_.executor.here() && connections_.contains(&connection));
   connections_.erase(&connection);
   changed_.wake();
   if (!read_only() && state() == ExportState::open && !failure_) {
@@ -232,6 +243,7 @@ io::Task<void> Export::commit_after_disconnect() {
 void Export::place_given_up() {
   {
     const std::lock_guard lock(places_mutex_);
+    assert(places_taken_ > 0 && "a place is given up once");
     counters_.connections_now = --places_taken_;
   }
   changed_.wake();

@@ -113,7 +113,7 @@ class Export : public std::enable_shared_from_this<Export> {
  public:
   static std::shared_ptr<Export> make(ExportSpec spec, io::BlockDevice& device, io::Runtime home);
   /// After join(), or without ever a connection.
-  ~Export() = default;
+  ~Export();
 
   // Never changes.
   const std::string& name() const { return spec_.name; }

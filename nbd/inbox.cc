@@ -22,6 +22,7 @@ io::Task<size_t> Inbox::receive_some(std::span<const iovec> into, bool inside_me
     bool& flag;
     ~Waiting() { flag = false; }
   };
+  assert(!waits_inside_message_ && "one receive at a time");
   waits_inside_message_ = inside_message;
   const Waiting waiting{waits_inside_message_};
   const size_t count = co_await stream_->receive(into);
@@ -37,6 +38,7 @@ io::Task<bool> Inbox::fill(size_t count, size_t ahead_max) {
     begin_ = 0;
   }
   const size_t target = std::min(begin_ + std::max(count, ahead_max), kBufferBytes);
+  assert(begin_ <= end_ && begin_ + count <= target && "the buffer has room for what is asked");
   while (end_ - begin_ < count) {
     const iovec room{buffer_.data() + end_, target - end_};
     const size_t got = co_await receive_some({&room, 1}, begin_ != end_);
@@ -45,6 +47,7 @@ io::Task<bool> Inbox::fill(size_t count, size_t ahead_max) {
       throw_ended();
     }
     end_ += got;
+    assert(end_ <= target && "no more than was asked for is taken");
   }
   co_return true;
 }
@@ -60,6 +63,7 @@ io::Task<void> Inbox::receive(std::span<std::byte> into, size_t ahead_max) {
   into = into.subspan(take_ahead(into));
   while (!into.empty()) {
     // Nothing is buffered here: all of the buffer is free for what comes behind.
+    assert(begin_ == end_);
     begin_ = end_ = 0;
     const std::array<iovec, 2> room = {iovec{into.data(), into.size()},
                                        iovec{buffer_.data(), std::min(ahead_max, kBufferBytes)}};
@@ -68,6 +72,7 @@ io::Task<void> Inbox::receive(std::span<std::byte> into, size_t ahead_max) {
     if (got == 0) throw_ended();
     const size_t taken = std::min(got, into.size());
     end_ = got - taken;
+    assert(end_ <= ahead_max && end_ <= kBufferBytes);
     into = into.subspan(taken);
   }
 }

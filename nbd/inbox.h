@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -33,6 +34,7 @@ class Inbox {
   /// The front bytes, which fill() has brought; valid until the next call.
   template <size_t kCount>
   std::span<const std::byte, kCount> take() {
+    assert(has(kCount) && "fill() first");
     begin_ += kCount;
     return std::span<const std::byte, kCount>(buffer_.data() + begin_ - kCount, kCount);
   }

@@ -36,6 +36,7 @@ size_t Message::size() const {
 }
 
 io::Task<std::span<const std::byte>> FetchedData::next() {
+  assert(through_.buffer.size() > 0);
   const auto piece = through_.buffer.bytes().first(
       static_cast<size_t>(std::min<uint64_t>(through_.buffer.size(), left_)));
   if (!piece.empty()) co_await fetch_(offset_, piece);
@@ -85,6 +86,7 @@ io::Task<void> Outbox::run() {
 }
 
 void Outbox::take_batch() {
+  assert(batch_.empty() && "replies leave in the order of push(), batch after batch");
   for (size_t bytes = 0; !ready_.empty() && bytes < kPartBytes; ready_.pop_front()) {
     bytes += ready_.front().size();
     batch_.push_back(std::move(ready_.front()));
@@ -93,6 +95,7 @@ void Outbox::take_batch() {
 }
 
 io::Task<void> Outbox::send_batch() {
+  assert(!batch_.empty());
   pieces_.clear();
   for (const Message& message : batch_) message.gather(pieces_);
   co_await send_all(pieces_);
@@ -109,6 +112,7 @@ io::Task<void> Outbox::send_all(std::span<const iovec> pieces) {
   while (!pieces.empty()) {
     size_t count = 0, bytes = 0;
     while (count < pieces.size() && bytes < kPartBytes) bytes += pieces[count++].iov_len;
+    assert(!sending_ && "one coroutine does all sending");
     sending_ = true;
     co_await stream_.send(pieces.first(count));
     sending_ = false;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cassert>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -42,7 +43,9 @@ class InFlight {
     return *this;
   }
   ~InFlight() {
-    if (counters_) counters_->in_flight_bytes -= bytes_;
+    if (!counters_) return;
+    assert(counters_->in_flight_bytes >= bytes_ && "a request leaves once");
+    counters_->in_flight_bytes -= bytes_;
   }
 
  private:
@@ -162,6 +165,7 @@ class Message {
 class Outbox {
  public:
   Outbox(io::Executor& executor, io::Stream& stream) : stream_(stream), changed_(executor) {}
+  ~Outbox() { assert(!sending_ && batch_.empty() && "run() is awaited before it goes"); }
 
   void push(Message message) noexcept;
 

@@ -1,6 +1,7 @@
 #include "nbd/server.h"
 
 #include <algorithm>
+#include <cassert>
 #include <set>
 #include <system_error>
 
@@ -55,7 +56,10 @@ Server::Server(io::Ring& ring, const ExportTable& exports, ServerSettings settin
   admission_.connections_max = settings.connections_max;
 }
 
-Server::~Server() = default;
+Server::~Server() {
+  assert(clients_.empty() && gates_.empty() && handshakes_ == 0 &&
+         "stop() a server before it goes");
+}
 
 void Server::listen(std::unique_ptr<io::Listener> listener, std::string default_export,
                     TlsAccess tls) {
@@ -137,6 +141,7 @@ bool Server::admit(const io::Socket& socket) {
   if (handshakes_ >= settings_.handshakes_max) {
     const auto oldest = std::ranges::find_if(
         clients_, [](const Client& client) { return client.shaking_hands != nullptr; });
+    assert(oldest != clients_.end());
     io::log(io::LogLevel::warning, "nbd: dropped {}: {} handshakes are under way",
             oldest->shaking_hands->peer(), handshakes_);
     ++counters_.dropped;
@@ -152,6 +157,7 @@ io::Task<void> Server::serve_client(ListenerState& gate, std::unique_ptr<io::Soc
   Connection connection;
   std::optional<Negotiated> negotiated = co_await shake_hands(gate, *client, *socket, connection);
   connection.socket = std::move(socket);
+  assert(handshakes_ <= clients_.size());
   if (std::exchange(client->shaking_hands, nullptr)) --handshakes_;
   if (negotiated) {
     client->served = negotiated->place.exported().shared_from_this();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <system_error>
 
 #include "io/log.h"
@@ -59,6 +60,7 @@ io::Task<void> Session::serve() {
   replies_.finish();
   co_await sender_.joined();
   watch_.reset();
+  assert(answers_.running() == 0 && "no piece of it is left at the device");
   if (entered) export_.leave(*this);
 }
 
@@ -187,6 +189,8 @@ io::Task<void> Session::answer(Ticket ticket) {
 
 io::Task<void> Session::execute(Ticket& ticket) {
   const Request& request = ticket.request;
+  assert((request.command == Command::flush || request.offset + request.length <= export_.size()) &&
+         "validate() has let it through");
   switch (request.command) {
     case Command::read:
       co_await answer_read(ticket);
@@ -253,6 +257,7 @@ void Session::reply_failed(Ticket ticket, std::exception_ptr failure) {
 }
 
 void Session::count(const Ticket& ticket, WireError result) {
+  assert(unanswered_ > 0 && "a request is answered once");
   --unanswered_;
   const auto took = runtime_.clock.now() - ticket.arrived;
   export_.counters().count_request(

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <functional>
 #include <vector>
 
@@ -31,6 +32,7 @@ struct Session::StructuredRead {
 
   /// Queues the chunk that answers `length` bytes; the last one takes the ticket along.
   void push(Session& session, Message message, uint64_t length) {
+    assert(length > 0 && length <= left && "each byte is answered by one chunk");
     left -= length;
     if (left == 0) {
       session.count(ticket, result);
@@ -84,6 +86,7 @@ io::Task<void> Session::read_structured(Ticket& ticket) {
           length += extents[index++].length;
         }
         const uint64_t run_end = offset + length;
+        assert(length > 0 && run_end <= end && "extents lie inside what was asked about");
         if (zero) {
           Message message = read.chunk(*this, ChunkType::offset_hole, length, kHoleChunkBytes);
           message.with_part(encode_hole(offset, static_cast<uint32_t>(length)));
@@ -100,6 +103,7 @@ io::Task<void> Session::read_structured(Ticket& ticket) {
     }
   };
   co_await io::run_scoped(std::cref(body));
+  assert(read.left == 0 && "a READ is answered whole");
 }
 
 io::Task<void> Session::read_data_chunk(StructuredRead& read, uint64_t offset, size_t length) {
@@ -134,6 +138,7 @@ io::Task<bool> Session::all_zero(uint64_t offset, uint64_t length) {
   for (const uint64_t end = offset + length; offset < end;) {
     const std::vector<io::Extent> extents =
         co_await device().extents(offset, end - offset, kExtentsAtOnce);
+    assert(!extents.empty());
     for (const io::Extent& extent : extents) {
       if (!extent.zero) co_return false;
       offset += extent.length;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 
 #include "nbd/session.h"
 
@@ -75,7 +76,9 @@ io::Task<void> Session::answer_block_status(Ticket& ticket) {
                              runtime_, bounds);
   const std::vector<std::vector<StatusRun>> answers = co_await std::move(asking);
   size_t bytes = 0;
+  assert(answers.size() == ticket.contexts.size());
   const auto put = [&](std::span<const std::byte> part) {
+    assert(bytes + part.size() <= piece.buffer.size() && "status_runs_max() bounds the answer");
     std::ranges::copy(part, piece.buffer.bytes().subspan(bytes, part.size()).begin());
     bytes += part.size();
   };

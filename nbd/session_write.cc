@@ -43,6 +43,7 @@ io::Task<bool> Session::receive_write(const Request& request, io::SteadyTime arr
   const bool too_long = request.payload_bytes > kPayloadBytesMax;
   if (!too_long) co_await receive_pieces(write);
   ++unanswered_;
+  assert(write->holders > 0);
   if (--write->holders == 0) answers_.spawn(finish_write(write));
   co_return !too_long;
 }
@@ -60,6 +61,7 @@ io::Task<void> Session::receive_pieces(std::shared_ptr<PendingWrite> write) {
   receiving_write_.emplace(export_);
   while (offset < end && !write->given_up()) {
     const uint64_t next = piece_end(offset, end, block_bytes);
+    assert(offset < next && next <= end);
     BufferShare::Piece piece =
         co_await received_pieces_.acquire(static_cast<size_t>(next - offset), offset);
     // Behind the last piece lies the next request's header, if the client has sent it already.
@@ -91,6 +93,7 @@ io::Task<void> Session::write_piece(std::shared_ptr<PendingWrite> write, uint64_
     }
   }
   piece.hold = {};
+  assert(write->holders > 0);
   if (--write->holders > 0) co_return;
   try {
     co_await finish_write(std::move(write));
@@ -100,6 +103,7 @@ io::Task<void> Session::write_piece(std::shared_ptr<PendingWrite> write, uint64_
 }
 
 io::Task<void> Session::finish_write(std::shared_ptr<PendingWrite> write) {
+  assert(write->holders == 0 && "the last who holds a WRITE answers it");
   if (!write->given_up() && write->request.has(kFlagFua)) {
     try {
       co_await device().flush();

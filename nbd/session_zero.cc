@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cassert>
 #include <system_error>
 
 #include "nbd/session.h"
@@ -38,6 +39,7 @@ io::Task<void> Session::change_in_steps(uint64_t offset, uint64_t end, uint64_t 
   while (offset < end) {
     const uint64_t next = std::min(end, (offset / step_bytes + 1) * step_bytes);
     const uint64_t memory_bytes = more_bytes + partial_block_bytes(offset, next - offset);
+    assert(memory_bytes <= Export::kChangeBytesOfOne && "else it would wait for ever");
     ChangeRoom room;
     if (memory_bytes > 0) room = co_await room_for_change(memory_bytes);
     if (auto refusal = export_.change_refusal()) throw Refused(*std::move(refusal));

@@ -61,6 +61,7 @@ ssize_t GnutlsStream::pull(gnutls_transport_ptr_t self, void* into, size_t count
     gnutls_transport_set_errno(stream.session_, EAGAIN);
     return -1;
   }
+  assert(stream.begin_ <= stream.end_ && stream.end_ <= stream.arrived_capacity_);
   if (ready > 0) std::memcpy(into, stream.arrived_.get() + stream.begin_, ready);
   stream.begin_ += ready;
   return static_cast<ssize_t>(ready);
@@ -100,6 +101,7 @@ io::Task<void> GnutlsStream::fill() {
 /// Sends what GnuTLS has queued, also what it queues meanwhile. Under the lock.
 io::Task<void> GnutlsStream::flush() {
   while (!outgoing_.empty()) {
+    assert(leaving_.empty() && "ciphertext leaves in order, one send at a time");
     leaving_.swap(outgoing_);
     const iovec piece = io::as_iovec(leaving_);
     co_await transport_->send({&piece, 1});
@@ -209,6 +211,7 @@ io::Task<void> GnutlsStream::send(std::span<const iovec> from) {
       if (outgoing_.size() >= kGatherBytes) co_await flush();
     }
   }
+  assert(staged_.size() < kRecordBytes);
   encrypt(staged_);
   staged_.clear();
   co_await flush();

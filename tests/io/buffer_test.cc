@@ -138,6 +138,20 @@ TEST_F(SharedBudget, AWaitingPoolGetsWhatTheOtherGivesBack) {
   run(run_scoped(body));
 }
 
+TEST_F(SharedBudget, WhatWasHandedOutBeyondItIsNotGivenBackToIt) {
+  Buffer small = here_.try_acquire(4096);
+  std::vector<Buffer> held = take_all(there_);
+  settle();
+  for (Buffer& buffer : take_all(there_)) held.push_back(std::move(buffer));
+  Buffer large = here_.acquire_over_budget(1 << 20);  // and the pool waits for a lease
+  small = Buffer();
+  large = Buffer();  // a part of it settles, the rest is the lease of the small one
+  held.clear();
+  EXPECT_TRUE(take_all(here_).empty());
+  settle();
+  EXPECT_EQ(take_all(here_).size(), 16u);
+}
+
 TEST_F(SharedBudget, APoolWithMoreThanItsShareServesTheOtherFirst) {
   std::vector<Buffer> held = take_all(here_);
   std::vector<int> served;
