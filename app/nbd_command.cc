@@ -10,6 +10,7 @@
 #include "io/call_on.h"
 #include "io/file_limit.h"
 #include "io/listener.h"
+#include "io/outcome.h"
 #include "io/ring_thread.h"
 #include "io/signals.h"
 #include "nbd/export.h"
@@ -102,15 +103,13 @@ class ImageServer {
     co_await exported_->join();
     exported_.reset();
     server_.reset();
-    std::exception_ptr failure;
-    try {
+    const auto close_image = [this]() -> io::Task<void> {
       if (image_) co_await image_->close();
-    } catch (...) {
-      failure = std::current_exception();
-    }
+    };
+    io::Outcome<> closed = co_await io::attempt(close_image);
     image_.reset();
     chain_.reset();
-    if (failure) std::rethrow_exception(failure);
+    closed.take();
   }
 
   /// Of the first listener; 0 for a Unix socket. After start().
@@ -222,24 +221,19 @@ int serve(NbdOptions options, std::vector<ActivatedSocket> activated) {
   ImageServer server(thread, options, std::move(activated));
   io::call_and_wait(thread.ring(), [&server] { return server.start(); });
   std::optional<PidFile> pid_file;
-  int status = 0;
-  std::exception_ptr failure;
-  try {
+  io::Outcome<int> status = io::attempt([&] {
     if (!options.pid_file.empty()) pid_file.emplace(options.pid_file);
     if (background) background->report_ready();
-    if (options.run.empty()) {
-      io::wait_for_termination();
-    } else {
-      status = run_command(options.run, variables_for(options, server.port()));
+    if (!options.run.empty()) {
+      return run_command(options.run, variables_for(options, server.port()));
     }
-  } catch (...) {
-    failure = std::current_exception();
-  }
+    io::wait_for_termination();
+    return 0;
+  });
   io::call_and_wait(thread.ring(), [&server] { return server.stop(); });
   thread.stop();
   io::log(io::LogLevel::info, "nbd: {} is closed and clean", options.file);
-  if (failure) std::rethrow_exception(failure);
-  return status;
+  return status.take();
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <future>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include "engine/jobs/change_ids.h"
@@ -16,48 +16,23 @@
 #include "engine/repositories.h"
 #include "engine/service_state.h"
 #include "engine/vms.h"
+#include "io/call_on.h"
 
 namespace engine {
-namespace {
 
-/// Owns the question, so that the caller may be gone before the coroutine's frame is.
-template <class T, class MakeTask>
-io::Task<void> deliver(std::shared_ptr<std::promise<T>> answer, MakeTask make_task) {
-  try {
-    if constexpr (std::is_void_v<T>) {
-      co_await make_task();
-      answer->set_value();
-    } else {
-      T value = co_await make_task();
-      answer->set_value(std::move(value));
-    }
-  } catch (...) {
-    answer->set_exception(std::current_exception());
-  }
-}
-
-template <class T>
-struct ResultOf;
-template <class T>
-struct ResultOf<io::Task<T>> {
-  using type = T;
-};
-
-}  // namespace
-
+/// Counted while it is under way, so that stop_there() can wait for all others.
 template <class MakeTask>
 auto EngineImpl::ask(MakeTask make_task) {
-  using T = typename ResultOf<std::invoke_result_t<MakeTask>>::type;
-  const auto answer = std::make_shared<std::promise<T>>();
-  auto arrives = answer->get_future();
-  core_.parts.home.executor.post([this, answer, make_task = std::move(make_task)]() mutable {
-    if (down_) {
-      answer->set_exception(std::make_exception_ptr(refusals::shutting_down()));
-      return;
-    }
-    calls_.spawn(deliver<T>(std::move(answer), std::move(make_task)));
-  });
-  return arrives.get();
+  const auto call = [&]() -> std::invoke_result_t<MakeTask&> {
+    if (down_) throw refusals::shutting_down();
+    struct UnderWay {
+      uint32_t& calls;
+      ~UnderWay() { --calls; }
+    };
+    const UnderWay counted{++calls_};
+    co_return co_await make_task();
+  };
+  return io::call_and_wait(core_.parts.home.executor, call);
 }
 
 template <class F>
@@ -79,10 +54,6 @@ void EngineImpl::stop() {
   if (std::exchange(stopped_, true)) return;
   core_.shutting_down = true;
   ask([this] { return stop_there(); });
-  // stop_there was the last of the calls; once this has come through, its frame is gone too.
-  const auto gone = std::make_shared<std::promise<void>>();
-  core_.parts.home.executor.post([gone] { gone->set_value(); });
-  gone->get_future().get();
 }
 
 BackupView EngineImpl::start_backup(const StartBackup& request) {

@@ -72,8 +72,8 @@ class EngineImpl final : public Engine {
   io::Task<void> stop_there();
 
   Core core_;
-  io::TaskScope calls_;
   io::TaskScope watch_;
+  uint32_t calls_ = 0;    // under way, of the control thread
   bool stopped_ = false;  // of the thread that calls start() and stop()
   bool down_ = false;     // of the control thread
 };

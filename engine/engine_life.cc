@@ -80,7 +80,7 @@ io::Task<void> EngineImpl::stop_there() {
   co_await watch_.joined();
   for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);
   // What is still being started ends in its own rollback.
-  while (calls_.running() > 1) {
+  while (calls_ > 1) {
     co_await io::sleep(core_.parts.home.executor, core_.parts.home.clock,
                        std::chrono::milliseconds(1));
     for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);

@@ -1,15 +1,15 @@
 #pragma once
 
 #include <cassert>
-#include <exception>
+#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
-#include <variant>
 
 #include "io/executor.h"
+#include "io/outcome.h"
 #include "io/task.h"
 #include "io/task_scope.h"
 
@@ -25,21 +25,12 @@ auto call_on(Executor& there, Executor& home, F f) -> std::invoke_result_t<F> {
     Executor& there;
     Executor& home;
     F& f;
-    std::conditional_t<std::is_void_v<T>, std::monostate, std::optional<T>> result{};
-    std::exception_ptr failure{};
+    std::optional<Outcome<T>> outcome{};
     TaskScope scope{};
     std::optional<Job> back{}, home_again{};
 
     Task<void> work() {
-      try {
-        if constexpr (std::is_void_v<T>) {
-          co_await f();
-        } else {
-          result.emplace(co_await f());
-        }
-      } catch (...) {
-        failure = std::current_exception();
-      }
+      outcome.emplace(co_await attempt(std::ref(f)));
       assert(there.here());
       // Two hops: the scope must be empty here before the caller, who owns it, goes on there.
       there.post(std::move(*back));
@@ -54,16 +45,11 @@ auto call_on(Executor& there, Executor& home, F f) -> std::invoke_result_t<F> {
     }
     T await_resume() {
       assert(home.here() && scope.running() == 0);
-      if (failure) std::rethrow_exception(failure);
-      if constexpr (!std::is_void_v<T>) return std::move(*result);
+      return outcome->take();
     }
   };
   Visit visit{there, home, f};
-  if constexpr (std::is_void_v<T>) {
-    co_await visit;
-  } else {
-    co_return co_await visit;
-  }
+  co_return co_await visit;
 }
 
 /// The same for a thread that has no executor: blocks it until the task has ended on `there`.
@@ -72,38 +58,21 @@ template <class F>
 auto call_and_wait(Executor& there, F f) {
   using T = decltype(std::declval<std::invoke_result_t<F>>().operator co_await().await_resume());
   // Shared with the job that answers: that job may still be at it when the caller goes on.
-  struct Outcome {
-    std::promise<T> promise{};
-    std::conditional_t<std::is_void_v<T>, std::monostate, std::optional<T>> result{};
-    std::exception_ptr failure{};
+  struct Answer {
+    std::promise<Outcome<T>> promise{};
+    std::optional<Outcome<T>> outcome{};
   };
-  const auto outcome = std::make_shared<Outcome>();
-  auto answer = outcome->promise.get_future();
+  const auto answer = std::make_shared<Answer>();
+  auto arrives = answer->promise.get_future();
   TaskScope scope;
-  Job tell([outcome] {
-    if (outcome->failure) {
-      outcome->promise.set_exception(outcome->failure);
-    } else if constexpr (std::is_void_v<T>) {
-      outcome->promise.set_value();
-    } else {
-      outcome->promise.set_value(std::move(*outcome->result));
-    }
-  });
+  Job tell([answer] { answer->promise.set_value(*std::move(answer->outcome)); });
   const auto work = [&]() -> Task<void> {
-    try {
-      if constexpr (std::is_void_v<T>) {
-        co_await f();
-      } else {
-        outcome->result.emplace(co_await f());
-      }
-    } catch (...) {
-      outcome->failure = std::current_exception();
-    }
+    answer->outcome.emplace(co_await attempt(std::ref(f)));
     // Another turn: the scope must be empty before the caller, who owns it, goes on.
     there.post(std::move(tell));
   };
   there.post([&scope, task = work()]() mutable { scope.spawn(std::move(task)); });
-  return answer.get();
+  return arrives.get().take();
 }
 
 }  // namespace io

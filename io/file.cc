@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <exception>
+#include <functional>
 
 #include "io/failure.h"
+#include "io/outcome.h"
 #include "io/planted_bug.h"
 #include "io/runtime.h"
 
@@ -67,17 +68,13 @@ Task<void> remove_temporaries(FileSystem& files, std::string path) {
 Task<void> replace_text(Runtime runtime, std::string path, std::string text, OpenMode mode) {
   FileSystem& files = runtime.files;
   const std::string temporary = temporary_path(runtime.random, path);
-  std::exception_ptr failure;
-  try {
+  const auto write_and_rename = [&]() -> Task<void> {
     co_await write_new(files, temporary, text, mode);
     co_await files.rename(temporary, path, true);
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  if (failure) {
-    co_await remove_if_possible(files, temporary);
-    std::rethrow_exception(failure);
-  }
+  };
+  Outcome<> replaced = co_await attempt(std::cref(write_and_rename));
+  if (replaced.failed()) co_await remove_if_possible(files, temporary);
+  replaced.take();
   std::string directory = parent_path(path);
   UNLESS_PLANTED(directory_not_synced) co_await files.sync_directory(std::move(directory));
 }

@@ -5,6 +5,7 @@
 #include <cassert>
 #include <coroutine>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,6 +15,7 @@
 
 #include "io/clock.h"
 #include "io/executor.h"
+#include "io/outcome.h"
 #include "io/owned_fd.h"
 #include "io/task.h"
 #include "io/task_scope.h"
@@ -154,60 +156,34 @@ Task<std::invoke_result_t<F>> Ring::run_blocking(F blocking) {
   struct Elsewhere {
     Ring& ring;
     F& blocking;
-    std::conditional_t<std::is_void_v<T>, std::monostate, std::optional<T>> result{};
-    std::exception_ptr failure{};
+    std::optional<Outcome<T>> outcome{};
 
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiter) {
       Job back([waiter] { waiter.resume(); });  // here, where lack of memory has somebody to tell
       ring.enqueue_blocking([this, back = std::move(back)]() mutable {
-        try {
-          if constexpr (std::is_void_v<T>) {
-            blocking();
-          } else {
-            result.emplace(blocking());
-          }
-        } catch (...) {
-          failure = std::current_exception();
-        }
+        outcome.emplace(attempt(std::ref(blocking)));
         ring.post(std::move(back));
       });
     }
-    T await_resume() {
-      if (failure) std::rethrow_exception(failure);
-      if constexpr (!std::is_void_v<T>) return std::move(*result);
-    }
+    T await_resume() { return outcome->take(); }
   };
   Elsewhere elsewhere{*this, blocking};
-  if constexpr (std::is_void_v<T>) {
-    co_await elsewhere;
-  } else {
-    co_return co_await elsewhere;
-  }
+  co_return co_await elsewhere;
 }
 
 template <class T>
 T Ring::run(Task<T> task) {
   bool done = false;
-  std::conditional_t<std::is_void_v<T>, std::monostate, std::optional<T>> result{};
-  std::exception_ptr failure;
+  std::optional<Outcome<T>> outcome;
   const auto drive = [&]() -> Task<void> {
-    try {
-      if constexpr (std::is_void_v<T>) {
-        co_await std::move(task);
-      } else {
-        result.emplace(co_await std::move(task));
-      }
-    } catch (...) {
-      failure = std::current_exception();
-    }
+    outcome.emplace(co_await attempt(std::move(task)));
     done = true;
   };
   TaskScope scope;
   scope.spawn(drive());
   run_until(done);
-  if (failure) std::rethrow_exception(failure);
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
+  return outcome->take();
 }
 
 }  // namespace io

@@ -6,6 +6,7 @@
 #include <exception>
 #include <utility>
 
+#include "io/outcome.h"
 #include "io/task.h"
 
 namespace io {
@@ -60,18 +61,13 @@ class TaskScope {
 template <class Body>
 Task<void> run_scoped(Body body) {
   TaskScope scope;
-  std::exception_ptr failure;
-  try {
-    co_await body(scope);
-  } catch (...) {
-    failure = std::current_exception();
-  }
+  Outcome<> ran = co_await attempt([&] { return body(scope); });
   try {
     co_await scope.joined();
   } catch (...) {
-    if (!failure) failure = std::current_exception();
+    if (!ran.failed()) throw;
   }
-  if (failure) std::rethrow_exception(failure);
+  ran.take();
 }
 
 }  // namespace io

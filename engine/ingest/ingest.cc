@@ -12,6 +12,7 @@
 #include "io/call_on.h"
 #include "io/file.h"
 #include "io/log.h"
+#include "io/outcome.h"
 #include "qcow/chain/chain.h"
 #include "qcow/check/check.h"
 #include "qcow/image/create.h"
@@ -157,43 +158,44 @@ io::Task<void> Ingest::open_there() {
     create.parent = co_await inspect_parent(data_, *spec_.parent, spec_.repository_directory);
   }
   co_await qcow::create(data_, spec_.path, create);
-  std::exception_ptr failure;
-  try {
-    qcow::ImageOptions options;
-    options.repository_root = spec_.repository_directory;
-    options.commit_interval = spec_.commit_interval;
-    options.commit_bytes = spec_.commit_bytes;
-    options.disk = spec_.disk;
-    // A client that ignored one refused write would complete a backup without it.
-    options.full_is_final = true;
-    options.on_failure = [this](std::exception_ptr cause) {
-      if (export_) export_->fail(std::move(cause));
-    };
-    auto image = co_await qcow::Image::open(data_, spec_.path, options);
-    if (!image->locks_supported()) {
-      io::log(io::LogLevel::warning,
-              "{}: this file system has no byte-range locks; other programs are not kept out",
-              spec_.path);
-    }
-    filling_ = std::make_unique<Filling>(std::move(image), stored_);
-    nbd::ExportSpec spec;
-    spec.name = spec_.export_name;
-    spec.description = spec_.description;
-    spec.kind = nbd::ExportKind::ingest;
-    spec.connections_max = spec_.connections_max;
-    spec.access = spec_.access;
-    spec.owner = spec_.owner;
-    spec.more_contexts = contexts_of(filling_->image().parents(), spec_.ancestors);
-    spec.observer = this;
-    export_ = nbd::Export::make(std::move(spec), *filling_, data_);
-  } catch (...) {
-    failure = std::current_exception();
+  io::Outcome<> opened = co_await io::attempt([this] { return open_image(); });
+  if (opened.failed()) {
+    if (filling_) co_await filling_->image().abandon();
+    filling_.reset();
+    co_await data_.files.remove(spec_.path);
   }
-  if (!failure) co_return;
-  if (filling_) co_await filling_->image().abandon();
-  filling_.reset();
-  co_await data_.files.remove(spec_.path);
-  std::rethrow_exception(failure);
+  opened.take();
+}
+
+/// The image that was created, and its export.
+io::Task<void> Ingest::open_image() {
+  qcow::ImageOptions options;
+  options.repository_root = spec_.repository_directory;
+  options.commit_interval = spec_.commit_interval;
+  options.commit_bytes = spec_.commit_bytes;
+  options.disk = spec_.disk;
+  // A client that ignored one refused write would complete a backup without it.
+  options.full_is_final = true;
+  options.on_failure = [this](std::exception_ptr cause) {
+    if (export_) export_->fail(std::move(cause));
+  };
+  auto image = co_await qcow::Image::open(data_, spec_.path, options);
+  if (!image->locks_supported()) {
+    io::log(io::LogLevel::warning,
+            "{}: this file system has no byte-range locks; other programs are not kept out",
+            spec_.path);
+  }
+  filling_ = std::make_unique<Filling>(std::move(image), stored_);
+  nbd::ExportSpec spec;
+  spec.name = spec_.export_name;
+  spec.description = spec_.description;
+  spec.kind = nbd::ExportKind::ingest;
+  spec.connections_max = spec_.connections_max;
+  spec.access = spec_.access;
+  spec.owner = spec_.owner;
+  spec.more_contexts = contexts_of(filling_->image().parents(), spec_.ancestors);
+  spec.observer = this;
+  export_ = nbd::Export::make(std::move(spec), *filling_, data_);
 }
 
 DiskCounters Ingest::counters() const {

@@ -106,6 +106,7 @@ class Ingest final : public nbd::ExportObserver {
 
   Ingest(io::Runtime home, io::Runtime data, IngestSpec spec);
   io::Task<void> open_there();
+  io::Task<void> open_image();
   io::Task<void> require_clean();
   io::Task<void> require_parents_there();
   io::Task<void> retire_there();

@@ -6,6 +6,7 @@
 #include "engine/values/refusal.h"
 #include "io/call_on.h"
 #include "io/log.h"
+#include "io/outcome.h"
 
 namespace engine {
 namespace {
@@ -39,16 +40,9 @@ io::Task<uint16_t> Ports::open(std::shared_ptr<nbd::Export> exported, PortUse us
     port = co_await bind_lowest(exported);
     open_[port] = std::move(use);
   }
-  std::exception_ptr failure;
-  try {
-    exports_.add(exported);
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  if (failure) {
-    co_await close(exported);
-    std::rethrow_exception(failure);
-  }
+  io::Outcome<> added = io::attempt([&] { exports_.add(exported); });
+  if (added.failed()) co_await close(exported);
+  added.take();
   co_return port;
 }
 
