@@ -6,6 +6,7 @@
 #include <cassert>
 
 #include "io/log.h"
+#include "io/outcome.h"
 
 namespace nbd {
 namespace {
@@ -41,7 +42,7 @@ Export::WriteUnderWay::~WriteUnderWay() {
 
 Export::~Export() {
   assert(connections_.empty() && places_taken_ == 0 && "join() an export before it goes");
-  assert(writes_under_way_ == 0 && !commit_running_);
+  assert(writes_under_way_ == 0 && !commit_.running);
 }
 
 std::shared_ptr<Export> Export::make(ExportSpec spec, io::BlockDevice& device, io::Runtime home) {
@@ -162,15 +163,15 @@ io::Task<void> Export::join() {
 
 void Export::fail(std::exception_ptr cause) {
   assert(home_.executor.here());
-  if (failure_) return;
-  failure_ = cause;
-  failure_refusal_ = refusal_for(cause);
-  io::log(io::LogLevel::error, "nbd: export \"{}\" failed: {}", name(), failure_refusal_.text);
+  if (failure_.cause) return;
+  failure_.cause = cause;
+  failure_.refusal = refusal_for(cause);
+  io::log(io::LogLevel::error, "nbd: export \"{}\" failed: {}", name(), failure_.refusal.text);
   if (spec_.observer) spec_.observer->storage_failed(*this, cause);
 }
 
 void Export::note_refused_change(std::exception_ptr cause) {
-  if (failure_ || spec_.kind != ExportKind::ingest) return;
+  if (failure_.cause || spec_.kind != ExportKind::ingest) return;
   if (!spec_.writes_may_recover) return fail(std::move(cause));
   const io::SteadyTime now = home_.clock.now();
   if (now < quiet_until_) return;
@@ -186,7 +187,7 @@ std::optional<Refusal> Export::closed_refusal() const {
 }
 
 std::optional<Refusal> Export::change_refusal() const {
-  if (failure_) return failure_refusal_;
+  if (failure_.cause) return failure_.refusal;
   if (auto refusal = closed_refusal()) return refusal;
   if (read_only()) {
     return Refusal{WireError::eperm, fmt::format("export \"{}\" is read-only", name())};
@@ -198,7 +199,7 @@ std::optional<Refusal> Export::change_refusal() const {
 }
 
 std::optional<Refusal> Export::flush_refusal() const {
-  if (failure_) return failure_refusal_;
+  if (failure_.cause) return failure_.refusal;
   return closed_refusal();
 }
 
@@ -214,7 +215,7 @@ void Export::leave(LiveConnection& connection) {
   assert(home_.executor.here() && connections_.contains(&connection));
   connections_.erase(&connection);
   changed_.wake();
-  if (!read_only() && state() == ExportState::open && !failure_) {
+  if (!read_only() && state() == ExportState::open && !failure_.cause) {
     try {
       background_.spawn(commit_after_disconnect());
     } catch (const std::bad_alloc&) {
@@ -226,18 +227,13 @@ void Export::leave(LiveConnection& connection) {
 
 io::Task<void> Export::commit_after_disconnect() {
   const std::shared_ptr<Export> self = shared_from_this();
-  commit_again_ = true;
-  if (std::exchange(commit_running_, true)) co_return;
-  while (std::exchange(commit_again_, false) && !failure_) {
-    std::exception_ptr failed;
-    try {
-      co_await device_.flush();
-    } catch (...) {
-      failed = std::current_exception();
-    }
-    if (failed) note_refused_change(failed);
+  commit_.again = true;
+  if (std::exchange(commit_.running, true)) co_return;
+  while (std::exchange(commit_.again, false) && !failure_.cause) {
+    const io::Outcome<> flushed = co_await io::attempt([this] { return device_.flush(); });
+    if (flushed.failed()) note_refused_change(flushed.failure());
   }
-  commit_running_ = false;
+  commit_.running = false;
 }
 
 void Export::place_given_up() {

@@ -157,7 +157,7 @@ class Export : public std::enable_shared_from_this<Export> {
   void fail(std::exception_ptr cause);
   /// The storage has refused a change, or what was to become durable.
   void note_refused_change(std::exception_ptr cause);
-  std::exception_ptr failure() const { return failure_; }
+  std::exception_ptr failure() const { return failure_.cause; }
 
   // For sessions.
 
@@ -216,11 +216,15 @@ class Export : public std::enable_shared_from_this<Export> {
   uint32_t places_taken_ = 0;  // guarded by places_mutex_
 
   std::string closed_text_;
-  std::exception_ptr failure_;
-  Refusal failure_refusal_;
+  struct Failure {
+    std::exception_ptr cause;  // null: none yet
+    Refusal refusal;
+  } failure_;
   std::set<LiveConnection*> connections_;
   uint64_t writes_under_way_ = 0;
-  bool commit_running_ = false, commit_again_ = false;
+  struct Commit {
+    bool running = false, again = false;
+  } commit_;                      // after a client has left
   io::SteadyTime quiet_until_{};  // refused changes are logged once a minute
   io::Semaphore change_room_;
   io::Event changed_;  // woken when a connection or a write ends

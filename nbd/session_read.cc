@@ -1,19 +1,18 @@
+#include "nbd/session_read.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cassert>
 #include <functional>
-#include <vector>
 
-#include "nbd/session.h"
+#include "io/outcome.h"
 
-/// READ: with structured replies every piece leaves as soon as it is in memory, holes without any
-/// data; otherwise the reply starts only when all of it is in memory (P5–P9, C1, C4).
 namespace nbd {
 namespace {
 
 constexpr uint64_t kPieceBytes = 1 << 20;
-/// BufferShare of one READ that are at the device at a time.
+/// Pieces of one READ that are at the device at a time.
 constexpr uint64_t kPiecesAtOnce = 8;
 constexpr size_t kExtentsAtOnce = 256;
 
@@ -24,34 +23,33 @@ uint64_t piece_end(uint64_t offset, uint64_t end) {
 }  // namespace
 
 /// A READ answered in chunks. DONE goes with the chunk that leaves nothing to answer.
-struct Session::StructuredRead {
+struct Reads::StructuredRead {
   Ticket& ticket;
   uint64_t left;  // bytes that no chunk has answered yet
   WireError result = WireError::none;
   io::Semaphore window;
 
   /// Queues the chunk that answers `length` bytes; the last one takes the ticket along.
-  void push(Session& session, Message message, uint64_t length) {
+  void push(Reads& reads, Message message, uint64_t length) {
     assert(length > 0 && length <= left && "each byte is answered by one chunk");
     left -= length;
     if (left == 0) {
-      session.count(ticket, result);
-      message.with_in_flight(std::move(ticket.in_flight));
+      reads.replier_.complete(ticket, result, std::move(message));
+    } else {
+      reads.channel_.outbox().push(std::move(message));
     }
-    session.replies_.push(std::move(message));
   }
   /// The front of the chunk that answers `answered` bytes.
-  Message chunk(const Session& session, ChunkType type, uint64_t answered,
-                size_t payload_bytes) const {
-    return session.chunk(ticket.request, answered == left, type, payload_bytes);
+  Message chunk(const Reads& reads, ChunkType type, uint64_t answered, size_t payload_bytes) const {
+    return reads.replier_.chunk(ticket.request, answered == left, type, payload_bytes);
   }
 };
 
-io::Task<void> Session::answer_read(Ticket& ticket) {
+io::Task<void> Reads::answer(Ticket& ticket) {
   const Request& request = ticket.request;
-  const bool in_chunks = rules_.structured_replies && !request.has(kFlagDf);
+  const bool in_chunks = channel_.rules().structured_replies && !request.has(kFlagDf);
   if (request.length == 0) {
-    answer_empty_read(std::move(ticket));
+    answer_empty(std::move(ticket));
     co_return;
   }
   if (in_chunks) {
@@ -59,22 +57,20 @@ io::Task<void> Session::answer_read(Ticket& ticket) {
   } else {
     co_await read_whole(ticket);
   }
-  export_.counters().bytes_read += request.length;
+  channel_.counters().bytes_read += request.length;
 }
 
-void Session::answer_empty_read(Ticket ticket) {
-  if (!rules_.structured_replies) return reply_done(std::move(ticket));
-  count(ticket, WireError::none);
-  Message message = chunk(ticket.request, true, ChunkType::none, 0);
-  message.with_in_flight(std::move(ticket.in_flight));
-  replies_.push(std::move(message));
+void Reads::answer_empty(Ticket ticket) {
+  if (!channel_.rules().structured_replies) return replier_.done(std::move(ticket));
+  replier_.complete(ticket, WireError::none,
+                    replier_.chunk(ticket.request, true, ChunkType::none, 0));
 }
 
-io::Task<void> Session::read_structured(Ticket& ticket) {
+io::Task<void> Reads::read_structured(Ticket& ticket) {
   const Request request = ticket.request;
   const uint64_t end = request.offset + request.length;
   StructuredRead read{ticket, request.length, WireError::none,
-                      io::Semaphore(runtime_.executor, kPiecesAtOnce)};
+                      io::Semaphore(channel_.runtime().executor, kPiecesAtOnce)};
   const auto body = [&](io::TaskScope& pieces) -> io::Task<void> {
     for (uint64_t offset = request.offset; offset < end;) {
       const std::vector<io::Extent> extents =
@@ -106,18 +102,14 @@ io::Task<void> Session::read_structured(Ticket& ticket) {
   assert(read.left == 0 && "a READ is answered whole");
 }
 
-io::Task<void> Session::read_data_chunk(StructuredRead& read, uint64_t offset, size_t length) {
+io::Task<void> Reads::read_data_chunk(StructuredRead& read, uint64_t offset, size_t length) {
   const io::Grant place(read.window, 1);
-  BufferShare::Piece piece = co_await reply_pieces_.acquire(length, offset);
-  std::exception_ptr failure;
-  try {
-    co_await device().read(offset, piece.buffer.bytes());
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  if (failure) {
+  BufferShare::Piece piece = co_await pieces_.acquire(length, offset);
+  const io::Outcome<> fetched =
+      co_await io::attempt([&] { return device().read(offset, piece.buffer.bytes()); });
+  if (fetched.failed()) {
     // P9: the rest of the range is still delivered.
-    const Refusal refusal = refusal_for(failure);
+    const Refusal refusal = refusal_for(fetched.failure());
     read.result = refusal.error;
     Bytes body = encode_error_offset(refusal.error, refusal.text, offset);
     Message message = read.chunk(*this, ChunkType::error_offset, length, body.size());
@@ -134,7 +126,7 @@ io::Task<void> Session::read_data_chunk(StructuredRead& read, uint64_t offset, s
   read.push(*this, std::move(message), length);
 }
 
-io::Task<bool> Session::all_zero(uint64_t offset, uint64_t length) {
+io::Task<bool> Reads::all_zero(uint64_t offset, uint64_t length) {
   for (const uint64_t end = offset + length; offset < end;) {
     const std::vector<io::Extent> extents =
         co_await device().extents(offset, end - offset, kExtentsAtOnce);
@@ -152,28 +144,26 @@ io::Task<bool> Session::all_zero(uint64_t offset, uint64_t length) {
 /// Its data is in memory when the budget has room for it. Waiting for room would not do: clients
 /// that do not read their replies may hold it for as long as they like. The range is then read
 /// twice through one piece, first to see that it can be, then as it leaves (X5).
-io::Task<void> Session::read_whole(Ticket& ticket) {
+io::Task<void> Reads::read_whole(Ticket& ticket) {
   const Request request = ticket.request;
-  const bool simple = !rules_.structured_replies;
+  const bool simple = !channel_.rules().structured_replies;
   const uint64_t end = request.offset + request.length;
   if (!simple && co_await all_zero(request.offset, request.length)) {
-    count(ticket, WireError::none);
-    Message message = chunk(request, true, ChunkType::offset_hole, kHoleChunkBytes);
+    Message message = replier_.chunk(request, true, ChunkType::offset_hole, kHoleChunkBytes);
     message.with_part(encode_hole(request.offset, static_cast<uint32_t>(request.length)));
-    message.with_in_flight(std::move(ticket.in_flight));
-    replies_.push(std::move(message));
+    replier_.complete(ticket, WireError::none, std::move(message));
     co_return;
   }
   const uint64_t first_bytes =
       std::min(request.length, kPieceBytes - request.offset % io::BufferPool::kPage);
   BufferShare::Piece first =
-      co_await reply_pieces_.acquire(static_cast<size_t>(first_bytes), request.offset);
-  Message message =
-      simple ? Message(SimpleReply{WireError::none, request.cookie}.encode())
-             : chunk(request, true, ChunkType::offset_data, kDataChunkPrefixBytes + request.length);
+      co_await pieces_.acquire(static_cast<size_t>(first_bytes), request.offset);
+  Message message = simple ? Message(SimpleReply{WireError::none, request.cookie}.encode())
+                           : replier_.chunk(request, true, ChunkType::offset_data,
+                                            kDataChunkPrefixBytes + request.length);
   if (!simple) message.with_part(encode_data_prefix(request.offset));
   const uint64_t first_end = piece_end(request.offset, end);
-  std::vector<io::Buffer> rest = buffers_behind(first_end, end);
+  std::vector<io::Buffer> rest = buffers_for(first_end, end);
   if (rest.empty() && first_end < end) {
     co_await probe_readable(request, first.buffer);
     message.with_fetched({std::move(first), request.offset, request.length,
@@ -186,26 +176,24 @@ io::Task<void> Session::read_whole(Ticket& ticket) {
     co_await read_into(request.offset, rest);
     message.with_data(std::move(rest), std::move(first.hold));
   }
-  count(ticket, WireError::none);
-  message.with_in_flight(std::move(ticket.in_flight));
-  replies_.push(std::move(message));
+  replier_.complete(ticket, WireError::none, std::move(message));
 }
 
 /// For the range that begins at a border of pieces; none when the budget has not enough for all.
-std::vector<io::Buffer> Session::buffers_behind(uint64_t offset, uint64_t end) {
+std::vector<io::Buffer> Reads::buffers_for(uint64_t offset, uint64_t end) {
   std::vector<io::Buffer> buffers;
   while (offset < end) {
     const uint64_t next = piece_end(offset, end);
     const size_t size = static_cast<size_t>(next - offset);
-    buffers.push_back(runtime_.buffers.try_acquire(size, offset % io::BufferPool::kPage));
+    buffers.push_back(channel_.runtime().buffers.try_acquire(size, offset % io::BufferPool::kPage));
     if (buffers.back().size() != size) return {};
     offset = next;
   }
   return buffers;
 }
 
-io::Task<void> Session::read_into(uint64_t offset, std::span<io::Buffer> buffers) {
-  io::Semaphore window(runtime_.executor, kPiecesAtOnce);
+io::Task<void> Reads::read_into(uint64_t offset, std::span<io::Buffer> buffers) {
+  io::Semaphore window(channel_.runtime().executor, kPiecesAtOnce);
   const auto body = [&](io::TaskScope& pieces) -> io::Task<void> {
     for (io::Buffer& piece : buffers) {
       co_await window.acquire(1);
@@ -217,7 +205,7 @@ io::Task<void> Session::read_into(uint64_t offset, std::span<io::Buffer> buffers
 }
 
 /// Finds what is wrong before the reply begins (P8).
-io::Task<void> Session::probe_readable(const Request& request, io::Buffer& through) {
+io::Task<void> Reads::probe_readable(const Request& request, io::Buffer& through) {
   const uint64_t end = request.offset + request.length;
   for (uint64_t offset = request.offset; offset < end;) {
     const auto piece = through.bytes().first(
@@ -227,19 +215,19 @@ io::Task<void> Session::probe_readable(const Request& request, io::Buffer& throu
   }
 }
 
-io::Task<void> Session::read_again(const Request& request, uint64_t offset,
-                                   std::span<std::byte> into) {
+io::Task<void> Reads::read_again(const Request& request, uint64_t offset,
+                                 std::span<std::byte> into) {
   try {
     co_await device().read(offset, into);
   } catch (const std::exception& failure) {
-    end_reason_ = fmt::format("READ of {} bytes at {} failed after its reply had begun: {}",
-                              request.length, request.offset, failure.what());
-    ++export_.counters().abnormal_ends;
+    channel_.end_abnormally(
+        fmt::format("READ of {} bytes at {} failed after its reply had begun: {}", request.length,
+                    request.offset, failure.what()));
     throw;
   }
 }
 
-io::Task<void> Session::read_piece(io::Semaphore& window, uint64_t offset, io::Buffer& into) {
+io::Task<void> Reads::read_piece(io::Semaphore& window, uint64_t offset, io::Buffer& into) {
   const io::Grant place(window, 1);
   co_await device().read(offset, into.bytes());
 }
