@@ -68,6 +68,7 @@ std::string free_safe_name(Db& db, std::string_view vm_name) {
   throw refusals::vm_context_invalid("vm_name: too like the names of other VMs");
 }
 
+/// A disk keeps its index; one that is not in the request is marked removed.
 void put_disks(Db& db, Vm vm, const PutVmContext& request) {
   for (VmDisk& disk : vm.disks) {
     disk.removed = true;
