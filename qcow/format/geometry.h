@@ -57,6 +57,16 @@ struct Geometry {
   constexpr uint64_t l1_clusters() const { return clusters_for(l1_entries() * 8); }
 
   constexpr uint64_t guest_cluster_index(GuestOffset at) const { return at.bytes >> cluster_bits; }
+  constexpr uint64_t cluster_of(uint64_t guest_bytes) const { return guest_bytes >> cluster_bits; }
+  constexpr uint64_t l1_index_of(uint64_t guest_cluster) const {
+    return guest_cluster / l2_entries();
+  }
+  constexpr uint64_t l2_index_of(uint64_t guest_cluster) const {
+    return guest_cluster & (l2_entries() - 1);
+  }
+  constexpr uint64_t clusters_to_table_end(uint64_t guest_cluster) const {
+    return l2_entries() - l2_index_of(guest_cluster);
+  }
   constexpr uint64_t l1_index(GuestOffset at) const { return at.bytes / l2_table_guest_bytes(); }
   constexpr uint64_t l2_index(GuestOffset at) const {
     return guest_cluster_index(at) & (l2_entries() - 1);
@@ -129,6 +139,7 @@ static_assert(kFiveGiB.l1_index({512 * kMiB}) == 1 && kFiveGiB.l2_index({512 * k
 static_assert(kFiveGiB.l2_index({512 * kMiB - 1}) == 8191);
 static_assert(kFiveGiB.guest_offset(1, 2) == GuestOffset{512 * kMiB + 128 * kKiB});
 static_assert(kFiveGiB.bytes_left_in_cluster({65535}) == 1);
+static_assert(kFiveGiB.l1_index_of(8192) == 1 && kFiveGiB.clusters_to_table_end(8191) == 1);
 
 // One cluster of table covers 8,192 blocks × 2 GiB = 16 TiB of file, so a 16 TiB disk needs two.
 static_assert(Geometry{16, 4, 15 * kTiB}.refcount_table_clusters() == 1);

@@ -22,11 +22,12 @@ L2Table::L2Table(uint64_t l1_index, HostOffset host, size_t bytes, bool linked)
 
 ClusterMap::ClusterMap(io::Executor& executor, io::File& file, std::string image_name,
                        Geometry geometry, HostOffset l1_table, uint64_t l1_entry_count,
-                       uint64_t cache_bytes)
+                       uint64_t cache_bytes, uint32_t version)
     : executor_(executor),
       file_(file),
       image_name_(std::move(image_name)),
       geometry_(geometry),
+      version_(version),
       l1_table_(l1_table),
       part_bytes_(std::min<size_t>(L2Table::kPartBytes, geometry.cluster_bytes())),
       tables_max_(std::max<size_t>(
@@ -41,6 +42,37 @@ io::Task<void> ClusterMap::read_l1() {
 
 bool ClusterMap::must_move(uint64_t l1_index) const {
   return l1_[l1_index] != 0 && (l1_[l1_index] & kEntryCopied) == 0;
+}
+
+Mapping ClusterMap::mapping_of(const L2Table* table, uint64_t cluster) const {
+  if (table == nullptr) return Mapping::unallocated();
+  assert(table->l1_index() == geometry_.l1_index_of(cluster));
+  const uint64_t raw = table->raw(geometry_.l2_index_of(cluster));
+  const auto mapping = decode_l2_entry(raw, geometry_.cluster_bits, version_);
+  if (!mapping) {
+    throw FormatError(image_name_, fmt::format("corrupt L2 entry {:#x} at guest offset {}", raw,
+                                               cluster << geometry_.cluster_bits));
+  }
+  return *mapping;
+}
+
+void ClusterMap::require_sound(const L2Table& table, uint64_t first, uint64_t count) const {
+  PLANTED_BUG(half_decoded_write, return )
+  assert(count > 0 && count <= geometry_.clusters_to_table_end(first));
+  for (uint64_t cluster = first; cluster < first + count; ++cluster) {
+    const uint64_t raw = table.raw(geometry_.l2_index_of(cluster));
+    if (raw != 0 && raw != kEntryZero) mapping_of(&table, cluster);
+  }
+}
+
+io::Task<void> ClusterMap::require_sound_range(uint64_t first, uint64_t count) {
+  while (count > 0) {
+    const uint64_t part = std::min(count, geometry_.clusters_to_table_end(first));
+    const L2Table* const table = co_await load(geometry_.l1_index_of(first));
+    if (table != nullptr) require_sound(*table, first, part);
+    first += part;
+    count -= part;
+  }
 }
 
 L2Table* ClusterMap::cached(uint64_t l1_index) {

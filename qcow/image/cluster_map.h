@@ -80,7 +80,8 @@ class ClusterMap {
   };
 
   ClusterMap(io::Executor& executor, io::File& file, std::string image_name, Geometry geometry,
-             HostOffset l1_table, uint64_t l1_entry_count, uint64_t cache_bytes = kCacheBytes);
+             HostOffset l1_table, uint64_t l1_entry_count, uint64_t cache_bytes = kCacheBytes,
+             uint32_t version = 3);
 
   io::Task<void> read_l1();
 
@@ -88,6 +89,20 @@ class ClusterMap {
   uint64_t l1_raw(uint64_t l1_index) const { return l1_[l1_index]; }
   /// Another owner may share the table (its COPIED flag is clear): move() it before any change.
   bool must_move(uint64_t l1_index) const;
+
+  /// What a table, which may be null, says of a guest cluster in its range. Throws FormatError for
+  /// a corrupt entry (RF18).
+  Mapping mapping_of(const L2Table* table, uint64_t cluster) const;
+  /// Throws for a corrupt entry among `count` of one table, so that those who are about to change
+  /// them meet it before they have changed anything.
+  void require_sound(const L2Table& table, uint64_t first, uint64_t count) const;
+  /// The same of clusters that the caller holds and changes in steps.
+  io::Task<void> require_sound_range(uint64_t first, uint64_t count);
+  /// Whether the cluster's host cluster is its own, so that it may be written in place.
+  bool owns(const Mapping& mapping, uint64_t cluster) const {
+    return mapping.kind == MappingKind::data && mapping.copied &&
+           !must_move(geometry_.l1_index_of(cluster));
+  }
 
   /// The table, if it is in memory.
   L2Table* cached(uint64_t l1_index);
@@ -125,6 +140,7 @@ class ClusterMap {
   io::File& file_;
   std::string image_name_;
   Geometry geometry_;
+  uint32_t version_;  // of the image's header
   HostOffset l1_table_;
   size_t part_bytes_;
   size_t tables_max_;

@@ -41,33 +41,6 @@ ImageCounters Image::counters() const {
   return counters;
 }
 
-Mapping Image::mapping_of(const L2Table* table, uint64_t cluster) const {
-  if (table == nullptr) return Mapping::unallocated();
-  const uint64_t raw = table->raw(l2_index_of(cluster));
-  const auto mapping = decode_l2_entry(raw, geometry_.cluster_bits, header_.version);
-  if (!mapping) {
-    throw FormatError(name_, fmt::format("corrupt L2 entry {:#x} at guest offset {}", raw,
-                                         cluster << geometry_.cluster_bits));
-  }
-  return *mapping;
-}
-
-/// Throws for a corrupt entry among `count` of one table, so that those who are about to change
-/// them meet it before they have changed anything.
-void Image::require_sound(const L2Table& table, uint64_t first, uint64_t count) const {
-  PLANTED_BUG(half_decoded_write, return )
-  for (uint64_t cluster = first; cluster < first + count; ++cluster) {
-    const uint64_t raw = table.raw(l2_index_of(cluster));
-    if (raw != 0 && raw != kEntryZero) mapping_of(&table, cluster);
-  }
-}
-
-/// Whether the cluster's host cluster is its own, so that it may be written in place.
-bool Image::owns(const Mapping& mapping, uint64_t cluster) const {
-  return mapping.kind == MappingKind::data && mapping.copied &&
-         !map_->must_move(l1_index_of(cluster));
-}
-
 void Image::require_open(const char* verb, uint64_t offset, uint64_t length) const {
   if (failure_) std::rethrow_exception(failure_);
   if (state_ != State::open) throw io::failure(verb, name_, offset, length, EPERM);

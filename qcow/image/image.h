@@ -175,15 +175,6 @@ class Image final : public io::BlockDevice {
   io::Task<void> mark_corrupt();
 
   // image.cc
-  uint64_t cluster_of(uint64_t offset) const { return offset >> geometry_.cluster_bits; }
-  uint64_t l1_index_of(uint64_t cluster) const { return cluster / geometry_.l2_entries(); }
-  uint64_t l2_index_of(uint64_t cluster) const { return cluster % geometry_.l2_entries(); }
-  uint64_t clusters_to_table_end(uint64_t cluster) const {
-    return geometry_.l2_entries() - l2_index_of(cluster);
-  }
-  Mapping mapping_of(const L2Table* table, uint64_t cluster) const;
-  void require_sound(const L2Table& table, uint64_t first, uint64_t count) const;
-  bool owns(const Mapping& mapping, uint64_t cluster) const;
   void require_open(const char* verb, uint64_t offset, uint64_t length) const;
   void fail(std::exception_ptr failure) noexcept;
   void refuse_or_fail(std::exception_ptr failure);
@@ -196,7 +187,6 @@ class Image final : public io::BlockDevice {
   io::Task<void> accept(uint64_t offset, io::Buffer from);
   io::Task<void> write_whole(std::shared_ptr<Payload> payload, uint64_t offset,
                              std::span<const std::byte> bytes);
-  io::Task<void> require_sound_range(uint64_t first, uint64_t count);
   io::Task<void> write_partial(std::shared_ptr<Payload> payload, uint64_t offset,
                                std::span<const std::byte> bytes);
   io::Task<L2Table*> table_for_update(uint64_t l1_index);

@@ -21,14 +21,14 @@ io::Task<std::vector<io::Extent>> Image::extents(uint64_t offset, uint64_t lengt
   std::vector<io::Extent> extents;
   const uint64_t end = offset + length;
   while (offset < end) {
-    const uint64_t l1_index = l1_index_of(cluster_of(offset));
+    const uint64_t l1_index = geometry_.l1_index_of(geometry_.cluster_of(offset));
     const uint64_t table_end = std::min(end, (l1_index + 1) * geometry_.l2_table_guest_bytes());
     const L2Table* const table = co_await map_->load(l1_index);
     // One run of one kind, then the parents are asked, so the table is looked up again after it.
     while (offset < table_end) {
-      const uint64_t cluster = cluster_of(offset);
+      const uint64_t cluster = geometry_.cluster_of(offset);
       const bool partial = partials_->find(cluster) != nullptr;
-      const MappingKind kind = mapping_of(table, cluster).kind;
+      const MappingKind kind = map_->mapping_of(table, cluster).kind;
       if (kind == MappingKind::unallocated && !partial) break;
       const uint64_t cluster_end = (cluster + 1) << geometry_.cluster_bits;
       const bool zero = kind == MappingKind::zero && !partial;
@@ -39,8 +39,8 @@ io::Task<std::vector<io::Extent>> Image::extents(uint64_t offset, uint64_t lengt
     // What is unallocated here: at once all of a table that does not exist.
     uint64_t run_end = table == nullptr && partials_->empty() ? table_end : offset;
     while (run_end < table_end && extents.size() <= count_max) {
-      const uint64_t cluster = cluster_of(run_end);
-      if (mapping_of(table, cluster).kind != MappingKind::unallocated ||
+      const uint64_t cluster = geometry_.cluster_of(run_end);
+      if (map_->mapping_of(table, cluster).kind != MappingKind::unallocated ||
           partials_->find(cluster) != nullptr) {
         break;
       }

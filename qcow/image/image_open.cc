@@ -43,7 +43,7 @@ io::Task<void> Image::prepare() {
   parents_ = co_await Chain::open_parents_of(runtime_, path_, header_, std::move(parents));
 
   map_.emplace(runtime_.executor, *file_, name_, geometry_, header_.l1_table,
-               header_.l1_entry_count, options_.table_cache_bytes);
+               header_.l1_entry_count, options_.table_cache_bytes, header_.version);
   co_await map_->read_l1();
   allocator_.emplace(*file_, name_, geometry_, header_.refcount_table,
                      header_.refcount_table_clusters,

@@ -17,7 +17,7 @@ io::Task<void> Image::finish_partial(uint64_t cluster, RangeQueue::Hold hold, bo
   const auto held = std::make_shared<HeldWrite>();
   held->hold = std::move(hold);
   held->completed = co_await io::Grant::acquire(completed_, geometry_.cluster_bytes());
-  L2Table* const table = co_await table_for_update(l1_index_of(cluster));
+  L2Table* const table = co_await table_for_update(geometry_.l1_index_of(cluster));
   store_partial(held, *table, cluster);
 }
 
@@ -26,7 +26,7 @@ io::Task<void> Image::finish_partial(uint64_t cluster, RangeQueue::Hold hold, bo
 void Image::store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table,
                           uint64_t cluster) {
   if (failure_) std::rethrow_exception(failure_);
-  require_sound(table, cluster, 1);
+  map_->require_sound(table, cluster, 1);
   content_unknown_ = true;  // until every write is submitted
   PartialCluster partial = partials_->take(cluster);
   const uint64_t cluster_bytes = geometry_.cluster_bytes();

@@ -20,7 +20,7 @@ std::vector<Image::ReadRun> Image::runs_in_table(const L2Table* table, uint64_t 
   while (offset < end) {
     const uint64_t inside = geometry_.offset_in_cluster(offset);
     const uint64_t length = std::min(end - offset, geometry_.cluster_bytes() - inside);
-    Mapping mapping = mapping_of(table, cluster_of(offset));
+    Mapping mapping = map_->mapping_of(table, geometry_.cluster_of(offset));
     if (mapping.kind == MappingKind::data) mapping.host.bytes += inside;
     const bool continues = [&] {
       if (runs.empty() || runs.back().mapping.kind != mapping.kind) return false;
@@ -50,12 +50,12 @@ io::Task<void> Image::read(uint64_t offset, std::span<std::byte> into) {
   require_readable();
   if (into.empty()) co_return;
   const uint64_t end = offset + into.size();
-  const uint64_t first = cluster_of(offset);
-  const RangeQueue::Hold hold =
-      co_await ranges_.enter(first, cluster_of(end - 1) - first + 1, RangeQueue::Access::shared);
+  const uint64_t first = geometry_.cluster_of(offset);
+  const RangeQueue::Hold hold = co_await ranges_.enter(
+      first, geometry_.cluster_of(end - 1) - first + 1, RangeQueue::Access::shared);
   require_readable();
   for (uint64_t at = offset; at < end;) {
-    const uint64_t l1_index = l1_index_of(cluster_of(at));
+    const uint64_t l1_index = geometry_.l1_index_of(geometry_.cluster_of(at));
     const uint64_t part_end = std::min(end, (l1_index + 1) * geometry_.l2_table_guest_bytes());
     const L2Table* const table = co_await map_->load(l1_index);
     const std::vector<ReadRun> runs = runs_in_table(table, at, part_end);
@@ -86,7 +86,7 @@ io::Task<void> Image::read_run(ReadRun run, std::span<std::byte> into) {
       }
       break;
     case MappingKind::compressed:
-      co_await read_compressed(run.mapping, cluster_of(run.offset),
+      co_await read_compressed(run.mapping, geometry_.cluster_of(run.offset),
                                static_cast<uint32_t>(geometry_.offset_in_cluster(run.offset)),
                                into);
       break;
@@ -116,7 +116,7 @@ io::Task<void> Image::read_compressed(Mapping mapping, uint64_t cluster, uint32_
 
 /// Bytes of one cluster as they are without what waits in memory.
 io::Task<void> Image::read_base(uint64_t cluster, uint32_t at, std::span<std::byte> into) {
-  const L2Table* const table = co_await map_->load(l1_index_of(cluster));
+  const L2Table* const table = co_await map_->load(geometry_.l1_index_of(cluster));
   const uint64_t offset = (cluster << geometry_.cluster_bits) + at;
   const std::vector<ReadRun> runs = runs_in_table(table, offset, offset + into.size());
   co_await read_run(runs.front(), into);

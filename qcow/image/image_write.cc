@@ -74,7 +74,7 @@ uint64_t Image::end_after_commit() const {
 
 io::Task<void> Image::accept(uint64_t offset, io::Buffer from) {
   const uint64_t end = offset + from.size();
-  const uint64_t clusters = cluster_of(end - 1) - cluster_of(offset) + 1;
+  const uint64_t clusters = geometry_.cluster_of(end - 1) - geometry_.cluster_of(offset) + 1;
   const Room room = co_await admit(clusters + clusters / geometry_.l2_entries() + 2);
   const auto payload = std::make_shared<Payload>();
   const uint64_t cost =
@@ -103,7 +103,7 @@ io::Task<void> Image::accept(uint64_t offset, io::Buffer from) {
 
 io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t offset,
                                   std::span<const std::byte> bytes) {
-  const uint64_t first = cluster_of(offset);
+  const uint64_t first = geometry_.cluster_of(offset);
   const uint64_t count = bytes.size() >> geometry_.cluster_bits;
   const auto held = std::make_shared<HeldWrite>();
   held->payload = std::move(payload);
@@ -116,8 +116,8 @@ io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t off
     const bool zero = zero_at(at);
     uint64_t run_end = at + 1;
     while (run_end < count && zero_at(run_end) == zero) ++run_end;
-    const bool in_steps = run_end < count || count > clusters_to_table_end(first);
-    if (at == 0 && in_steps) co_await require_sound_range(first, count);
+    const bool in_steps = run_end < count || count > geometry_.clusters_to_table_end(first);
+    if (at == 0 && in_steps) co_await map_->require_sound_range(first, count);
     if (zero) {
       co_await zero_clusters(first + at, run_end - at);
     } else {
@@ -127,29 +127,17 @@ io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t off
   }
 }
 
-/// Whole clusters that the caller holds are changed in steps; a corrupt entry in any of them is met
-/// before the first.
-io::Task<void> Image::require_sound_range(uint64_t first, uint64_t count) {
-  while (count > 0) {
-    const uint64_t part = std::min(count, clusters_to_table_end(first));
-    const L2Table* const table = co_await map_->load(l1_index_of(first));
-    if (table != nullptr) require_sound(*table, first, part);
-    first += part;
-    count -= part;
-  }
-}
-
 /// Bytes of one cluster, not all of it.
 io::Task<void> Image::write_partial(std::shared_ptr<Payload> payload, uint64_t offset,
                                     std::span<const std::byte> bytes) {
-  const uint64_t cluster = cluster_of(offset);
+  const uint64_t cluster = geometry_.cluster_of(offset);
   RangeQueue::Hold hold = co_await ranges_.enter(cluster, 1, RangeQueue::Access::exclusive);
   require_open("write", offset, bytes.size());
   PartialCluster* partial = partials_->find(cluster);
   if (partial == nullptr) {
-    const L2Table* const table = co_await map_->load(l1_index_of(cluster));
-    const Mapping mapping = mapping_of(table, cluster);
-    if (owns(mapping, cluster)) {
+    const L2Table* const table = co_await map_->load(geometry_.l1_index_of(cluster));
+    const Mapping mapping = map_->mapping_of(table, cluster);
+    if (map_->owns(mapping, cluster)) {
       const auto held = std::make_shared<HeldWrite>();
       held->payload = std::move(payload);
       held->hold = std::move(hold);
@@ -182,8 +170,8 @@ io::Task<L2Table*> Image::table_for_update(uint64_t l1_index) {
 io::Task<void> Image::place(std::shared_ptr<HeldWrite> held, uint64_t first, uint64_t count,
                             const std::byte* bytes) {
   while (count > 0) {
-    const uint64_t part = std::min(count, clusters_to_table_end(first));
-    const uint64_t l1_index = l1_index_of(first);
+    const uint64_t part = std::min(count, geometry_.clusters_to_table_end(first));
+    const uint64_t l1_index = geometry_.l1_index_of(first);
     L2Table* table = map_->must_move(l1_index) ? nullptr : map_->cached(l1_index);
     if (table == nullptr) table = co_await table_for_update(l1_index);
     place_in_table(held, *table, first, part, bytes);
@@ -198,7 +186,7 @@ io::Task<void> Image::place(std::shared_ptr<HeldWrite> held, uint64_t first, uin
 void Image::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table, uint64_t first,
                            uint64_t count, const std::byte* bytes) {
   if (failure_) std::rethrow_exception(failure_);
-  require_sound(table, first, count);
+  map_->require_sound(table, first, count);
   content_unknown_ = true;  // until every write is submitted
   partials_->erase(first, count);
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
@@ -222,10 +210,10 @@ void Image::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& tabl
 
 /// Where the whole cluster is to be written; its mapping says so from now on.
 HostOffset Image::host_for_new_data(L2Table& table, uint64_t cluster) {
-  const uint64_t index = l2_index_of(cluster);
+  const uint64_t index = geometry_.l2_index_of(cluster);
   const uint64_t raw = table.raw(index);
   if (raw != 0 && raw != kEntryZero) {
-    const Mapping mapping = mapping_of(&table, cluster);
+    const Mapping mapping = map_->mapping_of(&table, cluster);
     if (mapping.host && mapping.copied && mapping.kind != MappingKind::compressed) {
       if (mapping.kind == MappingKind::zero) {
         table.set_raw(index,

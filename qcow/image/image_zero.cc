@@ -40,7 +40,7 @@ io::Task<void> Image::zero_range(uint64_t offset, uint64_t length, io::ZeroMode 
       end == geometry_.virtual_size ? end : std::max(round_down(end, cluster_bytes), whole_from);
   if (whole_from > offset) co_await zero_partial(offset, whole_from - offset, mode);
   if (whole_to > whole_from) {
-    co_await zero_whole(cluster_of(whole_from), geometry_.clusters_for(whole_to), mode);
+    co_await zero_whole(geometry_.cluster_of(whole_from), geometry_.clusters_for(whole_to), mode);
   }
   if (end > whole_to) co_await zero_partial(whole_to, end - whole_to, mode);
   if (partials_->memory_bytes() > options_.partial_bytes) co_await relieve_partials();
@@ -52,8 +52,8 @@ io::Task<void> Image::require_fast_zero(uint64_t offset, uint64_t length) {
   const bool head = geometry_.offset_in_cluster(offset) != 0;
   const bool tail = geometry_.offset_in_cluster(end) != 0 && end != geometry_.virtual_size;
   bool fast = header_.version >= 3 || !parents_;
-  if (fast && head) fast = co_await reads_as_zero(cluster_of(offset));
-  if (fast && tail) fast = co_await reads_as_zero(cluster_of(end));
+  if (fast && head) fast = co_await reads_as_zero(geometry_.cluster_of(offset));
+  if (fast && tail) fast = co_await reads_as_zero(geometry_.cluster_of(end));
   if (fast) co_return;
   throw io::failure("zero", name_, offset, length, ENOTSUP);
 }
@@ -67,8 +67,8 @@ io::Task<bool> Image::reads_as_zero(uint64_t cluster) {
 
 /// The same of what lies under the bytes that wait in memory; the cluster is held.
 io::Task<bool> Image::base_reads_as_zero(uint64_t cluster) {
-  const L2Table* const table = co_await map_->load(l1_index_of(cluster));
-  const Mapping mapping = mapping_of(table, cluster);
+  const L2Table* const table = co_await map_->load(geometry_.l1_index_of(cluster));
+  const Mapping mapping = map_->mapping_of(table, cluster);
   if (mapping.kind == MappingKind::zero) co_return true;
   if (mapping.kind != MappingKind::unallocated) co_return false;
   const std::vector<ClusterRange> below = co_await zero_below(cluster, 1);
@@ -76,15 +76,15 @@ io::Task<bool> Image::base_reads_as_zero(uint64_t cluster) {
 }
 
 io::Task<void> Image::zero_partial(uint64_t offset, uint64_t length, io::ZeroMode mode) {
-  const uint64_t cluster = cluster_of(offset);
+  const uint64_t cluster = geometry_.cluster_of(offset);
   const auto at = static_cast<uint32_t>(geometry_.offset_in_cluster(offset));
   const Room room = co_await admit(3);
   RangeQueue::Hold hold = co_await ranges_.enter(cluster, 1, RangeQueue::Access::exclusive);
   require_open("zero", offset, length);
   if (partials_->find(cluster) == nullptr) {
-    const L2Table* const table = co_await map_->load(l1_index_of(cluster));
-    const Mapping mapping = mapping_of(table, cluster);
-    if (owns(mapping, cluster)) {
+    const L2Table* const table = co_await map_->load(geometry_.l1_index_of(cluster));
+    const Mapping mapping = map_->mapping_of(table, cluster);
+    if (map_->owns(mapping, cluster)) {
       co_await zero_in_place(std::move(hold), mapping, offset, length, mode);
       co_return;
     }
@@ -119,7 +119,7 @@ io::Task<void> Image::zero_in_place(RangeQueue::Hold hold, Mapping mapping, uint
   const auto zeroed = bytes.subspan(geometry_.offset_in_cluster(offset), length);
   std::fill(zeroed.begin(), zeroed.end(), std::byte{0});
   if (mode != io::ZeroMode::no_hole && is_zero(bytes)) {
-    co_await zero_clusters(cluster_of(offset), 1);
+    co_await zero_clusters(geometry_.cluster_of(offset), 1);
     co_return;
   }
   if (failure_) std::rethrow_exception(failure_);
@@ -135,7 +135,7 @@ io::Task<void> Image::zero_whole(uint64_t first, uint64_t end, io::ZeroMode mode
   constexpr uint64_t kStoredBytesAtOnce = 32 << 20;
   const uint64_t step_max = std::max<uint64_t>(1, kStoredBytesAtOnce / geometry_.cluster_bytes());
   while (first < end) {
-    uint64_t count = std::min(end - first, clusters_to_table_end(first));
+    uint64_t count = std::min(end - first, geometry_.clusters_to_table_end(first));
     if (store) count = std::min(count, step_max);
     const Room room = co_await admit(store ? count + 2 : 2);
     RangeQueue::Hold hold = co_await ranges_.enter(first, count, RangeQueue::Access::exclusive);
@@ -159,7 +159,7 @@ io::Task<void> Image::store_zeroes(std::shared_ptr<HeldWrite> held, uint64_t fir
   held->cluster = runtime_.buffers.acquire_over_budget(at_once << geometry_.cluster_bits);
   const std::span<std::byte> zeroes = held->cluster.bytes();
   std::fill(zeroes.begin(), zeroes.end(), std::byte{0});
-  co_await require_sound_range(first, count);
+  co_await map_->require_sound_range(first, count);
   while (count > 0) {
     const uint64_t part = std::min(count, at_once);
     co_await place(held, first, part, zeroes.data());
@@ -177,8 +177,8 @@ io::Task<void> Image::zero_clusters(uint64_t first, uint64_t count) {
     co_return;
   }
   while (count > 0) {
-    const uint64_t part = std::min(count, clusters_to_table_end(first));
-    const uint64_t l1_index = l1_index_of(first);
+    const uint64_t part = std::min(count, geometry_.clusters_to_table_end(first));
+    const uint64_t l1_index = geometry_.l1_index_of(first);
     std::vector<ClusterRange> already_zero;
     if (parents_) already_zero = co_await zero_below(first, part);
     const bool below_is_zero =
@@ -187,7 +187,7 @@ io::Task<void> Image::zero_clusters(uint64_t first, uint64_t count) {
     L2Table* table = nullptr;
     if (map_->has_table(l1_index) || !below_is_zero) table = co_await table_for_update(l1_index);
     if (failure_) std::rethrow_exception(failure_);
-    if (table != nullptr) require_sound(*table, first, part);
+    if (table != nullptr) map_->require_sound(*table, first, part);
     // What waits in memory was acknowledged: it goes in the same step in which the mapping says
     // zero, so that every snapshot has the one or the other (DU2).
     content_unknown_ = true;  // until the mapping says it of all
@@ -208,14 +208,14 @@ void Image::zero_in_table(L2Table& table, uint64_t first, uint64_t count,
   auto below = already_zero.begin();
   bool any = false;
   for (uint64_t cluster = first; cluster < first + count; ++cluster) {
-    const uint64_t index = l2_index_of(cluster);
+    const uint64_t index = geometry_.l2_index_of(cluster);
     const uint64_t raw = table.raw(index);
     if (raw == kEntryZero || (raw == 0 && !parents_)) continue;
     if (raw == 0) {
       while (below != already_zero.end() && below->end <= cluster) ++below;
       if (below != already_zero.end() && below->first <= cluster) continue;
     } else {
-      const Mapping mapping = mapping_of(&table, cluster);
+      const Mapping mapping = map_->mapping_of(&table, cluster);
       if (mapping.kind == MappingKind::zero) continue;
       if (mapping.kind == MappingKind::data && mapping.copied) {
         retained_.add(cluster, geometry_.host_cluster_index(mapping.host));
@@ -238,7 +238,7 @@ io::Task<std::vector<Image::ClusterRange>> Image::zero_below(uint64_t first, uin
   const auto zero_until = [&](uint64_t to) {
     const ClusterRange range{geometry_.clusters_for(zero_from), to == geometry_.virtual_size
                                                                     ? geometry_.clusters_for(to)
-                                                                    : cluster_of(to)};
+                                                                    : geometry_.cluster_of(to)};
     if (range.end > range.first) ranges.push_back(range);
   };
   for (uint64_t at = zero_from; at < end;) {
