@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "qcow/image/image_parts.h"
+#include "qcow/image/image_reader.h"
 
 namespace qcow {
 
@@ -16,19 +16,19 @@ void append(std::vector<io::Extent>& extents, io::Extent extent) {
 
 }  // namespace
 
-io::Task<std::vector<io::Extent>> Image::extents(uint64_t offset, uint64_t length,
-                                                 size_t count_max) {
+io::Task<std::vector<io::Extent>> ImageReader::extents(uint64_t offset, uint64_t length,
+                                                       size_t count_max) {
   std::vector<io::Extent> extents;
   const uint64_t end = offset + length;
   while (offset < end) {
     const uint64_t l1_index = geometry_.l1_index_of(geometry_.cluster_of(offset));
     const uint64_t table_end = std::min(end, (l1_index + 1) * geometry_.l2_table_guest_bytes());
-    const L2Table* const table = co_await map_->load(l1_index);
+    const L2Table* const table = co_await map_.load(l1_index);
     // One run of one kind, then the parents are asked, so the table is looked up again after it.
     while (offset < table_end) {
       const uint64_t cluster = geometry_.cluster_of(offset);
-      const bool partial = partials_->find(cluster) != nullptr;
-      const MappingKind kind = map_->mapping_of(table, cluster).kind;
+      const bool partial = partials_.find(cluster) != nullptr;
+      const MappingKind kind = map_.mapping_of(table, cluster).kind;
       if (kind == MappingKind::unallocated && !partial) break;
       const uint64_t cluster_end = (cluster + 1) << geometry_.cluster_bits;
       const bool zero = kind == MappingKind::zero && !partial;
@@ -37,11 +37,11 @@ io::Task<std::vector<io::Extent>> Image::extents(uint64_t offset, uint64_t lengt
       offset = std::min(cluster_end, table_end);
     }
     // What is unallocated here: at once all of a table that does not exist.
-    uint64_t run_end = table == nullptr && partials_->empty() ? table_end : offset;
+    uint64_t run_end = table == nullptr && partials_.empty() ? table_end : offset;
     while (run_end < table_end && extents.size() <= count_max) {
       const uint64_t cluster = geometry_.cluster_of(run_end);
-      if (map_->mapping_of(table, cluster).kind != MappingKind::unallocated ||
-          partials_->find(cluster) != nullptr) {
+      if (map_.mapping_of(table, cluster).kind != MappingKind::unallocated ||
+          partials_.find(cluster) != nullptr) {
         break;
       }
       run_end = std::min(table_end, (cluster + 1) << geometry_.cluster_bits);
@@ -58,8 +58,8 @@ io::Task<std::vector<io::Extent>> Image::extents(uint64_t offset, uint64_t lengt
 
 /// The parents' answer for a range of which nothing is stored here; one extent more than
 /// `count_max` says that it was cut.
-io::Task<void> Image::extents_below(uint64_t offset, uint64_t length, size_t count_max,
-                                    std::vector<io::Extent>& extents) {
+io::Task<void> ImageReader::extents_below(uint64_t offset, uint64_t length, size_t count_max,
+                                          std::vector<io::Extent>& extents) {
   const uint64_t end = offset + length;
   while (offset < end && extents.size() <= count_max) {
     if (!parents_ || offset >= parents_->size()) {

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "io/runtime.h"
+#include "qcow/image/cluster_map.h"
+#include "qcow/image/disk_share.h"
+
+namespace qcow {
+
+/// What write_zeroes with ZeroMode::no_hole does.
+enum class NoHole : uint8_t {
+  zero_clusters,  ///< as may_unmap: reads as zero, takes no space, hides the parent
+  allocate,       ///< stores zeroes, so that later writes there need no space
+};
+
+struct ImageOptions {
+  /// Parents must lie in here (RF15); empty: anywhere.
+  std::string repository_root;
+  bool lock = true;  ///< writer's locks here, reader's locks on the parents (LK1, LK2)
+
+  /// A commit starts after this time or this much new data, whichever is first (DU3).
+  io::Duration commit_interval = std::chrono::seconds(1);
+  uint64_t commit_bytes = 256 << 20;
+
+  /// Data accepted and not yet written: in bytes, and in I/Os under way.
+  uint64_t write_behind_bytes = 16 << 20;
+  size_t writes_in_flight = 8;
+  std::shared_ptr<DiskShare> disk = nullptr;  ///< shared with the other images on the disk
+  /// Memory for L2 tables that equal the disk's; one stays in any case.
+  uint64_t table_cache_bytes = ClusterMap::kCacheBytes;
+  /// Neighbours in the file are written together up to this.
+  size_t merged_write_bytes = 1 << 20;
+  /// Memory for partial clusters; above it the oldest are filled from the parents.
+  uint64_t partial_bytes = 8 << 20;
+  NoHole no_hole = NoHole::zero_clusters;
+  bool allocate_ahead = true;
+  uint64_t allocate_step_bytes = 256 << 20;
+  /// Zeroes of a partial cluster are left out where the file was never written: in such units, and
+  /// when that saves more than this for each write it takes.
+  uint32_t sparse_unit_bytes = 4096;
+  uint64_t sparse_write_cost_bytes = 24 << 10;
+  /// Refcount blocks reach this far beyond the last cluster: two commits' worth, because one is
+  /// being written down while the next one's data arrive.
+  uint64_t refcount_cover_bytes = 512 << 20;
+  uint64_t refcount_cover() const { return std::max(refcount_cover_bytes, 2 * commit_bytes); }
+
+  /// A file system that is full refuses what is new, and takes it again once there is space. With
+  /// this, the refusal is a failure like any other, and final.
+  bool full_is_final = false;
+
+  /// Called with the first failure at once, also when no request is under way; what it throws is
+  /// logged and goes no further. Not called while the image is sealed or ended, because that throws
+  /// the failure.
+  std::function<void(std::exception_ptr)> on_failure = nullptr;
+};
+
+struct ImageCounters {
+  uint64_t bytes_stored = 0;  ///< host clusters given to guest clusters since open
+  uint64_t bytes_zeroed = 0;  ///< by write_zeroes and discard
+  uint64_t bytes_elided = 0;  ///< equal to the parents' content and not stored
+  uint64_t commits = 0;       ///< that wrote something
+  uint64_t file_bytes = 0;    ///< end of the used part of the file
+};
+
+}  // namespace qcow

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "qcow/image/cluster_writer.h"
+
+namespace qcow {
+
+/// Completes partial clusters from below, when a commit wants them or when their memory runs
+/// short. Belongs to one executor thread; outlives its tasks.
+class PartialRelief {
+ public:
+  PartialRelief(ImageParts& parts, ImageReader& reader, ClusterWriter& writer);
+
+  /// More memory than partial clusters shall have.
+  bool due() const { return partials_.memory_bytes() > bytes_max_; }
+  /// So much more that who brings more bytes waits.
+  bool overdue() const { return partials_.memory_bytes() > 2 * bytes_max_; }
+  /// Brings the memory under its bound, the oldest first. One operation at a time does it; others
+  /// wait only when it falls behind. Nothing may be held.
+  io::Task<void> relieve();
+  /// Who waits for another's relief finds out why it will not come.
+  void wake() noexcept { relieved_.wake(); }
+
+  /// Completes and submits these. Nothing may be held.
+  io::Task<void> complete(std::vector<uint64_t> clusters);
+  /// Fills what is missing from below. The cluster is held, so nothing else changes it; and it
+  /// stays among the partial clusters, so that a failure loses nothing that was accepted.
+  io::Task<void> fill_gaps(uint64_t cluster);
+
+ private:
+  io::Task<void> complete_one(uint64_t cluster);
+
+  const uint64_t bytes_max_;
+  PartialClusters& partials_;
+  RangeQueue& ranges_;
+  ImageFailure& failure_;
+  ImageReader& reader_;
+  ClusterWriter& writer_;
+  bool relieving_ = false;
+  io::Event relieved_;
+};
+
+}  // namespace qcow
