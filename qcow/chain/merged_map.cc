@@ -1,6 +1,7 @@
 #include "qcow/chain/merged_map.h"
 
 #include <fmt/format.h>
+#include <cassert>
 
 #include <algorithm>
 
@@ -36,6 +37,7 @@ MergedRegion::MergedRegion(std::span<const std::unique_ptr<Layer>> layers, Guest
       owners_(slot_count, kNobody) {}
 
 Run MergedRegion::run_at(GuestOffset from, GuestOffset end) const {
+  assert(from >= start_ && from < end && slot_of({end.bytes - 1}) < owners_.size());
   uint64_t slot = slot_of(from);
   Run run = answer(slot, from);
   GuestOffset run_end = slot_start(slot + 1);
@@ -52,6 +54,7 @@ Run MergedRegion::answer(uint64_t slot, GuestOffset from) const {
   const uint16_t owner = owners_[slot];
   if (owner == kNobody) return {.kind = MappingKind::unallocated, .guest = from};
   const size_t index = owner & kLayerMask;
+  assert(index < layers_.size());
   const Layer& layer = *layers_[index];
   if ((owner & (kCorruptL1 | kCorruptL2)) != 0) {
     throw FormatError(layer.name(), fmt::format("corrupt {} entry {:#x} at guest offset {}",
@@ -93,6 +96,7 @@ MergedMap::MergedMap(io::Runtime runtime, std::span<const std::unique_ptr<Layer>
       region_bytes_(
           (slot_bits_ < kClusterBitsDefault ? kSlotsPerRegionOfSmallClusters : kSlotsPerRegion)
           << slot_bits_) {
+  assert(!layers.empty() && layers.size() < MergedRegion::kLayerMask);
   uint64_t limit = ~uint64_t{0};
   for (const auto& layer : layers) {
     limit = std::min(limit, layer->header().virtual_size);
@@ -190,6 +194,7 @@ io::Task<void> MergedMap::merge_table(MergedRegion& region, size_t layer_index, 
   std::vector<uint64_t> entries(geometry.l2_index({end.bytes - 1}) - first + 1, raw_l1);
   if (!l1_is_corrupt) co_await layer.read_l2_entries(l1_entry->table, first, entries);
 
+  assert(from < end && from >= region.start_);
   const uint64_t last_slot = region.slot_of({end.bytes - 1});
   for (uint64_t slot = region.slot_of(from); slot <= last_slot; ++slot) {
     if (region.owners_[slot] != MergedRegion::kNobody) continue;
@@ -203,6 +208,7 @@ io::Task<void> MergedMap::merge_table(MergedRegion& region, size_t layer_index, 
       if (mapping && mapping->kind == MappingKind::unallocated) continue;
       if (is_corrupt(layer, mapping)) owner |= MergedRegion::kCorruptL2;
     }
+    assert((owner & MergedRegion::kLayerMask) == layer_index);  // the topmost that says anything
     region.owners_[slot] = owner;
     region.entries_[slot] = raw;
   }
@@ -210,11 +216,13 @@ io::Task<void> MergedMap::merge_table(MergedRegion& region, size_t layer_index, 
 
 void MergedMap::keep(uint64_t index, Region region) {
   std::list<Cached> made;
+  assert(!by_index_.contains(index) && "built once, however many wait for it");
   made.push_front({index, std::move(region)});
   by_index_[index] = made.begin();  // the last step that needs memory
   memory_bytes_ += made.front().region->memory_bytes();
   by_age_.splice(by_age_.begin(), made);
   while (memory_bytes_ > bytes_max_ && by_age_.size() > 1) {
+    assert(memory_bytes_ >= by_age_.back().region->memory_bytes());
     memory_bytes_ -= by_age_.back().region->memory_bytes();
     by_index_.erase(by_age_.back().index);
     by_age_.pop_back();

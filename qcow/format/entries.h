@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -36,7 +37,10 @@ struct L1Entry {
     if (offset == 0 && copied) return {};
     return L1Entry{HostOffset{offset}, copied};
   }
-  constexpr uint64_t encode() const { return table.bytes | (copied ? kEntryCopied : 0); }
+  constexpr uint64_t encode() const {
+    assert((table.bytes & ~kEntryOffsetMask) == 0 && (table || !copied));
+    return table.bytes | (copied ? kEntryCopied : 0);
+  }
   bool operator==(const L1Entry&) const = default;
 };
 
@@ -63,7 +67,10 @@ struct Mapping {
   }
 
   /// Bytes from the stream's start to the end of its last sector: an upper bound of its length.
-  constexpr uint64_t compressed_bytes() const { return sectors * uint64_t{512} - host.bytes % 512; }
+  constexpr uint64_t compressed_bytes() const {
+    assert(kind == MappingKind::compressed && sectors > 0);
+    return sectors * uint64_t{512} - host.bytes % 512;
+  }
 
   bool operator==(const Mapping&) const = default;
 };
@@ -95,6 +102,10 @@ constexpr std::optional<Mapping> decode_l2_entry(uint64_t raw, uint32_t cluster_
 }
 
 constexpr uint64_t encode_l2_entry(const Mapping& mapping, uint32_t cluster_bits) {
+  assert(mapping.kind == MappingKind::compressed ||
+         ((mapping.host.bytes & ~kEntryOffsetMask) == 0 &&
+          mapping.host.bytes % (uint64_t{1} << cluster_bits) == 0));
+  assert(mapping.kind != MappingKind::data || mapping.host);  // 0 would say unallocated
   const uint64_t copied = mapping.copied ? kEntryCopied : 0;
   switch (mapping.kind) {
     case MappingKind::unallocated:
@@ -119,6 +130,7 @@ constexpr std::optional<HostOffset> decode_refcount_table_entry(uint64_t raw,
 
 /// The refcount at `index` of a refcount block; each is 2^order bits wide.
 inline uint64_t get_refcount(std::span<const std::byte> block, uint64_t index, uint32_t order) {
+  assert(order <= kRefcountOrderMax && (index << order) / 8 < block.size());
   switch (order) {
     case 3:
       return io::load_be<uint8_t>(&block[index]);
@@ -141,6 +153,7 @@ inline uint64_t get_refcount(std::span<const std::byte> block, uint64_t index, u
 /// `refcount` must be within Geometry::refcount_max().
 inline void set_refcount(std::span<std::byte> block, uint64_t index, uint32_t order,
                          uint64_t refcount) {
+  assert(order <= kRefcountOrderMax && (index << order) / 8 < block.size());
   switch (order) {
     case 3:
       return io::store_be(&block[index], static_cast<uint8_t>(refcount));

@@ -60,6 +60,10 @@ struct Header {
   static constexpr uint32_t kBytesVersion2 = 72;
   static constexpr uint32_t kBytesMin = 104;  // of version 3
   static constexpr uint32_t kBytes = 112;     // as varve and qemu write it
+  // Fields that are written alone, each within one sector: the old or the new one is on the disk.
+  static constexpr uint64_t kRefcountTableOffset = 48;  // offset, then clusters: 12 bytes
+  static constexpr uint64_t kIncompatibleOffset = 72;
+  static constexpr uint64_t kAutoclearOffset = 88;
 
   uint32_t version = 3;
   uint32_t cluster_bits = kClusterBitsDefault;

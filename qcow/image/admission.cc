@@ -5,6 +5,7 @@
 namespace qcow {
 
 namespace {
+
 constexpr uint64_t kPinnedTableBytesMax = 16 << 20;   // then operations wait for a commit
 constexpr uint64_t kDirtyTableBytesUrgent = 8 << 20;  // then a commit starts early
 constexpr size_t kDroppedClustersMax = 256 << 10;

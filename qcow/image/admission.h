@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 #include <utility>
 
@@ -29,7 +30,9 @@ class Admission {
           promise_(std::move(other.promise_)) {}
     Room& operator=(Room&&) = delete;
     ~Room() {
-      if (reserved_) *reserved_ -= clusters_;
+      if (!reserved_) return;
+      assert(*reserved_ >= clusters_);
+      *reserved_ -= clusters_;
     }
 
    private:

@@ -37,9 +37,11 @@ uint64_t Allocator::expect_more(uint64_t clusters) {
 }
 
 HostOffset Allocator::allocate(uint64_t count) {
+  assert(count > 0);
   if (count == 1 && ready_clusters_ > 0) {
     Span& span = ready_.front();
     const uint64_t cluster = span.first++;
+    assert(cluster > 0 && cluster < end_ && "was free when the image was opened");
     if (--span.count == 0) ready_.pop_front();
     --ready_clusters_;
     refcounts_.set(cluster, 1);
@@ -59,6 +61,7 @@ void Allocator::take(uint64_t cluster) {
   // Behind the end that open() found, every block holds zeroes only.
   const uint64_t block = geometry_.refcount_table_index(cluster);
   if (!refcounts_.loaded(block)) refcounts_.make_fresh(block);
+  assert(cluster > 0 && refcounts_.get(cluster) == 0 && "a cluster has one owner");
   refcounts_.set(cluster, 1);
 }
 
@@ -106,6 +109,7 @@ io::Task<void> Allocator::write_table_entries() {
 }
 
 io::Task<void> Allocator::committed() {
+  assert(planned_.empty() || planned_.back().index >= horizon_ / per_block_);
   if (!planned_.empty()) horizon_ = (planned_.back().index + 1) * per_block_;
   planned_.clear();
   drop_blocks();
@@ -138,6 +142,7 @@ io::Task<void> Allocator::prepare_free() {
 /// any. Of what does not fit as a whole, the file system may have allocated the beginning.
 io::Task<bool> Allocator::make_ready(uint64_t count_max) {
   const Span next = free_.front();
+  assert(next.count > 0 && next.first + next.count <= end_);
   const uint64_t block = geometry_.refcount_table_index(next.first);
   uint64_t count = std::min({next.count, count_max, (block + 1) * per_block_ - next.first});
   co_await refcounts_.load(block);
@@ -156,6 +161,7 @@ io::Task<bool> Allocator::make_ready(uint64_t count_max) {
   }
   ready_clusters_ += count;
   Span& rest = free_.front();
+  assert(rest.first == next.first && rest.count >= count && "only this step takes free ones");
   rest.first += count;
   rest.count -= count;
   if (rest.count == 0) free_.pop_front();
@@ -173,6 +179,7 @@ void Allocator::drop_blocks() {
 }
 
 io::Task<void> Allocator::lower_end() {
+  assert(planned_.empty() && "no commit is under way");
   while (end_ > 0) {
     const uint64_t block = geometry_.refcount_table_index(end_ - 1);
     if (!refcounts_.has_block(block)) co_return;

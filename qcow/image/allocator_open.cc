@@ -3,6 +3,7 @@
 
 #include "io/planted_bug.h"
 #include "qcow/format/format_error.h"
+#include "qcow/format/header.h"
 #include "qcow/image/allocator.h"
 
 namespace qcow {
@@ -33,6 +34,7 @@ uint64_t Allocator::blocks_for(uint64_t clusters_missing) const {
 }
 
 io::Task<void> Allocator::make_room(uint64_t clusters_missing) {
+  assert(end_ > 0 && "the header is taken");
   const uint64_t blocks = blocks_for(clusters_missing);
   if (blocks > refcounts_.blocks_max()) co_await move_table(blocks);
   clusters_max_ = std::min(blocks_for(clusters_missing), refcounts_.blocks_max()) * per_block_;
@@ -77,9 +79,10 @@ io::Task<void> Allocator::find_free(const std::vector<bool>& named) {
   constexpr size_t kSpansMax = 16 << 10;
   constexpr uint64_t kBlocksMax = 4096;  // 8 TiB of file with 64 KiB clusters
   if (end_ / per_block_ >= kBlocksMax) co_return;
+  assert(ready_.empty() && free_.empty() && space_ == nullptr && "while the image opens");
   const std::vector<bool>* in_use = &named;
   PLANTED_BUG(free_without_table_check, in_use = nullptr)
-  const std::vector<Span> spans = co_await unowned(0, kSpansMax, in_use);
+  const std::vector<Span> spans = co_await unowned(1, kSpansMax, in_use);  // the header never is
   free_.assign(spans.begin(), spans.end());
 }
 
@@ -106,6 +109,7 @@ io::Task<void> Allocator::install_first_blocks() {
 io::Task<void> Allocator::install_block_in_itself() {
   const uint64_t index = geometry_.refcount_table_index(end_);
   const HostOffset at = geometry_.host_offset(end_);
+  assert(end_ >= horizon_ && !refcounts_.has_block(index));
   take(end_++);
   co_await refcounts_.write_new_block(index, at);
   co_await file_.sync_data();
@@ -144,6 +148,7 @@ io::Task<void> Allocator::move_table(uint64_t blocks_needed) {
   }
   const HostOffset table = geometry_.host_offset(end_);
   end_ += table_clusters;
+  assert(end_ - first == missing.size() + table_clusters && "the place that was looked for");
   for (uint64_t cluster = first; cluster < end_; ++cluster) {
     const uint64_t block = geometry_.refcount_table_index(cluster);
     if (refcounts_.has_block(block)) co_await refcounts_.load(block);
@@ -156,11 +161,10 @@ io::Task<void> Allocator::move_table(uint64_t blocks_needed) {
   co_await refcounts_.write_new_table(table, table_clusters, added);
   UNLESS_PLANTED(header_before_table) co_await file_.sync_data();
 
-  constexpr uint64_t kTableFieldOffset = 48;  // offset, then clusters, in one sector
   std::array<std::byte, 12> field;
   io::store_be<uint64_t>(field.data(), table.bytes);
   io::store_be<uint32_t>(field.data() + 8, static_cast<uint32_t>(table_clusters));
-  co_await file_.write(kTableFieldOffset, field);
+  co_await file_.write(Header::kRefcountTableOffset, field);
   co_await file_.sync_data();
   for (uint64_t i = 0; i < old_clusters; ++i) {
     replaced_table_.push_back(geometry_.host_cluster_index(old_table) + i);

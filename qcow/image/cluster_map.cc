@@ -116,7 +116,7 @@ io::Task<L2Table*> ClusterMap::load(uint64_t l1_index) {
 }
 
 L2Table& ClusterMap::create(uint64_t l1_index, HostOffset host) {
-  assert(l1_[l1_index] == 0);
+  assert(l1_[l1_index] == 0 && host);
   L2Table& table = insert(l1_index, host, false);
   table.made_here_ = true;
   l1_[l1_index] = L1Entry{host, true}.encode();  // last: a commit under way may write what is here
@@ -125,6 +125,7 @@ L2Table& ClusterMap::create(uint64_t l1_index, HostOffset host) {
 }
 
 void ClusterMap::move(L2Table& table, HostOffset host) {
+  assert(must_move(table.l1_index()) && host != table.host());
   table.host_ = host;
   table.linked_ = false;
   table.l1_raw_on_disk_ = l1_[table.l1_index()];
@@ -133,6 +134,7 @@ void ClusterMap::move(L2Table& table, HostOffset host) {
 }
 
 L2Table& ClusterMap::insert(uint64_t l1_index, HostOffset host, bool linked) {
+  assert(!by_index_.contains(l1_index) && "a table is in memory once");
   evict();
   Tables made;
   made.emplace_front(l1_index, host, geometry_.cluster_bytes(), linked);
@@ -152,16 +154,19 @@ void ClusterMap::evict() {
 }
 
 ClusterMap::Snapshot ClusterMap::take_dirty() {
+  assert(committing_ == 0 && "one commit at a time");
   Snapshot snapshot;
   if (dirty_tables_ == 0) return snapshot;
   for (L2Table& table : tables_) {
     if (table.dirty()) take_parts(table, snapshot);
   }
+  assert(dirty_tables_ == 0 && "the snapshot has all that was changed");
   committing_ = snapshot.tables.size();
   return snapshot;
 }
 
 void ClusterMap::take_parts(L2Table& table, Snapshot& snapshot) {
+  assert(!table.committing_ && l1_[table.l1_index()] != 0);
   snapshot.tables.push_back(table.l1_index());
   UNLESS_PLANTED(table_evicted_while_committed) table.committing_ = true;
   const size_t parts = table.part_dirty_.size();
@@ -244,6 +249,7 @@ io::Task<void> ClusterMap::write_l1(const Snapshot& snapshot) {
 }
 
 void ClusterMap::committed(const Snapshot& snapshot) {
+  assert(committing_ == snapshot.tables.size());
   committing_ = 0;
   UNLESS_PLANTED(table_evicted_while_committed)
   for (const uint64_t l1_index : snapshot.tables) by_index_.at(l1_index)->committing_ = false;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -38,6 +39,7 @@ class L2Table {
  private:
   friend class ClusterMap;
   void mark_dirty(size_t part) {
+    assert(part < part_dirty_.size());
     if (part_dirty_[part]) return;
     part_dirty_[part] = true;
     if (dirty_parts_++ == 0) ++*dirty_tables_;

@@ -57,6 +57,8 @@ io::Task<void> ClusterWriter::place(std::shared_ptr<HeldWrite> held, uint64_t fi
 /// data write it would not wait for.
 void ClusterWriter::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table,
                                    uint64_t first, uint64_t count, const std::byte* bytes) {
+  assert(!held->hold || held->hold.may_change(first, count));  // else the caller holds them
+  assert(table.l1_index() == geometry_.l1_index_of(first) && !map_.must_move(table.l1_index()));
   map_.require_sound(table, first, count);
   failure_.begin_step();  // until every write is submitted
   partials_.erase(first, count);
@@ -110,6 +112,7 @@ HostOffset ClusterWriter::host_for_new_data(L2Table& table, uint64_t cluster) {
 
 io::Task<void> ClusterWriter::finish_partial(uint64_t cluster, RangeQueue::Hold hold,
                                              bool detect_zeroes) {
+  assert(hold.may_change(cluster, 1) && partials_.find(cluster) != nullptr);
   if (detect_zeroes && partials_.find(cluster)->valid_is_zero()) {
     co_await zero(cluster, 1);
     co_return;
@@ -125,9 +128,11 @@ io::Task<void> ClusterWriter::finish_partial(uint64_t cluster, RangeQueue::Hold 
 /// written where the file has never been written, if that saves more than the writes it takes.
 void ClusterWriter::store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table,
                                   uint64_t cluster) {
+  assert(table.l1_index() == geometry_.l1_index_of(cluster) && !map_.must_move(table.l1_index()));
   map_.require_sound(table, cluster, 1);
   failure_.begin_step();  // until every write is submitted
   PartialCluster partial = partials_.take(cluster);
+  assert(!partial.valid.empty() && "something was written to it");
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   const HostOffset end = geometry_.host_offset(allocator_.end_cluster());
   const HostOffset host = host_for_new_data(table, cluster);

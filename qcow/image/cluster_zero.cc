@@ -8,6 +8,8 @@ namespace qcow {
 
 io::Task<void> ClusterWriter::zero_in_place(RangeQueue::Hold hold, Mapping mapping, uint64_t offset,
                                             uint64_t length, io::ZeroMode mode) {
+  assert(hold.may_change(geometry_.cluster_of(offset), 1));
+  assert(mapping.kind == MappingKind::data && mapping.copied && "written in place: its own");
   const auto held = std::make_shared<HeldWrite>();
   held->hold = std::move(hold);
   held->completed = co_await io::Grant::acquire(completed_, geometry_.cluster_bytes());
@@ -59,7 +61,6 @@ io::Task<void> ClusterWriter::zero(uint64_t first, uint64_t count) {
                           already_zero.front().end == first + part);
     L2Table* table = nullptr;
     if (map_.has_table(l1_index) || !below_is_zero) table = co_await table_for_update(l1_index);
-    failure_.require_none();
     if (table != nullptr) map_.require_sound(*table, first, part);
     // What waits in memory was acknowledged: it goes in the same step in which the mapping says
     // zero, so that every snapshot has the one or the other (DU2).
@@ -77,6 +78,7 @@ io::Task<void> ClusterWriter::zero(uint64_t first, uint64_t count) {
 
 void ClusterWriter::zero_in_table(L2Table& table, uint64_t first, uint64_t count,
                                   const std::vector<ClusterRange>& already_zero) {
+  assert(table.l1_index() == geometry_.l1_index_of(first) && !must_store_zeroes());
   const uint64_t zeroed = has_parents_ ? kEntryZero : 0;
   auto below = already_zero.begin();
   bool any = false;

@@ -12,7 +12,7 @@
 namespace qcow {
 
 Committer::Committer(ImageParts& parts, PartialRelief& relief)
-    : runtime_(parts.runtime),
+    : clock_(parts.runtime.clock),
       name_(parts.name),
       interval_(parts.options.commit_interval),
       file_(*parts.file),
@@ -21,13 +21,12 @@ Committer::Committer(ImageParts& parts, PartialRelief& relief)
       map_(*parts.map),
       space_(*parts.space),
       write_behind_(*parts.write_behind),
-      partials_(*parts.partials),
       freed_(parts.freed),
       demand_(parts.demand),
       failure_(parts.failure),
       counters_(parts.counters),
       relief_(relief),
-      ended_(runtime_.executor) {}
+      ended_(parts.runtime.executor) {}
 
 Committer::~Committer() {
   assert(background_.running() == 0 && "close() or abandon() an image first");
@@ -38,7 +37,7 @@ io::Task<void> Committer::flush() {
   // nothing has changed since.
   const uint64_t wanted = demand_.any() ? begun_count_ + 1 : begun_count_;
   while (!failure_ && ended_count_ < wanted) {
-    if (running_) {
+    if (begun_count_ > ended_count_) {
       co_await ended_.wait();
     } else {
       co_await run();
@@ -48,7 +47,7 @@ io::Task<void> Committer::flush() {
 }
 
 io::Task<void> Committer::run() {
-  running_ = true;
+  assert(begun_count_ == ended_count_ && "one commit at a time");
   ++begun_count_;
   std::exception_ptr failure;
   try {
@@ -56,7 +55,6 @@ io::Task<void> Committer::run() {
   } catch (...) {
     failure = std::current_exception();
   }
-  running_ = false;
   ended_count_ = begun_count_;
   if (failure) failure_.fail(failure);
   ended_.wake();
@@ -66,16 +64,16 @@ io::Task<void> Committer::run() {
 /// data and refcounts | barrier | L2 tables, refcount table | barrier, only when an L2 table is
 /// new | L1 | barrier.
 io::Task<void> Committer::steps() {
-  std::vector<uint64_t> partial = partials_.all();
-  co_await relief_.complete(std::move(partial));
+  co_await relief_.complete_all();
   failure_.require_none();
 
   // The snapshot: no suspension point up to begin_epoch().
   const bool data_written = demand_.take();
-  if (!partials_.empty()) demand_.note(0);  // came meanwhile
+  if (!relief_.idle()) demand_.note(0);  // came meanwhile
   const size_t dropped = freed_.begin_commit();
   space_.expect_more(geometry_.host_offset(allocator_.expect_more(dropped)).bytes);
   const ClusterMap::Snapshot snapshot = map_.take_dirty();
+  assert((dropped == 0 || !snapshot.empty()) && "what was dropped has left a table");
   allocator_.plan_blocks();
   const unsigned epoch = write_behind_.begin_epoch();
 
@@ -85,11 +83,13 @@ io::Task<void> Committer::steps() {
   co_await freed_.give_back(allocator_);
   const bool new_blocks = allocator_.has_planned_blocks();
   if (!data_written && snapshot.empty() && !allocator_.dirty()) co_return;
+  assert(write_behind_.drained(epoch) && "the snapshot names only data that was written");
   UNLESS_PLANTED(l2_before_refcount) co_await allocator_.write_refcounts();
   PLANTED_BUG(table_entry_before_block, co_await allocator_.write_table_entries())
   PLANTED_BUG(sync_trusted_after_failure, co_await io::sync_believing_the_second(file_))
   UNLESS_PLANTED(flush_without_sync) co_await sync_data();
   failure_.require_none();
+  assert(write_behind_.drained(epoch) && "nor does a later write belong to it");
   if (!snapshot.empty() || new_blocks) {
     UNLESS_PLANTED(flush_without_l2) co_await map_.write_tables(snapshot);
     co_await allocator_.write_table_entries();
@@ -135,13 +135,13 @@ io::Task<void> Committer::commit_in_background() {
     while (!stopping_ && !failure_) {
       co_await demand_.wait();
       if (stopping_ || failure_) co_return;
-      co_await demand_.wait_until_urgent(runtime_.clock, interval_);
+      co_await demand_.wait_until_urgent(clock_, interval_);
       if (stopping_ || failure_) co_return;
       co_await flush();
     }
   } catch (...) {
-    failure_.fail(
-        std::current_exception());  // without commits the promise of bounded loss is broken
+    // Without commits the promise of bounded loss is broken.
+    failure_.fail(std::current_exception());
   }
 }
 

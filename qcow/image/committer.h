@@ -46,7 +46,7 @@ class Committer {
   io::Task<void> run();
   io::Task<void> steps();
 
-  io::Runtime runtime_;
+  io::Clock& clock_;
   const std::string& name_;
   const io::Duration interval_;
   io::File& file_;
@@ -55,16 +55,14 @@ class Committer {
   ClusterMap& map_;
   FileSpace& space_;
   WriteBehind& write_behind_;
-  PartialClusters& partials_;
   FreedClusters& freed_;
   CommitDemand& demand_;
   ImageFailure& failure_;
   ImageCounters& counters_;
   PartialRelief& relief_;
   uint64_t length_seen_ = 0;  // bytes of the file at the last commit
-  bool running_ = false;
   uint64_t begun_count_ = 0;
-  uint64_t ended_count_ = 0;
+  uint64_t ended_count_ = 0;  // one less while a commit runs
   io::Event ended_;
   bool stopping_ = false;
   io::TaskScope background_;

@@ -1,6 +1,7 @@
 #include "qcow/image/file_space.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <new>
 
@@ -45,6 +46,7 @@ io::Task<void> FileSpace::reserve(uint64_t end) {
 }
 
 void FileSpace::start(uint64_t to, uint64_t least) {
+  assert(!growing_ && to > end_ && least <= to);
   io::Task<void> growth = grow(to, least);
   growing_ = true;
   growing_to_ = to;
@@ -70,6 +72,7 @@ io::Task<void> FileSpace::grow(uint64_t to, uint64_t least) {
     broken_ = true;
   }
   if (done) {
+    assert(growing_ && to > end_);
     end_ = to;
     full_ = nullptr;
   } else if (!full_ && !broken_) {

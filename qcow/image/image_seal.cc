@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cassert>
 
 #include "io/failure.h"
 #include "qcow/image/image.h"
@@ -95,6 +96,7 @@ io::Task<void> Image::finish() {
   co_await committer_->stop();
   parts_.failure.require_none();
   co_await committer_->flush();
+  assert(parts_.partials->empty() && parts_.write_behind->idle() && !parts_.map->dirty());
   co_await committer_->require_length();
   // Every durable mapping is without the clusters that were zeroed or replaced.
   co_await parts_.freed.give_back_all(*parts_.allocator);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cassert>
 
 #include "io/failure.h"
 #include "io/planted_bug.h"
@@ -65,6 +66,7 @@ io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t off
                                   std::span<const std::byte> bytes) {
   const uint64_t first = parts_.geometry.cluster_of(offset);
   const uint64_t count = bytes.size() >> parts_.geometry.cluster_bits;
+  assert(count > 0 && parts_.geometry.offset_in_cluster(offset | bytes.size()) == 0);
   const auto held = std::make_shared<HeldWrite>();
   held->payload = std::move(payload);
   held->hold = co_await parts_.ranges.enter(first, count, RangeQueue::Access::exclusive);
@@ -93,6 +95,8 @@ io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t off
 io::Task<void> Image::write_partial(std::shared_ptr<Payload> payload, uint64_t offset,
                                     std::span<const std::byte> bytes) {
   const uint64_t cluster = parts_.geometry.cluster_of(offset);
+  assert(bytes.size() < parts_.geometry.cluster_bytes() &&
+         cluster == parts_.geometry.cluster_of(offset + bytes.size() - 1));
   RangeQueue::Hold hold = co_await parts_.ranges.enter(cluster, 1, RangeQueue::Access::exclusive);
   require_open("write", offset, bytes.size());
   PartialCluster* partial = parts_.partials->find(cluster);

@@ -9,11 +9,13 @@
 namespace qcow {
 
 void PartialCluster::put(uint32_t at, std::span<const std::byte> from) {
+  assert(at + from.size() <= bytes.size());
   std::memcpy(bytes.data() + at, from.data(), from.size());
   mark_valid({at, at + static_cast<uint32_t>(from.size())});
 }
 
 void PartialCluster::put_zeroes(uint32_t at, uint32_t count) {
+  assert(uint64_t{at} + count <= bytes.size());
   std::memset(bytes.data() + at, 0, count);
   mark_valid({at, at + count});
 }

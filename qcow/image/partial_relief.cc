@@ -15,11 +15,13 @@ PartialRelief::PartialRelief(ImageParts& parts, ImageReader& reader, ClusterWrit
       relieved_(parts.runtime.executor) {}
 
 io::Task<void> PartialRelief::fill_gaps(uint64_t cluster) {
+  assert(partials_.find(cluster) != nullptr);
   PartialCluster& partial = *partials_.find(cluster);
   for (const ByteRange& gap : partial.gaps()) {
     const auto into = partial.bytes.bytes().subspan(gap.from, gap.to - gap.from);
     co_await reader_.read_base(cluster, gap.from, into);
   }
+  assert(&partial == partials_.find(cluster) && "held, so nobody took it meanwhile");
   partial.mark_complete();
 }
 

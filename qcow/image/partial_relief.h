@@ -23,13 +23,15 @@ class PartialRelief {
   /// Who waits for another's relief finds out why it will not come.
   void wake() noexcept { relieved_.wake(); }
 
-  /// Completes and submits these. Nothing may be held.
-  io::Task<void> complete(std::vector<uint64_t> clusters);
+  /// Completes and submits all that there are now. Nothing may be held.
+  io::Task<void> complete_all() { return complete(partials_.all()); }
+  bool idle() const { return partials_.empty(); }
   /// Fills what is missing from below. The cluster is held, so nothing else changes it; and it
   /// stays among the partial clusters, so that a failure loses nothing that was accepted.
   io::Task<void> fill_gaps(uint64_t cluster);
 
  private:
+  io::Task<void> complete(std::vector<uint64_t> clusters);
   io::Task<void> complete_one(uint64_t cluster);
 
   const uint64_t bytes_max_;

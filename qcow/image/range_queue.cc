@@ -8,6 +8,7 @@ namespace qcow {
 RangeQueue::~RangeQueue() { assert(entries_.empty() && "a range queue outlives its operations"); }
 
 RangeQueue::Place RangeQueue::arrive(uint64_t first, uint64_t last, Access access) {
+  assert(first <= last);
   if (spare_.empty()) spare_.emplace_back();
   const Place place = spare_.begin();
   *place = Entry{first, last, access};
@@ -38,6 +39,7 @@ void RangeQueue::arrive_exclusive(Entry& entry) {
     // Readers came after the writer and wait for it themselves.
     if (segment.readers == nullptr) wait_for(*segment.writer, entry);
   }
+  assert((begin == end || std::prev(end)->second.last <= entry.last) && "split at both ends");
   // Needs no memory from here on.
   for (auto segment = begin; segment != end;) {
     while (segment->second.readers != nullptr) rise(*segment->second.readers);
@@ -95,6 +97,7 @@ void RangeQueue::split(uint64_t at) {
 }
 
 void RangeQueue::wait_for(Entry& earlier, Entry& later) {
+  assert(&earlier != &later);
   ++steps_;
   if (earlier.last_link != nullptr && earlier.last_link->later == &later) return;
   Link* const link = links_.take();
@@ -118,7 +121,7 @@ void RangeQueue::rise(Seat& seat) noexcept {
 }
 
 void RangeQueue::leave(Place place) noexcept {
-  assert(place->blockers == 0);
+  assert(place->blockers == 0 && !place->abandoned);
   while (place->seats != nullptr) {
     Seat* const seat = std::exchange(place->seats, place->seats->next);
     if (seat->in_segment != nullptr) rise(*seat);
@@ -150,6 +153,7 @@ void RangeQueue::wake_later(Entry& entry) noexcept {
     Link* const link = std::exchange(entry.first_link, entry.first_link->next);
     Entry& later = *link->later;
     links_.give(link);
+    assert(later.blockers > 0 && "each link is one blocker");
     if (--later.blockers > 0) continue;
     if (later.abandoned) {
       const auto is_it = [&](const Entry& other) { return &other == &later; };
@@ -172,11 +176,14 @@ void RangeQueue::reserve_segments(size_t count) {
 }
 
 RangeQueue::Segment& RangeQueue::add_segment(uint64_t first, uint64_t last) noexcept {
+  assert(!spare_segments_.empty() && first <= last);
   Segments::node_type node = std::move(spare_segments_.back());
   spare_segments_.pop_back();
   node.key() = first;
   node.mapped() = {last, nullptr, nullptr};
-  return segments_.insert(std::move(node)).position->second;
+  const auto added = segments_.insert(std::move(node));
+  assert(added.inserted && "segments are disjoint");
+  return added.position->second;
 }
 
 RangeQueue::Segments::iterator RangeQueue::remove_segment(Segments::iterator segment) noexcept {

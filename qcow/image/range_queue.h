@@ -115,6 +115,12 @@ class RangeQueue {
       return *this;
     }
     ~Hold() { release(); }
+    explicit operator bool() const { return queue_ != nullptr; }
+    /// Whether it lets its owner change all of these clusters.
+    bool may_change(uint64_t first, uint64_t count) const {
+      return queue_ != nullptr && place_->access == Access::exclusive && first >= place_->first &&
+             first + count - 1 <= place_->last;
+    }
     void release() {
       if (queue_) std::exchange(queue_, nullptr)->leave(place_);
     }

@@ -189,6 +189,7 @@ io::Task<void> Recovery::reclaim_leaks(const Usage& usage) {
     co_await allocator_.give_back(leaked);
   }
   if (!found) co_return;
+  assert(header_.record && usage.sound);  // else an unread entry may name what looks leaked
   co_await allocator_.write_refcounts();
   freed_.note_gaps();
   co_await allocator_.lower_end();
@@ -196,11 +197,10 @@ io::Task<void> Recovery::reclaim_leaks(const Usage& usage) {
 
 /// Two guest clusters share what each believes to be its own. Nothing more is written.
 io::Task<void> Recovery::mark_corrupt() {
-  constexpr uint64_t kIncompatibleFieldOffset = 72;
   if (header_.version >= 3) {
     std::array<std::byte, 8> field;
     io::store_be<uint64_t>(field.data(), header_.incompatible_features | kIncompatibleCorrupt);
-    co_await file_.write(kIncompatibleFieldOffset, field);
+    co_await file_.write(Header::kIncompatibleOffset, field);
     co_await file_.sync_data();
   }
   throw FormatError(name_, "two owners of one host cluster; marked corrupt");
@@ -209,9 +209,8 @@ io::Task<void> Recovery::mark_corrupt() {
 /// Who writes without knowing a feature says so by clearing its bit, before the first write.
 io::Task<void> Recovery::clear_autoclear_bits() {
   if (header_.version < 3 || header_.autoclear_features == 0) co_return;
-  constexpr uint64_t kAutoclearFieldOffset = 88;
   const std::array<std::byte, 8> none{};
-  co_await file_.write(kAutoclearFieldOffset, none);
+  co_await file_.write(Header::kAutoclearOffset, none);
   co_await file_.sync_data();
   header_.autoclear_features = 0;
 }

@@ -69,6 +69,7 @@ uint64_t Refcounts::get(uint64_t cluster) const {
 }
 
 void Refcounts::set(uint64_t cluster, uint64_t refcount) {
+  assert(refcount <= geometry_.refcount_max());
   Block& block = blocks_.at(block_of(cluster));
   const uint64_t index = geometry_.refcount_index_in_block(cluster);
   const size_t part = part_of(index);
@@ -108,12 +109,14 @@ io::Task<void> Refcounts::write_dirty() {
     }
     std::fill(block.part_dirty.begin(), block.part_dirty.end(), false);
     block.dirty = false;
+    assert(dirty_blocks_ > 0);
     --dirty_blocks_;
   }
   for (const Part& part : parts) co_await file_.write(part.at, part.bytes.bytes());
 }
 
 io::Task<void> Refcounts::write_new_block(uint64_t index, HostOffset at) {
+  assert(at && geometry_.offset_in_cluster(at.bytes) == 0 && index < blocks_max());
   AlignedBytes copy;
   const auto found = blocks_.find(index);
   if (found == blocks_.end()) {
@@ -129,6 +132,7 @@ io::Task<void> Refcounts::write_new_block(uint64_t index, HostOffset at) {
 }
 
 io::Task<void> Refcounts::write_table_entries(std::vector<NewBlock> blocks) {
+  assert(!blocks.empty() && blocks.front().index <= blocks.back().index);
   for (const NewBlock& block : blocks) set_table_entry(block);
   const uint64_t entries_per_part = part_bytes_ / 8;
   for (size_t i = 0; i < blocks.size();) {  // ascending by index
@@ -144,6 +148,7 @@ io::Task<void> Refcounts::write_table_entries(std::vector<NewBlock> blocks) {
 
 io::Task<void> Refcounts::write_new_table(HostOffset at, uint64_t clusters,
                                           std::vector<NewBlock> added) {
+  assert(clusters > table_clusters_ && "a table moves only to become larger");
   table_clusters_ = clusters;
   for (const NewBlock& block : added) set_table_entry(block);
   table_offset_ = at;
@@ -154,6 +159,7 @@ io::Task<void> Refcounts::write_new_table(HostOffset at, uint64_t clusters,
 
 void Refcounts::set_table_entry(const NewBlock& block) {
   assert(block.index < blocks_max());
+  assert(block.at && geometry_.offset_in_cluster(block.at.bytes) == 0);
   if (table_.size() <= block.index) table_.resize(block.index + 1);
   table_[block.index] = block.at.bytes;
 }

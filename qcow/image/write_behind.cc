@@ -19,6 +19,7 @@ WriteBehind::WriteBehind(io::Executor& executor, io::File& file, FileSpace& spac
 
 void WriteBehind::submit(HostOffset at, std::span<const std::byte> bytes,
                          std::shared_ptr<const void> owner) {
+  assert(!bytes.empty());
   if (spare_.empty()) spare_.emplace_back();
   spare_.front() = Segment{at, bytes, std::move(owner), epoch_};
   if (failed_) {  // the mapping will never be committed
@@ -40,7 +41,8 @@ unsigned WriteBehind::begin_epoch() {
 }
 
 io::Task<void> WriteBehind::drain(unsigned epoch) {
-  while (outstanding_[epoch] > 0) co_await drained_.wait();
+  assert(epoch != epoch_ && "what is drained gets no new writes");
+  while (!drained(epoch)) co_await drained_.wait();
 }
 
 io::Task<void> WriteBehind::drain_all() {
@@ -84,11 +86,13 @@ void WriteBehind::started(size_t load) {
 }
 
 void WriteBehind::ended(size_t load) {
+  assert(in_flight_ >= load);
   in_flight_ -= load;
   if (in_flight_ == 0 && limits_.disk) limits_.disk->leave();
 }
 
 WriteBehind::Segments WriteBehind::take_next() noexcept {
+  assert(!pending_.empty());
   Segments taken;
   size_t total = 0;
   do {
@@ -138,6 +142,7 @@ void WriteBehind::give_up(std::exception_ptr failure) noexcept {
 void WriteBehind::ended(Segments::iterator first, Segments::iterator end) noexcept {
   for (auto segment = first; segment != end; ++segment) {
     segment->owner.reset();
+    assert(outstanding_[segment->epoch] > 0);
     if (--outstanding_[segment->epoch] == 0) {
       drained_.set();
       drained_.reset();

@@ -50,6 +50,8 @@ class WriteBehind {
   unsigned begin_epoch();
   io::Task<void> drain(unsigned epoch);
   io::Task<void> drain_all();
+  /// What drain() waits for.
+  bool drained(unsigned epoch) const { return outstanding_[epoch] == 0; }
   bool idle() const { return outstanding_[0] + outstanding_[1] == 0; }
 
   /// Waits for the writes in flight; drops what has not started after a failure.
