@@ -20,7 +20,7 @@ struct ActivatedSocket {
 
 /// Takes over the sockets that were passed; none when they are meant for another process. The
 /// variables are unset and the descriptors close on exec, so that no child takes them for its own.
-/// Before the first thread. Throws UsageError for what is no listening stream socket.
+/// Before the first thread. Throws UsageError for what is not a listening stream socket.
 std::vector<ActivatedSocket> take_activated_sockets();
 
 }  // namespace app

@@ -70,7 +70,7 @@ void Background::report_ready() {
     if (nothing.valid()) ::dup2(nothing.get(), stream);
   }
   const char ready = 1;
-  static_cast<void>(::write(report_.get(), &ready, 1));  // nobody waits: nobody needs to know
+  static_cast<void>(::write(report_.get(), &ready, 1));  // no one waits: no one needs to know
   report_ = io::OwnedFd();
 }
 

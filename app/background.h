@@ -7,8 +7,8 @@
 
 namespace app {
 
-/// --fork: the rest of the process goes on in a child, and whoever started it waits until the child
-/// serves, or has failed.
+/// --fork: the rest of the process continues in a child, and whoever started it waits until the
+/// child serves, or has failed.
 class Background {
  public:
   /// Forks; only the child returns. Before the first thread.
@@ -36,7 +36,7 @@ class PidFile {
   io::OwnedFd fd_;  ///< keeps its inode number from another file
 };
 
-/// A directory that nobody else may enter, removed with the socket in it.
+/// A directory that no other user may enter, removed with the socket in it.
 class PrivateDirectory {
  public:
   PrivateDirectory();

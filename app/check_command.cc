@@ -8,6 +8,7 @@
 #include "engine/check_backup.h"
 #include "io/ring_thread.h"
 #include "qcow/check/check_chain.h"
+#include "qcow/format/record.h"
 
 namespace app {
 namespace {
@@ -66,15 +67,6 @@ Targets find_targets(const CheckOptions& options) {
   return {engine::find_backup(catalogue, target), true};
 }
 
-std::string uuid_text(const qcow::Uuid& uuid) {
-  std::string text;
-  for (size_t i = 0; i < uuid.size(); ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += fmt::format("{:02x}", static_cast<unsigned>(uuid[i]));
-  }
-  return text;
-}
-
 Json to_json(const qcow::ImageReport& image, bool is_parent) {
   Json json;
   json["path"] = image.path;
@@ -98,8 +90,8 @@ Json to_json(const qcow::ImageReport& image, bool is_parent) {
     json["published"] = image.published();
     json["sealed"] = image.header->sealed();
     if (const auto& record = image.header->record) {
-      json["image_uuid"] = uuid_text(record->image_uuid);
-      json["parent_uuid"] = uuid_text(record->parent_uuid);
+      json["image_uuid"] = qcow::uuid_text(record->image_uuid);
+      json["parent_uuid"] = qcow::uuid_text(record->parent_uuid);
     }
   }
   json["problems"] = image.problems;

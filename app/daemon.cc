@@ -132,7 +132,7 @@ io::Task<void> Daemon::bind_nbd() {
       bound_.push_back({std::move(listener), tls_access(nbd_tls_[index])});
     } catch (const std::system_error& failure) {
       if (bound_.empty() || !is_dispensable(address, failure)) throw;
-      io::log(io::LogLevel::info, "nbd: {}; going on without it", failure.what());
+      io::log(io::LogLevel::info, "nbd: {}; continuing without it", failure.what());
     }
   }
   for (size_t index = 0; index < activated_.size(); ++index) {

@@ -50,7 +50,7 @@ class Daemon {
   io::Ring& nbd_ring() { return data_.front()->ring(); }
 
   ServeOptions options_;
-  std::vector<ActivatedSocket> activated_;  // until somebody takes them
+  std::vector<ActivatedSocket> activated_;  // until they are taken
   std::unique_ptr<io::RingThread> control_;
   std::vector<std::unique_ptr<io::RingThread>> data_;
   nbd::ExportTable exports_;

@@ -110,7 +110,7 @@ void declare_life(CLI::App& command, NbdOptions& options) {
       ->group("How long");
   command
       .add_option("-P,--pid-file,--pidfile", options.pid_file,
-                  "the process id goes there once the server listens")
+                  "file for the process id, written once the server listens")
       ->type_name("PATH")
       ->group("How long");
   command

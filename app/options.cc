@@ -128,7 +128,7 @@ void declare_rebuild(CLI::App& command, RebuildOptions& options) {
   declare_config(command, options.config);
   command.footer(
       "For a catalogue that is lost: images and their sidecars are the truth. A backup is taken\n"
-      "over when all its disks and parents are there; what the catalogue knows already stays.\n"
+      "over when all its disks and parents are present; what the catalogue knows already stays.\n"
       "Stop `varve serve` first. VMs need their credentials again afterwards.\n"
       "Exit status: 0 all taken over, 1 failed, 2 wrong usage, 3 something was left out.");
 }

@@ -27,7 +27,7 @@ struct LogOptions {
   io::LogLevel level = io::LogLevel::info;
 };
 
-/// A TCP address of the NBD server, with what `,tls=MODE` behind it says.
+/// A TCP address of the NBD server, with what a `,tls=MODE` after it says.
 struct NbdAddress : io::HostPort {
   std::optional<nbd::TlsMode> tls{};
 };
@@ -124,7 +124,7 @@ uint64_t parse_size(std::string_view text);
 /// The same, from 1M to 16G. Throws UsageError.
 uint64_t parse_commit_bytes(std::string_view text);
 
-/// Where varve keeps what it is not told to keep elsewhere: /var/lib/varve for root, else
+/// Where varve keeps what has no configured place: /var/lib/varve for root, else
 /// $XDG_DATA_HOME/varve or ~/.local/share/varve.
 std::string default_state_directory();
 

@@ -71,8 +71,8 @@ PskFile::Keys PskFile::parse(const std::string& path, std::string_view text) {
 std::optional<PskFile::Key> PskFile::find(const std::string& user) {
   const std::lock_guard lock(mutex_);
   struct stat status {};
-  const bool there = ::stat(path_.c_str(), &status) == 0;
-  const std::string version = there ? version_of(status) : std::string();
+  const bool exists = ::stat(path_.c_str(), &status) == 0;
+  const std::string version = exists ? version_of(status) : std::string();
   if (version != version_) {
     try {
       read();

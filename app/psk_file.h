@@ -13,7 +13,7 @@ namespace app {
 /// The pre-shared keys of a file as psktool writes it: "user:hexkey" lines.
 ///
 /// The file is read again when it has changed, so that users can be added and removed under a
-/// running server; while it cannot be used, nobody new gets in. Any thread.
+/// running server; while it cannot be used, no new client gets in. Any thread.
 class PskFile {
  public:
   using Key = std::vector<std::byte>;

@@ -111,8 +111,8 @@ std::vector<Setting> network_settings() {
                    [](ServeOptions& o) -> std::string& { return o.http_socket; }),
       {"nbd", "HOST:PORT",
        "NBD with every export by name; may be given several times\n"
-       "(default 127.0.0.1:10809 and [::1]:10809); with ,tls=MODE\n"
-       "behind it for a TLS mode of its own",
+       "(default 127.0.0.1:10809 and [::1]:10809); append\n"
+       ",tls=MODE for a TLS mode of its own",
        [](ServeOptions& o, const Values& values) {
          o.nbd.clear();
          o.nbd_is_given = true;
@@ -173,7 +173,7 @@ std::vector<Setting> access_settings() {
       {"export-access", "WHO",
        "who may open a job's exports: anybody (default), name (their\n"
        "names carry a secret and are not listed) or owner (the TLS\n"
-       "user who is called like the job)",
+       "user whose name is the job's)",
        [](ServeOptions& o, const Values& values) {
          o.engine.export_access =
              one_of<nbd::ExportAccess>(values.back(), {{"anybody", nbd::ExportAccess::anybody},

@@ -12,7 +12,7 @@
 namespace app {
 namespace {
 
-/// A whole number and the unit behind it.
+/// A whole number and the unit after it.
 struct Measure {
   uint64_t count = 0;
   std::string_view unit;

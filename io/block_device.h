@@ -14,7 +14,7 @@ struct Extent {
   uint64_t length = 0;  ///< bytes, never 0
   /// Reads as zeroes, known without reading.
   bool zero = false;
-  /// Which layer answers: 1 the device itself, 2 its parent, and so on; 0 nobody (unallocated).
+  /// Which layer answers: 1 the device itself, 2 its parent, and so on; 0 none (unallocated).
   uint32_t depth = 0;
 
   bool same_kind(const Extent& other) const { return zero == other.zero && depth == other.depth; }

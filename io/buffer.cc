@@ -82,13 +82,13 @@ void BufferPool::serve_waiting() noexcept {
       if (leased == 0) return;  // waits again
       leased_ += leased;
     } catch (const std::bad_alloc&) {
-      over_ += missing;  // it could not be told again: better beyond the budget than never
+      over_ += missing;  // it could not be notified again: better beyond the budget than never
     }
     semaphore_.grow(missing);
   }
 }
 
-/// Another pool waits: whatever nobody here needs at the moment goes back, memory and all.
+/// Another pool waits: whatever is not needed here at the moment goes back, memory and all.
 void BufferPool::give_surplus() noexcept {
   const uint64_t surplus = semaphore_.available();
   if (surplus > 0 && semaphore_.try_acquire(surplus)) unlease(surplus);
@@ -161,7 +161,7 @@ void BufferPool::give_back(const BufferChunks::Block& block) noexcept {
   if (bytes == 0) return;
   // A pool that has more than its share serves others before its own.
   const bool owed =
-      budget_->somebody_waits() && (!semaphore_.contended() || leased_ > budget_->fair_share());
+      budget_->has_waiting() && (!semaphore_.contended() || leased_ > budget_->fair_share());
   if (owed) {
     unlease(bytes);
   } else {

@@ -31,7 +31,7 @@ class Buffer {
   size_t size() const { return size_; }
   std::span<std::byte> bytes() const { return {data_, size_}; }
 
-  /// Forgets the bytes behind the first `size`; the memory stays as it is.
+  /// Forgets the bytes after the first `size`; the memory stays as it is.
   void shrink(size_t size);
 
  private:
@@ -68,7 +68,7 @@ class BufferPool {
   /// With a `key`, an empty buffer when withdraw(key) ended the wait.
   Task<Buffer> acquire(size_t size, uint64_t phase = 0, const void* key = nullptr);
 
-  /// Ends the wait of the first who waits under `key`; false when nobody does.
+  /// Ends the wait of the first who waits under `key`; false when none does.
   bool withdraw(const void* key) { return semaphore_.withdraw(key); }
 
   /// The same at once, or an empty buffer when it would have to wait.

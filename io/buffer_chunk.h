@@ -8,7 +8,7 @@
 
 namespace io {
 
-/// 2 MiB of memory, one huge page where the kernel has them, cut into blocks on demand.
+/// 2 MiB of memory, one huge page where the kernel has them, split into blocks on demand.
 ///
 /// Blocks are 4 KiB … 2 MiB by powers of two and lie at multiples of their size (the buddy system:
 /// two free neighbours that make up a larger block become one). So what a block holds lies in one

@@ -11,7 +11,7 @@ namespace io {
 
 /// A coroutine that waits, as the link of the queue it waits in. It lies in the awaiter, and so in
 /// the frame of the coroutine itself, which cannot end before it is resumed: to wait, and to wake
-/// somebody, needs no memory and so cannot fail.
+/// a waiter, needs no memory and so cannot fail.
 struct Waiter {
   std::coroutine_handle<> handle;
   Waiter* next = nullptr;

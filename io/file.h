@@ -44,7 +44,7 @@ class File {
   /// Writes all of `from`; never a short write.
   virtual Task<void> write(uint64_t offset, std::span<const std::byte> from) = 0;
 
-  /// Writes the pieces one behind the other, starting at `offset`. At most 1,024 pieces.
+  /// Writes the pieces one after the other, starting at `offset`. At most 1,024 pieces.
   virtual Task<void> write_gathered(uint64_t offset, std::span<const iovec> pieces) = 0;
 
   /// fdatasync: contents and size are durable. A failure is final: what was written before may be
@@ -58,7 +58,7 @@ class File {
   virtual Task<void> truncate(uint64_t size) = 0;
 
   /// Reserves space; the file grows to cover the range, which reads as zeroes where nothing was.
-  /// False when the file system cannot do that (EOPNOTSUPP); the caller goes on without.
+  /// False when the file system cannot do that (EOPNOTSUPP); the caller continues without.
   virtual Task<bool> allocate(uint64_t offset, uint64_t length) = 0;
 
   /// Gives the range's space back; it reads as zeroes. False as for allocate().
@@ -136,7 +136,7 @@ class FileSystem {
   /// In no particular order, without "." and "..".
   virtual Task<std::vector<DirectoryEntry>> list(std::string path) = 0;
 
-  /// Nothing when the name does not exist. Follows symbolic links unless told not to.
+  /// Nothing when the name does not exist. Follows symbolic links unless asked not to.
   virtual Task<std::optional<FileStatus>> status(std::string path, bool follow = true) = 0;
 
   /// The path without symbolic links and dots.

@@ -142,7 +142,7 @@ Task<std::unique_ptr<Socket>> Listener::accept() {
       if (peer.storage.ss_family != AF_UNIX) tune_connection(connection.get());
       co_return std::make_unique<Socket>(ring_, std::move(connection), peer.text());
     }
-    // A connection that its client gave up before we took it is no error of ours.
+    // A connection that its client gave up before we took it is not an error of ours.
     const bool passing = result == -EINTR || result == -EAGAIN || result == -ECONNABORTED;
     if (!passing && !closed_) throw failure("accept on", text_, result);
   }

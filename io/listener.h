@@ -26,7 +26,7 @@ class Listener {
   /// Throws std::system_error (EADDRINUSE, …) naming the address. Port 0 takes any free one.
   static std::unique_ptr<Listener> tcp(Ring& ring, const HostPort& address, Duration patience = {});
 
-  /// Mode 0660. A socket file that nobody listens on any more is replaced; a live one throws
+  /// Mode 0660. A socket file that no process listens on any more is replaced; a live one throws
   /// EADDRINUSE.
   static std::unique_ptr<Listener> unix_socket(Ring& ring, const std::string& path,
                                                Duration patience = {});

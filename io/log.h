@@ -7,7 +7,7 @@
 #include <utility>
 
 /// One line per event on standard error. Thread-safe: a line leaves in one write. A line for which
-/// there is no memory is lost: whoever logs is busy with something more important.
+/// there is no memory is lost: its writer is busy with something more important.
 namespace io {
 
 enum class LogLevel : uint8_t { debug, info, warning, error };

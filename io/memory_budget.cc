@@ -12,7 +12,7 @@ void MemoryBudget::join(const std::shared_ptr<Member>& member) {
   members_count_ = static_cast<uint32_t>(members_.size());
 }
 
-Job MemoryBudget::told(Member& member, Event event) {
+Job MemoryBudget::notice_of(Member& member, Event event) {
   return [known = member.weak_from_this(), event] {
     if (const auto alive = known.lock()) (alive.get()->*event)();
   };
@@ -27,11 +27,11 @@ uint64_t MemoryBudget::lease(Member& member, uint64_t least, uint64_t most) {
     return granted;
   }
   if (member.wakeup_) return 0;
-  Job wakeup = told(member, &Member::more_is_free);
+  Job wakeup = notice_of(member, &Member::more_is_free);
   for (const auto& known : members_) {
     const auto other = known.lock();
     if (other && other.get() != &member) {
-      other->executor_.post(told(*other, &Member::give_surplus));
+      other->executor_.post(notice_of(*other, &Member::give_surplus));
     }
   }
   member.wakeup_ = std::move(wakeup);

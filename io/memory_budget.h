@@ -25,7 +25,7 @@ class MemoryBudget {
     virtual ~Member() = default;
     /// There may be bytes to lease now.
     virtual void more_is_free() noexcept = 0;
-    /// Somebody else waits.
+    /// Another pool waits.
     virtual void give_surplus() noexcept = 0;
 
    private:
@@ -36,11 +36,11 @@ class MemoryBudget {
 
   explicit MemoryBudget(uint64_t bytes) : total_(bytes), free_(bytes) {}
 
-  /// Members are told of events until the last reference to them goes.
+  /// Members hear of events until the last reference to them goes.
   void join(const std::shared_ptr<Member>& member);
 
   /// Leases as much as is free, `least` to `most` bytes; otherwise nothing, and `member` waits.
-  /// Throws, without either, when there is no memory to tell the others.
+  /// Throws, without either, when there is no memory to notify the others.
   uint64_t lease(Member& member, uint64_t least, uint64_t most);
   /// Whoever waits may try again, `from` last.
   void give_back(const Member& from, uint64_t bytes) noexcept;
@@ -49,11 +49,11 @@ class MemoryBudget {
   /// What each pool has when all want the same.
   uint64_t fair_share() const { return total_ / members_count_.load(std::memory_order_relaxed); }
   /// A hint, without the lock.
-  bool somebody_waits() const { return waiting_count_.load(std::memory_order_relaxed) > 0; }
+  bool has_waiting() const { return waiting_count_.load(std::memory_order_relaxed) > 0; }
 
  private:
   using Event = void (Member::*)() noexcept;
-  static Job told(Member& member, Event event);
+  static Job notice_of(Member& member, Event event);
   static void wake(Member& member) noexcept;
 
   const uint64_t total_;

@@ -168,7 +168,7 @@ io_uring_sqe* Ring::next_sqe() {
     if (io_uring_sqe* const sqe = io_uring_get_sqe(&ring_)) return sqe;
     const int submitted = io_uring_submit(&ring_);
     if (submitted == -EBUSY || submitted == -EAGAIN) {
-      // The completion queue is full: make room by collecting; nobody is resumed here.
+      // The completion queue is full: make room by collecting; nothing is resumed here.
       io_uring_get_events(&ring_);
       reap();
     } else if (submitted < 0 && submitted != -EINTR) {

@@ -37,9 +37,9 @@ struct RingOptions {
 
 /// One io_uring, the coroutines that wait for it, and their timers: an Executor and a Clock.
 ///
-/// Invariant: a turn collects all completions before it resumes anybody, and everything that the
-/// resumed coroutines submit leaves in one system call. The kernel only ever holds pointers into
-/// coroutine frames that are suspended on the operation.
+/// Invariant: a turn collects all completions before it resumes any coroutine, and everything that
+/// the resumed coroutines submit leaves in one system call. The kernel only ever holds pointers
+/// into coroutine frames that are suspended on the operation.
 ///
 /// Made and used on one thread; only post() may be called from others.
 class Ring final : public Executor, public Clock {
@@ -160,7 +160,7 @@ Task<std::invoke_result_t<F>> Ring::run_blocking(F blocking) {
 
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiter) {
-      Job back([waiter] { waiter.resume(); });  // here, where lack of memory has somebody to tell
+      Job back([waiter] { waiter.resume(); });  // here, where lack of memory can be reported
       ring.enqueue_blocking([this, back = std::move(back)]() mutable {
         outcome.emplace(attempt(std::ref(blocking)));
         ring.post(std::move(back));

@@ -89,7 +89,7 @@ void require_own(int fd, const std::string& path) {
   throw failure("open", fmt::format("{}, which belongs to user {}", path, status.st_uid), EPERM);
 }
 
-/// Opens the file behind `cached` once more with O_DIRECT, by its descriptor, so that a rename in
+/// Opens the file of `cached` once more with O_DIRECT, by its descriptor, so that a rename in
 /// between cannot mix two files up. Invalid where the file system refuses O_DIRECT.
 OwnedFd open_direct(int cached, OpenMode mode) {
   const std::string self = "/proc/self/fd/" + std::to_string(cached);

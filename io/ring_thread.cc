@@ -59,7 +59,7 @@ RingThread::~RingThread() { stop(); }
 
 void RingThread::serve(const std::string& name, const RingThreadOptions& options,
                        std::promise<void>& started) {
-  // The kernel cuts names at 15 characters.
+  // The kernel truncates names to 15 characters.
   ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());
   try {
     runtime_ = std::make_unique<RingRuntime>(options);
@@ -69,7 +69,7 @@ void RingThread::serve(const std::string& name, const RingThreadOptions& options
     return;
   }
   started.set_value();
-  // `started` is gone from here on: its owner goes on.
+  // `started` is gone from here on: its owner continues.
   const auto until_stopped = [this]() -> Task<void> { co_await stopping_->wait(); };
   ring().run(until_stopped());
   stopping_.reset();

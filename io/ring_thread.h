@@ -33,7 +33,7 @@ class RingRuntime {
   std::unique_ptr<Random> random_;
 };
 
-/// A thread that turns one ring until it is told to stop.
+/// A thread that turns one ring until stop().
 ///
 /// Whoever started tasks on the ring joins them before stop(): the ring must be at rest then.
 class RingThread {

@@ -72,7 +72,7 @@ Task<void> Socket::send(std::span<const iovec> from) {
     msghdr message{};
     message.msg_iov = rest.data();
     message.msg_iovlen = std::min<size_t>(rest.size(), IOV_MAX);
-    // The kernel goes on by itself when the socket has taken a part (Linux 5.19); otherwise every
+    // The kernel continues by itself when the socket has taken a part (Linux 5.19); otherwise every
     // part costs a turn: a fifth of the throughput of 32 MiB requests over a Unix socket.
     constexpr int kFlags = MSG_NOSIGNAL | MSG_WAITALL;
     const int32_t result = co_await ring_.submit(

@@ -26,7 +26,7 @@ class Stream {
   /// Sends all of `from`. More than IOV_MAX pieces are allowed.
   virtual Task<void> send(std::span<const iovec> from) = 0;
 
-  /// Says that nothing more will be sent; receiving goes on.
+  /// Says that nothing more will be sent; receiving continues.
   virtual Task<void> finish_sending() = 0;
 
   /// Ends both directions at once: receives and sends under way return or fail. Does not wait.

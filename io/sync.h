@@ -13,7 +13,7 @@
 /// release(), so a caller's invariants hold until its own next suspension.
 namespace io {
 
-/// `co_await NextTurn{executor}`: everybody else who is ready goes first. For loops over work that
+/// `co_await NextTurn{executor}`: all others that are ready go first. For loops over work that
 /// may never have to wait.
 struct NextTurn {
   Executor& executor;
@@ -37,7 +37,7 @@ class Event {
     set_ = true;
     wake();
   }
-  /// Lets everybody who waits now go on, without opening the gate for later ones.
+  /// Resumes all that wait now, without opening the gate for later ones.
   void wake() noexcept {
     while (!waiting_.empty()) executor_.resume_soon(waiting_.pop());
   }
@@ -45,7 +45,7 @@ class Event {
   bool is_set() const { return set_; }
 
   /// `co_await event.wait()`: returns once set. A set() followed by a reset() still wakes
-  /// everybody who was waiting.
+  /// all that were waiting.
   auto wait() {
     struct Awaiter {
       Event& event;
@@ -98,7 +98,7 @@ class Semaphore {
     return Awaiter{*this, Request{{}, units, key}};
   }
 
-  /// Ends the wait of the first who waits under `key`; false when nobody does.
+  /// Ends the wait of the first who waits under `key`; false when none does.
   bool withdraw(const void* key) noexcept {
     const auto has_key = [key](Waiter& waiter) { return static_cast<Request&>(waiter).key == key; };
     Waiter* const waiter = waiting_.take(has_key);
@@ -131,7 +131,7 @@ class Semaphore {
 
   uint64_t available() const { return free_; }
   bool contended() const { return !waiting_.empty(); }
-  /// What the first of those who wait needs beyond what is free; 0 when nobody waits.
+  /// What the first of those who wait needs beyond what is free; 0 when none waits.
   uint64_t missing() const { return waiting_.empty() ? 0 : first_wanted() - free_; }
 
  private:
@@ -168,7 +168,7 @@ class Grant {
     if (from_) std::exchange(from_, nullptr)->release(std::exchange(units_, 0));
   }
 
-  /// They are somebody else's to give back now.
+  /// They are another owner's to give back now.
   void keep() noexcept { from_ = nullptr; }
 
   static Task<Grant> acquire(Semaphore& from, uint64_t units) {

@@ -65,7 +65,8 @@ class Promise : public PromiseBase {
 template <>
 class Promise<void> : public PromiseBase {
  public:
-  /// Of a task in a scope nobody holds the frame: it goes here, before the scope hears of the end.
+  /// A task spawned in a scope owns its own frame: it is destroyed here, before the scope hears of
+  /// the end.
   struct Handover {
     bool await_ready() const noexcept { return false; }
     std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> ended) const noexcept;

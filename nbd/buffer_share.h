@@ -13,9 +13,9 @@ namespace nbd {
 /// The buffers that one direction of a connection holds, within the budget of all (X5).
 ///
 /// Invariant: who holds none gets one at once, over the budget if need be; for more it waits its
-/// turn, or until it holds none again. So clients that stand still, with all of the budget in their
-/// replies, stop nobody else, and each has at most one piece beyond the budget. A piece of a reply
-/// is held until it has been sent. Belongs to the thread of the pool.
+/// turn, or until it holds none again. So clients that have stalled, with all of the budget in
+/// their replies, stop no others, and each has at most one piece beyond the budget. A piece of a
+/// reply is held until it has been sent. Belongs to the thread of the pool.
 class BufferShare {
  public:
   explicit BufferShare(io::BufferPool& pool) : pool_(pool) {}
@@ -41,7 +41,7 @@ class BufferShare {
   };
 
   struct Piece {
-    Hold hold;  // given up behind the buffer, which may then serve whoever waits
+    Hold hold;  // given up after the buffer, which may then serve whoever waits
     io::Buffer buffer;
   };
 

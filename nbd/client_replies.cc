@@ -60,7 +60,7 @@ io::Task<void> Client::receive_replies() {
     if (!closing_ || !pending_.empty())
       throw io::failure("receive from", stream_->peer(), ECONNRESET);
   } catch (const std::out_of_range&) {
-    failure = std::make_exception_ptr(ProtocolError("a reply is cut short"));
+    failure = std::make_exception_ptr(ProtocolError("a reply is truncated"));
   } catch (...) {
     failure = std::current_exception();
   }

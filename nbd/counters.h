@@ -12,7 +12,7 @@ namespace nbd {
 /// What happened on one export, for status pages, metrics and the engine's watch over stalls.
 ///
 /// Written by the export's thread (connection counts also by handshakes), read by any: every field
-/// is atomic and stands for itself. Relaxed order is enough, nobody derives one from another.
+/// is atomic and stands for itself. Relaxed order is enough, none is derived from another.
 struct Counters {
   using Count = std::atomic<uint64_t>;
   static constexpr size_t kCommands = 9;  ///< by number; the last one stands for all unknown ones

@@ -153,7 +153,7 @@ class Export : public std::enable_shared_from_this<Export> {
 
   /// Takes note of a storage failure (X9); only the first one counts. From now on it is the answer
   /// to every change and FLUSH, also when the export is sealed or closed because of it; connections
-  /// stay, and reads go on.
+  /// stay, and reads continue.
   void fail(std::exception_ptr cause);
   /// The storage has refused a change, or what was to become durable.
   void note_refused_change(std::exception_ptr cause);

@@ -17,10 +17,10 @@ class ExportTable {
   /// Throws std::system_error (EEXIST) when the name is taken.
   void add(std::shared_ptr<Export> exported);
 
-  /// A second name; clients that use it are told the first (INFO_NAME). Replaces an earlier alias.
+  /// A second name; clients that use it learn the first (INFO_NAME). Replaces an earlier alias.
   void add_alias(std::string alias, std::shared_ptr<Export> exported);
 
-  /// Takes the export and its aliases out; connections go on. False when it was not there.
+  /// Takes the export and its aliases out; connections continue. False when it was not there.
   bool remove(const Export& exported);
 
   /// Null when nothing has that name.
@@ -56,7 +56,7 @@ class Visibility {
   /// Null when the name does not exist or is not for this listener's clients (O9).
   std::shared_ptr<Export> find(std::string_view name) const;
 
-  /// What LIST answers, one after the other: the first behind `name` of the exports that can be
+  /// What LIST answers, one after the other: the first after `name` of the exports that can be
   /// opened now, or null (O3).
   std::shared_ptr<Export> next_after(std::string_view name) const;
 

@@ -152,7 +152,7 @@ void Handshake::enter_by_name(Bytes& reply) {
 
 std::shared_ptr<Export> Handshake::find_export(const std::string& name) const {
   std::shared_ptr<Export> exported = visible_.find(name);
-  if (!exported && may_need_tls()) {  // T2: it may be there for somebody who says who they are
+  if (!exported && may_need_tls()) {  // T2: it may be there for a client that says who it is
     throw ProtocolError(fmt::format("TLS is required for export \"{}\"", name),
                         OptionReply::err_tls_reqd);
   }

@@ -23,7 +23,7 @@ Handshake::Next Handshake::answer_starttls(Bytes& reply) {
   return Next::tls;
 }
 
-/// T6: what an attacker has put behind STARTTLS, in the clear, must not be taken for the client's.
+/// T6: what an attacker has put after STARTTLS, in the clear, must not be taken for the client's.
 void Handshake::refuse_early_bytes() const {
   if (inbox_.ahead().empty() && !stream_->has_arrived()) return;
   throw ProtocolError("client sent data after STARTTLS before our reply");
@@ -41,7 +41,7 @@ io::Task<void> Handshake::enter_tls() {
   if (failure) std::rethrow_exception(failure);
   io::log(io::LogLevel::info, "nbd: {} is inside {}, user \"{}\"", transport_.peer(),
           tls_->description(), tls_->user());
-  // T5: what was agreed on in the clear was agreed on with anybody.
+  // T5: what was agreed on in the clear was agreed on with no one in particular.
   structured_replies_ = extended_headers_ = false;
   contexts_.clear();
   contexts_export_.clear();

@@ -62,7 +62,7 @@ size_t Inbox::take_ahead(std::span<std::byte> into) {
 io::Task<void> Inbox::receive(std::span<std::byte> into, size_t ahead_max) {
   into = into.subspan(take_ahead(into));
   while (!into.empty()) {
-    // Nothing is buffered here: all of the buffer is free for what comes behind.
+    // Nothing is buffered here: all of the buffer is free for what follows.
     assert(begin_ == end_);
     begin_ = end_ = 0;
     const std::array<iovec, 2> room = {iovec{into.data(), into.size()},

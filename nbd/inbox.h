@@ -13,7 +13,7 @@
 namespace nbd {
 
 /// Reads a stream in messages: a header is buffered here, a payload goes where the caller wants it,
-/// and what arrives behind it in the same call is kept for the next message.
+/// and what arrives after it in the same call is kept for the next message.
 ///
 /// Invariant: a receive never waits for more than the message that was asked for. Belongs to the
 /// stream's thread; one call at a time.
@@ -22,11 +22,11 @@ class Inbox {
   static constexpr size_t kBufferBytes = 4096;
 
   explicit Inbox(io::Stream& stream) : stream_(&stream) {}
-  /// Goes on with bytes that were read ahead elsewhere, at most kBufferBytes.
+  /// Continues with bytes that were read ahead elsewhere, at most kBufferBytes.
   Inbox(io::Stream& stream, std::span<const std::byte> read_ahead);
 
   /// Waits until `count` bytes lie at the front, at most kBufferBytes; up to `ahead_max` may be
-  /// taken from the stream behind them. False when the stream ends before the first byte; throws
+  /// taken from the stream after them. False when the stream ends before the first byte; throws
   /// ECONNRESET when it ends inside.
   io::Task<bool> fill(size_t count, size_t ahead_max);
   bool has(size_t count) const { return end_ - begin_ >= count; }
@@ -39,7 +39,7 @@ class Inbox {
     return std::span<const std::byte, kCount>(buffer_.data() + begin_ - kCount, kCount);
   }
 
-  /// Fills `into`, and takes up to `ahead_max` bytes from behind it when they have arrived too.
+  /// Fills `into`, and takes up to `ahead_max` bytes that follow it when they have arrived too.
   /// Throws ECONNRESET when the stream ends before.
   io::Task<void> receive(std::span<std::byte> into, size_t ahead_max);
 

@@ -11,7 +11,7 @@ namespace {
 constexpr uint64_t kStateHole = 1 << 0;
 constexpr uint64_t kStateZero = 1 << 1;
 
-/// Adds `run` behind `runs`, as part of the last one when they are alike.
+/// Appends `run` to `runs`, as part of the last one when they are alike.
 void append_run(std::vector<StatusRun>& runs, const StatusRun& run) {
   if (!runs.empty() && runs.back().flags == run.flags) {
     runs.back().length += run.length;

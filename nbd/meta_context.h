@@ -42,12 +42,12 @@ struct Ancestor {
 };
 
 /// `qemu:dirty-bitmap:since-<point>` for each ancestor, the nearest first (M3): bit 0 is set where
-/// a newer layer answers, and behind the end of the point and of each layer above it, where a disk
-/// that grew again holds zeroes that nobody wrote. Ancestors without a name have no context.
+/// a newer layer answers, and past the end of the point and of each layer above it, where a disk
+/// that grew again holds zeroes that no client wrote. Ancestors without a name have no context.
 MetaContexts change_contexts(std::span<const Ancestor> ancestors);
 
 /// Indices into `contexts` that the queries of SET_META_CONTEXT select, each once, in the order of
-/// `contexts`; what nobody knows is ignored (M5, M7).
+/// `contexts`; unknown ones are ignored (M5, M7).
 std::vector<size_t> select_contexts(const MetaContexts& contexts,
                                     std::span<const std::string> queries);
 

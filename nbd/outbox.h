@@ -54,7 +54,7 @@ class InFlight {
   uint64_t bytes_ = 0;
 };
 
-/// Bytes that somebody lends to a message; the event says that it does not need them any more.
+/// Bytes lent to a message; the event says that it does not need them any more.
 class Loan {
  public:
   Loan() = default;
@@ -98,14 +98,14 @@ class FetchedData {
 /// between its bytes (P10).
 class Message {
  public:
-  /// Starts with fixed-size parts, one behind the other; at most kHeadBytes.
+  /// Starts with fixed-size parts, one after the other; at most kHeadBytes.
   static constexpr size_t kHeadBytes = 48;
   template <size_t... kSizes>
   explicit Message(const std::array<std::byte, kSizes>&... parts) {
     static_assert((kSizes + ... + 0) <= kHeadBytes);
     (append(parts), ...);
   }
-  /// One more such part behind them.
+  /// One more such part after them.
   template <size_t kSize>
   Message& with_part(const std::array<std::byte, kSize>& part) {
     append(part);
@@ -121,7 +121,7 @@ class Message {
     hold_ = std::move(hold);
     return *this;
   }
-  /// The same data, not in memory yet; behind everything else.
+  /// The same data, not in memory yet; after everything else.
   Message& with_fetched(FetchedData data) {
     fetched_ = std::make_unique<FetchedData>(std::move(data));
     return *this;

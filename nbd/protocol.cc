@@ -58,7 +58,7 @@ WireError wire_error(int storage_errno) {
 
 namespace {
 
-std::string_view cut_text(std::string_view text) {
+std::string_view truncated(std::string_view text) {
   if (text.size() <= kErrorTextBytesMax) return text;
   size_t end = kErrorTextBytesMax;
   while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
@@ -236,7 +236,7 @@ std::array<std::byte, kHoleChunkBytes> encode_hole(uint64_t offset, uint32_t len
 }
 
 Bytes encode_error(WireError error, std::string_view text) {
-  text = cut_text(text);
+  text = truncated(text);
   Bytes wire(sizeof(uint32_t) + sizeof(uint16_t) + text.size());
   BigEndianWriter(wire)
       .put(number_of(error))

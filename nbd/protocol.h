@@ -201,7 +201,7 @@ struct StatusFilter {
   static constexpr size_t wire_bytes(size_t id_count) {
     return sizeof(uint64_t) + id_count * sizeof(uint32_t);
   }
-  /// Throws ProtocolError when it is no whole number of ids, or names none or one of them twice.
+  /// Throws ProtocolError when it is not a whole number of ids, or names none or one of them twice.
   static StatusFilter decode(std::span<const std::byte> wire);
   Bytes encode() const;
 };
@@ -249,7 +249,7 @@ inline constexpr size_t kDataChunkPrefixBytes = 8;
 inline constexpr size_t kHoleChunkBytes = 12;
 std::array<std::byte, kDataChunkPrefixBytes> encode_data_prefix(uint64_t offset);
 std::array<std::byte, kHoleChunkBytes> encode_hole(uint64_t offset, uint32_t length);
-/// At most 256 bytes of text are sent, cut between characters.
+/// At most 256 bytes of text are sent, truncated between characters.
 Bytes encode_error(WireError error, std::string_view text);
 Bytes encode_error_offset(WireError error, std::string_view text, uint64_t offset);
 

@@ -33,21 +33,21 @@ Refusal refusal_for(std::exception_ptr failure) noexcept try {
 std::string without_paths(std::string_view text) {
   constexpr std::string_view kBeforePath = " \t\"'(";
   constexpr std::string_view kAfterPath = " \t\"'():,;@";
-  std::string cut;
+  std::string shortened;
   for (size_t index = 0; index < text.size();) {
     const bool starts_path =
         text[index] == '/' &&
         (index == 0 || kBeforePath.find(text[index - 1]) != std::string_view::npos);
     if (!starts_path) {
-      cut += text[index++];
+      shortened += text[index++];
       continue;
     }
     const size_t end = std::min(text.find_first_of(kAfterPath, index), text.size());
     const std::string_view path = text.substr(index, end - index);
-    cut += path.substr(path.rfind('/') + 1);
+    shortened += path.substr(path.rfind('/') + 1);
     index = end;
   }
-  return cut;
+  return shortened;
 }
 
 }  // namespace nbd

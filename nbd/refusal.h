@@ -30,8 +30,8 @@ class Refused : public std::runtime_error {
 /// Door 1: the only place where a failure becomes an NBD error number and its text.
 Refusal refusal_for(std::exception_ptr failure) noexcept;
 
-/// The text with every absolute path cut to its last part: clients learn what failed, not where the
-/// server keeps its files (H12).
+/// The text with every absolute path shortened to its last part: clients learn what failed, not
+/// where the server keeps its files (H12).
 std::string without_paths(std::string_view text);
 
 }  // namespace nbd

@@ -17,7 +17,7 @@ auto whole_message(std::span<const std::byte> wire, std::string_view what, Decod
     auto message = decode(in);
     if (in.left() == 0) return message;
   } catch (const std::out_of_range&) {
-    throw ProtocolError(fmt::format("{} of {} bytes is cut short", what, wire.size()));
+    throw ProtocolError(fmt::format("{} of {} bytes is truncated", what, wire.size()));
   }
   throw ProtocolError(fmt::format("{} of {} bytes is too long", what, wire.size()));
 }

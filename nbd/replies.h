@@ -10,7 +10,7 @@
 
 /// What a server answers, as a client reads it: the other half of options.h and protocol.h.
 ///
-/// Every decode() throws ProtocolError for what no server may send, a message that is cut short
+/// Every decode() throws ProtocolError for what no server may send, a truncated message
 /// included; nothing is believed. No I/O; any thread.
 namespace nbd {
 

@@ -57,7 +57,7 @@ Server::Server(io::Ring& ring, const ExportTable& exports, ServerSettings settin
 }
 
 Server::~Server() {
-  assert(clients_.empty() && gates_.empty() && handshakes_ == 0 &&
+  assert(clients_.empty() && listeners_.empty() && handshakes_ == 0 &&
          "stop() a server before it goes");
 }
 
@@ -68,60 +68,60 @@ void Server::listen(std::unique_ptr<io::Listener> listener, std::string default_
             "nbd: TLS is offered and not required on {}: an active attacker can strip it",
             listener->address());
   }
-  open_gate(std::move(listener), Visibility::all(exports_, std::move(default_export)),
-            std::move(tls));
+  open_listener(std::move(listener), Visibility::all(exports_, std::move(default_export)),
+                std::move(tls));
 }
 
 uint16_t Server::open_port(const io::HostPort& address, std::shared_ptr<Export> exported) {
   std::unique_ptr<io::Listener> listener = io::Listener::tcp(ring_, address);
   const uint16_t port = listener->port();
-  open_gate(std::move(listener), Visibility::only(std::move(exported)), settings_.ports_tls)
+  open_listener(std::move(listener), Visibility::only(std::move(exported)), settings_.ports_tls)
       .port_of_export = port;
   return port;
 }
 
 io::Task<void> Server::close_port(uint16_t port) {
   const auto found = std::ranges::find_if(
-      gates_, [port](const auto& gate) { return gate->port_of_export == port; });
-  if (found == gates_.end()) co_return;
-  const std::unique_ptr<ListenerState> gate = std::move(*found);
-  gates_.erase(found);
-  co_await close_gate(*gate);
+      listeners_, [port](const auto& state) { return state->port_of_export == port; });
+  if (found == listeners_.end()) co_return;
+  const std::unique_ptr<ListenerState> state = std::move(*found);
+  listeners_.erase(found);
+  co_await close_listener(*state);
 }
 
-Server::ListenerState& Server::open_gate(std::unique_ptr<io::Listener> listener, Visibility visible,
-                                         TlsAccess tls) {
+Server::ListenerState& Server::open_listener(std::unique_ptr<io::Listener> listener,
+                                             Visibility visible, TlsAccess tls) {
   io::log(io::LogLevel::info, "nbd: listening on {}", listener->address());
-  ListenerState& gate = *gates_.emplace_back(
+  ListenerState& state = *listeners_.emplace_back(
       std::make_unique<ListenerState>(std::move(listener), std::move(visible), std::move(tls)));
-  gate.accepting.spawn(accept_clients(gate));
-  return gate;
+  state.accepting.spawn(accept_clients(state));
+  return state;
 }
 
-io::Task<void> Server::close_gate(ListenerState& gate) {
-  gate.listener->close();
-  co_await gate.accepting.joined();
-  gate.listener.reset();
-  co_await gate.connections.joined();
+io::Task<void> Server::close_listener(ListenerState& state) {
+  state.listener->close();
+  co_await state.accepting.joined();
+  state.listener.reset();
+  co_await state.connections.joined();
 }
 
-io::Task<void> Server::accept_clients(ListenerState& gate) {
+io::Task<void> Server::accept_clients(ListenerState& state) {
   for (;;) {
     std::unique_ptr<io::Socket> socket;
     std::string trouble;
     try {
-      socket = co_await gate.listener->accept();
+      socket = co_await state.listener->accept();
     } catch (const std::system_error& error) {
       trouble = error.what();
     }
-    if (!trouble.empty()) {  // X3: out of file descriptors, say; connections that exist go on
+    if (!trouble.empty()) {  // X3: out of file descriptors, say; open connections continue
       io::log(io::LogLevel::warning, "nbd: {}", trouble);
       co_await io::sleep(ring_, ring_, settings_.accept_pause);
       continue;
     }
     if (!socket) co_return;
     ++counters_.accepted;
-    if (admit(*socket)) gate.connections.spawn(serve_client(gate, std::move(socket)));
+    if (admit(*socket)) state.connections.spawn(serve_client(state, std::move(socket)));
   }
 }
 
@@ -151,11 +151,11 @@ bool Server::admit(const io::Socket& socket) {
   return true;
 }
 
-io::Task<void> Server::serve_client(ListenerState& gate, std::unique_ptr<io::Socket> socket) {
+io::Task<void> Server::serve_client(ListenerState& state, std::unique_ptr<io::Socket> socket) {
   const auto client = clients_.insert(clients_.end(), Client{socket.get()});
   ++handshakes_;
   Connection connection;
-  std::optional<Negotiated> negotiated = co_await shake_hands(gate, *client, *socket, connection);
+  std::optional<Negotiated> negotiated = co_await shake_hands(state, *client, *socket, connection);
   connection.socket = std::move(socket);
   assert(handshakes_ <= clients_.size());
   if (std::exchange(client->shaking_hands, nullptr)) --handshakes_;
@@ -167,11 +167,11 @@ io::Task<void> Server::serve_client(ListenerState& gate, std::unique_ptr<io::Soc
   clients_.erase(client);
 }
 
-io::Task<std::optional<Negotiated>> Server::shake_hands(ListenerState& gate, Client& client,
+io::Task<std::optional<Negotiated>> Server::shake_hands(ListenerState& state, Client& client,
                                                         io::Socket& socket,
                                                         Connection& connection) {
-  Handshake handshake(ring_, ring_, socket, gate.visible, admission_, settings_.handshake,
-                      gate.tls);
+  Handshake handshake(ring_, ring_, socket, state.visible, admission_, settings_.handshake,
+                      state.tls);
   std::optional<Negotiated> negotiated;
   try {
     negotiated = co_await handshake.run();
@@ -195,25 +195,25 @@ io::Task<void> Server::transmit(Connection connection, Negotiated negotiated) {
     co_await std::move(session);
     co_return;
   }
-  io::Ring& there = dynamic_cast<io::Ring&>(home);
+  io::Ring& target = dynamic_cast<io::Ring&>(home);
   const std::string peer = connection.socket->peer();
   io::OwnedFd fd = connection.socket->release();
   const auto session = [&] {
-    auto socket = std::make_unique<io::Socket>(there, std::move(fd), peer);
-    return serve_session(connection.stream_on(there, std::move(socket)), std::move(negotiated),
+    auto socket = std::make_unique<io::Socket>(target, std::move(fd), peer);
+    return serve_session(connection.stream_on(target, std::move(socket)), std::move(negotiated),
                          std::move(connection.read_ahead), settings_.session);
   };
-  co_await io::call_on(there, ring_, std::cref(session));
+  co_await io::call_on(target, ring_, std::cref(session));
 }
 
 io::Task<void> Server::stop() {
   admission_.draining = true;
-  for (const auto& gate : gates_) gate->listener->close();
+  for (const auto& state : listeners_) state->listener->close();
   io::TaskScope draining;
   draining.spawn(drain());
-  for (const auto& gate : gates_) co_await close_gate(*gate);
+  for (const auto& state : listeners_) co_await close_listener(*state);
   co_await draining.joined();
-  gates_.clear();
+  listeners_.clear();
 }
 
 io::Task<void> Server::drain() {

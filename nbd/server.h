@@ -74,13 +74,13 @@ class Server {
   struct Client;         // a connection
   struct Connection;     // the same on its way to the transmission phase
 
-  ListenerState& open_gate(std::unique_ptr<io::Listener> listener, Visibility visible,
-                           TlsAccess tls);
-  io::Task<void> close_gate(ListenerState& gate);
-  io::Task<void> accept_clients(ListenerState& gate);
+  ListenerState& open_listener(std::unique_ptr<io::Listener> listener, Visibility visible,
+                               TlsAccess tls);
+  io::Task<void> close_listener(ListenerState& state);
+  io::Task<void> accept_clients(ListenerState& state);
   bool admit(const io::Socket& socket);
-  io::Task<void> serve_client(ListenerState& gate, std::unique_ptr<io::Socket> socket);
-  io::Task<std::optional<Negotiated>> shake_hands(ListenerState& gate, Client& client,
+  io::Task<void> serve_client(ListenerState& state, std::unique_ptr<io::Socket> socket);
+  io::Task<std::optional<Negotiated>> shake_hands(ListenerState& state, Client& client,
                                                   io::Socket& socket, Connection& connection);
   io::Task<void> transmit(Connection connection, Negotiated negotiated);
   io::Task<void> drain();
@@ -90,7 +90,7 @@ class Server {
   const ServerSettings settings_;
   Admission admission_;
   ServerCounters counters_;
-  std::list<std::unique_ptr<ListenerState>> gates_;
+  std::list<std::unique_ptr<ListenerState>> listeners_;
   std::list<Client> clients_;  // in the order of arrival
   uint32_t handshakes_ = 0;
 };

@@ -43,7 +43,7 @@ struct TlsSettings {
 /// A connection inside TLS. One receive and one send may be under way, as with any stream.
 class TlsStream : public io::Stream {
  public:
-  /// Throws ProtocolError with the reason, after the peer has been told.
+  /// Throws ProtocolError with the reason, after the peer has been alerted.
   virtual io::Task<void> handshake() = 0;
 
   /// Who the client has proved to be: the user of its pre-shared key, or the common name of its
@@ -53,7 +53,7 @@ class TlsStream : public io::Stream {
   /// "TLS1.3 ECDHE-PSK AES-128-GCM", for logs.
   virtual std::string description() const = 0;
 
-  /// Goes on over another transport, the same connection on another thread's ring, and owns it.
+  /// Continues over another transport, the same connection on another thread's ring, and owns it.
   /// Nothing may be under way.
   virtual void move_to(io::Executor& executor, std::unique_ptr<io::Stream> transport) = 0;
 };
@@ -75,7 +75,7 @@ class TlsServer : public std::enable_shared_from_this<TlsServer> {
 struct TlsAccess {
   TlsMode mode = TlsMode::off;
   std::shared_ptr<const TlsServer> server;
-  /// Users whose names begin like this own exports, and open those alone (T9); "": nobody does.
+  /// Users whose names begin like this own exports, and open those alone (T9); "": none do.
   std::string owner_prefix{};
 };
 

@@ -54,7 +54,7 @@ std::string common_name_of_peer(gnutls_session_t session);
 
 /// GnuTLS between two buffers of ciphertext; coroutines move those to and from the transport.
 ///
-/// Invariant: GnuTLS never waits. What it pulls has arrived before, or it is told to come again;
+/// Invariant: GnuTLS never waits. What it pulls has arrived before, or it is asked to come again;
 /// what it pushes is queued and leaves in as few sends as possible. `outgoing_` is only appended to
 /// by GnuTLS, and swapped away before it is sent, so that a receive that answers a key update
 /// cannot disturb a send under way.

@@ -156,7 +156,7 @@ size_t GnutlsStream::decrypt(std::span<const iovec> into) {
         continue;
       }
       if (result == GNUTLS_E_WARNING_ALERT_RECEIVED) continue;
-      // Also said after a message that was no data, a key update: there may be more behind it.
+      // Also said after a message that was no data, a key update: more may follow.
       if (is_passing(result) && begin_ < end_) continue;
       if (is_passing(result)) return total;
       // T12: an end without close-notify is an end.
