@@ -1,9 +1,7 @@
-#include <nlohmann/json.hpp>
-
-#include "api/json_backups.h"
+#include "api/answers_backups.h"
 #include "api/read_member.h"
 #include "api/routes.h"
-#include "engine/values/time_text.h"
+#include "api/schemas.h"
 
 /// Starting, listing, completing, cancelling and deleting backups: docs/http-api.md, "Backups".
 namespace api {
@@ -46,7 +44,23 @@ Response start(const Call& call) {
     throw Refusal(RefusalKind::invalid, "base_without_incremental",
                   "base needs backup_type 'incremental'", "a full backup takes the whole disk");
   }
-  return json_response(200, started_json(call.engine.start_backup(request), call.settings.pid));
+  const engine::BackupView backup = call.engine.start_backup(request);
+  return json_response(200, backup_object().json({backup, call.settings.pid, true}));
+}
+
+struct Listed {
+  const engine::BackupList& found;
+  int64_t pid;
+};
+
+const Object<Listed>& list_object() {
+  static const Object<Listed> object(
+      "BackupList", "Backups, newest first.",
+      {{"backups", "[Backup]", "",
+        [](const Listed& list) { return backup_list(list.found.backups, list.pid); }},
+       {"total", "integer", "matches before limit and offset",
+        [](const Listed& list) { return list.found.total; }}});
+  return object;
 }
 
 Response list(const Call& call) {
@@ -65,22 +79,32 @@ Response list(const Call& call) {
   filter.limit = call.query_number("limit", kLimitMax).value_or(filter.limit);
   filter.offset = call.query_number("offset", INT64_MAX).value_or(0);
   const engine::BackupList found = call.engine.list_backups(filter);
-  Json backups = Json::array();
-  for (const auto& backup : found.backups) backups.push_back(to_json(backup, call.settings.pid));
-  return json_response(200, {{"backups", std::move(backups)}, {"total", found.total}});
+  return json_response(200, list_object().json({found, call.settings.pid}));
 }
 
 Response get(const Call& call) {
   const auto backup = call.engine.backup(call.variable("backup_id"));
-  return json_response(200, to_json(backup, call.settings.pid));
+  return json_response(200, backup_object().json({backup, call.settings.pid}));
+}
+
+struct Disks {
+  std::string backup_id;
+  std::vector<engine::BackupDiskView> disks;
+};
+
+const Object<Disks>& disks_object() {
+  static const Object<Disks> object(
+      "BackupDisks", "The disks of a backup, by index.",
+      {{"backup_id", "string", "", &Disks::backup_id},
+       {"disks", "[BackupDisk]", "",
+        [](const Disks& answer) { return backup_disk_object().list(answer.disks); }},
+       {"count", "integer", "", [](const Disks& answer) { return answer.disks.size(); }}});
+  return object;
 }
 
 Response disks(const Call& call) {
   const std::string& id = call.variable("backup_id");
-  Json disks = Json::array();
-  for (const auto& disk : call.engine.backup_disks(id)) disks.push_back(to_json(disk));
-  const size_t count = disks.size();
-  return json_response(200, {{"backup_id", id}, {"disks", std::move(disks)}, {"count", count}});
+  return json_response(200, disks_object().json({id, call.engine.backup_disks(id)}));
 }
 
 // A number that no disk of any job can have is a disk that this job has not.
@@ -94,6 +118,30 @@ std::optional<uint32_t> disk_id_of(const std::string& backup_id, const InputJson
   return static_cast<uint32_t>(*disk_id);
 }
 
+struct Completed {
+  const engine::CompleteDisk& request;
+  engine::CompletedDisk done;
+  std::string timestamp;
+};
+
+const Object<Completed>& completed_object() {
+  using C = Completed;
+  static const Object<C> object(
+      "CompletedDisk", "The disk is durable; after the last one the whole backup is.",
+      {{"status", "string:completed", "", [](const C&) { return "completed"; }},
+       {"backup_id", "string", "", [](const C& c) { return c.request.backup_id; }},
+       {"change_id", "string", "", [](const C& c) { return c.request.change_id; }},
+       {"disk_id", "integer", "index", [](const C& c) { return c.done.disk_index; }},
+       {"job_status", "string:running,completed", "",
+        [](const C& c) { return is_active(c.done.job_state) ? "running" : "completed"; }},
+       {"disks_completed", "integer", "", [](const C& c) { return c.done.disks_completed; }},
+       {"disks_total", "integer", "", [](const C& c) { return c.done.disks_total; }},
+       {"message", "string", "",
+        [](const C&) { return "Backup completed successfully, change_id recorded"; }},
+       {"timestamp", "time", "", &C::timestamp}});
+  return object;
+}
+
 Response complete(const Call& call) {
   const std::string& id = call.variable("backup_id");
   const InputJson body = call.body("CompleteDisk", kInvalidBody);
@@ -104,16 +152,22 @@ Response complete(const Call& call) {
   }
   request.disk_id = disk_id_of(id, body);
   const engine::CompletedDisk done = call.engine.complete(request);
-  return json_response(200,
-                       {{"status", "completed"},
-                        {"backup_id", id},
-                        {"change_id", request.change_id},
-                        {"disk_id", done.disk_index},
-                        {"job_status", engine::is_active(done.job_state) ? "running" : "completed"},
-                        {"disks_completed", done.disks_completed},
-                        {"disks_total", done.disks_total},
-                        {"message", "Backup completed successfully, change_id recorded"},
-                        {"timestamp", call.timestamp()}});
+  return json_response(200, completed_object().json({request, done, call.timestamp()}));
+}
+
+struct Cancelled {
+  std::string backup_id, timestamp;
+};
+
+const Object<Cancelled>& cancelled_object() {
+  using C = Cancelled;
+  static const Object<C> object(
+      "CancelledBackup", "Everything of the backup is removed.",
+      {{"status", "string:cancelled", "", [](const C&) { return "cancelled"; }},
+       {"backup_id", "string", "", &C::backup_id},
+       {"message", "string", "", [](const C&) { return "backup cancelled"; }},
+       {"timestamp", "time", "", &C::timestamp}});
+  return object;
 }
 
 Response cancel(const Call& call) {
@@ -123,20 +177,43 @@ Response cancel(const Call& call) {
     reason = text_member(call.body("CancelBackup", kInvalidBody), "reason");
   }
   call.engine.cancel(id, reason);
-  return json_response(200, {{"status", "cancelled"},
-                             {"backup_id", id},
-                             {"message", "backup cancelled"},
-                             {"timestamp", call.timestamp()}});
+  return json_response(200, cancelled_object().json({id, call.timestamp()}));
+}
+
+struct Deleted {
+  std::string backup_id;
+  engine::DeletedBackup done;
+};
+
+const Object<Deleted>& deleted_object() {
+  using D = Deleted;
+  static const Object<D> object(
+      "DeletedBackup", "Rows and files are gone.",
+      {{"message", "string", "", [](const D&) { return "backup deleted successfully"; }},
+       {"backup_id", "string", "", &D::backup_id},
+       {"deleted", "[string]", "in the order of deletion",
+        [](const D& d) { return d.done.deleted; }},
+       {"freed_bytes", "integer", "", [](const D& d) { return d.done.freed_bytes; }}});
+  return object;
 }
 
 Response remove(const Call& call) {
   const std::string& id = call.variable("backup_id");
   const std::string cascade = call.query("cascade");
   const auto done = call.engine.delete_backup(id, cascade == "true" || cascade == "1");
-  return json_response(200, {{"message", "backup deleted successfully"},
-                             {"backup_id", id},
-                             {"deleted", done.deleted},
-                             {"freed_bytes", done.freed_bytes}});
+  return json_response(200, deleted_object().json({id, done}));
+}
+
+const Object<engine::BackupStats>& stats_object() {
+  using S = engine::BackupStats;
+  static const Object<S> object(
+      "BackupStats", "Completed backups of a VM in a repository.",
+      {{"backup_count", "integer", "", &S::backup_count},
+       {"total_size_bytes", "integer", "what clients sent: sum of bytes_transferred",
+        &S::total_size_bytes},
+       {"last_backup_at", "string", "time; empty when there is none",
+        [](const S& s) { return engine::to_rfc3339(s.last_backup_at); }}});
+  return object;
 }
 
 Response stats(const Call& call) {
@@ -144,10 +221,7 @@ Response stats(const Call& call) {
   if (vm_name.empty() || repository.empty()) {
     throw Refusal(RefusalKind::invalid, "missing_field", "vm_name and repository_id are required");
   }
-  const engine::BackupStats stats = call.engine.backup_stats(vm_name, repository);
-  return json_response(200, {{"backup_count", stats.backup_count},
-                             {"total_size_bytes", stats.total_size_bytes},
-                             {"last_backup_at", engine::to_rfc3339(stats.last_backup_at)}});
+  return json_response(200, stats_object().json(call.engine.backup_stats(vm_name, repository)));
 }
 
 Response chain_of(const Call& call, std::string vm_name) {
@@ -162,7 +236,7 @@ Response chain_of(const Call& call, std::string vm_name) {
   if (const auto generation = call.query_number("generation", UINT32_MAX)) {
     query.generation = static_cast<uint32_t>(*generation);
   }
-  return json_response(200, to_json(call.engine.chain(query), call.settings.pid));
+  return json_response(200, chain_object().json({call.engine.chain(query), call.settings.pid}));
 }
 
 Response chain(const Call& call) { return chain_of(call, call.query("vm_name")); }
@@ -184,6 +258,15 @@ const std::vector<Parameter>& chain_parameters() {
 }
 
 }  // namespace
+
+std::vector<Schema> backup_answers() {
+  std::vector<Schema> schemas = schemas_of(list_object(), disks_object(), completed_object(),
+                                           cancelled_object(), deleted_object(), stats_object());
+  for (const auto part : {backup_schemas, chain_schemas}) {
+    for (Schema& schema : part()) schemas.push_back(std::move(schema));
+  }
+  return schemas;
+}
 
 const std::vector<Route>& backup_routes() {
   static const std::vector<Route> routes = {

@@ -1,8 +1,9 @@
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
 
+#include "api/object.h"
 #include "api/routes.h"
+#include "api/schemas.h"
 
 /// What the client copies from: the same question from both generations of it. Every value of an
 /// answer is a string; anything else makes the client copy the whole disk.
@@ -29,6 +30,28 @@ std::string_view message_of(const engine::ChangeIdAnswer& answer, std::string_vi
   return answer.change_id.empty() ? none : found;
 }
 
+struct ByName {
+  const engine::ChangeIdQuery& query;
+  engine::ChangeIdAnswer answer;
+};
+
+const Object<ByName>& by_name_object() {
+  using A = ByName;
+  static const Object<A> object(
+      "ChangeId", "What the client copies from; every value is a string.",
+      {{"vm_name", "string", "", [](const A& a) { return a.query.vm_name; }},
+       {"disk_id", "string", "",
+        [](const A& a) { return std::to_string(a.query.disk_id.value_or(0)); }},
+       {"change_id", "string", "empty: copy everything",
+        [](const A& a) { return a.answer.change_id; }},
+       {"backup_job_id", "string?", "the job that recorded it",
+        [](const A& a) { return a.answer.change_id.empty() ? "" : a.answer.job_id; }},
+       {"message", "string", "", [](const A& a) {
+          return message_of(a.answer, "Previous change_id found", "No previous backup found");
+        }}});
+  return object;
+}
+
 Response by_name(const Call& call) {
   engine::ChangeIdQuery query;
   query.vm_name = call.query("vm_name");
@@ -39,13 +62,27 @@ Response by_name(const Call& call) {
                   "vm_name query parameter is required");
   }
   if (!disk_id.empty()) query.disk_id = disk_index(disk_id);
-  const engine::ChangeIdAnswer answer = call.engine.change_id(query);
-  Json body = {{"vm_name", query.vm_name},
-               {"disk_id", std::to_string(query.disk_id.value_or(0))},
-               {"change_id", answer.change_id}};
-  if (!answer.change_id.empty() && !answer.job_id.empty()) body["backup_job_id"] = answer.job_id;
-  body["message"] = message_of(answer, "Previous change_id found", "No previous backup found");
-  return json_response(200, body);
+  return json_response(200, by_name_object().json({query, call.engine.change_id(query)}));
+}
+
+struct ByPath {
+  const engine::ChangeIdByPathQuery& query;
+  engine::ChangeIdAnswer answer;
+};
+
+const Object<ByPath>& by_path_object() {
+  using A = ByPath;
+  static const Object<A> object(
+      "ChangeIdByPath", "The same for client 1.0.1.",
+      {{"vm_path", "string", "", [](const A& a) { return a.query.vm_path; }},
+       {"disk_id", "string?", "as asked", [](const A& a) { return a.query.disk_id; }},
+       {"change_id", "string", "empty: copy everything",
+        [](const A& a) { return a.answer.change_id; }},
+       {"message", "string", "", [](const A& a) {
+          return message_of(a.answer, "Previous change ID found",
+                            "No previous successful migration found");
+        }}});
+  return object;
 }
 
 Response by_path(const Call& call) {
@@ -54,16 +91,12 @@ Response by_path(const Call& call) {
     throw Refusal(RefusalKind::invalid, "missing_vm_path_parameter", "Missing vm_path parameter",
                   "vm_path query parameter is required");
   }
-  const engine::ChangeIdAnswer answer = call.engine.change_id_by_path(query);
-  Json body = {{"vm_path", query.vm_path}};
-  if (!query.disk_id.empty()) body["disk_id"] = query.disk_id;
-  body["change_id"] = answer.change_id;
-  body["message"] =
-      message_of(answer, "Previous change ID found", "No previous successful migration found");
-  return json_response(200, body);
+  return json_response(200, by_path_object().json({query, call.engine.change_id_by_path(query)}));
 }
 
 }  // namespace
+
+std::vector<Schema> change_id_answers() { return schemas_of(by_name_object(), by_path_object()); }
 
 const std::vector<Route>& change_id_routes() {
   static const std::vector<Route> routes = {

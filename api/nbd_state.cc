@@ -1,78 +1,92 @@
-#include <nlohmann/json.hpp>
+#include <algorithm>
 
+#include "api/object.h"
 #include "api/routes.h"
-#include "engine/values/time_text.h"
+#include "api/schemas.h"
 
 /// What is being served: docs/http-api.md, "What is served over NBD".
 namespace api {
 namespace {
 
-using engine::to_rfc3339;
-
-std::string_view word(engine::ExportKind kind) {
-  switch (kind) {
-    case engine::ExportKind::ingest:
-      return "ingest";
-    case engine::ExportKind::point:
-      return "point";
-    case engine::ExportKind::temporary:
-      break;
-  }
-  return "temporary";
+const Object<engine::ExportView>& export_object() {
+  using V = engine::ExportView;
+  static const Object<V> object(
+      "Export", "One NBD export.",
+      {{"name", "string", "", &V::name},
+       {"kind", "string:ingest,point,temporary", "ingest: of a running backup; the others not yet",
+        &V::kind},
+       {"backup_id", "string", "", &V::backup_id},
+       {"disk_id", "integer", "index", &V::disk_index},
+       {"vm_name", "string", "", &V::vm_name},
+       {"read_only", "boolean", "", &V::read_only},
+       {"size_bytes", "integer", "", &V::size_bytes},
+       {"state", "string", "of the disk", &V::state},
+       {"port", "integer", "its own; 0 when reached by name only", &V::port},
+       {"uris", "[string]", "", &V::uris},
+       {"connections", "integer", "", &V::connections},
+       {"bytes_received", "integer", "", &V::bytes_received},
+       {"bytes_zeroed", "integer", "", &V::bytes_zeroed},
+       {"bytes_read", "integer", "", &V::bytes_read},
+       {"in_flight_bytes", "integer", "", &V::in_flight_bytes},
+       {"opened_at", "time", "", &V::opened_at},
+       {"last_request_at", "string", "time; empty when there was none",
+        [](const V& v) { return engine::to_rfc3339(v.last_request_at); }}});
+  return object;
 }
 
-Json to_json(const engine::ExportView& view) {
-  return {
-      {"name", view.name},
-      {"kind", word(view.kind)},
-      {"backup_id", view.backup_id},
-      {"disk_id", view.disk_index},
-      {"vm_name", view.vm_name},
-      {"read_only", view.read_only},
-      {"size_bytes", view.size_bytes},
-      {"state", view.state},
-      {"port", view.port},
-      {"uris", view.uris},
-      {"connections", view.connections},
-      {"bytes_received", view.bytes_received},
-      {"bytes_zeroed", view.bytes_zeroed},
-      {"bytes_read", view.bytes_read},
-      {"in_flight_bytes", view.in_flight_bytes},
-      {"opened_at", to_rfc3339(view.opened_at)},
-      {"last_request_at", to_rfc3339(view.last_request_at)},
-  };
+const Object<std::vector<engine::ExportView>>& list_object() {
+  using Views = std::vector<engine::ExportView>;
+  static const Object<Views> object(
+      "ExportList", "",
+      {{"exports", "[Export]", "", [](const Views& views) { return export_object().list(views); }},
+       {"count", "integer", "", &Views::size}});
+  return object;
 }
 
 Response exports(const Call& call) {
-  Json exports = Json::array();
-  for (const auto& view : call.engine.exports()) exports.push_back(to_json(view));
-  const size_t count = exports.size();
-  return json_response(200, {{"exports", std::move(exports)}, {"count", count}});
+  return json_response(200, list_object().json(call.engine.exports()));
+}
+
+const Object<engine::PortAllocation>& allocation_object() {
+  using A = engine::PortAllocation;
+  static const Object<A> object(
+      "PortAllocation", "A port of the range that serves an export.",
+      {{"port", "integer", "", &A::port},
+       {"job_id", "string", "", &A::job_id},
+       {"vm_name", "string", "", &A::vm_name},
+       {"export_name", "string", "", &A::export_name},
+       {"allocated_at", "time", "", &A::allocated_at},
+       {"expires_at", "time|null", "null", [](const A&) { return Json(nullptr); }}});
+  return object;
+}
+
+const Object<engine::PortsStatus>& ports_object() {
+  using S = engine::PortsStatus;
+  static const Object<S> object(
+      "PortsStatus", "",
+      {{"total_ports", "integer", "", &S::total_ports},
+       {"allocated", "integer", "", [](const S& s) { return s.allocations.size(); }},
+       {"available", "integer", "",
+        [](const S& s) {
+          return s.total_ports() - std::min<size_t>(s.total_ports(), s.allocations.size());
+        }},
+       {"range_start", "integer", "", &S::range_start},
+       {"range_end", "integer", "", &S::range_end},
+       {"allocations", "[PortAllocation]", "by port",
+        [](const S& s) { return allocation_object().list(s.allocations); }},
+       {"blocked", "[integer]", "found taken by other programs", &S::blocked}});
+  return object;
 }
 
 Response ports(const Call& call) {
-  const engine::PortsStatus status = call.engine.ports();
-  Json allocations = Json::array();
-  for (const auto& allocation : status.allocations) {
-    allocations.push_back({{"port", allocation.port},
-                           {"job_id", allocation.job_id},
-                           {"vm_name", allocation.vm_name},
-                           {"export_name", allocation.export_name},
-                           {"allocated_at", to_rfc3339(allocation.allocated_at)},
-                           {"expires_at", nullptr}});
-  }
-  const uint64_t allocated = status.allocations.size();
-  const uint64_t total = status.total_ports();
-  return json_response(200, {{"total_ports", total},
-                             {"allocated", allocated},
-                             {"available", total > allocated ? total - allocated : 0},
-                             {"range_start", status.range_start},
-                             {"range_end", status.range_end},
-                             {"allocations", std::move(allocations)},
-                             {"blocked", status.blocked}});
+  return json_response(200, ports_object().json(call.engine.ports()));
 }
 
 }  // namespace
+
+std::vector<Schema> nbd_state_answers() {
+  return schemas_of(export_object(), list_object(), allocation_object(), ports_object());
+}
 
 const std::vector<Route>& nbd_state_routes() {
   static const std::vector<Route> routes = {

@@ -1,9 +1,9 @@
 #include "api/problem.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
-#include "api/json.h"
+#include "api/object.h"
+#include "api/schemas.h"
 
 namespace api {
 
@@ -65,24 +65,55 @@ Problem answer_is_late() {
   return {503, "", "answer is late", "", "The work may go on; ask for its state with GET.", ""};
 }
 
+namespace {
+
+struct Shown {
+  const Problem& problem;
+  std::string code;
+  std::string_view path, timestamp;
+};
+
+// Readers of repositories look for it first.
+Json success(const Shown& shown) {
+  return shown.path.starts_with("/api/v1/repositories") ? Json(false) : Json(nullptr);
+}
+
+std::string type_of(const Shown& shown) {
+  std::string dashed = shown.code;
+  std::replace(dashed.begin(), dashed.end(), '_', '-');
+  return "urn:varve:error:" + dashed;
+}
+
+const Object<Shown>& problem_object() {
+  using S = Shown;
+  static const Object<S> object(
+      "Problem", "What every refusal and failure looks like, as application/problem+json.",
+      {{"type", "string", "urn:varve:error: and the code with dashes", type_of},
+       {"title", "string", "the same text as error", [](const S& s) { return s.problem.error; }},
+       {"status", "integer", "HTTP status", [](const S& s) { return s.problem.status; }},
+       {"detail", "string", "the same text as details",
+        [](const S& s) { return s.problem.details; }},
+       {"instance", "string", "request path", &S::path},
+       {"code", "string", "stable machine word", &S::code},
+       {"hint", "string", "what to do; may be empty", [](const S& s) { return s.problem.hint; }},
+       {"error", "string", "what is wrong, in words that never change",
+        [](const S& s) { return s.problem.error; }},
+       {"details", "string", "cause; empty when there is none",
+        [](const S& s) { return s.problem.details; }},
+       {"timestamp", "time", "time of the answer", &S::timestamp},
+       {"backup_id", "string?", "the job concerned",
+        [](const S& s) { return s.problem.backup_id; }},
+       {"success", "boolean?", "false; only of repository endpoints", success}});
+  return object;
+}
+
+}  // namespace
+
+std::vector<Schema> problem_schemas() { return schemas_of(problem_object()); }
+
 Response to_response(const Problem& problem, std::string_view path, std::string_view timestamp) {
   const std::string code = problem.code.empty() ? code_of(problem.error) : problem.code;
-  std::string dashed = code;
-  std::replace(dashed.begin(), dashed.end(), '_', '-');
-  Json body = {
-      {"type", "urn:varve:error:" + dashed},
-      {"title", problem.error},
-      {"status", problem.status},
-      {"detail", problem.details},
-      {"instance", path},
-      {"code", code},
-      {"hint", problem.hint},
-      {"error", problem.error},
-      {"details", problem.details},
-      {"timestamp", timestamp},
-  };
-  if (!problem.backup_id.empty()) body["backup_id"] = problem.backup_id;
-  if (path.starts_with("/api/v1/repositories")) body["success"] = false;
+  const Json body = problem_object().json({problem, code, path, timestamp});
   return {problem.status, "application/problem+json", text_of(body), {}};
 }
 

@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
-#include "api/json_setup.h"
+#include "api/answers_setup.h"
+#include "api/read_setup.h"
 #include "api/routes.h"
+#include "api/schemas.h"
 
 /// Repositories. Spec: docs/http-api.md.
 namespace api {
@@ -11,13 +11,33 @@ namespace {
 
 constexpr const char* kInvalidBody = "Invalid request body: ";
 
-Json wrapped(const engine::RepositoryView& repository) {
-  return {{"success", true}, {"repository", to_json(repository)}};
+template <typename T>
+Json success(const T&) {
+  return true;
+}
+
+const Object<engine::RepositoryView>& answer_object() {
+  using V = engine::RepositoryView;
+  static const Object<V> object(
+      "RepositoryAnswer", "",
+      {{"success", "boolean", "", success<V>},
+       {"repository", "Repository", "", [](const V& v) { return repository_object().json(v); }}});
+  return object;
+}
+
+const Object<std::vector<engine::RepositoryView>>& list_object() {
+  using Views = std::vector<engine::RepositoryView>;
+  static const Object<Views> object("RepositoryList", "",
+                                    {{"success", "boolean", "", success<Views>},
+                                     {"repositories", "[Repository]", "", [](const Views& views) {
+                                        return repository_object().list(views);
+                                      }}});
+  return object;
 }
 
 Response create(const Call& call) {
   const auto request = new_repository(call.body("NewRepository", kInvalidBody));
-  return json_response(201, wrapped(call.engine.create_repository(request)));
+  return json_response(201, answer_object().json(call.engine.create_repository(request)));
 }
 
 Response list(const Call& call) {
@@ -31,50 +51,76 @@ Response list(const Call& call) {
     if (enabled != "true" && enabled != "false") throw Call::invalid_query("enabled");
     filter.enabled = enabled == "true";
   }
-  Json found = Json::array();
-  if (can_match) {
-    for (const auto& repository : call.engine.repositories(filter)) {
-      found.push_back(to_json(repository));
-    }
-  }
-  return json_response(200, {{"success", true}, {"repositories", std::move(found)}});
+  std::vector<engine::RepositoryView> found;
+  if (can_match) found = call.engine.repositories(filter);
+  return json_response(200, list_object().json(found));
 }
 
 Response get(const Call& call) {
-  return json_response(200, wrapped(call.engine.repository(call.variable("id"))));
+  return json_response(200, answer_object().json(call.engine.repository(call.variable("id"))));
 }
 
 Response storage(const Call& call) {
-  return json_response(200, to_json(call.engine.repository_storage(call.variable("id"))));
+  return json_response(200,
+                       storage_object().json(call.engine.repository_storage(call.variable("id"))));
 }
 
 Response test_new(const Call& call) {
   const auto request = repository_to_test(call.body("TestRepository", kInvalidBody));
-  return json_response(200, to_json(call.engine.test_repository(request)));
+  return json_response(200, repository_test_object().json(call.engine.test_repository(request)));
 }
 
 Response test_known(const Call& call) {
-  return json_response(200, to_json(call.engine.test_repository(call.variable("id"))));
+  return json_response(
+      200, repository_test_object().json(call.engine.test_repository(call.variable("id"))));
+}
+
+const Object<engine::StorageRefresh>& refresh_object() {
+  using R = engine::StorageRefresh;
+  static const Object<R> object("StorageRefresh", "",
+                                {{"success", "boolean", "", success<R>},
+                                 {"message", "string", "",
+                                  [](const R& r) {
+                                    return fmt::format(
+                                        "Storage information refreshed for {} repositories",
+                                        r.refreshed_count);
+                                  }},
+                                 {"refreshed_count", "integer", "", &R::refreshed_count},
+                                 {"failed_count", "integer", "", &R::failed_count}});
+  return object;
 }
 
 Response refresh(const Call& call) {
-  const engine::StorageRefresh done = call.engine.refresh_storage();
-  return json_response(200,
-                       {{"success", true},
-                        {"message", fmt::format("Storage information refreshed for {} repositories",
-                                                done.refreshed_count)},
-                        {"refreshed_count", done.refreshed_count},
-                        {"failed_count", done.failed_count}});
+  return json_response(200, refresh_object().json(call.engine.refresh_storage()));
+}
+
+struct Deleted {
+  std::string id;
+};
+
+const Object<Deleted>& deleted_object() {
+  static const Object<Deleted> object(
+      "RepositoryDeleted", "Its files stay.",
+      {{"success", "boolean", "", success<Deleted>},
+       {"message", "string", "", [](const Deleted&) { return "Repository deleted successfully"; }},
+       {"id", "string", "", &Deleted::id}});
+  return object;
 }
 
 Response remove(const Call& call) {
   const std::string& id = call.variable("id");
   call.engine.delete_repository(id);
-  return json_response(
-      200, {{"success", true}, {"message", "Repository deleted successfully"}, {"id", id}});
+  return json_response(200, deleted_object().json({id}));
 }
 
 }  // namespace
+
+std::vector<Schema> repository_answers() {
+  std::vector<Schema> schemas =
+      schemas_of(answer_object(), list_object(), refresh_object(), deleted_object());
+  for (Schema& schema : repository_object_schemas()) schemas.push_back(std::move(schema));
+  return schemas;
+}
 
 const std::vector<Route>& repository_routes() {
   static const std::vector<Route> routes = {

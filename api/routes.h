@@ -18,8 +18,8 @@ struct Parameter {
   std::string_view name, type, about;
 };
 
-/// What may keep a handler waiting. Each has threads of its own, so that a node or a share that does
-/// not answer delays no other request.
+/// What may keep a handler waiting. Each has threads of its own, so that a node or a share that
+/// does not answer delays no other request.
 enum class WaitsFor : uint8_t { engine, node, storage };
 inline constexpr size_t kWaitKinds = 3;
 

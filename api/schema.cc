@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "api/object.h"
+#include "api/schemas.h"
+
 namespace api {
 namespace {
 
@@ -91,6 +94,26 @@ std::optional<std::string> value_mismatch(const InputJson& value, std::string_vi
 
 }  // namespace
 
+std::span<const Schema> all_schemas() {
+  static const std::vector<Schema> all = [] {
+    std::vector<Schema> joined;
+    for (const auto part :
+         {request_schemas, problem_schemas, backup_answers, change_id_answers, telemetry_answers,
+          repository_answers, vm_context_answers, nbd_state_answers, service_answers}) {
+      for (Schema& schema : part()) joined.push_back(std::move(schema));
+    }
+    return joined;
+  }();
+  return all;
+}
+
+const Schema* find_schema(std::string_view name) {
+  const auto schemas = all_schemas();
+  const auto found = std::find_if(schemas.begin(), schemas.end(),
+                                  [name](const Schema& schema) { return schema.name == name; });
+  return found == schemas.end() ? nullptr : &*found;
+}
+
 bool is_optional(std::string_view type) { return type.ends_with('?'); }
 
 Json json_schema_of(std::string_view type) {
@@ -135,6 +158,14 @@ Json json_schema_of(const Schema& schema) {
 
 std::optional<std::string> type_mismatch(const InputJson& value, const Schema& schema) {
   return object_mismatch(value, schema, "");
+}
+
+void put_member(Json& object, const Member& member, Json value) {
+  const bool none = value.is_null() || (value.is_structured() && value.empty()) ||
+                    (value.is_string() && value.get_ref<const std::string&>().empty());
+  if (none && is_optional(member.type)) return;
+  if (none && member.type.ends_with(kOrNull)) value = nullptr;
+  object[std::string(member.name)] = std::move(value);
 }
 
 std::string text_of(const Json& value) {

@@ -4,14 +4,18 @@
 
 #include "api/schema.h"
 
-/// The tables behind api/schema.h, one function per subject.
+/// The parts of all_schemas(): what clients send, and each subject's answers, whose schemas are
+/// made of the tables that write them (api/object.h).
 namespace api {
 
-const std::vector<Schema>& backup_schemas();
-const std::vector<Schema>& setup_schemas();
-const std::vector<Schema>& state_schemas();
-
-std::vector<Member> backup_members();
-std::vector<Member> chain_point_members();
+std::vector<Schema> request_schemas();
+std::vector<Schema> problem_schemas();
+std::vector<Schema> backup_answers();
+std::vector<Schema> change_id_answers();
+std::vector<Schema> telemetry_answers();
+std::vector<Schema> repository_answers();
+std::vector<Schema> vm_context_answers();
+std::vector<Schema> nbd_state_answers();
+std::vector<Schema> service_answers();
 
 }  // namespace api

@@ -1,37 +1,72 @@
-#include <nlohmann/json.hpp>
-
 #include "api/metrics.h"
+#include "api/object.h"
 #include "api/openapi.h"
 #include "api/routes.h"
+#include "api/schemas.h"
 
 /// Health, readiness, metrics, the description of the API: docs/http-api.md, "The service itself".
 namespace api {
 namespace {
 
-Response health(const Call& call) {
-  const engine::HealthView health = call.engine.health();
-  return json_response(200, {{"service", "varve"},
-                             {"status", health.catalogue_open ? "healthy" : "unhealthy"},
-                             {"timestamp", call.timestamp()},
-                             {"version", call.settings.version},
-                             {"database", health.catalogue_open ? "connected" : "disconnected"}});
+struct Health {
+  bool healthy;
+  std::string timestamp;
+  const std::string& version;
+};
+
+const Object<Health>& health_object() {
+  using H = Health;
+  static const Object<H> object("Health", "",
+                                {{"service", "string:varve", "", [](const H&) { return "varve"; }},
+                                 {"status", "string:healthy,unhealthy", "",
+                                  [](const H& h) { return h.healthy ? "healthy" : "unhealthy"; }},
+                                 {"timestamp", "time", "", &H::timestamp},
+                                 {"version", "string", "", [](const H& h) { return h.version; }},
+                                 {"database", "string:connected,disconnected", "", [](const H& h) {
+                                    return h.healthy ? "connected" : "disconnected";
+                                  }}});
+  return object;
 }
 
-Response livez(const Call&) { return json_response(200, {{"status", "alive"}}); }
+Response health(const Call& call) {
+  const bool healthy = call.engine.health().catalogue_open;
+  return json_response(200,
+                       health_object().json({healthy, call.timestamp(), call.settings.version}));
+}
+
+struct Alive {};
+
+const Object<Alive>& alive_object() {
+  static const Object<Alive> object(
+      "Alive", "", {{"status", "string:alive", "", [](const Alive&) { return "alive"; }}});
+  return object;
+}
+
+Response livez(const Call&) { return json_response(200, alive_object().json({})); }
+
+Json unmet_checks(const engine::HealthView& health) {
+  if (health.ready()) return nullptr;
+  return {{"catalogue", health.catalogue_open},
+          {"catalogue_writable", health.catalogue_writable},
+          {"recovery", health.recovered},
+          {"not_shutting_down", !health.shutting_down}};
+}
+
+const Object<engine::HealthView>& readiness_object() {
+  using V = engine::HealthView;
+  static const Object<V> object(
+      "Readiness", "",
+      {{"status", "string:ready,not ready", "",
+        [](const V& v) { return v.ready() ? "ready" : "not ready"; }},
+       {"checks", "{boolean}?", "which condition is not met, when not ready", unmet_checks},
+       {"unavailable_repositories", "{string}?", "why they cannot be used, by id",
+        &V::unavailable_repositories}});
+  return object;
+}
 
 Response readyz(const Call& call) {
   const engine::HealthView health = call.engine.health();
-  Json body = {{"status", health.ready() ? "ready" : "not ready"}};
-  if (!health.ready()) {
-    body["checks"] = {{"catalogue", health.catalogue_open},
-                      {"catalogue_writable", health.catalogue_writable},
-                      {"recovery", health.recovered},
-                      {"not_shutting_down", !health.shutting_down}};
-  }
-  if (!health.unavailable_repositories.empty()) {
-    body["unavailable_repositories"] = health.unavailable_repositories;
-  }
-  return json_response(health.ready() ? 200 : 503, body);
+  return json_response(health.ready() ? 200 : 503, readiness_object().json(health));
 }
 
 Response metrics(const Call& call) {
@@ -44,6 +79,10 @@ Response openapi(const Call& call) {
 }
 
 }  // namespace
+
+std::vector<Schema> service_answers() {
+  return schemas_of(health_object(), alive_object(), readiness_object());
+}
 
 const std::vector<Route>& service_routes() {
   static const Route kHealth = {.method = "GET",

@@ -1,8 +1,7 @@
-#include <nlohmann/json.hpp>
-
-#include "api/json_backups.h"
+#include "api/answers_backups.h"
 #include "api/read_member.h"
 #include "api/routes.h"
+#include "api/schemas.h"
 
 /// Progress in, history out: docs/http-api.md, "Telemetry".
 namespace api {
@@ -17,6 +16,20 @@ std::optional<std::string> error_of(const InputJson& body) {
   return message.empty() ? "the client reported an error" : message;
 }
 
+struct Received {
+  std::string timestamp;
+};
+
+const Object<Received>& received_object() {
+  static const Object<Received> object(
+      "TelemetryReceived", "",
+      {{"status", "string:success", "", [](const Received&) { return "success"; }},
+       {"message", "string", "",
+        [](const Received&) { return "Telemetry received and processed"; }},
+       {"timestamp", "time", "", &Received::timestamp}});
+  return object;
+}
+
 Response record(const Call& call) {
   const InputJson body = call.body("Telemetry", "Invalid request body");
   engine::Telemetry report;
@@ -29,17 +42,22 @@ Response record(const Call& call) {
   report.progress_percent = number_member(body, "progress_percent");
   report.error = error_of(body);
   call.engine.record_telemetry(call.variable("job_id"), report);
-  return json_response(200, {{"status", "success"},
-                             {"message", "Telemetry received and processed"},
-                             {"timestamp", call.timestamp()}});
+  return json_response(200, received_object().json({call.timestamp()}));
 }
 
 Response history(const Call& call) {
   const uint64_t limit = call.query_number("limit", kSamplesMax).value_or(kSamplesMax);
-  return json_response(200, to_json(call.engine.telemetry_history(call.variable("job_id"), limit)));
+  const auto history = call.engine.telemetry_history(call.variable("job_id"), limit);
+  return json_response(200, telemetry_history_object().json(history));
 }
 
 }  // namespace
+
+std::vector<Schema> telemetry_answers() {
+  std::vector<Schema> schemas = telemetry_history_schemas();
+  schemas.push_back(received_object().schema());
+  return schemas;
+}
 
 const std::vector<Route>& telemetry_routes() {
   static const std::vector<Route> routes = {

@@ -1,17 +1,26 @@
-#include <nlohmann/json.hpp>
-
-#include "api/json_setup.h"
+#include "api/answers_setup.h"
+#include "api/read_setup.h"
 #include "api/routes.h"
+#include "api/schemas.h"
 
 /// VMs and their disks: docs/http-api.md, "VM contexts".
 namespace api {
 namespace {
 
+template <typename T>
+using Values = std::vector<T>;
+
+const Object<Values<engine::Vm>>& list_object() {
+  static const Object<Values<engine::Vm>> object(
+      "VmContextList", "",
+      {{"vm_contexts", "[ListedVmContext]", "",
+        [](const auto& vms) { return listed_vm_object().list(vms); }},
+       {"count", "integer", "", &Values<engine::Vm>::size}});
+  return object;
+}
+
 Response list(const Call& call) {
-  Json vms = Json::array();
-  for (const auto& vm : call.engine.vms()) vms.push_back(listed_json(vm));
-  const size_t count = vms.size();
-  return json_response(200, {{"vm_contexts", std::move(vms)}, {"count", count}});
+  return json_response(200, list_object().json(call.engine.vms()));
 }
 
 Response put(const Call& call) {
@@ -19,34 +28,56 @@ Response put(const Call& call) {
   engine::PutVmContext request = put_vm_context(call.variable("vm_name"), body);
   request.move = call.query("move") == "true";
   const engine::PutVmResult done = call.engine.put_vm(request);
-  return json_response(done.created ? 201 : 200, to_json(done.vm, call.settings.pid));
+  return json_response(done.created ? 201 : 200, vm_object().json({done.vm, call.settings.pid}));
 }
 
 Response get(const Call& call) {
   const auto vm = call.engine.vm(call.variable("vm_name"));
-  return json_response(200, to_json(vm, call.settings.pid));
+  return json_response(200, vm_object().json({vm, call.settings.pid}));
 }
 
 Response get_by_id(const Call& call) {
   const auto vm = call.engine.vm_by_context_id(call.variable("context_id"));
-  return json_response(200, to_json(vm, call.settings.pid));
+  return json_response(200, vm_object().json({vm, call.settings.pid}));
+}
+
+const Object<Values<engine::VmDisk>>& disks_object() {
+  static const Object<Values<engine::VmDisk>> object(
+      "VmDisks", "",
+      {{"disks", "[ShortVmDisk]", "by index",
+        [](const auto& disks) { return short_disk_object().list(disks); }},
+       {"count", "integer", "", &Values<engine::VmDisk>::size}});
+  return object;
 }
 
 Response disks(const Call& call) {
-  Json disks = Json::array();
-  for (const auto& disk : call.engine.vm_disks(call.variable("vm"))) {
-    disks.push_back(short_json(disk));
-  }
-  const size_t count = disks.size();
-  return json_response(200, {{"disks", std::move(disks)}, {"count", count}});
+  return json_response(200, disks_object().json(call.engine.vm_disks(call.variable("vm"))));
+}
+
+struct Deleted {
+  std::string context_id;
+};
+
+const Object<Deleted>& deleted_object() {
+  static const Object<Deleted> object(
+      "VmContextDeleted", "",
+      {{"message", "string", "", [](const Deleted&) { return "VM context deleted"; }},
+       {"context_id", "string", "", &Deleted::context_id}});
+  return object;
 }
 
 Response remove(const Call& call) {
-  const std::string context_id = call.engine.delete_vm(call.variable("vm_name"));
-  return json_response(200, {{"message", "VM context deleted"}, {"context_id", context_id}});
+  return json_response(200,
+                       deleted_object().json({call.engine.delete_vm(call.variable("vm_name"))}));
 }
 
 }  // namespace
+
+std::vector<Schema> vm_context_answers() {
+  std::vector<Schema> schemas = schemas_of(list_object(), disks_object(), deleted_object());
+  for (Schema& schema : vm_object_schemas()) schemas.push_back(std::move(schema));
+  return schemas;
+}
 
 const std::vector<Route>& vm_context_routes() {
   static const std::vector<Route> routes = {

@@ -17,24 +17,24 @@ struct StorageAbilities {
   bool operator==(const StorageAbilities&) const = default;
 };
 
-/// One of them: its name in the API, its member, and what its lack means.
+/// One of them: its name in the API, what the system calls it, its member, and what its lack means.
 struct StorageAbility {
-  std::string_view name;
+  std::string_view name, system_name;
   bool StorageAbilities::*member;
   std::string_view when_missing;
 };
 
 inline constexpr std::array<StorageAbility, 5> kStorageAbilities = {{
-    {"direct_io", &StorageAbilities::direct_io,
+    {"direct_io", "O_DIRECT", &StorageAbilities::direct_io,
      "data goes through the page cache: more CPU time and memory for each byte"},
-    {"allocate_ahead", &StorageAbilities::allocate_ahead,
+    {"allocate_ahead", "fallocate", &StorageAbilities::allocate_ahead,
      "files grow write by write: slower, and a full disk is noticed later"},
-    {"punch_holes", &StorageAbilities::punch_holes,
+    {"punch_holes", "FALLOC_FL_PUNCH_HOLE", &StorageAbilities::punch_holes,
      "space of zeroed and trimmed data is not given back to the file system"},
-    {"locks", &StorageAbilities::locks,
+    {"locks", "open-file-description locks", &StorageAbilities::locks,
      "nothing keeps qemu or a second varve away from an image, and writes of a killed process may "
      "land after those of its successor"},
-    {"symbolic_links", &StorageAbilities::symbolic_links,
+    {"symbolic_links", "", &StorageAbilities::symbolic_links,
      "the repository has no links to the newest points"},
 }};
 

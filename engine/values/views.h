@@ -80,6 +80,9 @@ struct TelemetryHistory {
   uint64_t duration_seconds = 0, snapshots_recorded = 0;
   uint64_t peak_speed_bps = 0, avg_speed_bps = 0, min_speed_bps = 0;
 };
+template <>
+inline constexpr auto kWords<TelemetryHistory::Source> = words("none", "live_snapshots",
+                                                               "rolled_up");
 
 // ---- repositories ----
 
@@ -124,6 +127,8 @@ struct PutVmResult {
 // ---- NBD and service state ----
 
 enum class ExportKind : uint8_t { ingest, point, temporary };
+template <>
+inline constexpr auto kWords<ExportKind> = words("ingest", "point", "temporary");
 
 struct ExportView {
   std::string name;
