@@ -5,10 +5,7 @@
 
 #include "api/http_server.h"
 
-#include <fmt/format.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <fcntl.h>
 
 #include <array>
 #include <atomic>
@@ -28,11 +25,12 @@
 #include <boost/beast/http.hpp>
 #include <optional>
 #include <set>
-#include <stdexcept>
 #include <thread>
 #include <utility>
 
 #include "api/handler_pool.h"
+#include "io/failure.h"
+#include "io/listening_socket.h"
 
 namespace api {
 namespace {
@@ -57,83 +55,11 @@ constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // while out of f
 constexpr auto kDrainTime = std::chrono::seconds(2);
 constexpr size_t kDrainBytes = 8 << 20;
 
-std::system_error listen_failure(const std::string& where, const error_code& error) {
-  return {std::error_code(error.value(), std::generic_category()), "listen on " + where};
-}
-
-/// "127.0.0.1:8082" or "[::1]:8082" as host and port.
-std::pair<std::string, std::string> split_address(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  if (colon == address.npos || host.empty() || colon + 1 == address.size()) {
-    throw std::invalid_argument(
-        fmt::format("'{}' is not a valid listen address; write HOST:PORT", address));
-  }
-  return {host, address.substr(colon + 1)};
-}
-
-tcp::acceptor listen_on(asio::io_context& loop, const std::string& address) {
-  const auto [host, port] = split_address(address);
-  error_code error;
-  const auto found = tcp::resolver(loop).resolve(host, port, tcp::resolver::passive, error);
-  if (error || found.empty()) {
-    throw std::invalid_argument(fmt::format("listen on {}: {}", address, error.message()));
-  }
-  const tcp::endpoint endpoint = found.begin()->endpoint();
-  tcp::acceptor acceptor(loop);
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error && endpoint.address().is_v6()) {
-    acceptor.set_option(asio::ip::v6_only(true), error);
-  }
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-  if (error) throw listen_failure(address, error);
-  return acceptor;
-}
-
-bool is_socket(const std::string& path) {
-  struct stat status {};
-  return ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
-}
-
-/// Device and inode of the name itself.
-std::optional<std::pair<dev_t, ino_t>> file_at(const std::string& path) {
-  struct stat status {};
-  if (::lstat(path.c_str(), &status) != 0) return std::nullopt;
-  return std::pair(status.st_dev, status.st_ino);
-}
-
-/// Takes the path over from a server that is gone, never from one that listens.
-stream_protocol::acceptor listen_on_path(asio::io_context& loop, const std::string& path) {
-  if (path.size() >= sizeof(sockaddr_un::sun_path)) {
-    throw std::invalid_argument(fmt::format("'{}' is too long for a Unix socket", path));
-  }
-  error_code error;
-  const stream_protocol::endpoint endpoint(path);
-  stream_protocol::socket(loop).connect(endpoint, error);
-  if (error == asio::error::connection_refused && is_socket(path)) ::unlink(path.c_str());
-  stream_protocol::acceptor acceptor(loop);
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-  if (error) throw listen_failure(path, error);
-  ::chmod(path.c_str(), 0660);
-  return acceptor;
-}
-
 /// An IPv4 peer of an IPv6 socket has its IPv4 address.
 asio::ip::address address_of(const tcp::endpoint& endpoint) {
   const auto address = endpoint.address();
   if (!address.is_v6() || !address.to_v6().is_v4_mapped()) return address;
   return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
-}
-
-std::string text_of(const tcp::endpoint& endpoint) {
-  const std::string host = endpoint.address().to_string();
-  const bool v6 = endpoint.address().is_v6();
-  return fmt::format("{}{}{}:{}", v6 ? "[" : "", host, v6 ? "]" : "", endpoint.port());
 }
 
 /// A request that a handler thread works on while the network thread waits for it.
@@ -199,9 +125,8 @@ class HttpServer::Impl {
   asio::awaitable<bool> send(Session& session, Response response, bool keep_alive, bool has_body,
                              bool unhurried);
   asio::awaitable<void> drain(Session& session);
-  void adopt(int fd);
+  void listen(io::ListeningSocket socket);
   void begin_stop();
-  void remove_own_socket_file();
   void end_if_done();
 
   const Api& api_;
@@ -211,7 +136,7 @@ class HttpServer::Impl {
   asio::steady_timer grace_{loop_};
   std::vector<tcp::acceptor> acceptors_;
   std::vector<stream_protocol::acceptor> unix_acceptors_;
-  std::optional<std::pair<dev_t, ino_t>> socket_file_;  // device and inode of the one made here
+  std::vector<io::ListeningSocket> sockets_;  // what the acceptors have duplicates of
   std::vector<std::string> addresses_;
   std::set<SessionPtr> sessions_;  // of the network thread, like all below
   size_t leaving_ = 0;             // of sessions_, those that give way
@@ -224,13 +149,11 @@ class HttpServer::Impl {
 HttpServer::Impl::Impl(const Api& api, HttpServerOptions options)
     : api_(api), options_(std::move(options)) {
   for (const std::string& address : options_.addresses) {
-    acceptors_.push_back(listen_on(loop_, address));
-    addresses_.push_back(text_of(acceptors_.back().local_endpoint()));
+    listen(io::ListeningSocket::tcp(io::parse_host_port(address)));
   }
-  for (const int fd : options_.adopted) adopt(fd);
+  for (const int fd : options_.adopted) listen(io::ListeningSocket::adopt(io::OwnedFd(fd)));
   if (!options_.unix_socket.empty()) {
-    unix_acceptors_.push_back(listen_on_path(loop_, options_.unix_socket));
-    socket_file_ = file_at(options_.unix_socket);
+    listen(io::ListeningSocket::unix_socket(options_.unix_socket));
   }
   for (auto& acceptor : acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
   for (auto& acceptor : unix_acceptors_) asio::co_spawn(loop_, accept(acceptor), asio::detached);
@@ -238,19 +161,16 @@ HttpServer::Impl::Impl(const Api& api, HttpServerOptions options)
   thread_ = std::thread([this] { loop_.run(); });
 }
 
-void HttpServer::Impl::adopt(int fd) {
-  sockaddr_storage bound{};
-  socklen_t size = sizeof bound;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) != 0) {
-    throw std::system_error(errno, std::generic_category(), "listen on an adopted socket");
-  }
-  if (bound.ss_family == AF_UNIX) {
+void HttpServer::Impl::listen(io::ListeningSocket socket) {
+  const int fd = ::fcntl(socket.descriptor(), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) throw io::failure("listen on", socket.address(), errno);
+  if (socket.is_unix()) {
     unix_acceptors_.emplace_back(loop_, stream_protocol(), fd);
-    addresses_.push_back("unix:" + unix_acceptors_.back().local_endpoint().path());
   } else {
-    acceptors_.emplace_back(loop_, bound.ss_family == AF_INET ? tcp::v4() : tcp::v6(), fd);
-    addresses_.push_back(text_of(acceptors_.back().local_endpoint()));
+    acceptors_.emplace_back(loop_, socket.address().starts_with('[') ? tcp::v6() : tcp::v4(), fd);
   }
+  addresses_.push_back((socket.is_unix() ? "unix:" : "") + socket.address());
+  sockets_.push_back(std::move(socket));
 }
 
 void HttpServer::Impl::stop() {
@@ -260,17 +180,9 @@ void HttpServer::Impl::stop() {
   for (auto& handlers : handlers_) handlers.reset();
 }
 
-/// While the acceptor holds its socket, no other file has its inode number. A newer server may have
-/// put a socket of its own there.
-void HttpServer::Impl::remove_own_socket_file() {
-  if (socket_file_ && file_at(options_.unix_socket) == socket_file_) {
-    ::unlink(options_.unix_socket.c_str());
-  }
-}
-
 void HttpServer::Impl::begin_stop() {
   stopping_ = true;
-  remove_own_socket_file();
+  sockets_.clear();  // the file of a Unix socket goes before it stops listening
   for (auto& acceptor : acceptors_) acceptor.close();
   for (auto& acceptor : unix_acceptors_) acceptor.close();
   for (const SessionPtr& session : sessions_) {

@@ -128,7 +128,7 @@ io::Task<void> Daemon::bind_nbd() {
   for (size_t index = 0; index < options_.nbd.size(); ++index) {
     const io::HostPort& address = options_.nbd[index];
     try {
-      auto listener = io::Listener::tcp(nbd_ring(), address, io::Listener::kStartPatience);
+      auto listener = io::Listener::tcp(nbd_ring(), address, io::ListeningSocket::kStartPatience);
       bound_.push_back({std::move(listener), tls_access(nbd_tls_[index])});
     } catch (const std::system_error& failure) {
       if (bound_.empty() || !is_dispensable(address, failure)) throw;
@@ -148,7 +148,7 @@ io::Task<void> Daemon::bind_nbd() {
   }
   if (!options_.nbd_socket.empty()) {
     auto listener =
-        io::Listener::unix_socket(nbd_ring(), options_.nbd_socket, io::Listener::kStartPatience);
+        io::Listener::unix_socket(nbd_ring(), options_.nbd_socket, io::ListeningSocket::kStartPatience);
     bound_.push_back({std::move(listener), tls_access(options_.engine.socket_tls)});
   }
   nbd::ServerSettings settings;

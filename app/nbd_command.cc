@@ -128,7 +128,7 @@ class ImageServer {
       places.push_back({io::Listener::adopt(ring_, std::move(socket.fd)), mode});
     }
     if (!places.empty()) return places;
-    constexpr io::Duration kPatience = io::Listener::kStartPatience;
+    constexpr io::Duration kPatience = io::ListeningSocket::kStartPatience;
     if (!options_.socket.empty()) {
       const nbd::TlsMode mode = tls_mode({"--socket", true, std::nullopt});
       places.push_back({io::Listener::unix_socket(ring_, options_.socket, kPatience), mode});

@@ -61,7 +61,10 @@ SocketAddress SocketAddress::tcp(const std::string& host, uint16_t port) {
 
 SocketAddress SocketAddress::unix_path(const std::string& path) {
   sockaddr_un local{};
-  if (path.size() >= sizeof local.sun_path) throw failure("use Unix socket", path, ENAMETOOLONG);
+  if (path.size() >= sizeof local.sun_path) {
+    throw std::invalid_argument(fmt::format(
+        "\"{}\" is too long for a Unix socket: at most {} bytes", path, sizeof local.sun_path - 1));
+  }
   local.sun_family = AF_UNIX;
   std::memcpy(local.sun_path, path.c_str(), path.size() + 1);
   SocketAddress address;

@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "engine/ingest": {"io", "nbd", "qcow", "engine/values", "engine/ingest"},
     "engine/jobs": {"io", "nbd", "qcow", "engine/values", "engine/catalogue", "engine/repository", "engine/ingest",
                     "engine/jobs"},
-    "api": {"engine", "api"},
+    "api": {"io", "engine", "api"},
     "app": {"io", "nbd", "qcow", "engine", "api", "app"},
 }
 BOOST_FILES = {"api/http_server.cc", "engine/ingest/node_client.cc"}
@@ -72,6 +72,10 @@ class IncludeArrows(unittest.TestCase):
             for name in includes(path):
                 if name.startswith("engine/"):
                     self.assertIn(room_of(name), {"engine", "engine/values"}, f"{path} includes {name}")
+
+    def test_only_the_server_of_the_api_touches_io(self):
+        found = {path.name for path in sources("api") if any(name.startswith("io/") for name in includes(path))}
+        self.assertEqual(found, {"http_server.cc"})
 
     def test_boost_is_in_its_two_files_only(self):
         found = set()

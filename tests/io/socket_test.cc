@@ -74,8 +74,9 @@ TEST_F(Sockets, AnAddressThatIsGivenUpWithinTheStartsPatienceIsTaken) {
     old_unix.reset();
     old_tcp.reset();
   });
-  EXPECT_EQ(Listener::unix_socket(ring(), path, Listener::kStartPatience)->address(), path);
-  EXPECT_EQ(Listener::tcp(ring(), {"127.0.0.1", port}, Listener::kStartPatience)->port(), port);
+  EXPECT_EQ(Listener::unix_socket(ring(), path, ListeningSocket::kStartPatience)->address(), path);
+  EXPECT_EQ(Listener::tcp(ring(), {"127.0.0.1", port}, ListeningSocket::kStartPatience)->port(),
+            port);
   dying.join();
 }
 
