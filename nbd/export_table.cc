@@ -51,9 +51,11 @@ std::shared_ptr<Export> ExportTable::next_after(std::string_view name) const {
   return next == exports_.end() ? nullptr : next->second;
 }
 
-Visibility Visibility::all(const ExportTable& table, std::string default_export) {
+Visibility Visibility::all(const ExportTable& table, std::string default_export,
+                           ExportSource* source) {
   Visibility view;
   view.table_ = &table;
+  view.source_ = source;
   view.default_export_ = std::move(default_export);
   return view;
 }
@@ -71,9 +73,9 @@ Visibility Visibility::seen_by(std::string owner) const {
 }
 
 /// `named`: the client has said the export's name, so it knows it.
-bool Visibility::admits(const Export& exported, bool named) const {
-  if (!owner_.empty()) return exported.owner() == owner_;
-  switch (exported.access()) {
+bool Visibility::admits(ExportAccess access, const std::string& owner, bool named) const {
+  if (!owner_.empty()) return owner == owner_;
+  switch (access) {
     case ExportAccess::anybody:
       return true;
     case ExportAccess::by_name:
@@ -88,7 +90,15 @@ std::shared_ptr<Export> Visibility::find(std::string_view name) const {
   std::shared_ptr<Export> found = find_any(name);
   // A job that is over is as good as removed (O12): its name opens nothing any more.
   if (!found || found->state() == ExportState::closed) return nullptr;
-  return admits(*found, !name.empty()) ? found : nullptr;
+  return admits(found->access(), found->owner(), !name.empty()) ? found : nullptr;
+}
+
+io::Task<std::shared_ptr<Export>> Visibility::open(std::string name) const {
+  std::shared_ptr<Export> found = find(name);
+  if (found || only_ || !source_ || name.empty()) co_return found;
+  found = co_await source_->open(name);
+  if (found && !admits(found->access(), found->owner(), true)) found = nullptr;
+  co_return found;
 }
 
 std::shared_ptr<Export> Visibility::find_any(std::string_view name) const {
@@ -102,10 +112,25 @@ std::shared_ptr<Export> Visibility::next_after(std::string_view name) const {
     return before < only_->name() ? only_ : nullptr;
   };
   std::shared_ptr<Export> exported = next(name);
-  while (exported && (!admits(*exported, false) || exported->connect_refusal())) {
-    exported = next(exported->name());
-  }
+  const auto is_hidden = [this](const Export& of) {
+    return !admits(of.access(), of.owner(), false) || of.connect_refusal();
+  };
+  while (exported && is_hidden(*exported)) exported = next(exported->name());
   return exported;
+}
+
+io::Task<std::vector<OfferedExport>> Visibility::list_source_after(std::string& name) const {
+  constexpr size_t kExportsAtOnce = 256;
+  std::vector<OfferedExport> shown;
+  while (source_ && !only_ && shown.empty()) {
+    std::vector<OfferedExport> page = co_await source_->list_after(name, kExportsAtOnce);
+    if (page.empty()) break;
+    name = page.back().name;
+    for (OfferedExport& listed : page) {
+      if (admits(listed.access, listed.owner, false)) shown.push_back(std::move(listed));
+    }
+  }
+  co_return shown;
 }
 
 }  // namespace nbd

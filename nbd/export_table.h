@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "nbd/export.h"
+#include "nbd/export_source.h"
 
 namespace nbd {
 
@@ -46,25 +47,32 @@ class ExportTable {
 /// export, which also answers to the empty name (O10, L8).
 class Visibility {
  public:
-  static Visibility all(const ExportTable& table, std::string default_export = {});
+  static Visibility all(const ExportTable& table, std::string default_export = {},
+                        ExportSource* source = nullptr);
   static Visibility only(std::shared_ptr<Export> exported);
 
   /// The same as an owner of exports sees it, whom TLS has proved to be that (T9, T11): his and no
   /// others.
   Visibility seen_by(std::string owner) const;
 
-  /// Null when the name does not exist or is not for this listener's clients (O9).
+  /// Null when the name is not in the table or not for this listener's clients (O9).
   std::shared_ptr<Export> find(std::string_view name) const;
+  /// The same over table and source. Throws what the source throws.
+  io::Task<std::shared_ptr<Export>> open(std::string name) const;
 
-  /// What LIST answers, one after the other: the first after `name` of the exports that can be
-  /// opened now, or null (O3).
+  /// What LIST answers, one after the other: the first after `name` of the table's exports that can
+  /// be opened now, or null (O3).
   std::shared_ptr<Export> next_after(std::string_view name) const;
+  /// And then those of the source, a few at a time: after `name`, which becomes the last one's.
+  /// Nothing when `name` was the last.
+  io::Task<std::vector<OfferedExport>> list_source_after(std::string& name) const;
 
  private:
   std::shared_ptr<Export> find_any(std::string_view name) const;
-  bool admits(const Export& exported, bool named) const;
+  bool admits(ExportAccess access, const std::string& owner, bool named) const;
 
   const ExportTable* table_ = nullptr;
+  ExportSource* source_ = nullptr;
   std::string default_export_;
   std::shared_ptr<Export> only_;
   std::string owner_;

@@ -58,7 +58,7 @@ io::Task<std::optional<Negotiated>> Handshake::negotiate() {
     const std::optional<OptionHeader> header = co_await receive_option();
     if (!header) co_return std::nullopt;
     Bytes reply;
-    const Next next = answer(*header, reply);
+    const Next next = co_await answer(*header, reply);
     if (next == Next::tls) refuse_early_bytes();
     if (next == Next::list) {
       co_await send_list();

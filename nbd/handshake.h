@@ -89,15 +89,16 @@ class Handshake {
   io::Task<void> acknowledge_abort();
 
   // One option each. They append their replies to `reply`, and throw ProtocolError to refuse.
-  Next answer(const OptionHeader& header, Bytes& reply);
-  Next answer_info(Option option, Bytes& reply);
+  io::Task<Next> answer(OptionHeader header, Bytes& reply);
+  io::Task<Next> answer_or_refuse(Option option, Bytes& reply);
+  io::Task<Next> answer_info(Option option, Bytes& reply);
   void answer_structured_reply(Bytes& reply);
-  void answer_meta_context(Option option, Bytes& reply);
+  io::Task<void> answer_meta_context(Option option, Bytes& reply);
   Next answer_starttls(Bytes& reply);
   void answer_extended_headers(Bytes& reply);
-  void enter_by_name(Bytes& reply);
+  io::Task<void> enter_by_name(Bytes& reply);
 
-  std::shared_ptr<Export> find_export(const std::string& name) const;
+  io::Task<std::shared_ptr<Export>> find_export(std::string name) const;
   ConnectionPlace take_place(Export& exported) const;
   void check_admission() const;
   Negotiation rules_for(const Export& exported) const;

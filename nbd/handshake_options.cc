@@ -14,50 +14,55 @@ void check_no_data(const Bytes& data, std::string_view option) {
 
 }  // namespace
 
-Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
+io::Task<Handshake::Next> Handshake::answer(OptionHeader header, Bytes& reply) {
   const Option option = header.option;
   if (option == Option::export_name) {
     require_tls_before(option);
-    enter_by_name(reply);  // can return no error: what it throws drops the connection
-    return Next::transmission;
+    co_await enter_by_name(reply);  // can return no error: what it throws drops the connection
+    co_return Next::transmission;
   }
   if (option == Option::abort) {
     append_reply(reply, option, OptionReply::ack, {});
-    return Next::end;
+    co_return Next::end;
   }
   try {
-    if (admission_.draining) {
-      throw ProtocolError("server is shutting down", OptionReply::err_shutdown);
-    }
-    require_tls_before(option);
-    switch (option) {
-      case Option::list:
-        check_no_data(data_, "LIST");
-        return Next::list;
-      case Option::info:
-      case Option::go:
-        return answer_info(option, reply);
-      case Option::structured_reply:
-        answer_structured_reply(reply);
-        break;
-      case Option::list_meta_context:
-      case Option::set_meta_context:
-        answer_meta_context(option, reply);
-        break;
-      case Option::starttls:
-        return answer_starttls(reply);
-      case Option::extended_headers:
-        answer_extended_headers(reply);
-        break;
-      default:
-        throw ProtocolError(fmt::format("option {} is not supported", number_of(option)),
-                            OptionReply::err_unsup);
-    }
+    co_return co_await answer_or_refuse(option, reply);
   } catch (const ProtocolError& refusal) {
     reply.clear();
     append_text_reply(reply, option, refusal.reply(), refusal.what());
   }
-  return Next::option;
+  co_return Next::option;
+}
+
+io::Task<Handshake::Next> Handshake::answer_or_refuse(Option option, Bytes& reply) {
+  if (admission_.draining) {
+    throw ProtocolError("server is shutting down", OptionReply::err_shutdown);
+  }
+  require_tls_before(option);
+  switch (option) {
+    case Option::list:
+      check_no_data(data_, "LIST");
+      co_return Next::list;
+    case Option::info:
+    case Option::go:
+      co_return co_await answer_info(option, reply);
+    case Option::structured_reply:
+      answer_structured_reply(reply);
+      break;
+    case Option::list_meta_context:
+    case Option::set_meta_context:
+      co_await answer_meta_context(option, reply);
+      break;
+    case Option::starttls:
+      co_return answer_starttls(reply);
+    case Option::extended_headers:
+      answer_extended_headers(reply);
+      break;
+    default:
+      throw ProtocolError(fmt::format("option {} is not supported", number_of(option)),
+                          OptionReply::err_unsup);
+  }
+  co_return Next::option;
 }
 
 /// O3: a few at a time, so that clients that do not read hold little, however many exports there
@@ -65,23 +70,33 @@ Handshake::Next Handshake::answer(const OptionHeader& header, Bytes& reply) {
 io::Task<void> Handshake::send_list() {
   constexpr size_t kBytesAtOnce = 16 << 10;
   Bytes reply;
+  const auto append = [&reply](const std::string& name, const std::string& description) {
+    append_reply(reply, Option::list, OptionReply::server, encode_server(name, description));
+  };
   std::shared_ptr<Export> exported = visible_.next_after({});
   while (exported) {
-    append_reply(reply, Option::list, OptionReply::server,
-                 encode_server(exported->name(), exported->description()));
+    append(exported->name(), exported->description());
     if (reply.size() >= kBytesAtOnce) {
       co_await send(reply);
       reply.clear();
     }
     exported = visible_.next_after(exported->name());
   }
+  for (std::string last;;) {
+    const std::vector<OfferedExport> page = co_await visible_.list_source_after(last);
+    if (page.empty()) break;
+    for (const OfferedExport& listed : page) append(listed.name, listed.description);
+    co_await send(reply);
+    reply.clear();
+    restart_patience();  // a client that reads slowly has what is sent to show for it
+  }
   append_reply(reply, Option::list, OptionReply::ack, {});
   co_await send(reply);
 }
 
-Handshake::Next Handshake::answer_info(Option option, Bytes& reply) {
+io::Task<Handshake::Next> Handshake::answer_info(Option option, Bytes& reply) {
   const InfoRequest request = InfoRequest::decode(data_, option == Option::go ? "GO" : "INFO");
-  const std::shared_ptr<Export> exported = find_export(request.export_name);
+  const std::shared_ptr<Export> exported = co_await find_export(request.export_name);
   check_admission();
   if (option == Option::go) {
     enter(take_place(*exported));
@@ -100,7 +115,7 @@ Handshake::Next Handshake::answer_info(Option option, Bytes& reply) {
   }
   inform(encode_info_block_size(1, exported->preferred_block_size(), kPayloadBytesAdvertised));
   append_reply(reply, option, OptionReply::ack, {});
-  return option == Option::go ? Next::transmission : Next::option;
+  co_return option == Option::go ? Next::transmission : Next::option;
 }
 
 void Handshake::answer_structured_reply(Bytes& reply) {
@@ -112,7 +127,7 @@ void Handshake::answer_structured_reply(Bytes& reply) {
   append_reply(reply, Option::structured_reply, OptionReply::ack, {});
 }
 
-void Handshake::answer_meta_context(Option option, Bytes& reply) {
+io::Task<void> Handshake::answer_meta_context(Option option, Bytes& reply) {
   const bool set = option == Option::set_meta_context;
   if (set) {  // O15: the earlier set is gone, also when this one fails
     contexts_.clear();
@@ -120,7 +135,7 @@ void Handshake::answer_meta_context(Option option, Bytes& reply) {
     if (!structured_replies_) throw ProtocolError("structured replies must be negotiated first");
   }
   const MetaContextRequest request = MetaContextRequest::decode(data_);
-  const std::shared_ptr<Export> exported = find_export(request.export_name);
+  const std::shared_ptr<Export> exported = co_await find_export(request.export_name);
   const auto& contexts = exported->contexts();
   const std::vector<size_t> chosen =
       set ? select_contexts(contexts, request.queries) : list_contexts(contexts, request.queries);
@@ -140,18 +155,29 @@ void Handshake::answer_extended_headers(Bytes& reply) {
   append_reply(reply, Option::extended_headers, OptionReply::ack, {});
 }
 
-void Handshake::enter_by_name(Bytes& reply) {
+io::Task<void> Handshake::enter_by_name(Bytes& reply) {
   if (admission_.draining) throw ProtocolError("EXPORT_NAME while the server is shutting down");
   if (extended_headers_) throw ProtocolError("EXPORT_NAME after EXTENDED_HEADERS");
-  const std::shared_ptr<Export> exported = find_export(decode_export_name(data_));
+  const std::string name = decode_export_name(data_);
+  const std::shared_ptr<Export> exported = co_await find_export(name);
   check_admission();
   enter(take_place(*exported));
   reply = encode_export_name_reply(exported->size(),
                                    exported->transmission_flags(rules_for(*exported)), !no_zeroes_);
 }
 
-std::shared_ptr<Export> Handshake::find_export(const std::string& name) const {
-  std::shared_ptr<Export> exported = visible_.find(name);
+io::Task<std::shared_ptr<Export>> Handshake::find_export(std::string name) const {
+  std::shared_ptr<Export> exported;
+  std::string trouble;
+  try {
+    exported = co_await visible_.open(name);
+  } catch (const std::exception& failure) {
+    trouble = failure.what();
+  }
+  if (!trouble.empty()) {
+    throw ProtocolError(fmt::format("export \"{}\" could not be opened: {}", name, trouble),
+                        OptionReply::err_platform);
+  }
   if (!exported && may_need_tls()) {  // T2: it may be there for a client that says who it is
     throw ProtocolError(fmt::format("TLS is required for export \"{}\"", name),
                         OptionReply::err_tls_reqd);
@@ -160,7 +186,7 @@ std::shared_ptr<Export> Handshake::find_export(const std::string& name) const {
     throw ProtocolError(fmt::format("export \"{}\" does not exist", name),
                         OptionReply::err_unknown);
   }
-  return exported;
+  co_return exported;
 }
 
 void Handshake::check_admission() const {

@@ -62,13 +62,13 @@ Server::~Server() {
 }
 
 void Server::listen(std::unique_ptr<io::Listener> listener, std::string default_export,
-                    TlsAccess tls) {
+                    TlsAccess tls, ExportSource* source) {
   if (tls.mode == TlsMode::on) {
     io::log(io::LogLevel::warning,
             "nbd: TLS is offered and not required on {}: an active attacker can strip it",
             listener->address());
   }
-  open_listener(std::move(listener), Visibility::all(exports_, std::move(default_export)),
+  open_listener(std::move(listener), Visibility::all(exports_, std::move(default_export), source),
                 std::move(tls));
 }
 

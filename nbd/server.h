@@ -49,10 +49,10 @@ class Server {
   /// After stop().
   ~Server();
 
-  /// Accepts on `listener`, whose clients see every export; `default_export` answers to the empty
-  /// name (O10).
+  /// Accepts on `listener`, whose clients see every export, those of `source` too; `default_export`
+  /// answers to the empty name (O10).
   void listen(std::unique_ptr<io::Listener> listener, std::string default_export = {},
-              TlsAccess tls = {});
+              TlsAccess tls = {}, ExportSource* source = nullptr);
 
   /// Opens a listener of `exported` alone, and returns its port: it accepts already (L9). Throws
   /// std::system_error (EADDRINUSE, …).
