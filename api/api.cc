@@ -40,8 +40,8 @@ std::optional<Problem> gone(const Target& target) {
       "gone",
       "restore endpoints are gone",
       "",
-      "GET /api/v1/backups/{vm_name}/chain names a restore point's image as file_path: read "
-      "it with qemu-img, or serve it as an NBD export with varve nbd -r FILE.",
+      "Every restore point is an NBD export: GET /api/v1/points names its URIs. `varve restore` "
+      "copies one to a file, a device or another NBD server.",
       ""};
 }
 

@@ -13,8 +13,8 @@ const Object<engine::ExportView>& export_object() {
   static const Object<V> object(
       "Export", "One NBD export.",
       {{"name", "string", "", &V::name},
-       {"kind", "string:ingest,point,temporary", "ingest: of a running backup; the others not yet",
-        &V::kind},
+       {"kind", "string:ingest,point,temporary",
+        "ingest: of a running backup; point: a restore point that is open", &V::kind},
        {"backup_id", "string", "", &V::backup_id},
        {"disk_id", "integer", "index", &V::disk_index},
        {"vm_name", "string", "", &V::vm_name},

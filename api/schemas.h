@@ -11,6 +11,8 @@ namespace api {
 std::vector<Schema> request_schemas();
 std::vector<Schema> problem_schemas();
 std::vector<Schema> backup_answers();
+std::vector<Schema> point_answers();
+std::vector<Schema> restore_answers();
 std::vector<Schema> change_id_answers();
 std::vector<Schema> telemetry_answers();
 std::vector<Schema> repository_answers();

@@ -173,7 +173,7 @@ void Daemon::start_engine() {
 
 io::Task<void> Daemon::listen_nbd() {
   for (Bound& bound : bound_) {
-    nbd_->listen(std::move(bound.listener), {}, std::move(bound.tls));
+    nbd_->listen(std::move(bound.listener), {}, std::move(bound.tls), &engine_->restore_exports());
   }
   bound_.clear();
   co_return;

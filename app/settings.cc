@@ -205,6 +205,9 @@ std::vector<Setting> life_cycle_settings() {
       duration_setting(
           "max-duration", "longest job (default 0: no limit)",
           [](ServeOptions& o) -> io::Duration& { return o.engine.timeouts.max_duration; }),
+      duration_setting("point-idle",
+                       "how long a restore point that nobody reads stays open (default 30s)",
+                       [](ServeOptions& o) -> io::Duration& { return o.engine.point_idle; }),
       duration_setting("commit-interval", "longest time between two commits (default 1s)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.commit_interval; }),
       {"commit-bytes", "SIZE", "most data between two commits (default 256M)",

@@ -15,10 +15,10 @@ namespace engine {
 ///
 /// Every method may be called on any thread except a ring's, blocks until its answer is there, and
 /// runs beside any other. Two things are thrown: a Refusal, with the texts of docs/http-api.md,
-/// where the text below names one (refusals::… of engine/values/refusal.h); and any other std::exception
-/// for a failure, which api turns into the 500 of that endpoint with what() as its cause. So an
-/// implementation wraps no failure by itself, except in start_backup and complete, whose texts
-/// depend on the step.
+/// where the text below names one (refusals::… of engine/values/refusal.h); and any other
+/// std::exception for a failure, which api turns into the 500 of that endpoint with what() as its
+/// cause. So an implementation wraps no failure by itself, except in start_backup and complete,
+/// whose texts depend on the step.
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -59,6 +59,21 @@ class Engine {
                                    const std::string& repository_id) = 0;
   /// Throws vm_not_found, also for an unknown context id; vm_ambiguous.
   virtual ChainView chain(const ChainQuery& query) = 0;
+  /// Newest first. Throws vm_not_found; point_not_found, when one is asked for.
+  virtual std::vector<PointView> points(const PointQuery& query) = 0;
+  /// Throws backup_not_found, job_not_found (no such disk), points_not_comparable.
+  virtual ChangesView changes(const ChangesQuery& query) = 0;
+
+  // ---- restores ----
+
+  /// Throws backup_not_found, job_not_found (no such disk), backup_is_not_completed,
+  /// repository_unavailable, no_space.
+  virtual RestoreView create_restore(const NewRestore& request) = 0;
+  virtual std::vector<RestoreView> restores() = 0;
+  /// Throws restore_not_found; the next one too.
+  virtual RestoreView restore(const std::string& id) = 0;
+  /// Ends its connections and removes its overlays.
+  virtual void drop_restore(const std::string& id) = 0;
 
   // ---- change ids and telemetry ----
 

@@ -14,6 +14,8 @@
 #include "engine/jobs/start_job.h"
 #include "engine/jobs/telemetry.h"
 #include "engine/repositories.h"
+#include "engine/restores.h"
+#include "engine/restore/points.h"
 #include "engine/service_state.h"
 #include "engine/vms.h"
 #include "io/call_on.h"
@@ -93,6 +95,30 @@ BackupStats EngineImpl::backup_stats(const std::string& vm_name, const std::stri
 
 ChainView EngineImpl::chain(const ChainQuery& query) {
   return ask_now([&] { return chain_view(core_, query); });
+}
+
+std::vector<PointView> EngineImpl::points(const PointQuery& query) {
+  return ask_now([&] { return point_views(*core_.catalogue, core_.options, query); });
+}
+
+ChangesView EngineImpl::changes(const ChangesQuery& query) {
+  return ask([this, query] { return core_.restores.changes(query); });
+}
+
+RestoreView EngineImpl::create_restore(const NewRestore& request) {
+  return ask([this, request] { return engine::create_restore(core_, request); });
+}
+
+std::vector<RestoreView> EngineImpl::restores() {
+  return ask([this] { return restore_views(core_); });
+}
+
+RestoreView EngineImpl::restore(const std::string& id) {
+  return ask([this, id] { return restore_view(core_, id); });
+}
+
+void EngineImpl::drop_restore(const std::string& id) {
+  ask([this, id] { return engine::drop_restore(core_, id); });
 }
 
 ChangeIdAnswer EngineImpl::change_id(const ChangeIdQuery& query) {

@@ -21,6 +21,9 @@ class EngineImpl final : public Engine {
   /// sentence when varve cannot run here.
   void start();
 
+  /// Restore points, for the server that is to export them; until the server has stopped.
+  nbd::ExportSource& restore_exports() { return core_.restores; }
+
   /// New jobs are refused, running ones failed, finalizing ones finished; returns when all is at
   /// rest. May be called again.
   void stop();
@@ -34,6 +37,13 @@ class EngineImpl final : public Engine {
   BackupList list_backups(const BackupFilter& filter) override;
   BackupStats backup_stats(const std::string& vm_name, const std::string& repository_id) override;
   ChainView chain(const ChainQuery& query) override;
+  std::vector<PointView> points(const PointQuery& query) override;
+  ChangesView changes(const ChangesQuery& query) override;
+
+  RestoreView create_restore(const NewRestore& request) override;
+  std::vector<RestoreView> restores() override;
+  RestoreView restore(const std::string& id) override;
+  void drop_restore(const std::string& id) override;
 
   ChangeIdAnswer change_id(const ChangeIdQuery& query) override;
   ChangeIdAnswer change_id_by_path(const ChangeIdByPathQuery& query) override;

@@ -10,6 +10,7 @@
 #include "engine/jobs/repository_watch.h"
 #include "engine/jobs/watch.h"
 #include "engine/repositories.h"
+#include "engine/restores.h"
 #include "engine/values/layout.h"
 #include "io/log.h"
 
@@ -69,6 +70,8 @@ io::Task<void> bring_up(Core& core) {
 io::Task<void> EngineImpl::start_there() {
   co_await bring_up(core_);
   watch_.spawn(watch_jobs(core_));
+  watch_.spawn(core_.restores.close_idle_until(core_.stop_watching));
+  watch_.spawn(watch_restores(core_));
   watch_.spawn(watch_repositories(core_));
   watch_.spawn(finish_what_is_unfinished(core_));
 }
@@ -78,6 +81,7 @@ io::Task<void> EngineImpl::stop_there() {
   core_.parts.node.stop();
   core_.stop_watching.set();
   co_await watch_.joined();
+  co_await core_.restores.stop();
   for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);
   // What is still being started ends in its own rollback.
   while (calls_ > 1) {

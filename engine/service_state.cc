@@ -3,32 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 
 #include "engine/repositories.h"
+#include "engine/values/export_uri.h"
 
 namespace engine {
 namespace {
-
-std::string_view scheme(nbd::TlsMode tls) { return tls == nbd::TlsMode::off ? "nbd" : "nbds"; }
-
-std::string uri(nbd::TlsMode tls, const std::string& host, uint16_t port, const std::string& name) {
-  const bool is_ipv6 = host.find(':') != std::string::npos;
-  // Export names of jobs need no percent-encoding (names.h).
-  return fmt::format("{}://{}{}{}:{}/{}", scheme(tls), is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "",
-                     port, name);
-}
-
-std::string socket_uri(nbd::TlsMode tls, const std::string& socket, const std::string& name) {
-  constexpr std::string_view kPlain = "/-._~";
-  std::string path;
-  for (const char c : socket) {
-    const bool is_plain = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
-                          kPlain.find(c) != std::string_view::npos;
-    path += is_plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return fmt::format("{}+unix:///{}?socket={}", scheme(tls), name, path);
-}
 
 ExportView view_of(const EngineOptions& options, const Ports& ports, const Job& job,
                    const JobDisk& disk, const Ingest& ingest) {
@@ -42,16 +22,7 @@ ExportView view_of(const EngineOptions& options, const Ports& ports, const Job& 
   view.size_bytes = disk.capacity_bytes;
   view.state = to_text(disk.state);
   view.port = ports.port_of(disk.export_name);
-  if (view.port != 0) {
-    view.uris.push_back(uri(options.ports_tls, options.advertised_host, view.port, view.name));
-  }
-  if (options.nbd_port != 0) {
-    view.uris.push_back(
-        uri(options.main_tls, options.advertised_host, options.nbd_port, view.name));
-  }
-  if (!options.nbd_socket.empty()) {
-    view.uris.push_back(socket_uri(options.socket_tls, options.nbd_socket, view.name));
-  }
+  view.uris = export_uris(options, view.name, view.port);
   view.connections = static_cast<uint32_t>(traffic.connections_now);
   view.bytes_received = traffic.bytes_received;
   view.bytes_zeroed = traffic.bytes_zeroed;
@@ -73,6 +44,10 @@ std::vector<ExportView> export_views(const Core& core) {
         views.push_back(view_of(core.options, core.ports, job->row, disk, *ingest));
       }
     }
+  }
+  for (ExportView& point : core.restores.views()) {
+    point.uris = export_uris(core.options, point.name);
+    views.push_back(std::move(point));
   }
   std::sort(views.begin(), views.end(),
             [](const ExportView& a, const ExportView& b) { return a.name < b.name; });

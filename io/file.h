@@ -90,6 +90,7 @@ enum class OpenMode : uint8_t {
   create_new,      ///< read-write; EEXIST when the name is taken
   create_private,  ///< the same, with mode 0600
   own_or_create,   ///< read-write; refuses another user's file, makes a missing one
+  block_device,    ///< read-write, EBUSY when it is mounted or claimed; nothing but a block device
 };
 
 enum class FileKind : uint8_t { file, directory, symlink, other };
@@ -116,7 +117,7 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
 
-  /// Opens regular files only, and no symbolic link: others may write to the directory. A FIFO of
+  /// Opens regular files only, unless a block device is asked for, and no symbolic link: others may write to the directory. A FIFO of
   /// that name does not block. Whoever wants to follow a link resolves the path first.
   virtual Task<std::unique_ptr<File>> open(std::string path, OpenMode mode) = 0;
 

@@ -38,6 +38,8 @@ int open_flags(OpenMode mode) {
       return O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
     case OpenMode::own_or_create:
       return O_RDWR | O_CREAT | kAlways;
+    case OpenMode::block_device:
+      return O_RDWR | O_EXCL | kAlways;
   }
   return O_RDONLY | kAlways;
 }
@@ -59,10 +61,14 @@ std::system_error not_regular(std::string_view verb, const std::string& path, mo
 }
 
 /// From here on the descriptor blocks as usual.
-void require_regular(int fd, const std::string& path) {
+void require_kind(int fd, const std::string& path, OpenMode mode) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) throw failure("stat", path, errno);
-  if (!S_ISREG(status.st_mode)) throw not_regular("open", path, status.st_mode);
+  if (mode == OpenMode::block_device) {
+    if (!S_ISBLK(status.st_mode)) throw failure("open as a block device", path, ENOTBLK);
+  } else if (!S_ISREG(status.st_mode)) {
+    throw not_regular("open", path, status.st_mode);
+  }
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
     throw failure("set mode of", path, errno);
@@ -153,7 +159,7 @@ Task<std::unique_ptr<File>> RingFileSystem::open(std::string path, OpenMode mode
   if (result == -ELOOP) throw not_regular("open", path, S_IFLNK);
   if (result < 0) throw failure(creates ? "create" : "open", path, result);
   OwnedFd cached(result);
-  if (!creates) require_regular(cached.get(), path);
+  if (!creates) require_kind(cached.get(), path, mode);
   if (mode == OpenMode::own_or_create) require_own(cached.get(), path);
   OwnedFd direct = open_direct(cached.get(), mode);
   const uint32_t alignment = direct.valid() ? direct_alignment(direct.get()) : 1;

@@ -7,7 +7,13 @@
 namespace engine {
 
 Catalogue::Catalogue(const std::string& path, DbAccess access)
-    : db_(path, access), vms(db_), repositories(db_), jobs(db_), points(db_), samples(db_) {
+    : db_(path, access),
+      vms(db_),
+      repositories(db_),
+      jobs(db_),
+      points(db_),
+      restores(db_),
+      samples(db_) {
   if (access == DbAccess::read_write) {
     migrate(db_, catalogue_migrations(), catalogue_views());
   } else {

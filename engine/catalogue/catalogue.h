@@ -8,6 +8,7 @@
 #include "engine/catalogue/points.h"
 #include "engine/catalogue/rebuild_plan.h"
 #include "engine/catalogue/repositories.h"
+#include "engine/catalogue/restores.h"
 #include "engine/catalogue/samples.h"
 #include "engine/catalogue/vms.h"
 
@@ -44,6 +45,7 @@ class Catalogue {
   RepositoryCatalogue repositories;
   JobCatalogue jobs;
   PointCatalogue points;
+  RestoreCatalogue restores;
   SampleCatalogue samples;
 };
 

@@ -97,6 +97,41 @@ std::string PointCatalogue::newest_repository(std::string_view context_id) {
   return found.empty() ? std::string() : found.front().repository_id;
 }
 
+std::optional<Point> PointCatalogue::newest_until(std::string_view vm_name, uint32_t disk_index,
+                                                  std::optional<Time> until) {
+  return first_of(select_points(db_,
+                                "AND j.vm_name = ?1 AND d.disk_index = ?2 "
+                                "AND (?3 IS NULL OR j.completed_at <= ?3) "
+                                "ORDER BY j.completed_at DESC, j.row DESC LIMIT 1",
+                                vm_name, disk_index, until));
+}
+
+std::vector<Point> PointCatalogue::newest_first(std::string_view vm_name,
+                                                std::optional<uint32_t> disk_index, uint64_t limit,
+                                                uint64_t offset) {
+  return select_points(db_,
+                       "AND (?1 = '' OR j.vm_name = ?1) AND (?2 IS NULL OR d.disk_index = ?2) "
+                       "ORDER BY j.completed_at DESC, j.row DESC, d.disk_index LIMIT ?3 OFFSET ?4",
+                       vm_name, disk_index, static_cast<int64_t>(limit),
+                       static_cast<int64_t>(offset));
+}
+
+std::vector<Point> PointCatalogue::lineage(const Point& point) {
+  return select_points(db_,
+                       "AND j.context_id = ? AND j.repository_id = ? AND d.disk_index = ? "
+                       "AND d.generation = ? AND p.position <= ? ORDER BY p.position DESC",
+                       point.context_id, point.repository_id, point.disk_index,
+                       point.place.generation, point.place.position);
+}
+
+std::vector<Point> PointCatalogue::after(std::string_view vm_name, uint32_t disk_index,
+                                         std::string_view job_id, size_t count_max) {
+  return select_points(db_,
+                       "AND (j.vm_name, d.disk_index, j.id) > (?, ?, ?) "
+                       "ORDER BY j.vm_name, d.disk_index, j.id LIMIT ?",
+                       vm_name, disk_index, job_id, static_cast<int64_t>(count_max));
+}
+
 ChainPlace PointCatalogue::place(std::string_view context_id, std::string_view repository_id,
                                  uint32_t disk_index, std::string_view parent_image_id) {
   if (!parent_image_id.empty()) {

@@ -39,6 +39,18 @@ class PointCatalogue {
   /// The repository of the VM's newest point; "" without one.
   std::string newest_repository(std::string_view context_id);
 
+  /// The newest point of a VM's disk over all repositories, completed at `until` or before.
+  std::optional<Point> newest_until(std::string_view vm_name, uint32_t disk_index,
+                                    std::optional<Time> until);
+  /// By time of completion. "" and nothing mean all VMs and all disks.
+  std::vector<Point> newest_first(std::string_view vm_name, std::optional<uint32_t> disk_index,
+                                  uint64_t limit, uint64_t offset);
+  /// The point and those below it in its chain, the nearest first.
+  std::vector<Point> lineage(const Point& point);
+  /// At most `count_max` points in the order of VM name, disk and job id, after the point of these.
+  std::vector<Point> after(std::string_view vm_name, uint32_t disk_index, std::string_view job_id,
+                           size_t count_max);
+
   /// Where a point on `parent_image_id` goes ("" for a full).
   ChainPlace place(std::string_view context_id, std::string_view repository_id, uint32_t disk_index,
                    std::string_view parent_image_id);

@@ -213,8 +213,31 @@ constexpr const char* kSchemaMarker =
 constexpr const char* kSchemaImageUuid =
     "ALTER TABLE job_disk ADD COLUMN image_uuid TEXT NOT NULL DEFAULT ''";
 
-constexpr std::array<const char*, 4> kMigrations = {kSchema1, kSchemaAbilities, kSchemaMarker,
-                                                    kSchemaImageUuid};
+/// Points that somebody works with, and the overlays of those who write.
+constexpr const char* kSchemaRestores = R"sql(
+CREATE TABLE restore (
+  id               TEXT    NOT NULL PRIMARY KEY,
+  job_id           TEXT    NOT NULL REFERENCES job (id),
+  mode             TEXT    NOT NULL CHECK (mode IN ('read-only', 'writable')),
+  state            TEXT    NOT NULL CHECK (state IN ('making', 'ready', 'dropping')),
+  created_at       INTEGER NOT NULL,
+  expires_at       INTEGER,
+  size_limit_bytes INTEGER
+) STRICT;
+CREATE INDEX restore_by_job ON restore (job_id);
+CREATE TABLE restore_disk (
+  restore_id  TEXT    NOT NULL REFERENCES restore (id) ON DELETE CASCADE,
+  disk_index  INTEGER NOT NULL,
+  image_id    TEXT    NOT NULL REFERENCES job_disk (image_id),
+  export_name TEXT    NOT NULL,
+  path        TEXT    NOT NULL,
+  PRIMARY KEY (restore_id, disk_index)
+) STRICT;
+CREATE INDEX restore_by_export ON restore_disk (export_name);
+)sql";
+
+constexpr std::array<const char*, 5> kMigrations = {kSchema1, kSchemaAbilities, kSchemaMarker,
+                                                    kSchemaImageUuid, kSchemaRestores};
 
 }  // namespace
 

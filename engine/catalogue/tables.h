@@ -137,6 +137,21 @@ inline constexpr auto kPointColumns = columns<Point>(
     col("d.allocated_bytes", &Point::allocated_bytes), col("d.bytes_stored", &Point::bytes_stored),
     col("j.created_at", &Point::created_at), col("j.completed_at", &Point::completed_at));
 
+inline constexpr auto kRestoreTable = columns<Restore>(
+    col("id", &Restore::id), col("job_id", &Restore::job_id),
+    derived("(SELECT vm_name FROM job WHERE job.id = restore.job_id)", &Restore::vm_name),
+    derived("(SELECT context_id FROM job WHERE job.id = restore.job_id)", &Restore::context_id),
+    derived("(SELECT repository_id FROM job WHERE job.id = restore.job_id)",
+            &Restore::repository_id),
+    col("mode", &Restore::mode), col("state", &Restore::state),
+    col("created_at", &Restore::created_at), col("expires_at", &Restore::expires_at),
+    col("size_limit_bytes", &Restore::size_limit_bytes));
+
+inline constexpr auto kRestoreDiskTable = columns<RestoreDisk>(
+    col("restore_id", &RestoreDisk::restore_id), col("disk_index", &RestoreDisk::disk_index),
+    col("image_id", &RestoreDisk::image_id), col("export_name", &RestoreDisk::export_name),
+    col("path", &RestoreDisk::path));
+
 inline constexpr auto kSampleColumns = columns<ProgressSample>(
     col("seconds", &ProgressSample::seconds),
     col("bytes_per_second", &ProgressSample::bytes_per_second),

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "engine/ingest/change_contexts.h"
 #include "engine/ingest/coverage.h"
 #include "io/call_on.h"
 #include "io/file.h"
@@ -57,22 +58,6 @@ io::Task<qcow::NewParent> inspect_parent(io::Runtime runtime, IngestParent paren
         fmt::format("parent \"{}\" is not the image that its sidecar describes", name));
   }
   co_return made;
-}
-
-/// The layers below an image, as metadata contexts that name the jobs they come from. A layer that
-/// the catalogue does not know has no name, and so no context.
-nbd::MetaContexts contexts_of(const qcow::Chain* parents,
-                              const std::vector<IngestAncestor>& ancestors) {
-  std::vector<nbd::Ancestor> layers;
-  for (size_t index = 0; parents && index < parents->layer_count(); ++index) {
-    const qcow::Layer& layer = parents->layer(index);
-    const auto known = std::ranges::find_if(ancestors, [&](const IngestAncestor& ancestor) {
-      return ancestor.image_id + ".qcow2" == layer.name();
-    });
-    layers.push_back(
-        {known == ancestors.end() ? std::string() : known->job_id, layer.header().virtual_size});
-  }
-  return nbd::change_contexts(layers);
 }
 
 }  // namespace
@@ -193,7 +178,9 @@ io::Task<void> Ingest::open_image() {
   spec.connections_max = spec_.connections_max;
   spec.access = spec_.access;
   spec.owner = spec_.owner;
-  spec.more_contexts = contexts_of(filling_->image().parents(), spec_.ancestors);
+  if (const qcow::Chain* const parents = filling_->image().parents()) {
+    spec.more_contexts = change_contexts_of(*parents, 0, spec_.ancestors);
+  }
   spec.observer = this;
   export_ = nbd::Export::make(std::move(spec), *filling_, data_);
 }

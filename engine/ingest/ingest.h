@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/ingest/change_contexts.h"
 #include "engine/values/digest.h"
 #include "engine/values/types.h"
 #include "io/runtime.h"
@@ -24,18 +25,13 @@ struct IngestParent {
   uint64_t file_bytes = 0;  ///< at publish; another length means that the file was changed since
 };
 
-/// A published point below the new image, the nearest first.
-struct IngestAncestor {
-  std::string image_id, job_id;
-};
-
 struct IngestSpec {
   std::string path;  ///< of the unpublished file
   qcow::Uuid image_uuid{};
   std::string export_name, description;
   uint64_t capacity_bytes = 0;
   std::optional<IngestParent> parent;
-  std::vector<IngestAncestor> ancestors;  ///< clients may ask what changed since (M3)
+  std::vector<Ancestor> ancestors;  ///< clients may ask what changed since (M3)
   std::string repository_directory;       ///< parents must lie in here
   uint32_t connections_max = 64;
   nbd::ExportAccess access = nbd::ExportAccess::anybody;

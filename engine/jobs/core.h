@@ -19,6 +19,7 @@
 #include "engine/jobs/unfinished.h"
 #include "engine/repository/context_turns.h"
 #include "engine/repository/instance_lock.h"
+#include "engine/restore/restore_exports.h"
 #include "engine/values/availability.h"
 #include "engine/values/options.h"
 #include "io/runtime.h"
@@ -61,6 +62,7 @@ struct Core {
         turns(parts.home.executor),
         unfinished(parts.home.clock, options.retry_interval),
         ports(parts.home, parts.server_thread, parts.server, parts.exports, options),
+        restores(parts.home, parts.data, parts.server_thread, catalogue, options),
         stop_watching(parts.home.executor) {}
 
   Time now() const { return to_seconds(parts.home.clock.wall_time()); }
@@ -82,6 +84,7 @@ struct Core {
   ContextTurns turns;
   Unfinished unfinished;
   Ports ports;
+  RestoreExports restores;
   Tally tally;
   std::vector<UnrecordedEnd> unrecorded_ends;
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id

@@ -58,6 +58,16 @@ void require_unused(const ActiveJobs& jobs, const std::vector<std::string>& job_
   }
 }
 
+/// Also when no client is connected to the restore at the moment.
+void require_unrestored(Catalogue& catalogue, const std::vector<std::string>& job_ids) {
+  for (const std::string& id : job_ids) {
+    const std::vector<Restore> restores = catalogue.restores.of_job(id);
+    if (restores.empty()) continue;
+    throw refusals::backup_is_in_use(
+        id, fmt::format("restore '{}' works with it", restores.front().id));
+  }
+}
+
 /// An image that no program has open, and that none opens while this is held.
 struct UnusedImage {
   std::unique_ptr<io::File> file;
@@ -100,6 +110,7 @@ std::vector<std::string> doomed_with(Core& core, const std::string& backup_id, b
     require_deletable(*core.catalogue, require_backup(*core.catalogue, id), core.now());
   }
   require_unused(core.jobs, doomed);
+  require_unrestored(*core.catalogue, doomed);
   return doomed;
 }
 
@@ -182,6 +193,7 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   const std::vector<std::string> doomed = doomed_with(core, backup_id, cascade);
 
   co_await require_directories(*core.catalogue, core.files(), doomed);
+  co_await core.restores.close_unread(doomed);
   const std::vector<UnusedImage> held = co_await hold_images(core, doomed);
   require_unused(core.jobs, doomed);  // a start takes no turn until it has its parent
 

@@ -18,19 +18,6 @@
 namespace engine {
 namespace {
 
-/// The points of the parent's chain from the parent down to its full.
-std::vector<IngestAncestor> ancestors_of(Catalogue& catalogue, const Point& parent) {
-  std::vector<IngestAncestor> ancestors;
-  const auto chain = catalogue.points.chain(parent.context_id, parent.repository_id,
-                                            parent.disk_index, parent.place.generation);
-  if (!chain) return ancestors;
-  for (const Point& point : chain->points) {
-    if (point.place.position > parent.place.position) continue;
-    ancestors.insert(ancestors.begin(), {point.image_id, point.job_id});
-  }
-  return ancestors;
-}
-
 /// Rows of job and disks, durable.
 std::shared_ptr<ActiveJob> record_start(Core& core, const StartPlan& plan) {
   try {
@@ -61,7 +48,9 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   spec.capacity_bytes = disk.capacity_bytes;
   if (parent) {
     spec.parent = IngestParent{.path = parent->image_path, .file_bytes = parent->file_bytes};
-    spec.ancestors = ancestors_of(*core.catalogue, *parent);
+    for (const Point& point : core.catalogue->points.lineage(*parent)) {
+      spec.ancestors.push_back({point.image_id, point.job_id});
+    }
   }
   spec.repository_directory = plan.directory;
   spec.connections_max = core.options.connections_per_export;

@@ -17,6 +17,8 @@
 ///                                          <image>.qcow2          a point
 ///                                          <image>.qcow2.json     its sidecar
 ///                                          <image>.qcow2.partial  before its publish
+///                                          <restore>-disk<index>.overlay  what a writable restore
+///                                                                 has written on a point
 ///     <catalogue>, <catalogue>.lock, <catalogue>.secrets
 ///
 /// Spec: docs/jobs.md, "Files of a repository".
@@ -34,6 +36,7 @@ inline constexpr std::string_view kLatestLinkName = "latest.qcow2";
 inline constexpr std::string_view kImageEnding = ".qcow2";
 inline constexpr std::string_view kPartialEnding = ".qcow2.partial";
 inline constexpr std::string_view kSidecarEnding = ".qcow2.json";
+inline constexpr std::string_view kOverlayEnding = ".overlay";
 
 // ---------------------------------------------------------------- in a repository
 
@@ -53,6 +56,9 @@ std::string quarantine_directory(std::string_view repository, std::string_view f
 std::string image_file_name(std::string_view image_id);
 std::string partial_path(std::string_view image_path);
 std::string sidecar_path(std::string_view image_path);
+/// In the directory of the point that it stands on.
+std::string overlay_path(std::string_view image_path, std::string_view restore_id,
+                         uint32_t disk_index);
 
 // ---------------------------------------------------------------- beside the catalogue
 

@@ -121,6 +121,10 @@ std::string image_name(std::string_view safe, Time created, uint32_t attempt, ui
                      attempt_suffix(attempt));
 }
 
+std::string restore_name(std::string_view safe, Time created, std::string_view secret) {
+  return fmt::format("{}{}-{}-{}", kRestorePrefix, safe, unix_seconds(created), secret);
+}
+
 std::string context_name(std::string_view safe, Time registered) {
   return fmt::format("ctx-{}-{}", safe, name_stamp(registered));
 }

@@ -214,6 +214,30 @@ Refusal backup_is_in_use(std::string_view backup_id, std::string_view details) {
        "fuser shows which), or let the backup end that is written on it; then delete again."});
 }
 
+Refusal point_not_found(std::string_view vm_name, std::optional<uint32_t> disk_index,
+                        std::string_view point) {
+  const std::string disk = disk_index ? fmt::format("disk {} of ", *disk_index) : "";
+  return {not_found, "point_not_found", "restore point not found",
+          fmt::format("{}'{}' has no point '{}'", disk, vm_name, point),
+          "List points with GET /api/v1/points."};
+}
+
+Refusal backup_is_not_completed(std::string_view backup_id, std::string_view state) {
+  return about(backup_id, {conflict, "backup_is_not_completed", "backup has no restore point",
+                           fmt::format("'{}' is {}", backup_id, state),
+                           "List points with GET /api/v1/points."});
+}
+
+Refusal restore_not_found(std::string_view restore_id) {
+  return {not_found, "restore_not_found", "restore not found", quoted("no restore", restore_id),
+          "List restores with GET /api/v1/restores."};
+}
+
+Refusal points_not_comparable(std::string_view backup_id, std::string_view details) {
+  return about(backup_id, {conflict, "points_not_comparable", "points cannot be compared", details,
+                           "List the points of the disk with GET /api/v1/points."});
+}
+
 Refusal telemetry_job_not_found(std::string_view job_id) {
   return {not_found, "job_not_found", "job not found", quoted("no job", job_id),
           "List backups with GET /api/v1/backups."};

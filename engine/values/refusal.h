@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -90,6 +91,15 @@ Refusal backup_is_running(std::string_view backup_id);
 Refusal backup_has_dependents(std::string_view backup_id, const std::vector<std::string>& jobs);
 Refusal backup_is_immutable(std::string_view backup_id, std::string_view details);
 Refusal backup_is_in_use(std::string_view backup_id, std::string_view details);
+
+// Restore points.
+Refusal point_not_found(std::string_view vm_name, std::optional<uint32_t> disk_index,
+                        std::string_view point);
+
+Refusal backup_is_not_completed(std::string_view backup_id, std::string_view state);
+Refusal restore_not_found(std::string_view restore_id);
+/// `since` is no older point of the same disk.
+Refusal points_not_comparable(std::string_view backup_id, std::string_view details);
 
 // Telemetry.
 Refusal telemetry_job_not_found(std::string_view job_id);

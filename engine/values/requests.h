@@ -44,6 +44,32 @@ struct ChainQuery {
   std::optional<uint32_t> generation;  ///< absent: the newest
 };
 
+/// GET /points.
+struct PointQuery {
+  std::string vm_name;              ///< as registered; "": of all VMs
+  std::optional<uint32_t> disk_id;  ///< disk index; absent: of all disks
+  std::string point;                ///< backup id, "latest" or RFC 3339 time; "": all
+  uint64_t limit = 1000, offset = 0;
+};
+
+/// POST /restores.
+struct NewRestore {
+  std::string backup_id;
+  std::optional<uint32_t> disk_id;  ///< disk index; absent: all disks of the backup
+  RestoreMode mode = RestoreMode::read_only;
+  std::optional<uint64_t> size_limit_bytes;  ///< of each overlay; of writable ones only
+  std::optional<uint64_t> expires_in_seconds;
+};
+
+/// GET /backups/{backup_id}/changes.
+struct ChangesQuery {
+  std::string backup_id;
+  std::string since;  ///< the older backup's id
+  uint32_t disk_id = 0;
+  uint64_t offset = 0;     ///< bytes of the disk, where this page begins
+  uint64_t limit = 10000;  ///< ranges
+};
+
 /// GET /backups/changeid: the client with telemetry.
 struct ChangeIdQuery {
   std::string vm_name;              ///< registered or inventory name

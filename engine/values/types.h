@@ -333,6 +333,39 @@ struct Chain {
   Time created_at, updated_at;
 };
 
+// ---------------------------------------------------------------- restores
+
+enum class RestoreMode : uint8_t { read_only, writable };
+template <>
+inline constexpr auto kWords<RestoreMode> = words("read-only", "writable");
+
+/// making: its overlays may be there or not. dropping: they are being removed, at the next start at
+/// the latest.
+enum class RestoreState : uint8_t { making, ready, dropping };
+template <>
+inline constexpr auto kWords<RestoreState> = words("making", "ready", "dropping");
+
+/// One disk of a restore.
+struct RestoreDisk {
+  std::string restore_id;
+  uint32_t disk_index = 0;
+  std::string image_id;     ///< the point's
+  std::string export_name;  ///< of a writable one: a secret of its own
+  std::string path;         ///< of its overlay; "" when it is read-only
+};
+
+/// Points that somebody works with: they stay until the restore is dropped.
+struct Restore {
+  std::string id;
+  std::string job_id, vm_name, context_id, repository_id;
+  RestoreMode mode = RestoreMode::read_only;
+  RestoreState state = RestoreState::making;
+  Time created_at;
+  std::optional<Time> expires_at;
+  std::optional<uint64_t> size_limit_bytes;  ///< of each overlay's file
+  std::vector<RestoreDisk> disks;            ///< ascending index
+};
+
 // ---------------------------------------------------------------- telemetry
 
 /// A job's progress at one moment.

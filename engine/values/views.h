@@ -9,9 +9,9 @@
 #include "engine/values/storage_abilities.h"
 #include "engine/values/types.h"
 
-/// What the facade answers: the rows of engine/values/types.h together with what only a running engine
-/// knows. api formats them and adds nothing but words. Plain values, usable on any thread. Sizes
-/// are bytes; "" and nullopt mean "none".
+/// What the facade answers: the rows of engine/values/types.h together with what only a running
+/// engine knows. api formats them and adds nothing but words. Plain values, usable on any thread.
+/// Sizes are bytes; "" and nullopt mean "none".
 namespace engine {
 
 // ---- backups ----
@@ -44,6 +44,42 @@ struct ChainView {
   std::string context_id, vm_name, repository_id;
   uint32_t disk_index = 0, generation = 0;
   std::vector<ChainPoint> points;  ///< by position; the full first
+};
+
+/// A restore point as readers reach it.
+struct PointView {
+  Point point;
+  std::string export_name;
+  std::vector<std::string> uris;
+};
+
+/// A restore as its clients reach it.
+struct RestoreView {
+  Restore restore;
+  struct Disk {
+    std::vector<std::string> uris;
+    uint64_t written_bytes = 0;  ///< disk space of the overlay
+  };
+  std::vector<Disk> disks;  ///< in the order of restore.disks
+};
+
+/// What differs between two points of a disk. Writing these ranges of the newer one over the older
+/// one gives the newer one.
+struct ChangesView {
+  std::string backup_id, since;
+  uint32_t disk_index = 0;
+  uint64_t size_bytes = 0;  ///< of the newer point
+  struct Range {
+    uint64_t offset = 0, length = 0;  ///< bytes
+    bool zero = false;                ///< reads as zeroes in the newer point
+  };
+  std::vector<Range> ranges;              ///< ascending, apart from each other
+  std::optional<uint64_t> next_offset{};  ///< of the next page; nothing after the last one
+  uint64_t bytes() const {
+    uint64_t sum = 0;
+    for (const Range& range : ranges) sum += range.length;
+    return sum;
+  }
 };
 
 /// `complete` has been carried out for one disk, now or earlier.

@@ -19,6 +19,12 @@ class MockEngine : public engine::Engine {
   MOCK_METHOD(engine::BackupStats, backup_stats, (const std::string&, const std::string&),
               (override));
   MOCK_METHOD(engine::ChainView, chain, (const engine::ChainQuery&), (override));
+  MOCK_METHOD(std::vector<engine::PointView>, points, (const engine::PointQuery&), (override));
+  MOCK_METHOD(engine::ChangesView, changes, (const engine::ChangesQuery&), (override));
+  MOCK_METHOD(engine::RestoreView, create_restore, (const engine::NewRestore&), (override));
+  MOCK_METHOD(std::vector<engine::RestoreView>, restores, (), (override));
+  MOCK_METHOD(engine::RestoreView, restore, (const std::string&), (override));
+  MOCK_METHOD(void, drop_restore, (const std::string&), (override));
   MOCK_METHOD(engine::ChangeIdAnswer, change_id, (const engine::ChangeIdQuery&), (override));
   MOCK_METHOD(engine::ChangeIdAnswer, change_id_by_path, (const engine::ChangeIdByPathQuery&),
               (override));

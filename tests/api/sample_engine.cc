@@ -32,6 +32,11 @@ void backups(::testing::NiceMock<MockEngine>& engine) {
     empty.repository_id = "1";
     return empty;
   });
+  ON_CALL(engine, create_restore).WillByDefault(Return(restore()));
+  ON_CALL(engine, restores).WillByDefault(Return(std::vector{restore()}));
+  ON_CALL(engine, restore).WillByDefault(Return(restore()));
+  ON_CALL(engine, changes).WillByDefault(Return(changes()));
+  ON_CALL(engine, points).WillByDefault(Return(std::vector{point()}));
   const engine::ChangeIdAnswer change_id{kChangeId, "backup-pgtest1-1759913694", false};
   ON_CALL(engine, change_id).WillByDefault(Return(change_id));
   ON_CALL(engine, change_id_by_path).WillByDefault(Return(change_id));

@@ -96,6 +96,42 @@ engine::BackupDiskView backup_disk() {
   return view;
 }
 
+engine::PointView point() {
+  engine::PointView view{chain().points.back().point, "", {}};
+  view.point.vm_name = "pgtest1";
+  view.point.repository_id = "1";
+  view.point.capacity_bytes = 10737418240;
+  view.point.place = {1, 1};
+  view.point.completed_at = sample_time();
+  view.export_name = "pgtest1/disk-1@" + view.point.job_id;
+  view.uris = {"nbd://127.0.0.1:10809/" + view.export_name};
+  return view;
+}
+
+engine::RestoreView restore() {
+  engine::RestoreView view;
+  engine::Restore& restore = view.restore;
+  restore.id = "restore-pgtest1-1760000200-abcdefghijklmnopqrst";
+  restore.job_id = "backup-pgtest1-1760000101";
+  restore.vm_name = "pgtest1";
+  restore.mode = engine::RestoreMode::writable;
+  restore.state = engine::RestoreState::ready;
+  restore.created_at = sample_time();
+  restore.expires_at = sample_time() + seconds(86400);
+  restore.disks = {{restore.id, 1, "backup-pgtest1-disk1-20251009-085501", restore.id + "/disk-1",
+                    "/repository/x.overlay"}};
+  view.disks = {{{"nbd://127.0.0.1:10809/" + restore.disks[0].export_name}, 200704}};
+  return view;
+}
+
+engine::ChangesView changes() {
+  return {.backup_id = "backup-pgtest1-1760000101",
+          .since = "backup-pgtest1-1759913694",
+          .disk_index = 1,
+          .size_bytes = 10737418240,
+          .ranges = {{65536, 131072, false}, {1048576, 65536, true}}};
+}
+
 engine::ChainView chain() {
   engine::ChainView view;
   view.context_id = kContext;

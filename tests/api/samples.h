@@ -18,6 +18,9 @@ engine::BackupView completed_backup();
 engine::BackupView failed_backup();
 engine::BackupDiskView backup_disk();
 engine::ChainView chain();
+engine::PointView point();
+engine::ChangesView changes();
+engine::RestoreView restore();
 engine::TelemetryHistory telemetry_history();
 
 engine::RepositoryView repository();

@@ -91,22 +91,6 @@ class Chains(HubCase):
         self.assertEqual(per_cluster["qemu:allocation-depth"][:6], [4, 3, 2, 0, 0, 1])
         handle.shutdown()
 
-    def test_points_are_no_exports_yet(self):
-        """O9 L10 D8: until restores come, a point's name is unknown and listed nowhere"""
-        self.register("vm", [MIB])
-        [point] = self.points(1)
-        self.assertEqual(self.exports(), [])
-        host, port = self.hub.ready["nbd"][0].rsplit(":", 1)
-        for name in (f"vm/disk-0@{point}", "vm/disk-0@latest", f"vm/disk-0@{point}?rw=token"):
-            handle = nbd.NBD()
-            handle.set_opt_mode(True)
-            handle.connect_tcp(host, port)
-            self.assertEqual(handle.opt_list(lambda *_: 0), 0)
-            handle.set_export_name(name)
-            with self.assertRaises(nbd.Error):
-                handle.opt_go()
-            handle.opt_abort()
-
     def test_a_failed_full_is_no_parent(self):
         """A8 only a failed full: 400"""
         self.register("vm", [MIB])

@@ -1,0 +1,63 @@
+#include "engine/restore/points.h"
+
+#include <algorithm>
+
+#include "engine/values/export_uri.h"
+#include "engine/values/refusal.h"
+#include "engine/values/time_text.h"
+
+namespace engine {
+namespace {
+
+PointView view_of(const EngineOptions& options, Point point) {
+  const std::string name = point_export_name(point);
+  return {std::move(point), name, export_uris(options, name)};
+}
+
+/// The disks of a VM that a query means.
+std::vector<uint32_t> disks_of(Catalogue& catalogue, const PointQuery& query) {
+  if (query.disk_id) return {*query.disk_id};
+  std::vector<uint32_t> disks;
+  const auto vm = catalogue.vms.find(query.vm_name);
+  for (const VmDisk& disk : vm->disks) disks.push_back(disk.index);
+  return disks;
+}
+
+}  // namespace
+
+std::optional<Point> find_point(PointCatalogue& points, const PointName& name) {
+  if (name.point == kLatestPoint) {
+    return points.newest_until(name.vm_name, name.disk_index, std::nullopt);
+  }
+  for (Point& point : points.of_job(name.point)) {
+    if (point.disk_index == name.disk_index && point.vm_name == name.vm_name) {
+      return std::move(point);
+    }
+  }
+  const std::optional<Time> until = from_rfc3339(name.point);
+  if (!until) return std::nullopt;
+  return points.newest_until(name.vm_name, name.disk_index, until);
+}
+
+std::vector<PointView> point_views(Catalogue& catalogue, const EngineOptions& options,
+                                   const PointQuery& query) {
+  if (!query.vm_name.empty() && !catalogue.vms.find(query.vm_name)) {
+    throw refusals::vm_not_found(query.vm_name);
+  }
+  std::vector<PointView> views;
+  if (query.point.empty()) {
+    for (Point& point :
+         catalogue.points.newest_first(query.vm_name, query.disk_id, query.limit, query.offset)) {
+      views.push_back(view_of(options, std::move(point)));
+    }
+    return views;
+  }
+  for (const uint32_t disk : disks_of(catalogue, query)) {
+    auto point = find_point(catalogue.points, {query.vm_name, disk, query.point});
+    if (point) views.push_back(view_of(options, std::move(*point)));
+  }
+  if (views.empty()) throw refusals::point_not_found(query.vm_name, query.disk_id, query.point);
+  return views;
+}
+
+}  // namespace engine
