@@ -13,5 +13,6 @@ int run_nbd(const NbdOptions& options);
 /// `varve nbd --list`: what a server has, as qemu-nbd prints it.
 int list_exports(const NbdOptions& options);
 int run_rebuild(const RebuildOptions& options);
+int run_restore(const RestoreOptions& options);
 
 }  // namespace app

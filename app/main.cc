@@ -17,6 +17,7 @@ struct Run {
   int operator()(const app::CreateOptions& options) const { return app::run_create(options); }
   int operator()(const app::NbdOptions& options) const { return app::run_nbd(options); }
   int operator()(const app::RebuildOptions& options) const { return app::run_rebuild(options); }
+  int operator()(const app::RestoreOptions& options) const { return app::run_restore(options); }
   int operator()(const app::PrintText& print) const {
     std::fputs(print.text.c_str(), stdout);
     return 0;

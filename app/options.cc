@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/nbd_options.h"
+#include "app/restore_options.h"
 #include "app/settings.h"
 
 namespace app {
@@ -161,6 +162,10 @@ Command parse_command_line(int argc, const char* const* argv) {
       *app.add_subcommand("rebuild", "make a lost catalogue anew from a repository's files");
   RebuildOptions rebuild_options;
   declare_rebuild(rebuild, rebuild_options);
+  CLI::App& restore =
+      *app.add_subcommand("restore", "copy a restore point to a file, a device or an NBD server");
+  RestoreOptions restore_options;
+  declare_restore(restore, restore_options);
   CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image over NBD, as qemu-nbd does");
   NbdOptions nbd_options;
   declare_nbd(nbd, nbd_options);
@@ -190,6 +195,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   }
   if (check.parsed()) return check_options;
   if (rebuild.parsed()) return rebuild_options;
+  if (restore.parsed()) return checked(std::move(restore_options));
   if (nbd.parsed()) return checked(std::move(nbd_options));
   return PrintText{app.help()};
 }

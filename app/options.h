@@ -77,6 +77,19 @@ struct RebuildOptions {
   std::string config;     ///< "": the default file, if it exists
 };
 
+/// `varve restore`
+struct RestoreOptions {
+  std::string vm_name;
+  std::string point = "latest";  ///< backup id, "latest" or RFC 3339 time
+  uint32_t disk_id = 0;
+  std::string target;     ///< a file, a block device, or an NBD URI; "" with all_disks
+  std::string all_disks;  ///< a directory that gets a raw file for each disk; "": one disk
+  std::string since;      ///< the point that the target holds: only what differs is sent; "": none
+  bool resume = false, force = false, json = false;
+  std::string server = "http://127.0.0.1:8082", token;
+  uint32_t connections = 4, requests = 16;  ///< and requests under way for each
+};
+
 /// `varve nbd`
 struct NbdOptions {
   std::string file;
@@ -106,8 +119,8 @@ struct PrintText {
   std::string text;
 };
 
-using Command =
-    std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, RebuildOptions, PrintText>;
+using Command = std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, RebuildOptions,
+                             RestoreOptions, PrintText>;
 
 /// Throws UsageError with a sentence.
 Command parse_command_line(int argc, const char* const* argv);

@@ -1,5 +1,6 @@
 """A small ext4 of its own on a loop device, for tests of storage that is full or fails."""
 
+import contextlib
 import functools
 import os
 import subprocess
@@ -57,3 +58,13 @@ class LoopMount:
         """As the kernel does on finding damage; the mount option errors=remount-ro is needed."""
         device = _run("findmnt", "-n", "-o", "SOURCE", self.path).strip()
         Path(f"/sys/fs/ext4/{Path(device).name}/trigger_fs_error").write_text("1")
+
+
+@contextlib.contextmanager
+def loop_device(backing):
+    """The path of a block device whose bytes are those of the file."""
+    device = _run("losetup", "--find", "--show", backing).strip()
+    try:
+        yield Path(device)
+    finally:
+        _run("losetup", "--detach", device)

@@ -1,0 +1,69 @@
+#include "app/nbd_connection.h"
+
+#include <fmt/format.h>
+#include <netdb.h>
+
+#include <memory>
+#include <stdexcept>
+
+#include "io/outcome.h"
+#include "io/socket.h"
+
+namespace app {
+namespace {
+
+/// The first address of a host as a number, which is what a ring connects to. Blocks.
+std::string numeric_host(const std::string& host) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int error = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
+  if (error != 0) throw std::runtime_error(fmt::format("{}: {}", host, ::gai_strerror(error)));
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
+  char text[NI_MAXHOST] = {};
+  ::getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST);
+  return text;
+}
+
+io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runtime, NbdUri uri,
+                                               std::vector<std::string> contexts) {
+  std::unique_ptr<io::Socket> socket;
+  if (uri.socket.empty()) {
+    socket = co_await io::connect_tcp(ring, numeric_host(uri.host), uri.port);
+  } else {
+    socket = co_await io::connect_unix(ring, uri.socket);
+  }
+  nbd::ClientOptions options;
+  options.export_name = uri.export_name;
+  options.contexts.insert(options.contexts.end(), contexts.begin(), contexts.end());
+  co_return co_await nbd::Client::open(runtime, std::move(socket), std::move(options));
+}
+
+}  // namespace
+
+io::Task<std::vector<std::unique_ptr<nbd::Client>>> connect_all(io::Ring& ring, io::Runtime runtime,
+                                                                NbdUri uri, uint32_t count,
+                                                                std::vector<std::string> contexts) {
+  const std::string where =
+      uri.socket.empty() ? fmt::format("{}:{}", uri.host, uri.port) : uri.socket;
+  if (uri.tls) {
+    throw std::runtime_error(fmt::format(
+        "{}: varve restore speaks no TLS yet; nbdcopy 'nbds://…' copies the same export", where));
+  }
+  std::vector<std::unique_ptr<nbd::Client>> clients;
+  std::string failure;
+  while (clients.size() < count) {
+    try {
+      clients.push_back(co_await connect(ring, runtime, uri, contexts));
+    } catch (const std::exception& error) {
+      failure = error.what();
+      break;
+    }
+    if (!clients.front()->info().has(nbd::kCanMultiConn)) break;
+  }
+  // A server that takes some of them and no more is used with those.
+  if (clients.empty()) throw std::runtime_error(fmt::format("{}: {}", where, failure));
+  co_return clients;
+}
+
+}  // namespace app

@@ -1,0 +1,88 @@
+#include "app/restore_options.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+#include "engine/values/names.h"
+#include "engine/values/point_name.h"
+#include "engine/values/time_text.h"
+
+namespace app {
+namespace {
+
+constexpr uint32_t kConnectionsMax = 16, kRequestsMax = 64;
+
+bool is_point(std::string_view text) {
+  return text == engine::kLatestPoint || text.starts_with(engine::kJobPrefix) ||
+         engine::from_rfc3339(text);
+}
+
+}  // namespace
+
+void declare_restore(CLI::App& command, RestoreOptions& options) {
+  command
+      .add_option("VM[@POINT]", options.vm_name,
+                  "the VM's registered name; POINT is a backup id, an RFC 3339 time (the newest\n"
+                  "point until then), or latest, which is the default")
+      ->required();
+  command.add_option("--disk", options.disk_id, "disk index (default 0)")->type_name("N");
+  command
+      .add_option("--to", options.target,
+                  "a raw file, a QCOW2 file (*.qcow2), a block device, or an NBD export\n"
+                  "(nbd://HOST[:PORT]/NAME, nbd+unix:///NAME?socket=PATH)")
+      ->type_name("TARGET");
+  command.add_option("--all-disks", options.all_disks, "every disk, as DIR/disk-N.raw")
+      ->type_name("DIR");
+  command
+      .add_option("--since", options.since,
+                  "the target holds this older point: send only what differs from it")
+      ->type_name("POINT");
+  command.add_flag("--resume", options.resume, "continue a restore that was interrupted");
+  command.add_flag("--force", options.force, "overwrite a target that is there");
+  command.add_flag("--json", options.json, "print one JSON object a line, errors too");
+  command
+      .add_option("--server", options.server,
+                  "the API of varve serve (default $VARVE_URL, else http://127.0.0.1:8082)")
+      ->type_name("URL");
+  command.add_option("--token", options.token, "its token (default $VARVE_TOKEN)")
+      ->type_name("TEXT");
+  command.add_option("--connections", options.connections, "NBD connections (default 4)")
+      ->type_name("N");
+  command.add_option("--requests", options.requests, "requests under way on each (default 16)")
+      ->type_name("N");
+  command.footer(
+      "Files are written as TARGET.partial, and get their name when all is there and durable.\n"
+      "Exit status: 0 restored, 1 failed, 2 wrong usage, 3 the target is there already or too\n"
+      "small, 4 there is no such point.");
+}
+
+RestoreOptions checked(RestoreOptions options) {
+  const size_t at = options.vm_name.rfind('@');
+  if (at != std::string::npos && is_point(options.vm_name.substr(at + 1))) {
+    options.point = options.vm_name.substr(at + 1);
+    options.vm_name.resize(at);
+  }
+  const auto from_environment = [](std::string& value, const char* name, std::string_view usual) {
+    const char* const said = std::getenv(name);
+    if (value == usual && said != nullptr) value = said;
+  };
+  from_environment(options.server, "VARVE_URL", RestoreOptions().server);
+  from_environment(options.token, "VARVE_TOKEN", "");
+  if (options.vm_name.empty()) throw UsageError("varve restore: VM is empty");
+  if (options.target.empty() == options.all_disks.empty()) {
+    throw UsageError("varve restore: one of --to and --all-disks is needed");
+  }
+  if (options.connections < 1 || options.connections > kConnectionsMax) {
+    throw UsageError(fmt::format("--connections must be 1 to {}", kConnectionsMax));
+  }
+  if (options.requests < 1 || options.requests > kRequestsMax) {
+    throw UsageError(fmt::format("--requests must be 1 to {}", kRequestsMax));
+  }
+  if (!options.since.empty() && options.resume) {
+    throw UsageError("--resume and --since exclude each other: what differs can be sent again");
+  }
+  return options;
+}
+
+}  // namespace app

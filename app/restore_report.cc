@@ -1,0 +1,111 @@
+#include "app/restore_report.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace app {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+void print_line(const Json& json) {
+  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::fputs(line.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+/// "1.5 GiB"
+std::string in_words(double bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  size_t unit = 0;
+  for (; bytes >= 1024 && unit + 1 < std::size(kUnits); ++unit) bytes /= 1024;
+  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, kUnits[unit]);
+}
+
+std::string in_words(uint64_t bytes) { return in_words(static_cast<double>(bytes)); }
+
+}  // namespace
+
+RestoreReport::RestoreReport(bool json, io::Clock& clock)
+    : json_(json),
+      is_terminal_(::isatty(STDERR_FILENO) == 1),
+      clock_(clock),
+      started_(clock.now()) {}
+
+double RestoreReport::seconds() const {
+  return std::max(0.001, std::chrono::duration<double>(clock_.now() - started_).count());
+}
+
+void RestoreReport::start(const std::string& source, const std::string& target, uint64_t size,
+                          uint64_t resumed_at) {
+  started_ = clock_.now();
+  resumed_at_ = resumed_at;
+  if (json_) {
+    print_line({{"event", "start"},
+                {"source", source},
+                {"target", target},
+                {"size_bytes", size},
+                {"resumed_at_bytes", resumed_at}});
+    return;
+  }
+  fmt::print(stderr, "{} to {}: {}{}\n", source, target, in_words(size),
+             resumed_at > 0 ? ", continued at " + in_words(resumed_at) : "");
+}
+
+void RestoreReport::progress(const engine::CopyProgress& progress) {
+  const uint64_t here = progress.done_until - std::min(progress.done_until, resumed_at_);
+  const double rate = static_cast<double>(progress.data) / seconds();
+  const double pace = static_cast<double>(here) / seconds();
+  const uint64_t left = progress.size - progress.done_until;
+  const double eta = pace > 0 ? static_cast<double>(left) / pace : 0;
+  if (json_) {
+    print_line({{"event", "progress"},
+                {"done_bytes", progress.done_until},
+                {"size_bytes", progress.size},
+                {"data_bytes", progress.data},
+                {"zero_bytes", progress.zeroes},
+                {"skipped_bytes", progress.skipped},
+                {"bytes_per_second", static_cast<uint64_t>(rate)},
+                {"eta_seconds", static_cast<uint64_t>(eta)}});
+    return;
+  }
+  if (!is_terminal_) return;
+  const double percent = progress.size == 0 ? 100
+                                            : 100 * static_cast<double>(progress.done_until) /
+                                                  static_cast<double>(progress.size);
+  fmt::print(stderr, "\r{:5.1f} %  {}/s  data {}, holes {}, ETA {:.0f} s   ", percent,
+             in_words(rate), in_words(progress.data), in_words(progress.zeroes), eta);
+}
+
+void RestoreReport::done(const engine::CopyProgress& progress, const std::string& target) {
+  const double took = seconds();
+  const auto rate = static_cast<uint64_t>(static_cast<double>(progress.data) / took);
+  if (json_) {
+    print_line({{"event", "done"},
+                {"target", target},
+                {"size_bytes", progress.size},
+                {"data_bytes", progress.data},
+                {"zero_bytes", progress.zeroes},
+                {"skipped_bytes", progress.skipped},
+                {"seconds", took},
+                {"bytes_per_second", rate}});
+    return;
+  }
+  fmt::print(stderr, "{}{}: data {}, holes {}, unchanged {}, {:.1f} s, {}/s, durable\n",
+             is_terminal_ ? "\r" : "", target, in_words(progress.data), in_words(progress.zeroes),
+             in_words(progress.skipped), took, in_words(rate));
+}
+
+void report_error(bool json, const std::string& text, int exit_status) {
+  if (json) {
+    print_line({{"event", "error"}, {"message", text}, {"exit_status", exit_status}});
+  } else {
+    fmt::print(stderr, "varve: {}\n", text);
+  }
+}
+
+}  // namespace app
