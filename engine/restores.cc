@@ -31,6 +31,7 @@ std::vector<Point> require_points(Catalogue& catalogue, const NewRestore& reques
     throw refusals::backup_is_not_completed(job.id, to_text(job.state));
   }
   std::vector<Point> points = catalogue.points.of_job(job.id);
+  if (points.empty()) throw refusals::backup_is_not_completed(job.id, "without a point");
   if (!request.disk_id) return points;
   std::erase_if(points, [&](const Point& point) { return point.disk_index != *request.disk_id; });
   if (points.empty()) {
@@ -183,22 +184,36 @@ io::Task<void> drop_restore(Core& core, std::string id) {
   co_await drop(core, std::move(*found), false);
 }
 
+namespace {
+
+constexpr io::Duration kPauseAfterFailure = std::chrono::minutes(1);
+
+/// One look at all of them. `not_before`: when one that could not be dropped is tried again.
+io::Task<void> drop_what_is_due(Core& core, std::map<std::string, io::SteadyTime>& not_before) {
+  const std::vector<Restore> restores = core.catalogue->restores.list();
+  for (const Restore& restore : restores) {
+    // One that is being made has its context's turn: drop() waits for it and looks again.
+    const bool is_left_over = restore.state != RestoreState::ready;
+    if (!is_left_over && !is_expired(restore, core.now())) continue;
+    if (!core.availability.cause(restore.repository_id).empty()) continue;
+    if (core.steady_now() < not_before[restore.id]) continue;
+    io::Outcome<> dropped = co_await io::attempt([&] { return drop(core, restore, is_left_over); });
+    if (!dropped.failed()) continue;
+    not_before[restore.id] = core.steady_now() + kPauseAfterFailure;
+    io::log(io::LogLevel::error, "restore {} could not be dropped: {}", restore.id,
+            text_of(dropped.failure()));
+  }
+}
+
+}  // namespace
+
 io::Task<void> watch_restores(Core& core) {
-  constexpr io::Duration kPauseAfterFailure = std::chrono::minutes(1);
   std::map<std::string, io::SteadyTime> not_before;
   while (!core.stop_watching.is_set()) {
-    for (const Restore& restore : core.catalogue->restores.list()) {
-      // A restore that is being made has its context's turn: drop() waits for it and looks again.
-      const bool is_left_over = restore.state != RestoreState::ready;
-      if (!is_left_over && !is_expired(restore, core.now())) continue;
-      if (!core.availability.cause(restore.repository_id).empty()) continue;
-      if (core.steady_now() < not_before[restore.id]) continue;
-      io::Outcome<> dropped =
-          co_await io::attempt([&] { return drop(core, restore, is_left_over); });
-      if (!dropped.failed()) continue;
-      not_before[restore.id] = core.steady_now() + kPauseAfterFailure;
-      io::log(io::LogLevel::error, "restore {} could not be dropped: {}", restore.id,
-              text_of(dropped.failure()));
+    io::Outcome<> looked = co_await io::attempt([&] { return drop_what_is_due(core, not_before); });
+    if (looked.failed()) {
+      io::log(io::LogLevel::error, "restores could not be looked through: {}",
+              text_of(looked.failure()));
     }
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,
                           core.options.watch_interval);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "engine/catalogue/tables.h"
+#include "engine/values/layout.h"
 
 namespace engine {
 
@@ -36,6 +37,11 @@ std::vector<Restore> RestoreCatalogue::select(std::string_view where, std::strin
     restore.disks =
         select_rows(db_, kRestoreDiskTable,
                     "FROM restore_disk WHERE restore_id = ? ORDER BY disk_index", restore.id);
+    // Beside the image, wherever that is by now.
+    const bool writes = restore.mode == RestoreMode::writable;
+    for (RestoreDisk& disk : restore.disks) {
+      disk.path = writes ? overlay_path(disk.path, restore.id, disk.disk_index) : "";
+    }
   }
   return restores;
 }

@@ -230,7 +230,6 @@ CREATE TABLE restore_disk (
   disk_index  INTEGER NOT NULL,
   image_id    TEXT    NOT NULL REFERENCES job_disk (image_id),
   export_name TEXT    NOT NULL,
-  path        TEXT    NOT NULL,
   PRIMARY KEY (restore_id, disk_index)
 ) STRICT;
 CREATE INDEX restore_by_export ON restore_disk (export_name);

@@ -150,7 +150,8 @@ inline constexpr auto kRestoreTable = columns<Restore>(
 inline constexpr auto kRestoreDiskTable = columns<RestoreDisk>(
     col("restore_id", &RestoreDisk::restore_id), col("disk_index", &RestoreDisk::disk_index),
     col("image_id", &RestoreDisk::image_id), col("export_name", &RestoreDisk::export_name),
-    col("path", &RestoreDisk::path));
+    derived("(SELECT d.image_path FROM job_disk d WHERE d.image_id = restore_disk.image_id)",
+            &RestoreDisk::path));
 
 inline constexpr auto kSampleColumns = columns<ProgressSample>(
     col("seconds", &ProgressSample::seconds),

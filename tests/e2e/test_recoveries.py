@@ -82,6 +82,26 @@ class Writable(Recoveries):
         [overlay] = self.overlays()
         qemu.check(overlay)
 
+    def test_an_overlay_moves_with_its_repository(self):
+        self.register("vm", [MIB])
+        [job] = self.points(1)
+        made = self.restore(job)
+        handle = connected(made["nbd_uri"])
+        handle.pwrite(b"m" * CLUSTER, 0)
+        handle.flush()
+        handle.shutdown()
+        self.assertEqual(self.hub.stop(), 0)
+        self.hub.repository = self.hub.repository.rename(self.dir / "elsewhere")
+        self.hub.options["repository"] = self.hub.repository
+        self.hub.start()
+        moved = self.hub.get(f"/restores/{made['restore_id']}").body
+        handle = connected(moved["nbd_uri"])
+        self.assertEqual(handle.pread(CLUSTER, 0), b"m" * CLUSTER)
+        handle.shutdown()
+        self.assertEqual(len(self.overlays()), 1)
+        self.assertEqual(self.drop(made["restore_id"]).status, 200)
+        self.assertEqual(self.overlays(), [])
+
     def test_a_limit_of_size_refuses_what_is_too_much_and_keeps_the_rest(self):
         self.register("vm", [64 * MIB])
         [job] = self.points(1)
