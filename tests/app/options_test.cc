@@ -84,16 +84,17 @@ TEST(CommandLine, ServeNeedsNoOption) {
 
 TEST(CommandLine, EverySettingOfServeCanBeGiven) {
   const auto options = parse<ServeOptions>(
-      {"serve", "--nbd",           "127.0.0.1:1", "--nbd",           "[::1]:2", "--ports",
-       "none",  "--targets",       "names",       "--node-url",      "",        "--stall",
-       "5s",    "--threads",       "3",           "--log-format",    "json",    "--log-level",
-       "debug", "--failed-images", "quarantine",  "--space-reserve", "10M",     "--commit-bytes",
-       "64M"});
+      {"serve", "--nbd",          "127.0.0.1:1", "--nbd",           "[::1]:2",    "--ports",
+       "none",  "--targets",      "names",       "--node-url",      "",           "--point-idle",
+       "7s",    "--stall",        "5s",          "--threads",       "3",          "--log-format",
+       "json",  "--log-level",    "debug",       "--failed-images", "quarantine", "--space-reserve",
+       "10M",   "--commit-bytes", "64M"});
   EXPECT_EQ(options.nbd.size(), 2u);
   EXPECT_FALSE(options.engine.ports.has_value());
   EXPECT_EQ(options.engine.targets, engine::TargetsMode::names);
   EXPECT_EQ(options.engine.node_url, "");
   EXPECT_EQ(options.engine.timeouts.stall, io::Duration(5s));
+  EXPECT_EQ(options.engine.point_idle, io::Duration(7s));
   EXPECT_EQ(options.threads, 3u);
   EXPECT_EQ(options.log.format, io::LogFormat::json);
   EXPECT_EQ(options.engine.failed_images, engine::FailedImages::quarantine);
