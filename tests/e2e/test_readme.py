@@ -19,7 +19,7 @@ FENCE = "```"
 NOT_HERE = ("scripts/quickstart", "scripts/bench", "build/app/varve serve\n")
 # Names that only an example has, and what they are in this test.
 BACKUP_ID = "backup-web01-1759913694"
-TOOLS = ("curl", "jq", "nbdcopy", "nbdsh", "psktool", "qemu-img", "mke2fs")
+TOOLS = ("curl", "jq", "nbdcopy", "nbdinfo", "nbdsh", "psktool", "qemu-img", "mke2fs")
 
 
 def setUpModule():
@@ -114,7 +114,7 @@ class Readme(unittest.TestCase):
 
     def test_every_block_is_executed_here_or_named_as_left_out(self):
         tested = ["varve serve --node-url", "vm-contexts", '"base"', "varve create", "psktool", "varve check monday",
-                  "varve rebuild"]  # fmt: skip
+                  "varve rebuild", "varve restore"]  # fmt: skip
         for text in blocks():
             self.assertTrue(any(beginning in text for beginning in tested), text)
 
@@ -126,6 +126,9 @@ class Readme(unittest.TestCase):
         self.assertIn('"job_status":"completed"', answers)
         self.assertIn("Images are identical.", answers)
         self.assertIn(": clean\n", answers)
+        restored = self.run_block(self.block("varve restore"))
+        self.assertIn("Images are identical.", restored)
+        self.assertIn("export=\"web01/disk-0@backup-web01-", restored)
         listed = self.bash("curl -sS $api/backups")
         self.assertIn('"total":2', listed)
         self.assertNotIn("warnings", listed)
