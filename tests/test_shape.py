@@ -103,6 +103,13 @@ class Classes(unittest.TestCase):
         self.assertEqual(too_large, {})
 
 
+class Coroutines(unittest.TestCase):
+    def test_no_branch_of_a_conditional_expression_waits(self):
+        """GCC 12 makes wrong code of `c ? co_await a : co_await b`: a copy went on for ever"""
+        found = [str(path.relative_to(ROOT)) for path in sources() if re.search(r"\?\s*co_await\b", code_of(path))]
+        self.assertEqual(found, [])
+
+
 class Bag(unittest.TestCase):
     """engine::Core is what the steps of a job share; a function that needs one part of it takes that part."""
 
