@@ -16,7 +16,7 @@ struct HttpAnswer {
 };
 
 /// GET of `target`, path and query, encoded. Blocks, for 30 s at most. Throws std::runtime_error
-/// with a sentence when there is no answer, UsageError for a URL that is none.
+/// with a sentence when there is no answer, UsageError for a malformed URL.
 HttpAnswer http_get(const HttpServerAddress& server, const std::string& target);
 
 /// Percent-encodes what a query value may not have as it is.

@@ -22,7 +22,7 @@ constexpr int kFailure = 1, kRefusedTarget = 3, kNoPoint = 4;
 constexpr io::Duration kKeepInterval = std::chrono::seconds(5);
 constexpr uint64_t kRequestBytes = 1 << 20;
 
-/// There is no such point.
+/// The server does not know the VM, disk or point.
 class NoSuchPoint : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -54,7 +54,7 @@ void declare_restore(CLI::App& command, RestoreOptions& options) {
   command.footer(
       "Files are written as TARGET.partial, and get their name when all is there and durable.\n"
       "Exit status: 0 restored, 1 failed, 2 wrong usage, 3 the target is there already or too\n"
-      "small, 4 there is no such point.");
+      "small, 4 no such VM, disk or point.");
 }
 
 RestoreOptions checked(RestoreOptions options) {

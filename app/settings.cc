@@ -206,7 +206,7 @@ std::vector<Setting> life_cycle_settings() {
           "max-duration", "longest job (default 0: no limit)",
           [](ServeOptions& o) -> io::Duration& { return o.engine.timeouts.max_duration; }),
       duration_setting("point-idle",
-                       "how long a restore point that nobody reads stays open (default 30s)",
+                       "how long a restore point stays open without readers (default 30s)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.point_idle; }),
       duration_setting("commit-interval", "longest time between two commits (default 1s)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.commit_interval; }),
