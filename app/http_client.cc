@@ -71,15 +71,4 @@ HttpAnswer http_get(const HttpServerAddress& server, const std::string& target) 
   }
 }
 
-std::string query_encoded(const std::string& text) {
-  std::string encoded;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool is_plain = (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'z') ||
-                          (byte >= 'A' && byte <= 'Z') || c == '-' || c == '_' || c == '.';
-    encoded += is_plain ? std::string(1, c) : fmt::format("%{:02X}", byte);
-  }
-  return encoded;
-}
-
 }  // namespace app

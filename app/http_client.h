@@ -19,7 +19,4 @@ struct HttpAnswer {
 /// with a sentence when there is no answer, UsageError for a malformed URL.
 HttpAnswer http_get(const HttpServerAddress& server, const std::string& target);
 
-/// Percent-encodes what a query value may not have as it is.
-std::string query_encoded(const std::string& text);
-
 }  // namespace app

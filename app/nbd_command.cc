@@ -16,6 +16,7 @@
 #include "nbd/export.h"
 #include "nbd/export_table.h"
 #include "nbd/server.h"
+#include "nbd/uri.h"
 #include "qcow/chain/chain.h"
 #include "qcow/image/image.h"
 
@@ -178,25 +179,13 @@ class ImageServer {
   std::unique_ptr<nbd::Server> server_;
 };
 
-std::string percent_encoded(std::string_view text) {
-  std::string encoded;
-  for (const char c : text) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                       std::string_view("-._~/").find(c) != std::string_view::npos;
-    encoded += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return encoded;
-}
-
 /// What the command of --run finds in its environment.
 std::vector<std::string> variables_for(const NbdOptions& options, uint16_t port) {
   const bool local = !options.socket.empty();
-  const std::string name = percent_encoded(options.export_name);
-  const std::string scheme = options.tls.mode == nbd::TlsMode::require ? "nbds" : "nbd";
-  const std::string uri =
-      local ? fmt::format("{}+unix:///{}?socket={}", scheme, name, percent_encoded(options.socket))
-            : fmt::format("{}://{}/{}", scheme, io::to_text({options.bind, port}), name);
-  return {"uri=" + uri, "unixsocket=" + options.socket,
+  nbd::Uri uri{.port = port, .socket = options.socket, .export_name = options.export_name};
+  if (!local) uri.host = options.bind;
+  uri.tls = options.tls.mode == nbd::TlsMode::require;
+  return {"uri=" + nbd::to_text(uri), "unixsocket=" + options.socket,
           "port=" + (local ? std::string() : std::to_string(port)),
           "exportname=" + options.export_name};
 }

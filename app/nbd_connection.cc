@@ -25,7 +25,7 @@ std::string numeric_host(const std::string& host) {
   return text;
 }
 
-io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runtime, NbdUri uri,
+io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runtime, nbd::Uri uri,
                                                std::vector<std::string> contexts) {
   std::unique_ptr<io::Socket> socket;
   if (uri.socket.empty()) {
@@ -42,7 +42,7 @@ io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runti
 }  // namespace
 
 io::Task<std::vector<std::unique_ptr<nbd::Client>>> connect_all(io::Ring& ring, io::Runtime runtime,
-                                                                NbdUri uri, uint32_t count,
+                                                                nbd::Uri uri, uint32_t count,
                                                                 std::vector<std::string> contexts) {
   const std::string where =
       uri.socket.empty() ? fmt::format("{}:{}", uri.host, uri.port) : uri.socket;

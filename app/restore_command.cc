@@ -12,6 +12,7 @@
 #include "io/failure.h"
 #include "io/log.h"
 #include "io/outcome.h"
+#include "io/percent_encoding.h"
 #include "io/ring_thread.h"
 
 /// `varve restore`: from an NBD export of a running `varve serve` to wherever a disk is wanted.
@@ -32,14 +33,14 @@ struct SourcePoint {
   std::string backup_id, export_name;
   uint32_t disk_id = 0;
   uint64_t size = 0;
-  NbdUri uri;
+  nbd::Uri uri;
 };
 
 /// What the server answers for GET /points; its own words when it refuses.
 std::vector<SourcePoint> ask_for_points(const RestoreOptions& options, const std::string& point,
                                         std::optional<uint32_t> disk) {
   std::string target = fmt::format("/api/v1/points?vm_name={}&point={}",
-                                   query_encoded(options.vm_name), query_encoded(point));
+                                   io::percent_encoded(options.vm_name), io::percent_encoded(point));
   if (disk) target += fmt::format("&disk_id={}", *disk);
   const HttpAnswer answer = http_get({options.server, options.token}, target);
   const auto body = nlohmann::json::parse(answer.body, nullptr, false);
@@ -58,7 +59,7 @@ std::vector<SourcePoint> ask_for_points(const RestoreOptions& options, const std
     const auto& uris = found.at("uris");
     if (uris.empty()) throw std::runtime_error("the server has no NBD address for its points");
     points.push_back({found.at("backup_id"), found.at("export_name"), found.at("disk_id"),
-                      found.at("size_bytes"), parse_nbd_uri(uris.front().get<std::string>())});
+                      found.at("size_bytes"), nbd::parse_uri(uris.front().get<std::string>())});
   }
   return points;
 }
@@ -165,7 +166,7 @@ io::Task<void> restore_disk(io::Ring& ring, io::Runtime runtime, Restore restore
 }
 
 std::string absolute_target(const std::string& target) {
-  return is_nbd_uri(target) ? target : absolute_path(target);
+  return nbd::is_uri(target) ? target : absolute_path(target);
 }
 
 void restore(const RestoreOptions& options) {

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <stdexcept>
 
 #include "engine/values/names.h"
 #include "engine/values/point_name.h"
 #include "engine/values/time_text.h"
+#include "nbd/uri.h"
 
 namespace app {
 namespace {
@@ -72,6 +74,11 @@ RestoreOptions checked(RestoreOptions options) {
   if (options.vm_name.empty()) throw UsageError("varve restore: VM is empty");
   if (options.target.empty() == options.all_disks.empty()) {
     throw UsageError("varve restore: one of --to and --all-disks is needed");
+  }
+  try {
+    if (nbd::is_uri(options.target)) nbd::parse_uri(options.target);
+  } catch (const std::invalid_argument& error) {
+    throw UsageError(fmt::format("--to {}", error.what()));
   }
   if (options.connections < 1 || options.connections > kConnectionsMax) {
     throw UsageError(fmt::format("--connections must be 1 to {}", kConnectionsMax));

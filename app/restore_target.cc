@@ -63,6 +63,11 @@ class FileTarget final : public RestoreTarget {
     if (there && !request_.force) {
       throw TargetRefused(fmt::format("{} is there already; --force replaces it", request_.target));
     }
+    const bool is_interrupted = (co_await runtime_.files.status(partial_, true)).has_value();
+    if (is_interrupted && !request_.resume && !request_.force) {
+      throw TargetRefused(fmt::format(
+          "{} is of an interrupted restore; --resume continues it, --force begins anew", partial_));
+    }
     if (request_.resume) resumed_at_ = co_await read_state();
     if (resumed_at_ == 0) {
       co_await remove_if_there(state_);
@@ -144,8 +149,8 @@ class FileTarget final : public RestoreTarget {
         state.is_object() && state.value("size_bytes", uint64_t{0}) == request_.size;
     if (!is_whole || state.value("source", std::string()) != request_.source_name) {
       throw TargetRefused(
-          fmt::format("{} is of another restore ({}); remove it, or leave --resume "
-                      "away to begin anew",
+          fmt::format("{} is of another restore ({}); remove it, or use --force without --resume "
+                      "to begin anew",
                       partial_, is_whole ? state.value("source", std::string()) : "unreadable"));
     }
     co_return std::min(state.value("done_bytes", uint64_t{0}), request_.size);
@@ -196,7 +201,7 @@ class NbdTarget final : public RestoreTarget {
  public:
   static io::Task<std::unique_ptr<RestoreTarget>> open(io::Ring& ring, io::Runtime runtime,
                                                        TargetRequest request) {
-    const NbdUri uri = parse_nbd_uri(request.target);
+    const nbd::Uri uri = nbd::parse_uri(request.target);
     std::unique_ptr<NbdTarget> target(new NbdTarget());
     target->clients_ = co_await connect_all(ring, runtime, uri, request.connections, {});
     std::string refusal;
@@ -236,7 +241,7 @@ class NbdTarget final : public RestoreTarget {
 
 io::Task<std::unique_ptr<RestoreTarget>> RestoreTarget::open(io::Ring& ring, io::Runtime runtime,
                                                              TargetRequest request) {
-  if (is_nbd_uri(request.target)) {
+  if (nbd::is_uri(request.target)) {
     co_return co_await NbdTarget::open(ring, runtime, std::move(request));
   }
   if (const auto size = block_device_size(request.target)) {

@@ -122,6 +122,16 @@ class Files(Restores):
         _, text = self.restore(NAME, "--to", self.dir / "out.raw", "--resume", status=3)
         self.assertIn("is of another restore", text)
 
+    def test_an_interrupted_restore_is_neither_begun_anew_nor_lost_without_a_word(self):
+        [disk] = self.back_up(1)
+        target, partial = self.dir / "out.raw", self.dir / "out.raw.partial"
+        partial.write_bytes(b"what has come so far")
+        _, text = self.restore(NAME, "--to", target, status=3)
+        self.assertIn("--resume continues it, --force begins anew", text)
+        self.assertEqual(partial.read_bytes(), b"what has come so far")
+        self.restore(NAME, "--to", target, "--force")
+        self.assertTrue(self.same(disk.path, target))
+
 
 class Elsewhere(Restores):
     def test_a_block_device_is_overwritten_when_that_is_said_and_large_enough(self):

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <system_error>
 
 #include "io/task_scope.h"
 
@@ -179,6 +180,15 @@ void ImageModel::random_concurrent_writes(int count, uint64_t alignment) {
     co_return;
   };
   run(io::run_scoped(all));
+}
+
+int ImageModel::error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const std::system_error& error) {
+    return error.code().value();
+  }
+  return 0;
 }
 
 }  // namespace qcow_test

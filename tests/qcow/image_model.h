@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,6 +46,9 @@ class ImageModel : public ImageFiles {
   void flush();
   Bytes read(uint64_t offset, uint64_t length);
   void expect_reads_as_model();
+
+  /// The error number of the std::system_error that `action` throws; 0 when it throws none.
+  static int error_of(const std::function<void()>& action);
 
   /// Tasks for many at once; the model is changed at once.
   io::Task<void> write_task(uint64_t offset, Bytes bytes);

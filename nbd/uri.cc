@@ -1,44 +1,23 @@
-#include "app/nbd_uri.h"
+#include "nbd/uri.h"
 
 #include <fmt/format.h>
 
 #include <charconv>
+#include <stdexcept>
 
-#include "app/options.h"
+#include "io/percent_encoding.h"
 
-namespace app {
+namespace nbd {
 namespace {
 
-UsageError malformed(std::string_view text, std::string_view cause) {
-  return UsageError(
+std::invalid_argument malformed(std::string_view text, std::string_view cause) {
+  return std::invalid_argument(
       fmt::format("\"{}\" is not an NBD URI: {}; write nbd://HOST[:PORT]/NAME or "
                   "nbd+unix:///NAME?socket=PATH",
                   text, cause));
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-std::string decoded(std::string_view text) {
-  std::string plain;
-  for (size_t at = 0; at < text.size(); ++at) {
-    const int high = at + 2 < text.size() && text[at] == '%' ? hex_digit(text[at + 1]) : -1;
-    const int low = high >= 0 ? hex_digit(text[at + 2]) : -1;
-    if (low < 0) {
-      plain += text[at];
-      continue;
-    }
-    plain += static_cast<char>(high * 16 + low);
-    at += 2;
-  }
-  return plain;
-}
-
-void take_authority(NbdUri& uri, std::string_view authority, std::string_view text) {
+void take_authority(Uri& uri, std::string_view authority, std::string_view text) {
   if (const size_t at = authority.rfind('@'); at != authority.npos) authority.remove_prefix(at + 1);
   const size_t bracket = authority.rfind(']');
   const size_t colon = authority.rfind(':');
@@ -57,16 +36,16 @@ void take_authority(NbdUri& uri, std::string_view authority, std::string_view te
 
 }  // namespace
 
-bool is_nbd_uri(std::string_view text) {
+bool is_uri(std::string_view text) {
   for (const std::string_view scheme : {"nbd://", "nbds://", "nbd+unix://", "nbds+unix://"}) {
     if (text.starts_with(scheme)) return true;
   }
   return false;
 }
 
-NbdUri parse_nbd_uri(std::string_view text) {
-  if (!is_nbd_uri(text)) throw malformed(text, "it has another scheme");
-  NbdUri uri;
+Uri parse_uri(std::string_view text) {
+  if (!is_uri(text)) throw malformed(text, "it has another scheme");
+  Uri uri;
   const size_t scheme_end = text.find("://");
   uri.tls = text.starts_with("nbds");
   const bool is_unix = text.substr(0, scheme_end).ends_with("+unix");
@@ -77,7 +56,7 @@ NbdUri parse_nbd_uri(std::string_view text) {
   rest = rest.substr(0, question);
   const size_t slash = rest.find('/');
   const std::string_view authority = rest.substr(0, slash);
-  if (slash != rest.npos) uri.export_name = decoded(rest.substr(slash + 1));
+  if (slash != rest.npos) uri.export_name = io::percent_decoded(rest.substr(slash + 1));
   if (!is_unix) {
     take_authority(uri, authority, text);
     return uri;
@@ -85,11 +64,23 @@ NbdUri parse_nbd_uri(std::string_view text) {
   constexpr std::string_view kSocket = "socket=";
   for (std::string_view left = query; !left.empty();) {
     const std::string_view pair = left.substr(0, left.find('&'));
-    if (pair.starts_with(kSocket)) uri.socket = decoded(pair.substr(kSocket.size()));
+    if (pair.starts_with(kSocket)) uri.socket = io::percent_decoded(pair.substr(kSocket.size()));
     left.remove_prefix(std::min(pair.size() + 1, left.size()));
   }
   if (uri.socket.empty()) throw malformed(text, "it names no socket");
   return uri;
 }
 
-}  // namespace app
+std::string to_text(const Uri& uri) {
+  const std::string_view scheme = uri.tls ? "nbds" : "nbd";
+  const std::string name = io::percent_encoded(uri.export_name, "/@");
+  if (!uri.socket.empty()) {
+    return fmt::format("{}+unix:///{}?socket={}", scheme, name,
+                       io::percent_encoded(uri.socket, "/"));
+  }
+  const bool is_ipv6 = uri.host.find(':') != uri.host.npos;
+  return fmt::format("{}://{}{}{}:{}/{}", scheme, is_ipv6 ? "[" : "", uri.host,
+                     is_ipv6 ? "]" : "", uri.port, name);
+}
+
+}  // namespace nbd

@@ -1,0 +1,28 @@
+#include <gtest/gtest.h>
+
+#include "app/options.h"
+
+namespace app {
+namespace {
+
+TEST(RestoreCommand, TellsVmAndPointApart) {
+  const auto parsed = [](std::vector<const char*> words, const char* target = "x") {
+    words.insert(words.begin(), {"varve", "restore"});
+    words.insert(words.end(), {"--to", target});
+    return std::get<RestoreOptions>(
+        parse_command_line(static_cast<int>(words.size()), words.data()));
+  };
+  EXPECT_EQ(parsed({"web"}).point, "latest");
+  EXPECT_EQ(parsed({"web@1"}).vm_name, "web@1");
+  EXPECT_EQ(parsed({"web@1@latest"}).vm_name, "web@1");
+  EXPECT_EQ(parsed({"web@backup-web-1"}).point, "backup-web-1");
+  EXPECT_EQ(parsed({"web@2026-01-01T00:00:00Z"}).point, "2026-01-01T00:00:00Z");
+  EXPECT_EQ(parsed({"web", "--disk", "3"}).disk_id, 3u);
+  EXPECT_THROW(parsed({""}), UsageError);
+  EXPECT_EQ(parsed({"web"}, "nbd://h:1/y").target, "nbd://h:1/y");
+  EXPECT_THROW(parsed({"web"}, "nbd://h:x/y"), UsageError);
+  EXPECT_THROW(parsed({"web", "--since", "latest", "--resume"}), UsageError);
+}
+
+}  // namespace
+}  // namespace app
