@@ -6,7 +6,7 @@
 
 namespace nbd {
 
-/// Where an NBD export is. Spec: NetworkBlockDevice/nbd doc/uri.md.
+/// Where an NBD export is. Spec: the NBD URI specification of the NBD project.
 struct Uri {
   std::string host;  ///< a name or a number without brackets; "" of a Unix socket
   uint16_t port = 10809;
