@@ -6,9 +6,12 @@
 
 namespace api_tests {
 
-/// An engine that only says what a test told it to say.
+/// An engine that only says what a test told it to say. Its functions are compiled in
+/// mock_engine.cc alone: gmock's templates for all of them cost a quarter of a minute.
 class MockEngine : public engine::Engine {
  public:
+  MockEngine();
+  ~MockEngine() override;
   MOCK_METHOD(engine::BackupView, start_backup, (const engine::StartBackup&), (override));
   MOCK_METHOD(engine::CompletedDisk, complete, (const engine::CompleteDisk&), (override));
   MOCK_METHOD(void, cancel, (const std::string&, const std::string&), (override));
@@ -25,6 +28,9 @@ class MockEngine : public engine::Engine {
   MOCK_METHOD(std::vector<engine::RestoreView>, restores, (), (override));
   MOCK_METHOD(engine::RestoreView, restore, (const std::string&), (override));
   MOCK_METHOD(void, drop_restore, (const std::string&), (override));
+  MOCK_METHOD(engine::RestoreView, promote_restore,
+              (const std::string&, const engine::NewPromotion&), (override));
+  MOCK_METHOD(engine::RestoreView, cancel_promotion, (const std::string&), (override));
   MOCK_METHOD(engine::ChangeIdAnswer, change_id, (const engine::ChangeIdQuery&), (override));
   MOCK_METHOD(engine::ChangeIdAnswer, change_id_by_path, (const engine::ChangeIdByPathQuery&),
               (override));
@@ -54,3 +60,5 @@ class MockEngine : public engine::Engine {
 };
 
 }  // namespace api_tests
+
+extern template class testing::NiceMock<api_tests::MockEngine>;
