@@ -56,6 +56,26 @@ Json of_only_disk(const View& view, Value value) {
   return value(view.restore.disks.front(), view.disks.front());
 }
 
+const Object<engine::Promotion>& promotion_object() {
+  using P = engine::Promotion;
+  static const Object<P> object(
+      "Promotion", "The last copy that was asked for, outside the repository.",
+      {{"path", "string", "of the only disk's image, or of a directory of disk-N.FORMAT", &P::path},
+       {"format", "string:raw,qcow2", "", &P::format},
+       {"state", "string:copying,completed,failed,cancelled", "", &P::state},
+       {"total_bytes", "integer", "sizes of the disks", &P::total_bytes},
+       {"copied_bytes", "integer", "of those, holes too", &P::copied_bytes},
+       {"error", "string?", "why it failed", &P::error},
+       {"started_at", "time", "", &P::started_at},
+       {"ended_at", "time|null", "null: it is being copied", &P::ended_at}});
+  return object;
+}
+
+Json promotion_of(const View& view) {
+  const auto& promotion = view.restore.promotion;
+  return promotion ? promotion_object().json(*promotion) : Json(nullptr);
+}
+
 const Object<View>& restore_object() {
   static const Object<View> object(
       "Restore", "Disks of a restore point that somebody works with.",
@@ -85,6 +105,7 @@ const Object<View>& restore_object() {
        {"size_limit_bytes", "integer|null", "of each overlay; null: none",
         [](const View& v) { return v.restore.size_limit_bytes; }},
        {"written_bytes", "integer", "space of all overlays", written_bytes},
+       {"promotion", "Promotion?", "when one has been asked for", promotion_of},
        {"disks", "[RestoreDisk]", "by index", disks_of}});
   return object;
 }
@@ -164,10 +185,33 @@ Response drop(const Call& call) {
   return json_response(200, dropped_object().json({id}));
 }
 
+Response promote(const Call& call) {
+  const InputJson body = call.body("NewPromotion", kInvalidBody);
+  engine::NewPromotion request;
+  request.path = text_member(body, "path");
+  if (request.path.empty()) {
+    throw Refusal(RefusalKind::invalid, "missing_field", "path is required");
+  }
+  if (const std::string word = text_member(body, "format"); !word.empty()) {
+    request.format = engine::from_text<engine::DiskFormat>(word);
+    if (!request.format) {
+      throw Refusal(RefusalKind::invalid, "invalid_format", "format must be 'raw' or 'qcow2'");
+    }
+  }
+  const View view = call.engine.promote_restore(call.variable("restore_id"), request);
+  return json_response(202, restore_object().json(view));
+}
+
+Response cancel_promotion(const Call& call) {
+  const View view = call.engine.cancel_promotion(call.variable("restore_id"));
+  return json_response(200, restore_object().json(view));
+}
+
 }  // namespace
 
 std::vector<Schema> restore_answers() {
-  return schemas_of(disk_object(), restore_object(), list_object(), dropped_object());
+  return schemas_of(disk_object(), promotion_object(), restore_object(), list_object(),
+                    dropped_object());
 }
 
 const std::vector<Route>& restore_routes() {
@@ -199,6 +243,22 @@ const std::vector<Route>& restore_routes() {
        .summary = "Drop a restore and what was written to it",
        .answer = "DroppedRestore",
        .failure = "failed to drop the restore",
+       .waits_for = WaitsFor::storage},
+      {.method = "POST",
+       .pattern = "/api/v1/restores/{restore_id}/promote",
+       .handler = promote,
+       .summary = "Begin to copy a restore's disks to where they stand alone",
+       .status = 202,
+       .answer = "Restore",
+       .body = "NewPromotion",
+       .failure = "failed to promote the restore",
+       .waits_for = WaitsFor::storage},
+      {.method = "DELETE",
+       .pattern = "/api/v1/restores/{restore_id}/promote",
+       .handler = cancel_promotion,
+       .summary = "Cancel the promotion; nothing of the copy is left",
+       .answer = "Restore",
+       .failure = "failed to cancel the promotion",
        .waits_for = WaitsFor::storage},
   };
   return routes;

@@ -72,8 +72,13 @@ class Engine {
   virtual std::vector<RestoreView> restores() = 0;
   /// Throws restore_not_found; the next one too.
   virtual RestoreView restore(const std::string& id) = 0;
-  /// Ends its connections and removes its overlays.
+  /// Ends its connections and removes its overlays; a promotion of it is cancelled.
   virtual void drop_restore(const std::string& id) = 0;
+  /// Begins to copy its disks. Throws restore_not_found, restore_is_not_ready, restore_is_in_use,
+  /// promotion_path_invalid, promotion_path_exists, promotion_is_running, repository_unavailable.
+  virtual RestoreView promote_restore(const std::string& id, const NewPromotion& request) = 0;
+  /// Throws restore_not_found, promotion_is_not_running. Nothing of the copy is left.
+  virtual RestoreView cancel_promotion(const std::string& id) = 0;
 
   // ---- change ids and telemetry ----
 

@@ -13,9 +13,10 @@
 #include "engine/jobs/job_view.h"
 #include "engine/jobs/start_job.h"
 #include "engine/jobs/telemetry.h"
+#include "engine/promotions.h"
 #include "engine/repositories.h"
-#include "engine/restores.h"
 #include "engine/restore/points.h"
+#include "engine/restores.h"
 #include "engine/service_state.h"
 #include "engine/vms.h"
 #include "io/call_on.h"
@@ -119,6 +120,20 @@ RestoreView EngineImpl::restore(const std::string& id) {
 
 void EngineImpl::drop_restore(const std::string& id) {
   ask([this, id] { return engine::drop_restore(core_, id); });
+}
+
+RestoreView EngineImpl::promote_restore(const std::string& id, const NewPromotion& request) {
+  return ask([this, id, request]() -> io::Task<RestoreView> {
+    co_await engine::promote_restore(core_, id, request);
+    co_return co_await restore_view(core_, id);
+  });
+}
+
+RestoreView EngineImpl::cancel_promotion(const std::string& id) {
+  return ask([this, id]() -> io::Task<RestoreView> {
+    co_await engine::cancel_promotion(core_, id);
+    co_return co_await restore_view(core_, id);
+  });
 }
 
 ChangeIdAnswer EngineImpl::change_id(const ChangeIdQuery& query) {

@@ -44,6 +44,8 @@ class EngineImpl final : public Engine {
   std::vector<RestoreView> restores() override;
   RestoreView restore(const std::string& id) override;
   void drop_restore(const std::string& id) override;
+  RestoreView promote_restore(const std::string& id, const NewPromotion& request) override;
+  RestoreView cancel_promotion(const std::string& id) override;
 
   ChangeIdAnswer change_id(const ChangeIdQuery& query) override;
   ChangeIdAnswer change_id_by_path(const ChangeIdByPathQuery& query) override;

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 
 #include "engine/jobs/job_view.h"
 #include "engine/jobs/repository_watch.h"
+#include "engine/promotions.h"
 #include "engine/values/export_uri.h"
 #include "engine/values/layout.h"
 #include "engine/values/names.h"
@@ -15,6 +15,7 @@
 #include "io/call_on.h"
 #include "io/log.h"
 #include "io/outcome.h"
+#include "io/planted_bug.h"
 #include "qcow/chain/chain.h"
 #include "qcow/format/uuid.h"
 #include "qcow/image/create.h"
@@ -23,6 +24,7 @@ namespace engine {
 namespace {
 
 constexpr const char* kDropped = "the restore has been dropped";
+constexpr io::Duration kPauseAfterFailure = std::chrono::minutes(1);
 
 /// The points that are asked for.
 std::vector<Point> require_points(Catalogue& catalogue, const NewRestore& request) {
@@ -99,6 +101,7 @@ io::Task<void> make_overlays(Core& core, const Restore& restore, std::vector<Poi
 
 /// What may be there of a restore goes, and then its row. The caller has the context's turn.
 io::Task<void> remove_restore(Core& core, Restore restore) {
+  PLANTED_BUG(restore_row_first, core.catalogue->restores.erase(restore.id))
   for (const RestoreDisk& disk : restore.disks) {
     if (disk.path.empty()) continue;
     co_await core.restores.close_named(disk.export_name, kDropped);
@@ -118,11 +121,16 @@ io::Task<void> drop(Core& core, Restore restore, bool only_if_left_over) {
   if (!now || (only_if_left_over && now->state == RestoreState::ready)) co_return;
   core.catalogue->restores.set_state(restore.id, RestoreState::dropping);
   core.parts.reached("restore_dropping");
+  co_await end_promotion(core, *now);
   co_await remove_restore(core, *now);
 }
 
 io::Task<RestoreView> view_of(Core& core, Restore restore) {
   RestoreView view{std::move(restore), {}};
+  const auto under_way = core.promotions.find(view.restore.id);
+  if (under_way != core.promotions.end() && view.restore.promotion) {
+    view.restore.promotion->copied_bytes = under_way->second->copied_bytes;
+  }
   for (const RestoreDisk& disk : view.restore.disks) {
     RestoreView::Disk shown{export_uris(core.options, disk.export_name), 0};
     if (!disk.path.empty()) {
@@ -132,6 +140,10 @@ io::Task<RestoreView> view_of(Core& core, Restore restore) {
     view.disks.push_back(std::move(shown));
   }
   co_return view;
+}
+
+bool was_being_promoted(const Restore& restore) {
+  return restore.promotion && restore.promotion->state == PromotionState::copying;
 }
 
 bool is_expired(const Restore& restore, Time now) {
@@ -184,33 +196,31 @@ io::Task<void> drop_restore(Core& core, std::string id) {
   co_await drop(core, std::move(*found), false);
 }
 
-namespace {
-
-constexpr io::Duration kPauseAfterFailure = std::chrono::minutes(1);
-
-/// One look at all of them. `not_before`: when one that could not be dropped is tried again.
-io::Task<void> drop_what_is_due(Core& core, std::map<std::string, io::SteadyTime>& not_before) {
+io::Task<void> look_after_restores(Core& core, RestorePauses& pauses) {
   const std::vector<Restore> restores = core.catalogue->restores.list();
   for (const Restore& restore : restores) {
     // One that is being made has its context's turn: drop() waits for it and looks again.
     const bool is_left_over = restore.state != RestoreState::ready;
-    if (!is_left_over && !is_expired(restore, core.now())) continue;
+    const bool is_due = is_left_over || is_expired(restore, core.now());
+    if (core.promotions.contains(restore.id)) continue;  // it does not expire meanwhile
+    if (!is_due && !was_being_promoted(restore)) continue;
     if (!core.availability.cause(restore.repository_id).empty()) continue;
-    if (core.steady_now() < not_before[restore.id]) continue;
-    io::Outcome<> dropped = co_await io::attempt([&] { return drop(core, restore, is_left_over); });
-    if (!dropped.failed()) continue;
-    not_before[restore.id] = core.steady_now() + kPauseAfterFailure;
-    io::log(io::LogLevel::error, "restore {} could not be dropped: {}", restore.id,
-            text_of(dropped.failure()));
+    if (core.steady_now() < pauses[restore.id]) continue;
+    const auto act = [&] {
+      return is_due ? drop(core, restore, is_left_over) : end_promotion(core, restore);
+    };
+    io::Outcome<> done = co_await io::attempt(act);
+    if (!done.failed()) continue;
+    pauses[restore.id] = core.steady_now() + kPauseAfterFailure;
+    io::log(io::LogLevel::error, "restore {} could not be {}: {}", restore.id,
+            is_due ? "dropped" : "cleaned up after a promotion", text_of(done.failure()));
   }
 }
 
-}  // namespace
-
 io::Task<void> watch_restores(Core& core) {
-  std::map<std::string, io::SteadyTime> not_before;
+  RestorePauses pauses;
   while (!core.stop_watching.is_set()) {
-    io::Outcome<> looked = co_await io::attempt([&] { return drop_what_is_due(core, not_before); });
+    io::Outcome<> looked = co_await io::attempt([&] { return look_after_restores(core, pauses); });
     if (looked.failed()) {
       io::log(io::LogLevel::error, "restores could not be looked through: {}",
               text_of(looked.failure()));

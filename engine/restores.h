@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,11 @@ io::Task<std::vector<RestoreView>> restore_views(Core& core);
 io::Task<RestoreView> restore_view(Core& core, std::string id);
 io::Task<void> drop_restore(Core& core, std::string id);
 
-/// Until the engine shuts down: drops what has expired, and removes what an earlier life has left.
+/// When what could not be dropped or cleaned up is tried again, by id.
+using RestorePauses = std::map<std::string, io::SteadyTime>;
+/// Drops what has expired, and removes what an earlier life has left.
+io::Task<void> look_after_restores(Core& core, RestorePauses& pauses);
+/// Does so until the engine shuts down.
 io::Task<void> watch_restores(Core& core);
 
 }  // namespace engine

@@ -39,6 +39,8 @@ enum class PlantedBug : uint8_t {
   decided_job_discarded,
   derived_file_fails_publish,
   delete_without_identity,
+  promotion_name_unsynced,
+  restore_row_first,
 };
 
 /// The one that is switched on.

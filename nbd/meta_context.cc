@@ -106,6 +106,14 @@ MetaContexts change_contexts(std::span<const Ancestor> ancestors) {
   return contexts;
 }
 
+MetaContexts changed_entirely(std::span<const std::string> points) {
+  MetaContexts contexts;
+  for (const std::string& point : points) {
+    contexts.push_back(std::make_shared<ChangeContext>(point, 0, 0));
+  }
+  return contexts;
+}
+
 std::vector<size_t> select_contexts(const MetaContexts& contexts,
                                     std::span<const std::string> queries) {
   return indices_where(contexts, queries,

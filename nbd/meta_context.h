@@ -46,6 +46,9 @@ struct Ancestor {
 /// that grew again holds zeroes that no client wrote. Ancestors without a name have no context.
 MetaContexts change_contexts(std::span<const Ancestor> ancestors);
 
+/// The same for points that share nothing with the exported image: all of it differs.
+MetaContexts changed_entirely(std::span<const std::string> points);
+
 /// Indices into `contexts` that the queries of SET_META_CONTEXT select, each once, in the order of
 /// `contexts`; unknown ones are ignored (M5, M7).
 std::vector<size_t> select_contexts(const MetaContexts& contexts,

@@ -23,6 +23,13 @@ void RestoreCatalogue::set_state(std::string_view id, RestoreState state) {
   tx.commit();
 }
 
+void RestoreCatalogue::put_promotion(const Promotion& promotion) {
+  Tx tx(db_);
+  Stmt(db_, "DELETE FROM promotion WHERE restore_id = ?", promotion.restore_id).run();
+  insert_row(db_, "promotion", kPromotionTable, promotion);
+  tx.commit();
+}
+
 void RestoreCatalogue::erase(std::string_view id) {
   Tx tx(db_);
   Stmt(db_, "DELETE FROM restore WHERE id = ?", id).run();
@@ -37,6 +44,8 @@ std::vector<Restore> RestoreCatalogue::select(std::string_view where, std::strin
     restore.disks =
         select_rows(db_, kRestoreDiskTable,
                     "FROM restore_disk WHERE restore_id = ? ORDER BY disk_index", restore.id);
+    restore.promotion = first_of(
+        select_rows(db_, kPromotionTable, "FROM promotion WHERE restore_id = ?", restore.id));
     // Beside the image, wherever that is by now.
     const bool writes = restore.mode == RestoreMode::writable;
     for (RestoreDisk& disk : restore.disks) {

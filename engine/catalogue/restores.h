@@ -17,7 +17,9 @@ class RestoreCatalogue {
   /// With its disks, durable.
   void insert(const Restore& restore);
   void set_state(std::string_view id, RestoreState state);
-  /// Forgets it and its disks.
+  /// In the place of an earlier one of the same restore; durable.
+  void put_promotion(const Promotion& promotion);
+  /// Forgets it, its disks and its promotion.
   void erase(std::string_view id);
 
   std::optional<Restore> find(std::string_view id);

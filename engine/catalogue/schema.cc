@@ -235,8 +235,24 @@ CREATE TABLE restore_disk (
 CREATE INDEX restore_by_export ON restore_disk (export_name);
 )sql";
 
-constexpr std::array<const char*, 5> kMigrations = {kSchema1, kSchemaAbilities, kSchemaMarker,
-                                                    kSchemaImageUuid, kSchemaRestores};
+/// Copies of restores outside the repository; the last one of each.
+constexpr const char* kSchemaPromotions = R"sql(
+CREATE TABLE promotion (
+  restore_id   TEXT    NOT NULL PRIMARY KEY REFERENCES restore (id) ON DELETE CASCADE,
+  path         TEXT    NOT NULL,
+  format       TEXT    NOT NULL CHECK (format IN ('raw', 'qcow2')),
+  state        TEXT    NOT NULL CHECK (state IN ('copying', 'completed', 'failed', 'cancelled')),
+  total_bytes  INTEGER NOT NULL,
+  copied_bytes INTEGER NOT NULL,
+  error        TEXT    NOT NULL,
+  started_at   INTEGER NOT NULL,
+  ended_at     INTEGER
+) STRICT;
+)sql";
+
+constexpr std::array<const char*, 6> kMigrations = {kSchema1,        kSchemaAbilities,
+                                                    kSchemaMarker,   kSchemaImageUuid,
+                                                    kSchemaRestores, kSchemaPromotions};
 
 }  // namespace
 

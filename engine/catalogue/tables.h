@@ -137,6 +137,13 @@ inline constexpr auto kPointColumns = columns<Point>(
     col("d.allocated_bytes", &Point::allocated_bytes), col("d.bytes_stored", &Point::bytes_stored),
     col("j.created_at", &Point::created_at), col("j.completed_at", &Point::completed_at));
 
+inline constexpr auto kPromotionTable = columns<Promotion>(
+    col("restore_id", &Promotion::restore_id), col("path", &Promotion::path),
+    col("format", &Promotion::format), col("state", &Promotion::state),
+    col("total_bytes", &Promotion::total_bytes), col("copied_bytes", &Promotion::copied_bytes),
+    col("error", &Promotion::error), col("started_at", &Promotion::started_at),
+    col("ended_at", &Promotion::ended_at));
+
 inline constexpr auto kRestoreTable = columns<Restore>(
     col("id", &Restore::id), col("job_id", &Restore::job_id),
     derived("(SELECT vm_name FROM job WHERE job.id = restore.job_id)", &Restore::vm_name),

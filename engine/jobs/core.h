@@ -19,6 +19,7 @@
 #include "engine/jobs/unfinished.h"
 #include "engine/repository/context_turns.h"
 #include "engine/repository/instance_lock.h"
+#include "engine/restore/promotion.h"
 #include "engine/restore/restore_exports.h"
 #include "engine/values/availability.h"
 #include "engine/values/options.h"
@@ -85,6 +86,7 @@ struct Core {
   Unfinished unfinished;
   Ports ports;
   RestoreExports restores;
+  std::map<std::string, std::shared_ptr<PromotionUnderWay>> promotions;  ///< by restore id
   Tally tally;
   std::vector<UnrecordedEnd> unrecorded_ends;
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id

@@ -22,6 +22,7 @@ namespace {
 
 /// Each holds a map of up to 16 MiB and file descriptors for its layers.
 constexpr size_t kOpenMax = 128;
+constexpr size_t kApartMax = 1000;
 constexpr const char* kShutDown = "server is shutting down";
 
 std::string description_of(const Point& point) {
@@ -42,6 +43,19 @@ std::vector<Ancestor> ancestors_of(Catalogue& catalogue, const Point& point) {
 bool is_older(const Point& one, const Point& other) {
   if (one.repository_id == other.repository_id) return one.place < other.place;
   return one.completed_at <= other.completed_at;
+}
+
+/// The newest of the older points of the disk that are not in the point's chain.
+std::vector<std::string> apart_from(Catalogue& catalogue, const Point& point,
+                                    const std::vector<Ancestor>& ancestors) {
+  std::vector<std::string> apart;
+  for (const Point& other :
+       catalogue.points.newest_first(point.vm_name, point.disk_index, kApartMax, 0)) {
+    const bool is_ancestor = std::ranges::any_of(
+        ancestors, [&](const Ancestor& ancestor) { return ancestor.image_id == other.image_id; });
+    if (!is_ancestor && is_older(other, point)) apart.push_back(other.job_id);
+  }
+  return apart;
 }
 
 }  // namespace
@@ -111,6 +125,7 @@ DiskToServe RestoreExports::point_to_serve(const Point& point) const {
   const std::string directory = directory_of(point.repository_id);
   if (point.image_path.starts_with(directory + "/")) disk.repository_directory = directory;
   disk.ancestors = ancestors_of(*catalogue_, point);
+  disk.apart = apart_from(*catalogue_, point, disk.ancestors);
   disk.spec.name = point_export_name(point);
   disk.spec.description = description_of(point);
   disk.spec.kind = nbd::ExportKind::point;
@@ -124,6 +139,8 @@ DiskToServe RestoreExports::point_to_serve(const Point& point) const {
 std::optional<DiskToServe> RestoreExports::resolve_restore(const std::string& name) const {
   const auto found = catalogue_->restores.by_export(name);
   if (!found || found->state != RestoreState::ready) return std::nullopt;
+  const auto& promotion = found->promotion;
+  if (promotion && promotion->state == PromotionState::copying) return std::nullopt;
   const auto of = std::ranges::find(found->disks, name, &RestoreDisk::export_name);
   const auto point = catalogue_->points.find(of->image_id);
   if (!point || found->mode != RestoreMode::writable) return std::nullopt;

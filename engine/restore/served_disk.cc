@@ -13,6 +13,14 @@ namespace {
 
 constexpr io::Duration kGrace = std::chrono::seconds(1);
 
+/// One for each older point of the disk.
+nbd::MetaContexts contexts_of(const qcow::Chain& chain, size_t first, const DiskToServe& disk) {
+  nbd::MetaContexts contexts = change_contexts_of(chain, first, disk.ancestors);
+  const nbd::MetaContexts apart = nbd::changed_entirely(disk.apart);
+  contexts.insert(contexts.end(), apart.begin(), apart.end());
+  return contexts;
+}
+
 }  // namespace
 
 /// An overlay that takes nothing new once its file is as long as it may be.
@@ -66,7 +74,7 @@ io::Task<std::unique_ptr<ServedDisk>> ServedDisk::open(io::Runtime data, DiskToS
     if (const auto doubt = served->chain_->suspect()) {
       io::log(io::LogLevel::warning, "restore: {}: {}", disk.path, *doubt);
     }
-    disk.spec.more_contexts = change_contexts_of(*served->chain_, 1, disk.ancestors);
+    disk.spec.more_contexts = contexts_of(*served->chain_, 1, disk);
     served->export_ = nbd::Export::make(std::move(disk.spec), *served->chain_, data);
     co_return served;
   }
@@ -81,7 +89,7 @@ io::Task<std::unique_ptr<ServedDisk>> ServedDisk::open(io::Runtime data, DiskToS
   served->image_ = co_await qcow::Image::open(data, disk.path, options);
   const auto make_export = [&]() -> io::Task<void> {
     served->capped_ = std::make_unique<Capped>(*served->image_, disk.size_limit_bytes);
-    disk.spec.more_contexts = change_contexts_of(*served->image_->parents(), 0, disk.ancestors);
+    disk.spec.more_contexts = contexts_of(*served->image_->parents(), 0, disk);
     served->export_ = nbd::Export::make(std::move(disk.spec), *served->capped_, data);
     co_return;
   };

@@ -23,6 +23,7 @@ struct DiskToServe {
   std::string path;
   std::string repository_directory;  ///< parents must lie in here; "": anywhere
   std::vector<Ancestor> ancestors;   ///< the point itself and those below it, or below the overlay
+  std::vector<std::string> apart;    ///< ids of older backups that share nothing with it
   bool writable = false;
   std::optional<uint64_t> size_limit_bytes;  ///< of an overlay's file
   io::Duration commit_interval = std::chrono::seconds(1);

@@ -233,6 +233,42 @@ Refusal restore_not_found(std::string_view restore_id) {
           "List restores with GET /api/v1/restores."};
 }
 
+Refusal restore_is_not_ready(std::string_view restore_id, std::string_view state) {
+  return {conflict, "restore_is_not_ready", "restore is not ready",
+          fmt::format("'{}' is {}", restore_id, state), "Ask again when it is ready."};
+}
+
+Refusal restore_is_in_use(std::string_view restore_id, uint64_t connections) {
+  return {conflict, "restore_is_in_use", "restore is in use",
+          fmt::format("'{}' has {} NBD connections", restore_id, connections),
+          "Shut the machine that runs from it down, or move its disk away while it runs: "
+          "docs/restore.md, \"A virtual machine from a point\"."};
+}
+
+Refusal promotion_path_invalid(std::string_view path, std::string_view cause) {
+  return {invalid, "invalid_path", "path cannot be promoted to",
+          fmt::format("'{}' {}", path, cause),
+          "Name a file that is not there yet, by its absolute path, in a directory that is there "
+          "and outside all repositories."};
+}
+
+Refusal promotion_path_exists(std::string_view path) {
+  return {conflict, "path_exists", "path exists", quoted("there is", path),
+          "Name another path, or remove what is there."};
+}
+
+Refusal promotion_is_running(std::string_view details) {
+  return {conflict, "promotion_is_running", "a promotion is running", details,
+          "Wait until it has ended, or cancel it with DELETE "
+          "/api/v1/restores/{restore_id}/promote."};
+}
+
+Refusal promotion_is_not_running(std::string_view restore_id) {
+  return {conflict, "promotion_is_not_running", "no promotion is running",
+          quoted("nothing is copied of", restore_id),
+          "GET /api/v1/restores/{restore_id} says what became of the last one."};
+}
+
 Refusal points_not_comparable(std::string_view backup_id, std::string_view details) {
   return about(backup_id, {conflict, "points_not_comparable", "points cannot be compared", details,
                            "List the points of the disk with GET /api/v1/points."});

@@ -98,6 +98,13 @@ Refusal point_not_found(std::string_view vm_name, std::optional<uint32_t> disk_i
 
 Refusal backup_is_not_completed(std::string_view backup_id, std::string_view state);
 Refusal restore_not_found(std::string_view restore_id);
+Refusal restore_is_not_ready(std::string_view restore_id, std::string_view state);
+/// Clients are connected to an overlay that is to be copied.
+Refusal restore_is_in_use(std::string_view restore_id, uint64_t connections);
+Refusal promotion_path_invalid(std::string_view path, std::string_view cause);
+Refusal promotion_path_exists(std::string_view path);
+Refusal promotion_is_running(std::string_view details);
+Refusal promotion_is_not_running(std::string_view restore_id);
 /// `since` is no older point of the same disk.
 Refusal points_not_comparable(std::string_view backup_id, std::string_view details);
 

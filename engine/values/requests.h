@@ -61,6 +61,12 @@ struct NewRestore {
   std::optional<uint64_t> expires_in_seconds;
 };
 
+/// POST /restores/{restore_id}/promote.
+struct NewPromotion {
+  std::string path;                  ///< absolute
+  std::optional<DiskFormat> format;  ///< absent: as the path's ending says, else qcow2
+};
+
 /// GET /backups/{backup_id}/changes.
 struct ChangesQuery {
   std::string backup_id;

@@ -354,6 +354,29 @@ struct RestoreDisk {
   std::string path;         ///< of its overlay; "" when it is read-only
 };
 
+/// How the bytes of a disk lie in a file.
+enum class DiskFormat : uint8_t { raw, qcow2 };
+template <>
+inline constexpr auto kWords<DiskFormat> = words("raw", "qcow2");
+
+/// copying: "<path>.partial" may be there.
+enum class PromotionState : uint8_t { copying, completed, failed, cancelled };
+template <>
+inline constexpr auto kWords<PromotionState> = words("copying", "completed", "failed", "cancelled");
+
+/// A copy of a restore's disks outside the repository, which stands alone.
+struct Promotion {
+  std::string restore_id;
+  std::string path;  ///< absolute; of several disks a directory of disk-<index>.<format>
+  DiskFormat format = DiskFormat::qcow2;
+  PromotionState state = PromotionState::copying;
+  uint64_t total_bytes = 0;   ///< sizes of the disks
+  uint64_t copied_bytes = 0;  ///< of those, holes too
+  std::string error;          ///< why it failed
+  Time started_at;
+  std::optional<Time> ended_at;
+};
+
 /// Points that somebody works with: they stay until the restore is dropped.
 struct Restore {
   std::string id;
@@ -364,6 +387,7 @@ struct Restore {
   std::optional<Time> expires_at;
   std::optional<uint64_t> size_limit_bytes;  ///< of each overlay's file
   std::vector<RestoreDisk> disks;            ///< ascending index
+  std::optional<Promotion> promotion;        ///< the last one
 };
 
 // ---------------------------------------------------------------- telemetry

@@ -54,5 +54,29 @@ TEST_F(Restores, WhatCannotBeRightIsRefused) {
                  "restore_not_found");
 }
 
+TEST_F(Restores, ArePromotedToAPath) {
+  EXPECT_CALL(engine_, promote_restore)
+      .WillOnce([](const std::string& id, const engine::NewPromotion& request) {
+        EXPECT_EQ(id, "x");
+        EXPECT_EQ(request.path, "/srv/web.raw");
+        EXPECT_EQ(request.format, engine::DiskFormat::qcow2);
+        return promoted();
+      });
+  const auto answer = post("/restores/x/promote", R"({"path":"/srv/web.raw","format":"qcow2"})");
+  EXPECT_EQ(answer.status, 202);
+  const Json promotion = Json::parse(answer.body)["promotion"];
+  EXPECT_EQ(promotion["state"], "copying");
+  EXPECT_EQ(promotion["copied_bytes"], 3221225472);
+  EXPECT_EQ(promotion["ended_at"], nullptr);
+  EXPECT_FALSE(promotion.contains("error"));
+  EXPECT_CALL(engine_, cancel_promotion)
+      .WillOnce(Throw(engine::refusals::promotion_is_not_running("x")));
+  expect_problem(request("DELETE", "/api/v1/restores/x/promote"), 409, "no promotion is running",
+                 "promotion_is_not_running");
+  expect_problem(post("/restores/x/promote", "{}"), 400, "path is required", "missing_field");
+  expect_problem(post("/restores/x/promote", R"({"path":"/a","format":"vmdk"})"), 400,
+                 "format must be 'raw' or 'qcow2'", "invalid_format");
+}
+
 }  // namespace
 }  // namespace api_tests

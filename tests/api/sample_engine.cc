@@ -35,6 +35,14 @@ void backups(::testing::NiceMock<MockEngine>& engine) {
   ON_CALL(engine, create_restore).WillByDefault(Return(restore()));
   ON_CALL(engine, restores).WillByDefault(Return(std::vector{restore()}));
   ON_CALL(engine, restore).WillByDefault(Return(restore()));
+  ON_CALL(engine, promote_restore).WillByDefault(Return(promoted()));
+  ON_CALL(engine, cancel_promotion).WillByDefault([] {
+    engine::RestoreView view = promoted();
+    view.restore.promotion->state = engine::PromotionState::cancelled;
+    view.restore.promotion->ended_at =
+        view.restore.promotion->started_at + std::chrono::seconds(30);
+    return view;
+  });
   ON_CALL(engine, changes).WillByDefault(Return(changes()));
   ON_CALL(engine, points).WillByDefault(Return(std::vector{point()}));
   const engine::ChangeIdAnswer change_id{kChangeId, "backup-pgtest1-1759913694", false};

@@ -124,6 +124,16 @@ engine::RestoreView restore() {
   return view;
 }
 
+engine::RestoreView promoted() {
+  engine::RestoreView view = restore();
+  view.restore.promotion = {{.restore_id = view.restore.id,
+                             .path = "/srv/images/pgtest1-data.qcow2",
+                             .total_bytes = 10737418240,
+                             .copied_bytes = 3221225472,
+                             .started_at = sample_time() + seconds(60)}};
+  return view;
+}
+
 engine::ChangesView changes() {
   return {.backup_id = "backup-pgtest1-1760000101",
           .since = "backup-pgtest1-1759913694",

@@ -21,6 +21,8 @@ engine::ChainView chain();
 engine::PointView point();
 engine::ChangesView changes();
 engine::RestoreView restore();
+/// The same, being promoted.
+engine::RestoreView promoted();
 engine::TelemetryHistory telemetry_history();
 
 engine::RepositoryView repository();

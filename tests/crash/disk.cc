@@ -170,6 +170,31 @@ void Disk::end_names(uint64_t operation, const Changes& changes) {
   done(operation);
 }
 
+std::pair<uint64_t, Disk::Changes> Disk::begin_rename_directory(const std::string& from,
+                                                                const std::string& to) {
+  Changes changes;
+  for (const auto& [path, node] : names_) {
+    if (directory_of(path) != from) continue;
+    changes.emplace_back(to + path.substr(from.size()), node);
+    changes.emplace_back(path, Node{});
+  }
+  const uint64_t operation = ++operations_;
+  note({.kind = Event::Kind::names,
+        .operation = operation,
+        .directory = directory_of(to),
+        .changes = changes,
+        .renamed_from = from,
+        .renamed_to = to});
+  return {operation, std::move(changes)};
+}
+
+void Disk::end_rename_directory(uint64_t operation, const Changes& changes, const std::string& from,
+                                const std::string& to) {
+  directories_.erase(from);
+  directories_.insert(to);
+  end_names(operation, changes);
+}
+
 uint64_t Disk::begin_sync_names(const std::string& directory) {
   const uint64_t operation = ++operations_;
   note({.kind = Event::Kind::sync_names, .operation = operation, .directory = directory});

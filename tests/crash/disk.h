@@ -8,6 +8,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 /// A disk in memory that remembers everything that was done to it.
@@ -62,6 +63,7 @@ struct Event {
   Bytes bytes{};
   std::string directory{};
   std::vector<std::pair<std::string, Node>> changes{};
+  std::string renamed_from{}, renamed_to{};  ///< a directory that moves with these changes
 };
 
 /// The live files of a running system, and the log of how they came about.
@@ -95,6 +97,12 @@ class Disk {
   FileId new_file();
   using Changes = std::vector<std::pair<std::string, Node>>;
   uint64_t begin_names(const std::string& directory, const Changes& changes);
+  /// A directory gets another name, with all that is in it, at once. Returns the operation, and the
+  /// changes that end_names() wants.
+  std::pair<uint64_t, Changes> begin_rename_directory(const std::string& from,
+                                                      const std::string& to);
+  void end_rename_directory(uint64_t operation, const Changes& changes, const std::string& from,
+                            const std::string& to);
   void end_names(uint64_t operation, const Changes& changes);
   uint64_t begin_sync_names(const std::string& directory);
   void make_directory(const std::string& path);

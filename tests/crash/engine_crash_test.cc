@@ -49,7 +49,9 @@ INSTANTIATE_TEST_SUITE_P(All, EnginePlantedBug,
                          ::testing::Values(io::PlantedBug::completed_before_durable,
                                            io::PlantedBug::directory_not_synced,
                                            io::PlantedBug::decided_job_discarded,
-                                           io::PlantedBug::delete_without_identity));
+                                           io::PlantedBug::delete_without_identity,
+                                           io::PlantedBug::promotion_name_unsynced,
+                                           io::PlantedBug::restore_row_first));
 
 }  // namespace
 }  // namespace crash

@@ -161,6 +161,7 @@ std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment,
     const std::string unavailable = process.core().availability.cause("1");
     if (!unavailable.empty()) wrong = "BAD: the repository is unavailable: " + unavailable;
     if (!wrong) wrong = judge_points(world, process.core(), moment);
+    if (!wrong) wrong = judge_recovery(world, process.core(), moment);
     if (!wrong) wrong = judge_names(world);
     const size_t points = process.core().catalogue->points.list("1").size() / kDisks;
     if (!wrong && go_on && points > 0) {
@@ -231,7 +232,7 @@ std::optional<std::string> EngineRun::judge_point(World& world, const engine::Po
 /// Nothing unpublished stays behind.
 std::optional<std::string> EngineRun::judge_names(World& world) {
   for (const auto& [path, node] : world.disk.names()) {
-    if (path.ends_with(".partial")) return fmt::format("BAD: {} is left over", path);
+    if (path.find(".partial") != path.npos) return fmt::format("BAD: {} is left over", path);
   }
   return std::nullopt;
 }

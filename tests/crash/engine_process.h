@@ -2,6 +2,7 @@
 
 #include "engine/bring_up.h"
 #include "engine/jobs/core.h"
+#include "engine/restores.h"
 #include "nbd/server.h"
 #include "tests/crash/files.h"
 
@@ -51,11 +52,14 @@ class EngineProcess {
         co_return;
       };
       co_await io::run_scoped(try_again);
+      engine::RestorePauses none;
+      co_await engine::look_after_restores(*core_, none);
     }
   }
 
   /// What runs in the background comes to its end, and the catalogue is closed.
   void end() {
+    world_.scheduler.run(core_->restores.stop());
     world_.scheduler.run(core_->background.join());
     world_.scheduler.run(core_->ports.join());
     core_.reset();

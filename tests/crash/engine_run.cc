@@ -69,6 +69,7 @@ io::Task<void> EngineRun::play(engine::Core& core) {
       co_await io::sleep(world_->scheduler, world_->scheduler, std::chrono::milliseconds(50));
     }
   }
+  co_await recover(core);
 }
 
 /// One job from its start to the answer to its last `complete`.

@@ -20,6 +20,10 @@ namespace crash {
 /// has before. Some restarts meet a call that fails, and are cut off too, at any event of the
 /// recovery. An older copy of the catalogue, put back, harms no published image.
 ///
+/// Then the first point is restored: overlays, writes that are flushed, a promotion of both disks,
+/// and the drop. What was flushed is there until the drop; the promoted disks are there together or
+/// not at all; nothing else is left over.
+///
 /// SQLite runs on a real file in memory; each of its transactions is one event, durable at once.
 class EngineRun {
  public:
@@ -37,10 +41,19 @@ class EngineRun {
     uint64_t decided = ~uint64_t{0};  // the catalogue says that it will be published
   };
 
+  /// Moments at which something of the restore was answered for.
+  struct Recovery {
+    uint64_t flushed = ~uint64_t{0}, promoted = ~uint64_t{0}, dropped = ~uint64_t{0};
+    std::vector<Bytes> content;  // of its disks, once flushed
+  };
+
   // Playing.
   io::Task<void> play(engine::Core& core);
   io::Task<void> back_up(engine::Core& core, World& world, Rng& rng, size_t number);
   io::Task<void> fill(engine::Core& core, World& world, Rng& rng, const engine::Job& job);
+
+  io::Task<void> recover(engine::Core& core);
+  io::Task<void> write_to_overlay(engine::Core& core, Rng& rng, const std::string& name);
 
   // Judging.
   std::optional<Failure> judge_cuts();
@@ -52,6 +65,9 @@ class EngineRun {
   std::optional<std::string> judge_point(World& world, const engine::Point& point,
                                          const Bytes& content);
   std::optional<std::string> judge_names(World& world);
+  std::optional<std::string> judge_recovery(World& world, engine::Core& core, uint64_t moment);
+  std::optional<std::string> judge_overlays(World& world, engine::Core& core, uint64_t moment);
+  std::optional<std::string> judge_promoted(World& world, engine::Core& core, uint64_t moment);
 
   Campaign& campaign_;
   const uint64_t seed_;
@@ -64,6 +80,7 @@ class EngineRun {
   std::vector<Job> jobs_;
   std::vector<Bytes> content_;               // of each disk now
   std::vector<std::vector<Bytes>> history_;  // of each disk after each job
+  Recovery recovery_;
 };
 
 }  // namespace crash

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <utility>
 
 #include "io/failure.h"
@@ -92,7 +93,20 @@ io::Task<std::unique_ptr<io::File>> Files::open(std::string path, io::OpenMode m
   co_return std::make_unique<SimFile>(*this, path, id);
 }
 
+io::Task<void> Files::rename_directory(std::string from, std::string to) {
+  if (is_directory(to) || find(to) != nullptr) throw io::failure("rename", to, EEXIST);
+  require_writable("rename", to);
+  if (faults.strikes(Faults::Call::rename, from)) throw io::failure("rename", from, faults.error);
+  const auto [operation, changes] = disk_.begin_rename_directory(from, to);
+  co_await scheduler_.turn(Turn::name);
+  disk_.end_rename_directory(operation, changes, from, to);
+}
+
 io::Task<void> Files::rename(std::string from, std::string to, bool replace) {
+  if (is_directory(from)) {
+    co_await rename_directory(std::move(from), std::move(to));
+    co_return;
+  }
   const Node* const node = find(from);
   if (node == nullptr) throw io::failure("rename", from, ENOENT);
   const Node* const taken = replace ? nullptr : find(to);
@@ -176,7 +190,8 @@ io::Task<std::optional<io::FileStatus>> Files::status(std::string path, bool fol
   if (follow) path = follow_links(std::move(path));
   std::optional<io::FileStatus> status;
   if (is_directory(path)) {
-    status = io::FileStatus{.kind = io::FileKind::directory, .device = 1, .inode = 1};
+    const uint64_t inode = std::hash<std::string>{}(path);  // no file's: those are small
+    status = io::FileStatus{.kind = io::FileKind::directory, .device = 1, .inode = inode};
   } else if (const Node* const node = find(path)) {
     status = io::FileStatus{.kind = io::FileKind::symlink, .device = 1, .inode = 2 + node->file};
     if (!node->is_link()) {

@@ -85,6 +85,7 @@ class Files final : public io::FileSystem {
   const Node* find(const std::string& path) const;
   bool is_directory(const std::string& path) const;
   void require_writable(const char* verb, const std::string& path) const;
+  io::Task<void> rename_directory(std::string from, std::string to);
   io::Task<void> change_names(std::string directory, Disk::Changes changes);
   void give_back_locks(const SimFile* holder);
 

@@ -7,6 +7,16 @@
 
 namespace crash {
 
+namespace {
+
+void move_directory(const Event& event, State& state) {
+  if (event.renamed_to.empty()) return;
+  state.directories.erase(event.renamed_from);
+  state.directories.insert(event.renamed_to);
+}
+
+}  // namespace
+
 Replay::Replay(const State& start, const std::vector<Event>& log) : log_(log), durable_(start) {
   for (const auto& [file, bytes] : start.files) files_[file].shared = bytes;
 }
@@ -93,6 +103,7 @@ void Replay::settle(const Change& change) {
         durable_.names[path] = node;
       }
     }
+    move_directory(event, durable_);
     return;
   }
   Durable& file = files_[event.file];
@@ -229,6 +240,7 @@ State Replay::build(Rng& rng, const Parts& parts, std::string& told) const {
           state.names[path] = node;
         }
       }
+      move_directory(*change.event, state);
       continue;
     }
     const Durable& file = files_.at(change.event->file);

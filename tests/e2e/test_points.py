@@ -159,9 +159,8 @@ class Changes(Points):
                 self.assertLess(dirty_bytes, 16 * MIB)
                 self.assertTrue(patched == contents[new], f"{old} -> {new}")
 
-
     def test_the_api_says_in_pages_what_differs_between_any_two_points(self):
-        """Two generations and a disk that grows: applied to the older point it gives the newer one"""
+        """Two generations: applied to the older point it gives the newer one"""
         disks = sources.make_sources(self.dir, [16 * MIB])
         self.register("vm", [16 * MIB])
         for number, kind in enumerate(("full", "incremental", "incremental", "full", "incremental")):

@@ -2,6 +2,7 @@
 """Restores that somebody works with: private overlays on a point, and points that must stay."""
 
 import errno
+import random
 import sys
 from pathlib import Path
 
@@ -33,6 +34,58 @@ class Recoveries(HubCase):
 
     def overlays(self):
         return list(self.hub.repository.rglob("*.overlay"))
+
+
+class Promoted(Recoveries):
+    def promoted(self, restore_id, path, **more):
+        answer = self.hub.api("POST", f"/restores/{restore_id}/promote", {"path": str(path), **more})
+        self.assertEqual(answer.status, 202, answer)
+        self.assertEqual(answer.body["promotion"]["state"], "copying")
+
+        def promotion():
+            return self.hub.get(f"/restores/{restore_id}").body["promotion"]
+        scratch.wait_until(lambda: promotion()["state"] != "copying", 60, "the promotion to end")
+        return promotion()
+
+    def test_point_and_overlay_become_one_image_that_stands_alone(self):
+        disks = sources.make_sources(self.dir, [16 * MIB])
+        self.register("vm", [16 * MIB])
+        job, _ = self.client_backup("vm", disks)
+        made = self.restore(job["backup_id"], disk_id=0)
+        handle = connected(made["nbd_uri"])
+        handle.pwrite(b"w" * 100_000, 3 * MIB + 77)
+        refused = self.hub.api("POST", f"/restores/{made['restore_id']}/promote", {"path": str(self.dir / "x")})
+        self.assert_problem(refused, 409, "restore is in use", "restore_is_in_use")
+        handle.flush()
+        handle.shutdown()
+        scratch.wait_until(lambda: not any(e["connections"] for e in self.exports()), 10, "it is left")
+        expected = bytearray(disks[0].path.read_bytes())
+        expected[3 * MIB + 77:3 * MIB + 77 + 100_000] = b"w" * 100_000
+        raw = self.dir / "expected.raw"
+        raw.write_bytes(expected)
+        for name in ("alone.qcow2", "alone.raw"):
+            ended = self.promoted(made["restore_id"], self.dir / name)
+            self.assertEqual((ended["state"], ended["copied_bytes"]), ("completed", 16 * MIB), ended)
+            self.assertEqual(ended["format"], Path(name).suffix[1:])
+        self.assertEqual(self.drop(made["restore_id"]).status, 200)
+        self.assertEqual((self.dir / "alone.raw").read_bytes(), raw.read_bytes())
+        qemu.check(self.dir / "alone.qcow2")
+        qemu.verify(self.dir / "alone.qcow2", raw)
+        self.assertNotIn("backing-filename", qemu.info(self.dir / "alone.qcow2"))
+        # The overlay was writable again in between, and the point is what it was.
+        qemu.verify(self.images("vm")[0], disks[0].path)
+
+    def test_a_cancelled_promotion_leaves_nothing(self):
+        self.register("vm", [256 * MIB])
+        job = self.quick_backup("vm", ["u/1"], writes=[(at * MIB, random.randbytes(8 * MIB)) for at in range(0, 256, 8)])
+        made = self.restore(job["backup_id"], mode="read-only", disk_id=0)
+        path = f"/restores/{made['restore_id']}/promote"
+        self.hub.api("POST", path, {"path": str(self.dir / "big.raw")})
+        cancelled = self.hub.api("DELETE", path)
+        self.assertEqual(cancelled.status, 200, cancelled)
+        self.assertEqual(cancelled.body["promotion"]["state"], "cancelled")
+        self.assertEqual(list(self.dir.glob("big*")), [])
+        self.assert_problem(self.hub.api("DELETE", path), 409, "no promotion is running", "promotion_is_not_running")
 
 
 class Writable(Recoveries):

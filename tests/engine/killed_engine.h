@@ -23,7 +23,7 @@ class KilledEngine : public EngineTest {
       if (reached != step || ++seen != occurrence) return;
       fs::remove_all(copy_path());
       fs::create_directory(copy_path());
-      for (const char* const name : {"catalogue.db", "catalogue.db-wal", "repository"}) {
+      for (const char* const name : {"catalogue.db", "catalogue.db-wal", "repository", "away"}) {
         if (!fs::exists(temp.file(name))) continue;
         fs::copy(temp.file(name), copy_path() + "/" + name,
                  fs::copy_options::recursive | fs::copy_options::copy_symlinks);

@@ -1,0 +1,54 @@
+#include "engine/restore/promotion.h"
+
+#include <cerrno>
+#include <system_error>
+
+#include "engine/restore/copier.h"
+#include "engine/restore/disk_file.h"
+#include "io/outcome.h"
+#include "qcow/chain/chain.h"
+
+namespace engine {
+namespace {
+
+/// Small beside what a backup has under way: the copy goes on beside backups.
+constexpr uint32_t kRequests = 8;
+
+io::Task<void> copy_chain(io::Runtime data, qcow::Chain& chain, DiskFile& file,
+                          PromotionUnderWay& under_way) {
+  const uint64_t before = under_way.copied_bytes;
+  CopyOptions copying;
+  copying.sources = {&chain};
+  copying.targets = {&file.device()};
+  copying.requests = kRequests;
+  copying.target_is_zero = true;
+  copying.on_progress = [&](const CopyProgress& progress) -> io::Task<void> {
+    if (under_way.cancelled) {
+      throw std::system_error(ECANCELED, std::generic_category(), "promote the restore");
+    }
+    under_way.copied_bytes = before + progress.done_until;
+    co_return;
+  };
+  co_await copy_disk(data, std::move(copying));
+}
+
+}  // namespace
+
+io::Task<void> copy_into_file(io::Runtime data, std::string image_path,
+                              std::string repository_directory, std::string target,
+                              DiskFormat format, std::shared_ptr<PromotionUnderWay> under_way) {
+  qcow::ChainOptions options;
+  options.repository_root = std::move(repository_directory);
+  const auto chain = co_await qcow::Chain::open(data, std::move(image_path), options);
+  co_await DiskFile::create(data, target, format, chain->size());
+  const auto file = co_await DiskFile::open(data, target, format);
+  const auto copy = [&]() -> io::Task<void> {
+    co_await copy_chain(data, *chain, *file, *under_way);
+    co_await file->close();
+  };
+  io::Outcome<> copied = co_await io::attempt(copy);
+  if (copied.failed()) co_await file->abandon();
+  copied.take();
+}
+
+}  // namespace engine
