@@ -26,6 +26,7 @@ std::string numeric_host(const std::string& host) {
 }
 
 io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runtime, nbd::Uri uri,
+                                               std::shared_ptr<const nbd::TlsClient> tls,
                                                std::vector<std::string> contexts) {
   std::unique_ptr<io::Socket> socket;
   if (uri.socket.empty()) {
@@ -34,6 +35,8 @@ io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runti
     socket = co_await io::connect_unix(ring, uri.socket);
   }
   nbd::ClientOptions options;
+  options.tls = std::move(tls);
+  options.tls_host = uri.tls_host.empty() ? uri.host : uri.tls_host;
   options.export_name = uri.export_name;
   options.contexts.insert(options.contexts.end(), contexts.begin(), contexts.end());
   co_return co_await nbd::Client::open(runtime, std::move(socket), std::move(options));
@@ -43,18 +46,22 @@ io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runti
 
 io::Task<std::vector<std::unique_ptr<nbd::Client>>> connect_all(io::Ring& ring, io::Runtime runtime,
                                                                 nbd::Uri uri, uint32_t count,
+                                                                TlsClientFiles files,
                                                                 std::vector<std::string> contexts) {
   const std::string where =
       uri.socket.empty() ? fmt::format("{}:{}", uri.host, uri.port) : uri.socket;
+  std::shared_ptr<const nbd::TlsClient> tls;
   if (uri.tls) {
-    throw std::runtime_error(fmt::format(
-        "{}: varve restore speaks no TLS yet; nbdcopy 'nbds://…' copies the same export", where));
+    const bool names_own = !uri.tls_certificates.empty() || !uri.tls_psk.empty();
+    if (names_own) files = {uri.tls_certificates, uri.tls_psk, ""};
+    if (!uri.user.empty()) files.user = uri.user;
+    tls = load_tls_client(files);
   }
   std::vector<std::unique_ptr<nbd::Client>> clients;
   std::string failure;
   while (clients.size() < count) {
     try {
-      clients.push_back(co_await connect(ring, runtime, uri, contexts));
+      clients.push_back(co_await connect(ring, runtime, uri, tls, contexts));
     } catch (const std::exception& error) {
       failure = error.what();
       break;

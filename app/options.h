@@ -88,6 +88,7 @@ struct RestoreOptions {
   bool resume = false, force = false, json = false;
   std::string server = "http://127.0.0.1:8082", token;
   uint32_t connections = 4, requests = 16;  ///< and requests under way for each
+  TlsClientFiles tls;                       ///< of nbds, of the server and of the target
 };
 
 /// `varve nbd`

@@ -87,4 +87,10 @@ std::optional<PskFile::Key> PskFile::find(const std::string& user) {
   return found->second;
 }
 
+std::optional<std::string> PskFile::only_user() {
+  const std::lock_guard guard(mutex_);
+  if (keys_.size() != 1) return std::nullopt;
+  return keys_.begin()->first;
+}
+
 }  // namespace app

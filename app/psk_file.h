@@ -22,6 +22,8 @@ class PskFile {
   explicit PskFile(std::string path);
 
   std::optional<Key> find(const std::string& user);
+  /// The user, where there is one only.
+  std::optional<std::string> only_user();
 
  private:
   using Keys = std::map<std::string, Key, std::less<>>;

@@ -39,8 +39,9 @@ struct SourcePoint {
 /// What the server answers for GET /points; its own words when it refuses.
 std::vector<SourcePoint> ask_for_points(const RestoreOptions& options, const std::string& point,
                                         std::optional<uint32_t> disk) {
-  std::string target = fmt::format("/api/v1/points?vm_name={}&point={}",
-                                   io::percent_encoded(options.vm_name), io::percent_encoded(point));
+  std::string target =
+      fmt::format("/api/v1/points?vm_name={}&point={}", io::percent_encoded(options.vm_name),
+                  io::percent_encoded(point));
   if (disk) target += fmt::format("&disk_id={}", *disk);
   const HttpAnswer answer = http_get({options.server, options.token}, target);
   const auto body = nlohmann::json::parse(answer.body, nullptr, false);
@@ -140,8 +141,8 @@ io::Task<void> restore_disk(io::Ring& ring, io::Runtime runtime, Restore restore
   if (!restore.since_id.empty()) {
     contexts.push_back("qemu:dirty-bitmap:since-" + restore.since_id);
   }
-  const auto clients =
-      co_await connect_all(ring, runtime, restore.point.uri, restore.options.connections, contexts);
+  const auto clients = co_await connect_all(
+      ring, runtime, restore.point.uri, restore.options.connections, restore.options.tls, contexts);
   RestoreReport report(restore.options.json, runtime.clock);
   std::unique_ptr<RestoreTarget> target;
   const auto work = [&]() -> io::Task<void> {
@@ -151,7 +152,8 @@ io::Task<void> restore_disk(io::Ring& ring, io::Runtime runtime, Restore restore
                           .force = restore.options.force,
                           .resume = restore.options.resume,
                           .in_place = !restore.since_id.empty(),
-                          .connections = restore.options.connections};
+                          .connections = restore.options.connections,
+                          .tls = restore.options.tls};
     target = co_await RestoreTarget::open(ring, runtime, std::move(request));
     report.start(restore.point.export_name, restore.target, clients.front()->size(),
                  target->resumed_at());

@@ -32,7 +32,7 @@ void declare_restore(CLI::App& command, RestoreOptions& options) {
   command
       .add_option("--to", options.target,
                   "a raw file, a QCOW2 file (*.qcow2), a block device, or an NBD export\n"
-                  "(nbd://HOST[:PORT]/NAME, nbd+unix:///NAME?socket=PATH)")
+                  "(nbd://HOST[:PORT]/NAME, nbd+unix:///NAME?socket=PATH, both with nbds)")
       ->type_name("TARGET");
   command.add_option("--all-disks", options.all_disks, "every disk, as DIR/disk-N.raw")
       ->type_name("DIR");
@@ -49,6 +49,15 @@ void declare_restore(CLI::App& command, RestoreOptions& options) {
       ->type_name("URL");
   command.add_option("--token", options.token, "its token (default $VARVE_TOKEN)")
       ->type_name("TEXT");
+  command
+      .add_option("--tls-certificates", options.tls.certificates,
+                  "for nbds: ca-cert.pem, and client-cert.pem with client-key.pem (default: what\n"
+                  "the system trusts)")
+      ->type_name("DIR");
+  command.add_option("--tls-psk", options.tls.psk, "for nbds: a file of pre-shared keys")
+      ->type_name("FILE");
+  command.add_option("--tls-user", options.tls.user, "whose key of it (default: the only one's)")
+      ->type_name("NAME");
   command.add_option("--connections", options.connections, "NBD connections (default 4)")
       ->type_name("N");
   command.add_option("--requests", options.requests, "requests under way on each (default 16)")

@@ -7,20 +7,19 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "app/nbd_connection.h"
+#include "engine/restore/disk_file.h"
 #include "engine/restore/raw_file.h"
 #include "io/failure.h"
-#include "io/log.h"
+#include "io/outcome.h"
 #include "io/owned_fd.h"
-#include "qcow/format/uuid.h"
-#include "qcow/image/create.h"
-#include "qcow/image/image.h"
 
 namespace app {
 namespace {
+
+using engine::DiskFormat;
 
 /// Size in bytes of the block device at `path`; nothing when it is none.
 std::optional<uint64_t> block_device_size(const std::string& path) {
@@ -46,212 +45,190 @@ class FileTarget final : public RestoreTarget {
       : runtime_(runtime),
         request_(std::move(request)),
         partial_(request_.target + ".partial"),
-        state_(partial_ + ".state"),
-        is_qcow2_(request_.target.ends_with(".qcow2")) {}
+        format_(request_.target.ends_with(".qcow2") ? DiskFormat::qcow2 : DiskFormat::raw),
+        progress_(runtime, partial_ + ".state", request_.source_name, request_.size) {}
 
   io::Task<void> open() {
-    const auto there = co_await runtime_.files.status(request_.target, true);
+    const bool is_there = (co_await runtime_.files.status(request_.target, true)).has_value();
     if (request_.in_place) {
-      if (!there)
+      if (!is_there) {
         throw TargetRefused(
-            fmt::format("{}: --since needs a target that holds the older "
-                        "point, and there is none",
+            fmt::format("{}: --since needs a target that holds the older point, and there is none",
                         request_.target));
-      co_await open_image(request_.target);
+      }
+      co_await open_file(request_.target);
       co_return;
     }
-    if (there && !request_.force) {
+    if (is_there && !request_.force) {
       throw TargetRefused(fmt::format("{} is there already; --force replaces it", request_.target));
     }
+    co_await resume_or_begin();
+    co_await open_file(partial_);
+  }
+
+  std::vector<io::BlockDevice*> devices() override { return {&file_->device()}; }
+  bool is_zero() const override { return !request_.in_place && resumed_at_ == 0; }
+  uint64_t resumed_at() const override { return resumed_at_; }
+
+  io::Task<void> keep(uint64_t done) override {
+    co_await file_->device().flush();
+    if (!request_.in_place) co_await progress_.keep(done);
+  }
+
+  io::Task<void> finish() override {
+    co_await file_->close();
+    file_.reset();
+    if (request_.in_place) co_return;
+    co_await runtime_.files.rename(partial_, request_.target, request_.force);
+    co_await runtime_.files.sync_directory(io::parent_path(request_.target));
+    co_await progress_.forget();
+  }
+
+  /// What has come so far stays, for --resume.
+  io::Task<void> close() override {
+    if (!file_) co_return;
+    io::Outcome<> ended = co_await io::attempt([this] { return file_->close(); });
+    if (ended.failed()) co_await file_->abandon();
+    file_.reset();
+  }
+
+ private:
+  io::Task<void> resume_or_begin() {
     const bool is_interrupted = (co_await runtime_.files.status(partial_, true)).has_value();
     if (is_interrupted && !request_.resume && !request_.force) {
       throw TargetRefused(fmt::format(
           "{} is of an interrupted restore; --resume continues it, --force begins anew", partial_));
     }
-    if (request_.resume) resumed_at_ = co_await read_state();
-    if (resumed_at_ == 0) {
-      co_await remove_if_there(state_);
-      co_await remove_if_there(partial_);
-      co_await create_image();
-    }
-    co_await open_image(partial_);
+    if (is_interrupted && request_.resume) resumed_at_ = co_await progress_.read();
+    if (resumed_at_ != 0) co_return;
+    co_await progress_.forget();
+    if (is_interrupted) co_await runtime_.files.remove(partial_);
+    co_await engine::DiskFile::create(runtime_, partial_, format_, request_.size);
   }
 
-  std::vector<io::BlockDevice*> devices() override { return {device_}; }
-  bool is_zero() const override { return !request_.in_place && resumed_at_ == 0; }
-  uint64_t resumed_at() const override { return resumed_at_; }
-
-  io::Task<void> keep(uint64_t done) override {
-    co_await device_->flush();
-    if (request_.in_place) co_return;
-    const nlohmann::json state = {
-        {"source", request_.source_name}, {"size_bytes", request_.size}, {"done_bytes", done}};
-    co_await io::replace_text(runtime_, state_, state.dump() + "\n");
-  }
-
-  io::Task<void> finish() override {
-    io::Task<void> ending = end();
-    co_await std::move(ending);
-    if (request_.in_place) co_return;
-    co_await runtime_.files.rename(partial_, request_.target, request_.force);
-    co_await runtime_.files.sync_directory(io::parent_path(request_.target));
-    co_await remove_if_there(state_);
-  }
-
-  io::Task<void> close() override {
-    io::Outcome<> ended = co_await io::attempt([this] { return end(); });
-    if (ended.failed() && image_) co_await image_->abandon();
-  }
-
- private:
-  io::Task<void> end() {
-    device_ = nullptr;
-    raw_.reset();
-    if (!image_) co_return;
-    co_await image_->close();
-    image_.reset();
-  }
-
-  io::Task<void> create_image() {
-    if (is_qcow2_) {
-      qcow::CreateOptions options;
-      options.virtual_size = request_.size;
-      options.image_uuid = qcow::make_uuid(runtime_);
-      co_await qcow::create(runtime_, partial_, options);
-      co_return;
-    }
-    const auto file = co_await runtime_.files.open(partial_, io::OpenMode::create_new);
-    co_await file->truncate(request_.size);
-  }
-
-  io::Task<void> open_image(std::string path) {
-    if (is_qcow2_) {
-      image_ = co_await qcow::Image::open(runtime_, path, qcow::ImageOptions());
-      if (image_->size() != request_.size) throw too_small(request_, image_->size());
-      device_ = image_.get();
-      co_return;
-    }
-    auto file = co_await runtime_.files.open(path, io::OpenMode::read_write);
-    const uint64_t size = co_await file->size();
+  io::Task<void> open_file(std::string path) {
+    file_ = co_await engine::DiskFile::open(runtime_, path, format_);
+    const uint64_t size = file_->device().size();
     if (size < request_.size) throw too_small(request_, size);
-    raw_ = std::make_unique<engine::RawFile>(std::move(file), request_.size);
-    device_ = raw_.get();
-  }
-
-  /// How far an earlier restore of the same point came; 0 when there was none.
-  io::Task<uint64_t> read_state() {
-    const auto there = co_await runtime_.files.status(state_, true);
-    const auto partial = co_await runtime_.files.status(partial_, true);
-    if (!there || !partial) co_return 0;
-    const std::string text = co_await io::read_text(runtime_.files, state_);
-    const auto state = nlohmann::json::parse(text, nullptr, false);
-    const bool is_whole =
-        state.is_object() && state.value("size_bytes", uint64_t{0}) == request_.size;
-    if (!is_whole || state.value("source", std::string()) != request_.source_name) {
-      throw TargetRefused(
-          fmt::format("{} is of another restore ({}); remove it, or use --force without --resume "
-                      "to begin anew",
-                      partial_, is_whole ? state.value("source", std::string()) : "unreadable"));
-    }
-    co_return std::min(state.value("done_bytes", uint64_t{0}), request_.size);
-  }
-
-  io::Task<void> remove_if_there(std::string path) {
-    const auto there = co_await runtime_.files.status(path, false);
-    if (there) co_await runtime_.files.remove(path);
   }
 
   const io::Runtime runtime_;
   const TargetRequest request_;
-  const std::string partial_, state_;
-  const bool is_qcow2_;
+  const std::string partial_;
+  const DiskFormat format_;
+  RestoreProgress progress_;
   uint64_t resumed_at_ = 0;
-  std::unique_ptr<engine::RawFile> raw_;
-  std::unique_ptr<qcow::Image> image_;
-  io::BlockDevice* device_ = nullptr;
+  std::unique_ptr<engine::DiskFile> file_;
 };
 
-/// A block device, overwritten where it is.
-class DeviceTarget final : public RestoreTarget {
+/// What is overwritten where it is, a block device or an export: its record lies elsewhere.
+class PlaceTarget : public RestoreTarget {
  public:
-  static io::Task<std::unique_ptr<RestoreTarget>> open(io::Runtime runtime, TargetRequest request,
-                                                       uint64_t size) {
-    if (size < request.size) throw too_small(request, size);
-    if (!request.force && !request.in_place) {
-      throw TargetRefused(
-          fmt::format("{} is a block device; --force overwrites it", request.target));
-    }
-    const std::string path = co_await runtime.files.resolve(request.target);
-    auto file = co_await runtime.files.open(path, io::OpenMode::block_device);
-    co_return std::unique_ptr<RestoreTarget>(new DeviceTarget(std::move(file), request.size));
+  uint64_t resumed_at() const override { return resumed_at_; }
+  io::Task<void> keep(uint64_t done) override {
+    co_await devices().front()->flush();
+    if (!request_.in_place) co_await progress_.keep(done);
+  }
+  io::Task<void> finish() override {
+    co_await devices().front()->flush();
+    co_await progress_.forget();
   }
 
-  std::vector<io::BlockDevice*> devices() override { return {&device_}; }
-  io::Task<void> keep(uint64_t) override { return device_.flush(); }
-  io::Task<void> finish() override { return device_.flush(); }
+ protected:
+  PlaceTarget(io::Runtime runtime, TargetRequest request)
+      : request_(std::move(request)),
+        progress_(runtime, RestoreProgress::path_for(request_.target), request_.source_name,
+                  request_.size) {}
+
+  /// `what`: "a block device". Throws TargetRefused.
+  io::Task<void> require_usable(uint64_t size, std::string what) {
+    if (size < request_.size) throw too_small(request_, size);
+    if (request_.resume) resumed_at_ = co_await progress_.read();
+    if (!request_.force && !request_.in_place && resumed_at_ == 0) {
+      throw TargetRefused(fmt::format("{} is {}; --force overwrites it", request_.target, what));
+    }
+  }
+
+  const TargetRequest request_;
+
+ private:
+  RestoreProgress progress_;
+  uint64_t resumed_at_ = 0;
+};
+
+class DeviceTarget final : public PlaceTarget {
+ public:
+  DeviceTarget(io::Runtime runtime, TargetRequest request)
+      : PlaceTarget(runtime, std::move(request)), runtime_(runtime) {}
+
+  io::Task<void> open(uint64_t size) {
+    co_await require_usable(size, "a block device");
+    const std::string path = co_await runtime_.files.resolve(request_.target);
+    auto file = co_await runtime_.files.open(path, io::OpenMode::block_device);
+    device_ = std::make_unique<engine::RawFile>(std::move(file), request_.size);
+  }
+  std::vector<io::BlockDevice*> devices() override { return {device_.get()}; }
   io::Task<void> close() override { co_return; }
 
  private:
-  DeviceTarget(std::unique_ptr<io::File> file, uint64_t size) : device_(std::move(file), size) {}
-  engine::RawFile device_;
+  const io::Runtime runtime_;
+  std::unique_ptr<engine::RawFile> device_;
 };
 
 /// An export of an NBD server.
-class NbdTarget final : public RestoreTarget {
+class NbdTarget final : public PlaceTarget {
  public:
-  static io::Task<std::unique_ptr<RestoreTarget>> open(io::Ring& ring, io::Runtime runtime,
-                                                       TargetRequest request) {
-    const nbd::Uri uri = nbd::parse_uri(request.target);
-    std::unique_ptr<NbdTarget> target(new NbdTarget());
-    target->clients_ = co_await connect_all(ring, runtime, uri, request.connections, {});
-    std::string refusal;
-    const nbd::Client& client = *target->clients_.front();
-    if (client.info().has(nbd::kReadOnly)) {
-      refusal = fmt::format("{} is read-only", request.target);
-    } else if (client.size() < request.size) {
-      refusal = too_small(request, client.size()).what();
-    } else if (!request.force && !request.in_place) {
-      refusal = fmt::format("{} is an NBD export; --force overwrites it", request.target);
-    }
-    if (!refusal.empty()) {
-      co_await target->close();
-      throw TargetRefused(refusal);
-    }
-    co_return std::move(target);
-  }
+  NbdTarget(io::Runtime runtime, TargetRequest request)
+      : PlaceTarget(runtime, std::move(request)) {}
 
+  io::Task<void> open(io::Ring& ring, io::Runtime runtime) {
+    const nbd::Uri uri = nbd::parse_uri(request_.target);
+    clients_ = co_await connect_all(ring, runtime, uri, request_.connections, request_.tls, {});
+    const nbd::Client& client = *clients_.front();
+    if (client.info().has(nbd::kReadOnly)) {
+      throw TargetRefused(fmt::format("{} is read-only", request_.target));
+    }
+    co_await require_usable(client.size(), "an NBD export");
+  }
   std::vector<io::BlockDevice*> devices() override {
     std::vector<io::BlockDevice*> devices;
     for (const auto& client : clients_) devices.push_back(client.get());
     return devices;
   }
-  io::Task<void> keep(uint64_t) override { return clients_.front()->flush(); }
-  io::Task<void> finish() override { return clients_.front()->flush(); }
   io::Task<void> close() override {
     for (const auto& client : clients_) co_await client->close();
     clients_.clear();
   }
 
  private:
-  NbdTarget() = default;
   std::vector<std::unique_ptr<nbd::Client>> clients_;
 };
+
+/// Opens a target; one that fails is closed.
+template <typename Target, typename Open>
+io::Task<std::unique_ptr<RestoreTarget>> opened(std::unique_ptr<Target> target, Open open) {
+  io::Outcome<> done = co_await io::attempt([&] { return open(*target); });
+  if (done.failed()) co_await target->close();
+  done.take();
+  co_return std::move(target);
+}
 
 }  // namespace
 
 io::Task<std::unique_ptr<RestoreTarget>> RestoreTarget::open(io::Ring& ring, io::Runtime runtime,
                                                              TargetRequest request) {
   if (nbd::is_uri(request.target)) {
-    co_return co_await NbdTarget::open(ring, runtime, std::move(request));
+    auto target = std::make_unique<NbdTarget>(runtime, std::move(request));
+    co_return co_await opened(std::move(target),
+                              [&](NbdTarget& here) { return here.open(ring, runtime); });
   }
   if (const auto size = block_device_size(request.target)) {
-    co_return co_await DeviceTarget::open(runtime, std::move(request), *size);
+    auto target = std::make_unique<DeviceTarget>(runtime, std::move(request));
+    co_return co_await opened(std::move(target),
+                              [&](DeviceTarget& here) { return here.open(*size); });
   }
-  auto file = std::make_unique<FileTarget>(runtime, std::move(request));
-  io::Outcome<> opened = co_await io::attempt([&] { return file->open(); });
-  if (opened.failed()) co_await file->close();
-  opened.take();
-  co_return std::move(file);
+  auto target = std::make_unique<FileTarget>(runtime, std::move(request));
+  co_return co_await opened(std::move(target), [](FileTarget& here) { return here.open(); });
 }
 
 }  // namespace app

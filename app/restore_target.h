@@ -1,21 +1,16 @@
 #pragma once
 
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "app/restore_progress.h"
+#include "app/tls_files.h"
 #include "io/block_device.h"
 #include "io/ring.h"
 #include "io/runtime.h"
 
 namespace app {
-
-/// The target may not be written to: it is there already, or too small. Exit status 3.
-class TargetRefused : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 /// What decides how a target is opened.
 struct TargetRequest {
@@ -25,15 +20,16 @@ struct TargetRequest {
   bool force = false, resume = false;
   bool in_place = false;     ///< it holds an older point, of which most stays
   uint32_t connections = 1;  ///< to an NBD server
+  TlsClientFiles tls;        ///< of nbds
 };
 
-/// Where a restore goes. Files are written beside their name and get it at the end; how far they
-/// are stands in a file beside them, for --resume. Belongs to the ring's thread.
+/// Where a restore goes. Files are written beside their name and get it at the end. How far a
+/// restore came is recorded, for --resume. Belongs to the ring's thread.
 class RestoreTarget {
  public:
   virtual ~RestoreTarget() = default;
 
-  /// Throws TargetRefused, or what failed.
+  /// Throws TargetRefused (exit status 3), or what failed.
   static io::Task<std::unique_ptr<RestoreTarget>> open(io::Ring& ring, io::Runtime runtime,
                                                        TargetRequest request);
 

@@ -119,4 +119,31 @@ std::shared_ptr<const nbd::TlsServer> load_tls(const TlsOptions& options) {
   }
 }
 
+std::shared_ptr<const nbd::TlsClient> load_tls_client(const TlsClientFiles& files) {
+  nbd::TlsClientSettings settings;
+  if (const std::string& directory = files.certificates; !directory.empty()) {
+    settings.ca = read_file(directory + "/ca-cert.pem");
+    settings.certificate = read_file(directory + "/client-cert.pem", true);
+    settings.key = read_file(directory + "/client-key.pem", settings.certificate.empty());
+  }
+  if (!files.psk.empty()) {
+    PskFile keys(files.psk);
+    settings.psk_user = files.user.empty() ? keys.only_user().value_or("") : files.user;
+    const auto key = keys.find(settings.psk_user);
+    if (!key) {
+      throw UsageError(files.user.empty()
+                           ? fmt::format("{} has the keys of several users: name one, by "
+                                         "--tls-user or as nbds://USER@HOST",
+                                         files.psk)
+                           : fmt::format("{} has no key of \"{}\"", files.psk, files.user));
+    }
+    settings.psk = *key;
+  }
+  try {
+    return nbd::TlsClient::make(settings);
+  } catch (const std::runtime_error& failure) {
+    throw UsageError(fmt::format("--tls-certificates {}: {}", files.certificates, failure.what()));
+  }
+}
+
 }  // namespace app

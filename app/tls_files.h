@@ -41,6 +41,17 @@ nbd::TlsMode tls_mode_of(const TlsOptions& options, bool allow_plain, const List
 /// Reads the credentials; null when none are configured. Throws UsageError with file and cause.
 std::shared_ptr<const nbd::TlsServer> load_tls(const TlsOptions& options);
 
+/// What a client connects with; each may be "".
+struct TlsClientFiles {
+  std::string certificates;  ///< a directory: ca-cert.pem, and client-cert.pem, client-key.pem
+  std::string psk;           ///< a file of keys
+  std::string user;          ///< whose of them; "": the only one's
+};
+
+/// Reads the credentials; without any, what the system trusts counts. Throws UsageError with file
+/// and cause.
+std::shared_ptr<const nbd::TlsClient> load_tls_client(const TlsClientFiles& files);
+
 /// The text of a file that only its owner may read; `status`, when not null, is filled with what
 /// was read. Throws UsageError.
 std::string read_private_file(const std::string& path, struct stat* status);

@@ -49,11 +49,34 @@ class ExtentMerger {
   Cursor allocation_, depth_;
 };
 
+/// Greets in plain, and continues inside TLS. Spec: the NBD protocol, NBD_OPT_STARTTLS.
+io::Task<std::unique_ptr<io::Stream>> start_tls(io::Executor& executor,
+                                                std::unique_ptr<io::Stream> plain,
+                                                std::shared_ptr<const TlsClient> tls,
+                                                std::string host) {
+  {
+    Inbox inbox(*plain);
+    ClientHandshake handshake(*plain, inbox);
+    co_await handshake.greet();
+    const bool taken = co_await handshake.ask_for(Option::starttls);
+    if (!taken) throw ProtocolError("the server has no TLS");
+    // What came in plain must not be taken for what TLS protects.
+    if (!inbox.ahead().empty()) throw ProtocolError("the server sends more before TLS has begun");
+  }
+  std::unique_ptr<TlsStream> stream = tls->connect(executor, *plain, host);
+  co_await stream->handshake();
+  stream->move_to(executor, std::move(plain));
+  co_return stream;
+}
+
 }  // namespace
 
 io::Task<std::unique_ptr<Client>> Client::open(io::Runtime runtime,
                                                std::unique_ptr<io::Stream> stream,
                                                ClientOptions options) {
+  if (options.tls) {
+    stream = co_await start_tls(runtime.executor, std::move(stream), options.tls, options.tls_host);
+  }
   std::unique_ptr<Client> client(new Client(runtime, std::move(stream)));
   io::Task<void> shaking_hands = client->shake_hands(std::move(options));
   co_await std::move(shaking_hands);
@@ -73,7 +96,7 @@ Client::~Client() = default;
 
 io::Task<void> Client::shake_hands(ClientOptions options) {
   ClientHandshake handshake(*stream_, inbox_);
-  co_await handshake.greet();
+  if (!options.tls) co_await handshake.greet();
   if (options.extended_headers) {
     rules_.extended_headers = co_await handshake.ask_for(Option::extended_headers);
   }

@@ -18,6 +18,7 @@
 #include "nbd/negotiation.h"
 #include "nbd/outbox.h"
 #include "nbd/replies.h"
+#include "nbd/tls.h"
 
 namespace nbd {
 
@@ -26,6 +27,8 @@ struct ClientOptions {
   bool structured_replies = true;
   bool extended_headers = true;  ///< asked for; a server without them is spoken to as it can
   std::vector<std::string> contexts = {"base:allocation", "qemu:allocation-depth"};
+  std::shared_ptr<const TlsClient> tls{};  ///< null: none; else the server must take STARTTLS
+  std::string tls_host{};                  ///< what the server's certificate is for; "": anything
 };
 
 /// An export of some server, as a block device: one connection, any number of requests in flight.

@@ -46,8 +46,8 @@ class TlsStream : public io::Stream {
   /// Throws ProtocolError with the reason, after the peer has been alerted.
   virtual io::Task<void> handshake() = 0;
 
-  /// Who the client has proved to be: the user of its pre-shared key, or the common name of its
-  /// verified certificate; "" for anybody. After handshake().
+  /// Who the client has proved to be, at the server: the user of its pre-shared key, or the common
+  /// name of its verified certificate; "" for anybody. After handshake().
   virtual const std::string& user() const = 0;
 
   /// "TLS1.3 ECDHE-PSK AES-128-GCM", for logs.
@@ -69,6 +69,28 @@ class TlsServer : public std::enable_shared_from_this<TlsServer> {
   /// The server's end of a TLS connection over `transport`, which stays the caller's.
   virtual std::unique_ptr<TlsStream> accept(io::Executor& executor,
                                             io::Stream& transport) const = 0;
+};
+
+/// What a client trusts and what it proves, in PEM; "" for what there is not.
+struct TlsClientSettings {
+  std::string ca;                ///< ca-cert.pem; "": what the system trusts
+  std::string certificate, key;  ///< client-cert.pem, client-key.pem
+  std::string psk_user;          ///< "": no pre-shared key
+  std::vector<std::byte> psk;
+};
+
+/// The credentials of a client. Immutable; any thread.
+class TlsClient : public std::enable_shared_from_this<TlsClient> {
+ public:
+  virtual ~TlsClient() = default;
+
+  /// Throws std::runtime_error with a sentence when a certificate cannot be used.
+  static std::shared_ptr<const TlsClient> make(const TlsClientSettings& settings);
+
+  /// The client's end of a TLS connection over `transport`, which stays the caller's. The server's
+  /// certificate, if it shows one, must be for `host`; "": for any.
+  virtual std::unique_ptr<TlsStream> connect(io::Executor& executor, io::Stream& transport,
+                                             const std::string& host) const = 0;
 };
 
 /// What one listener does about TLS, and with which credentials (null when off).

@@ -34,16 +34,11 @@ bool processor_has_aes() {
 #endif
 }
 
-gnutls_datum_t as_datum(const std::string& text) {
-  return {reinterpret_cast<unsigned char*>(const_cast<char*>(text.data())),
-          static_cast<unsigned>(text.size())};
-}
-
 /// GnuTLS asks for the key of `user`. Below zero: there is no such user.
 int find_key(gnutls_session_t session, const char* user, gnutls_datum_t* key) {
   const auto& stream = *static_cast<const GnutlsStream*>(gnutls_session_get_ptr(session));
   try {
-    const auto found = stream.server().psk()(user);
+    const auto found = stream.end().psk()(user);
     if (!found) return -1;
     key->data = static_cast<unsigned char*>(gnutls_malloc(found->size()));
     if (key->data == nullptr) return -1;
@@ -55,12 +50,12 @@ int find_key(gnutls_session_t session, const char* user, gnutls_datum_t* key) {
   }
 }
 
-/// GnuTLS asks whether the client's certificate will do.
-int verify_client(gnutls_session_t session) {
+/// GnuTLS asks whether the peer's certificate will do.
+int verify_peer(gnutls_session_t session) {
   auto& stream = *static_cast<GnutlsStream*>(gnutls_session_get_ptr(session));
   std::string why;
   try {
-    if (stream.server().admits(session, why)) return 0;
+    if (stream.end().admits(session, why)) return 0;
     stream.refuse_peer(std::move(why));
   } catch (const std::exception&) {
     // Out of memory: refused without a reason.
@@ -74,7 +69,7 @@ struct Certificate {
     if (gnutls_x509_crt_init(&crt) < 0) throw std::bad_alloc();
     if (gnutls_x509_crt_import(crt, &der, GNUTLS_X509_FMT_DER) < 0) {
       gnutls_x509_crt_deinit(crt);
-      throw std::runtime_error("the client's certificate cannot be read");
+      throw std::runtime_error("the peer's certificate cannot be read");
     }
   }
   Certificate(const Certificate&) = delete;
@@ -125,51 +120,59 @@ void throw_tls_failure(std::string_view doing, int result) {
   throw std::runtime_error(fmt::format("{}: {}", doing, gnutls_strerror(result)));
 }
 
-std::string common_name_of_peer(gnutls_session_t session) {
-  const gnutls_datum_t* const der = certificate_of_peer(session);
-  return der == nullptr ? std::string() : common_name_of(Certificate(*der).crt);
+gnutls_datum_t as_datum(const std::string& text) {
+  return {reinterpret_cast<unsigned char*>(const_cast<char*>(text.data())),
+          static_cast<unsigned>(text.size())};
 }
 
 std::shared_ptr<const TlsServer> TlsServer::make(const TlsSettings& settings) {
   return std::make_shared<GnutlsServer>(settings);
 }
 
-GnutlsServer::GnutlsServer(const TlsSettings& settings) : psk_(settings.psk) {
+TlsHandles::TlsHandles() {
   const char* wrong = nullptr;
   const int result = gnutls_priority_init2(
-      &own_.priority, processor_has_aes() ? kPriorityWithAes : kPriorityWithoutAes, &wrong, 0);
+      &priority, processor_has_aes() ? kPriorityWithAes : kPriorityWithoutAes, &wrong, 0);
   if (result < 0) throw_tls_failure(fmt::format("set TLS priorities at \"{}\"", wrong), result);
-  if (gnutls_certificate_allocate_credentials(&own_.x509) < 0 ||
-      gnutls_psk_allocate_server_credentials(&own_.psk_credentials) < 0) {
-    throw std::bad_alloc();
-  }
-  if (settings.certificates) load(*settings.certificates);
-  if (psk_) gnutls_psk_set_server_credentials_function(own_.psk_credentials, find_key);
+  if (gnutls_certificate_allocate_credentials(&x509) < 0) throw std::bad_alloc();
 }
 
-GnutlsServer::Handles::~Handles() {
-  if (psk_credentials != nullptr) gnutls_psk_free_server_credentials(psk_credentials);
+TlsHandles::~TlsHandles() {
+  if (psk_server != nullptr) gnutls_psk_free_server_credentials(psk_server);
+  if (psk_client != nullptr) gnutls_psk_free_client_credentials(psk_client);
   if (x509 != nullptr) gnutls_certificate_free_credentials(x509);
   if (priority != nullptr) gnutls_priority_deinit(priority);
 }
 
-void GnutlsServer::load(const TlsCertificates& certificates) {
-  const gnutls_datum_t ca = as_datum(certificates.ca);
-  const gnutls_datum_t certificate = as_datum(certificates.certificate);
-  const gnutls_datum_t key = as_datum(certificates.key);
-  const gnutls_datum_t crl = as_datum(certificates.crl);
-  int result = gnutls_certificate_set_x509_trust_mem(own_.x509, &ca, GNUTLS_X509_FMT_PEM);
+void TlsHandles::trust(const std::string& ca, const std::string& crl) {
+  const gnutls_datum_t authorities = as_datum(ca);
+  const gnutls_datum_t revoked = as_datum(crl);
+  int result = gnutls_certificate_set_x509_trust_mem(x509, &authorities, GNUTLS_X509_FMT_PEM);
   if (result < 0) throw_tls_failure("load ca-cert.pem", result);
   if (result == 0) throw std::runtime_error("load ca-cert.pem: there is no certificate in it");
-  if (crl.size > 0) {
-    result = gnutls_certificate_set_x509_crl_mem(own_.x509, &crl, GNUTLS_X509_FMT_PEM);
-    if (result < 0) throw_tls_failure("load ca-crl.pem", result);
-  }
-  result = gnutls_certificate_set_x509_key_mem(own_.x509, &certificate, &key, GNUTLS_X509_FMT_PEM);
+  if (revoked.size == 0) return;
+  result = gnutls_certificate_set_x509_crl_mem(x509, &revoked, GNUTLS_X509_FMT_PEM);
+  if (result < 0) throw_tls_failure("load ca-crl.pem", result);
+}
+
+void TlsHandles::verify_peers() { gnutls_certificate_set_verify_function(x509, verify_peer); }
+
+GnutlsServer::GnutlsServer(const TlsSettings& settings) : psk_(settings.psk) {
+  if (gnutls_psk_allocate_server_credentials(&own_.psk_server) < 0) throw std::bad_alloc();
+  if (settings.certificates) load(*settings.certificates);
+  if (psk_) gnutls_psk_set_server_credentials_function(own_.psk_server, find_key);
+}
+
+void GnutlsServer::load(const TlsCertificates& certificates) {
+  own_.trust(certificates.ca, certificates.crl);
+  const gnutls_datum_t certificate = as_datum(certificates.certificate);
+  const gnutls_datum_t key = as_datum(certificates.key);
+  const int result =
+      gnutls_certificate_set_x509_key_mem(own_.x509, &certificate, &key, GNUTLS_X509_FMT_PEM);
   if (result < 0) throw_tls_failure("load server-cert.pem and server-key.pem", result);
   allowed_names_ = certificates.allowed_names;
   verify_peer_ = certificates.verify_peer || !allowed_names_.empty();
-  if (verify_peer_) gnutls_certificate_set_verify_function(own_.x509, verify_client);
+  if (verify_peer_) own_.verify_peers();
 }
 
 std::unique_ptr<TlsStream> GnutlsServer::accept(io::Executor& executor,
@@ -181,29 +184,44 @@ std::unique_ptr<TlsStream> GnutlsServer::accept(io::Executor& executor,
 void GnutlsServer::equip(gnutls_session_t session) const {
   gnutls_priority_set(session, own_.priority);
   gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, own_.x509);
-  if (psk_) gnutls_credentials_set(session, GNUTLS_CRD_PSK, own_.psk_credentials);
+  if (psk_) gnutls_credentials_set(session, GNUTLS_CRD_PSK, own_.psk_server);
   gnutls_certificate_server_set_request(session,
                                         verify_peer_ ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_IGNORE);
 }
 
-bool GnutlsServer::admits(gnutls_session_t session, std::string& why) const {
-  gnutls_typed_vdata_st purpose{};
-  purpose.type = GNUTLS_DT_KEY_PURPOSE_OID;
-  purpose.data = reinterpret_cast<unsigned char*>(const_cast<char*>(GNUTLS_KP_TLS_WWW_CLIENT));
+std::string GnutlsServer::user_of(gnutls_session_t session) const {
+  if (const char* const user = gnutls_psk_server_get_username(session)) return user;
+  const gnutls_datum_t* const der = verify_peer_ ? certificate_of_peer(session) : nullptr;
+  return der == nullptr ? std::string() : common_name_of(Certificate(*der).crt);
+}
+
+bool is_valid_peer(gnutls_session_t session, const char* purpose, const std::string& host,
+                   std::string_view whose, std::string& why) {
+  std::array<gnutls_typed_vdata_st, 2> wanted{};
+  wanted[0].type = GNUTLS_DT_KEY_PURPOSE_OID;
+  wanted[0].data = reinterpret_cast<unsigned char*>(const_cast<char*>(purpose));
+  wanted[1].type = GNUTLS_DT_DNS_HOSTNAME;
+  wanted[1].data = reinterpret_cast<unsigned char*>(const_cast<char*>(host.c_str()));
+  const unsigned count = host.empty() ? 1 : 2;
   unsigned status = 0;
-  const int result = gnutls_certificate_verify_peers(session, &purpose, 1, &status);
+  const int result = gnutls_certificate_verify_peers(session, wanted.data(), count, &status);
   if (result < 0) {
-    why = fmt::format("the client's certificate: {}", gnutls_strerror(result));
+    why = fmt::format("the {}'s certificate: {}", whose, gnutls_strerror(result));
     return false;
   }
   if (status != 0) {
     gnutls_datum_t text{};
     gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0);
-    why = fmt::format("the client's certificate: {}",
+    why = fmt::format("the {}'s certificate: {}", whose,
                       text.data ? reinterpret_cast<const char*>(text.data) : "is not valid");
     gnutls_free(text.data);
     return false;
   }
+  return true;
+}
+
+bool GnutlsServer::admits(gnutls_session_t session, std::string& why) const {
+  if (!is_valid_peer(session, GNUTLS_KP_TLS_WWW_CLIENT, "", "client", why)) return false;
   const gnutls_datum_t* const der = certificate_of_peer(session);
   return der != nullptr && is_allowed(Certificate(*der).crt, why);
 }

@@ -28,13 +28,13 @@ bool is_passing(ssize_t result) {
 }  // namespace
 
 GnutlsStream::GnutlsStream(io::Executor& executor, io::Stream& transport,
-                           std::shared_ptr<const GnutlsServer> server)
+                           std::shared_ptr<const TlsEnd> end)
     : transport_(&transport),
-      server_(std::move(server)),
+      end_(std::move(end)),
       arrived_wanted_(kArrivedBytesMin),
       sending_(std::make_unique<io::Mutex>(executor)) {
-  constexpr unsigned kFlags = GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS;
-  if (const int result = gnutls_init(&session_, kFlags); result < 0) {
+  const unsigned flags = end_->session_flags() | GNUTLS_NONBLOCK;
+  if (const int result = gnutls_init(&session_, flags); result < 0) {
     throw_tls_failure("start a session", result);
   }
   gnutls_session_set_ptr(session_, this);
@@ -42,7 +42,7 @@ GnutlsStream::GnutlsStream(io::Executor& executor, io::Stream& transport,
   gnutls_transport_set_pull_function(session_, pull);
   gnutls_transport_set_pull_timeout_function(session_, can_pull);
   gnutls_transport_set_vec_push_function(session_, push);
-  server_->equip(session_);
+  end_->equip(session_);
 }
 
 GnutlsStream::~GnutlsStream() { gnutls_deinit(session_); }
@@ -56,20 +56,21 @@ void GnutlsStream::move_to(io::Executor& executor, std::unique_ptr<io::Stream> t
 
 ssize_t GnutlsStream::pull(gnutls_transport_ptr_t self, void* into, size_t count) {
   auto& stream = *static_cast<GnutlsStream*>(self);
-  const size_t ready = std::min(count, stream.end_ - stream.begin_);
+  const size_t ready = std::min(count, stream.arrived_end_ - stream.arrived_begin_);
   if (ready == 0 && !stream.transport_ended_) {
     gnutls_transport_set_errno(stream.session_, EAGAIN);
     return -1;
   }
-  assert(stream.begin_ <= stream.end_ && stream.end_ <= stream.arrived_capacity_);
-  if (ready > 0) std::memcpy(into, stream.arrived_.get() + stream.begin_, ready);
-  stream.begin_ += ready;
+  assert(stream.arrived_begin_ <= stream.arrived_end_ &&
+         stream.arrived_end_ <= stream.arrived_capacity_);
+  if (ready > 0) std::memcpy(into, stream.arrived_.get() + stream.arrived_begin_, ready);
+  stream.arrived_begin_ += ready;
   return static_cast<ssize_t>(ready);
 }
 
 int GnutlsStream::can_pull(gnutls_transport_ptr_t self, unsigned) {
   const auto& stream = *static_cast<GnutlsStream*>(self);
-  return stream.begin_ < stream.end_ || stream.transport_ended_ ? 1 : 0;
+  return stream.arrived_begin_ < stream.arrived_end_ || stream.transport_ended_ ? 1 : 0;
 }
 
 ssize_t GnutlsStream::push(gnutls_transport_ptr_t self, const giovec_t* pieces, int count) {
@@ -84,16 +85,16 @@ ssize_t GnutlsStream::push(gnutls_transport_ptr_t self, const giovec_t* pieces, 
 }
 
 io::Task<void> GnutlsStream::fill() {
-  assert(begin_ == end_ && "GnuTLS takes all before it asks for more");
+  assert(arrived_begin_ == arrived_end_ && "GnuTLS takes all before it asks for more");
   if (arrived_capacity_ < arrived_wanted_) {
     arrived_ = std::make_unique_for_overwrite<std::byte[]>(arrived_wanted_);
     arrived_capacity_ = arrived_wanted_;
   }
-  begin_ = end_ = 0;
+  arrived_begin_ = arrived_end_ = 0;
   const iovec room{arrived_.get(), arrived_capacity_};
-  end_ = co_await transport_->receive({&room, 1});
-  transport_ended_ = end_ == 0;
-  if (end_ == arrived_capacity_) {
+  arrived_end_ = co_await transport_->receive({&room, 1});
+  transport_ended_ = arrived_end_ == 0;
+  if (arrived_end_ == arrived_capacity_) {
     arrived_wanted_ = std::min(arrived_capacity_ * 2, kArrivedBytesMax);
   }
 }
@@ -118,19 +119,15 @@ io::Task<void> GnutlsStream::handshake() {
       try {
         co_await flush();
       } catch (const std::system_error&) {
-        // The client has gone; the reason below is what counts.
+        // The peer has gone; the reason below is what counts.
       }
       throw ProtocolError(fmt::format("TLS handshake failed: {}", reason));
     }
     co_await flush();
     if (result == GNUTLS_E_SUCCESS) break;
-    if (is_passing(result) && begin_ == end_) co_await fill();
+    if (is_passing(result) && arrived_begin_ == arrived_end_) co_await fill();
   }
-  if (const char* const user = gnutls_psk_server_get_username(session_); user != nullptr) {
-    user_ = user;
-  } else if (server_->verifies_peers()) {
-    user_ = common_name_of_peer(session_);
-  }
+  user_ = end_->user_of(session_);
 }
 
 std::string GnutlsStream::description() const {
@@ -157,7 +154,7 @@ size_t GnutlsStream::decrypt(std::span<const iovec> into) {
       }
       if (result == GNUTLS_E_WARNING_ALERT_RECEIVED) continue;
       // Also said after a message that was no data, a key update: more may follow.
-      if (is_passing(result) && begin_ < end_) continue;
+      if (is_passing(result) && arrived_begin_ < arrived_end_) continue;
       if (is_passing(result)) return total;
       // T12: an end without close-notify is an end.
       ended_ = result == 0 || result == GNUTLS_E_PREMATURE_TERMINATION;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <stdexcept>
 
@@ -18,7 +20,6 @@ std::invalid_argument malformed(std::string_view text, std::string_view cause) {
 }
 
 void take_authority(Uri& uri, std::string_view authority, std::string_view text) {
-  if (const size_t at = authority.rfind('@'); at != authority.npos) authority.remove_prefix(at + 1);
   const size_t bracket = authority.rfind(']');
   const size_t colon = authority.rfind(':');
   const bool has_port = colon != authority.npos && (bracket == authority.npos || colon > bracket);
@@ -31,6 +32,22 @@ void take_authority(Uri& uri, std::string_view authority, std::string_view text)
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), uri.port);
   if (error != std::errc() || end != digits.data() + digits.size()) {
     throw malformed(text, "its port is not a number");
+  }
+}
+
+/// Unknown parameters are ignored, as the specification wants it.
+void take_query(Uri& uri, std::string_view query) {
+  const std::array<std::pair<std::string_view, std::string*>, 4> known = {
+      {{"socket=", &uri.socket},
+       {"tls-certificates=", &uri.tls_certificates},
+       {"tls-psk-file=", &uri.tls_psk},
+       {"tls-hostname=", &uri.tls_host}}};
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    for (const auto& [name, value] : known) {
+      if (pair.starts_with(name)) *value = io::percent_decoded(pair.substr(name.size()));
+    }
+    query.remove_prefix(std::min(pair.size() + 1, query.size()));
   }
 }
 
@@ -51,23 +68,20 @@ Uri parse_uri(std::string_view text) {
   const bool is_unix = text.substr(0, scheme_end).ends_with("+unix");
   std::string_view rest = text.substr(scheme_end + 3);
   const size_t question = rest.find('?');
-  const std::string_view query =
-      question == rest.npos ? std::string_view() : rest.substr(question + 1);
+  if (question != rest.npos) take_query(uri, rest.substr(question + 1));
   rest = rest.substr(0, question);
   const size_t slash = rest.find('/');
-  const std::string_view authority = rest.substr(0, slash);
+  std::string_view authority = rest.substr(0, slash);
   if (slash != rest.npos) uri.export_name = io::percent_decoded(rest.substr(slash + 1));
+  if (const size_t at = authority.rfind('@'); at != authority.npos) {
+    uri.user = io::percent_decoded(authority.substr(0, at));
+    authority.remove_prefix(at + 1);
+  }
   if (!is_unix) {
     take_authority(uri, authority, text);
-    return uri;
+  } else if (uri.socket.empty()) {
+    throw malformed(text, "it names no socket");
   }
-  constexpr std::string_view kSocket = "socket=";
-  for (std::string_view left = query; !left.empty();) {
-    const std::string_view pair = left.substr(0, left.find('&'));
-    if (pair.starts_with(kSocket)) uri.socket = io::percent_decoded(pair.substr(kSocket.size()));
-    left.remove_prefix(std::min(pair.size() + 1, left.size()));
-  }
-  if (uri.socket.empty()) throw malformed(text, "it names no socket");
   return uri;
 }
 
@@ -79,8 +93,8 @@ std::string to_text(const Uri& uri) {
                        io::percent_encoded(uri.socket, "/"));
   }
   const bool is_ipv6 = uri.host.find(':') != uri.host.npos;
-  return fmt::format("{}://{}{}{}:{}/{}", scheme, is_ipv6 ? "[" : "", uri.host,
-                     is_ipv6 ? "]" : "", uri.port, name);
+  return fmt::format("{}://{}{}{}:{}/{}", scheme, is_ipv6 ? "[" : "", uri.host, is_ipv6 ? "]" : "",
+                     uri.port, name);
 }
 
 }  // namespace nbd

@@ -32,7 +32,7 @@ MAY_INCLUDE = {
 }
 BOOST_FILES = {"api/http_server.cc", "app/http_client.cc", "engine/ingest/node_client.cc"}
 GNUTLS_FILES = {"engine/values/digest.cc", "nbd/tls_credentials.cc", "nbd/tls_gnutls.h"}
-GNUTLS_USERS = {"tls_credentials.cc", "tls_stream.cc"}
+GNUTLS_USERS = {"tls_client.cc", "tls_credentials.cc", "tls_stream.cc"}
 INCLUDE = re.compile(r'#include [<"]([^">]+)[>"]')
 
 

@@ -2,12 +2,15 @@
 """`varve restore`: a point in a file, on a device, on another NBD server."""
 
 import json
+import os
+import random
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import loop_mount, qemu, run, scratch, sources  # noqa: E402
+from harness import loop_mount, qemu, run, scratch, sources, tls_files  # noqa: E402
 from harness.case import MIB, HubCase  # noqa: E402
 from harness.daemon import binary  # noqa: E402
 
@@ -18,7 +21,10 @@ class Restores(HubCase):
     def restore(self, *words, status=0):
         """Runs the command; returns (stdout, stderr)."""
         command = [binary(), "restore", *map(str, words), "--server", self.hub.url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        self.state = self.dir / "state"
+        self.state.mkdir(exist_ok=True)
+        environment = os.environ | {"XDG_STATE_HOME": str(self.state)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
         self.assertEqual(done.returncode, status, f"{command}: {done.stdout}{done.stderr}")
         return done.stdout, done.stderr
 
@@ -162,6 +168,88 @@ class Elsewhere(Restores):
         self.restore(NAME, "--to", uri, status=3)
         self.restore(NAME, "--to", uri, "--force")
         self.assertTrue(self.same(disk.path, target))
+
+
+    def test_what_is_not_a_file_is_continued_by_a_record_elsewhere(self):
+        [disk] = self.back_up(1)
+        point = self.chain(NAME)["backups"][0]["backup_id"]
+        target, socket = self.dir / "target.raw", self.dir / "target.sock"
+        kept = 8 * MIB
+        target.write_bytes(b"k" * disk.size)
+        server = subprocess.Popen(["qemu-nbd", "-t", "-f", "raw", "-x", "t", "-e", "8", "-k", socket, target])
+        self.addCleanup(scratch.end_process, server)
+        scratch.wait_until(socket.exists, 10, "qemu-nbd listens")
+        uri = f"nbd+unix:///t?socket={socket}"
+        self.restore(NAME, "--to", uri, "--resume", status=3)
+        record = self.state / "varve" / f"{urllib.parse.quote(uri, safe='')}.state"
+        record.parent.mkdir()
+        state = {"source": f"{NAME}/disk-0@{point}", "size_bytes": disk.size, "done_bytes": kept}
+        record.write_text(json.dumps(state))
+        start, *_ = self.events(NAME, "--to", uri, "--resume")
+        self.assertEqual(start["resumed_at_bytes"], kept)
+        content = target.read_bytes()
+        self.assertEqual(content[:kept], b"k" * kept)
+        self.assertTrue(content[kept:] == disk.path.read_bytes()[kept:])
+        self.assertFalse(record.exists())
+        for broken in ("", "[]", '{"source": 1}', json.dumps(state | {"done_bytes": -1}), json.dumps(state | {"source": "b"})):
+            record.write_text(broken)
+            _, text = self.restore(NAME, "--to", uri, "--resume", status=3)
+            self.assertIn("is of another restore", text)
+
+
+class Encrypted(Restores):
+    """The server demands TLS of everybody who reads a point."""
+
+    def setUp(self):
+        self.files = self.enterContext(scratch.directory())
+        self.authority = tls_files.Authority(self.files / "authority")
+        self.authority.client(self.files / "client")
+        self.keys = tls_files.keys_file(self.files / "keys.psk", {"alice": bytes(range(32))})
+        self.options = {"tls_certificates": self.authority.server(self.files / "server"), "tls_psk": self.keys}
+        self.options |= {"tls": "require", "ports_tls": "off"}
+        super().setUp()
+        self.register(NAME, [16 * MIB])
+        self.content = random.randbytes(2 * MIB)
+        self.quick_backup(NAME, ["u/1"], writes=[(3 * MIB, self.content)])
+
+    def expect_restored(self, *words):
+        target = self.dir / "out.raw"
+        self.restore(NAME, "--to", target, "--force", *words)
+        content = target.read_bytes()
+        self.assertEqual(len(content), 16 * MIB)
+        self.assertTrue(content[3 * MIB:5 * MIB] == self.content)
+
+    def test_a_point_is_restored_with_a_certificate_or_a_key(self):
+        self.expect_restored("--tls-certificates", self.files / "client")
+        self.expect_restored("--tls-psk", self.keys)
+        self.expect_restored("--tls-psk", self.keys, "--tls-user", "alice")
+
+    def test_a_server_that_cannot_prove_itself_is_not_read(self):
+        target = self.dir / "out.raw"
+        stranger = tls_files.Authority(self.files / "stranger").client(self.files / "other")
+        for words in ((), ("--tls-certificates", stranger)):
+            _, text = self.restore(NAME, "--to", target, *words, status=1)
+            self.assertIn("certificate", text)
+        wrong = tls_files.keys_file(self.files / "wrong.psk", {"alice": bytes(32)})
+        self.restore(NAME, "--to", target, "--tls-psk", wrong, status=1)
+        _, text = self.restore(NAME, "--to", target, "--tls-psk", self.keys, "--tls-user", "bob", status=2)
+        self.assertIn('has no key of "bob"', text)
+        self.assertFalse(target.exists())
+
+    def test_a_target_is_written_inside_tls(self):
+        target, socket = self.dir / "target.raw", self.dir / "target.sock"
+        target.write_bytes(b"o" * 16 * MIB)
+        secret = f"tls-creds-x509,id=t,endpoint=server,dir={self.files / 'server'},verify-peer=no"
+        server = subprocess.Popen(["qemu-nbd", "-t", "-f", "raw", "-x", "t", "-e", "8", "-k", socket,
+                                   "--object", secret, "--tls-creds", "t", target])  # fmt: skip
+        self.addCleanup(scratch.end_process, server)
+        scratch.wait_until(socket.exists, 10, "qemu-nbd listens")
+        uri = f"nbds+unix:///t?socket={socket}&tls-certificates={self.files / 'client'}"
+        source = ("--tls-psk", self.keys)
+        _, text = self.restore(NAME, "--to", f"{uri}&tls-hostname=elsewhere", "--force", *source, status=1)
+        self.assertIn("certificate", text)
+        self.restore(NAME, "--to", f"{uri}&tls-hostname=localhost", "--force", *source)
+        self.assertTrue(target.read_bytes()[3 * MIB:5 * MIB] == self.content)
 
 
 class Refusals(Restores):

@@ -27,6 +27,16 @@ TEST(Uris, NameASocket) {
   EXPECT_EQ(uri.host, "");
 }
 
+TEST(Uris, NameWhatAClientProvesItselfWith) {
+  const Uri uri = parse_uri("nbds://al%20ice@h/x?tls-psk-file=/k%20eys&tls-hostname=hub&new=1");
+  EXPECT_EQ(uri.user, "al ice");
+  EXPECT_EQ(uri.tls_psk, "/k eys");
+  EXPECT_EQ(uri.tls_host, "hub");
+  EXPECT_EQ(parse_uri("nbds://h/x?tls-certificates=/pki").tls_certificates, "/pki");
+  EXPECT_EQ(parse_uri("nbds+unix://bob@/x?socket=/s").user, "bob");
+  EXPECT_EQ(to_text(uri), "nbds://h:10809/x");
+}
+
 TEST(Uris, OtherTextsAreRefused) {
   for (const char* text : {"http://h/x", "nbd://", "nbd:///x", "nbd://h:x/y", "nbd://h:99999/y",
                            "nbd+unix:///x", "nbd+unix:///x?other=1"}) {
