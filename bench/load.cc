@@ -1,5 +1,5 @@
 // A load generator for NBD servers, built on nbd::Client: a number of connections, each with a
-// number of requests in flight and a thread of its own, ended by FLUSH.
+// number of requests in flight and a thread of its own, ended by FLUSH; or one that reads.
 //
 // Payload comes from a pool of random bytes that was touched before the clock starts. Prints one
 // line of JSON: bytes, seconds from the first request to the reply of the FLUSH, and the requests'
@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cassert>
 #include <chrono>
 #include <cstdio>
 #include <exception>
@@ -39,7 +40,7 @@ struct LoadOptions {
   unsigned depth = 16, connections = 1;
   uint64_t rate = 0;  // bytes a second in all; 0: as fast as it goes
   uint64_t seed = 1;
-  bool zeroes = false;
+  bool zeroes = false, reads = false;
 };
 
 /// Random bytes, more than any cache holds, touched before the clock starts.
@@ -79,7 +80,10 @@ class Worker {
   io::Task<void> work(io::RingRuntime& parts, std::promise<uint64_t>& disk_size,
                       const std::shared_future<void>& planned) {
     // As little as a client can ask for, so that the server is what is measured.
-    nbd::ClientOptions plain{options_.server.export_name, false, false, {}};
+    nbd::ClientOptions plain{.export_name = options_.server.export_name,
+                             .structured_replies = false,
+                             .extended_headers = false,
+                             .contexts = {}};
     auto stream = co_await connect(parts.ring());
     auto opening = nbd::Client::open(parts.runtime(), std::move(stream), std::move(plain));
     client_ = co_await std::move(opening);
@@ -104,7 +108,7 @@ class Worker {
       co_return;
     };
     co_await io::run_scoped(all_lanes);
-    co_await client_->flush();
+    if (!options_.reads) co_await client_->flush();
     end_ = Clock::now();
   }
 
@@ -117,11 +121,15 @@ class Worker {
   }
 
   io::Task<void> lane(io::Runtime runtime) {
+    std::vector<std::byte> read_into(options_.reads ? options_.block : 0);
     while (next_ < extents_.size()) {
       const bench::Extent extent = extents_[next_++];
       if (options_.rate > 0) co_await keep_to_rate(runtime, extent.length);
       const Clock::time_point sent = Clock::now();
-      if (options_.zeroes) {
+      if (options_.reads) {
+        assert(extent.length <= read_into.size());
+        co_await client_->read(extent.offset, std::span(read_into).first(extent.length));
+      } else if (options_.zeroes) {
         co_await client_->write_zeroes(extent.offset, extent.length, io::ZeroMode::may_unmap);
       } else {
         const auto payload = next_payload(extent.length);
@@ -232,7 +240,8 @@ void load(const LoadOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("writes to an NBD export with a fixed number of requests in flight, then FLUSHes");
+  CLI::App app(
+      "writes to an NBD export with a fixed number of requests in flight, then FLUSHes; or reads");
   LoadOptions options;
   std::string block = "256K", bytes = "4G", rate;
   app.add_option("--unix", options.server.unix_path, "socket");
@@ -246,6 +255,7 @@ int main(int argc, char** argv) {
   app.add_option("--rate", rate, "bytes a second in all (default: as fast as it goes)");
   app.add_option("--seed", options.seed, "of the random bytes and offsets");
   app.add_flag("--zeroes", options.zeroes, "WRITE_ZEROES instead of WRITE");
+  app.add_flag("--reads", options.reads, "READ instead of WRITE, and no FLUSH");
   CLI11_PARSE(app, argc, argv);
   try {
     options.block = app::parse_size(block);
