@@ -154,8 +154,8 @@ class Machine:
         def said():
             if self.process.poll() is not None and PROMPT not in self.said():
                 raise AssertionError(f"QEMU ended: {self.process.stderr.read()}\n{self.said()}")
-            lines = [line for line in self.said().splitlines() if line.startswith(PROMPT)]
-            return lines[0] if lines else None
+            lines = [line for line in self.said().splitlines(keepends=True) if line.startswith(PROMPT)]
+            return lines[0].strip() if lines and lines[0].endswith("\n") else None
         return scratch.wait_until(said, seconds, "the machine's prompt")
 
     def said(self):
