@@ -41,6 +41,7 @@ struct LoadOptions {
   uint64_t rate = 0;  // bytes a second in all; 0: as fast as it goes
   uint64_t seed = 1;
   bool zeroes = false, reads = false;
+  std::string status;  // a metadata context: its BLOCK_STATUS is asked for, and nothing else
 };
 
 /// Random bytes, more than any cache holds, touched before the clock starts.
@@ -49,6 +50,12 @@ std::vector<std::byte> random_pool(uint64_t seed) {
   std::mt19937_64 random(seed);
   for (size_t at = 0; at < pool.size(); at += 8) io::store_be(&pool[at], random());
   return pool;
+}
+
+io::Task<std::unique_ptr<io::Socket>> connect(io::Ring& ring, Server server) {
+  if (!server.unix_path.empty()) co_return co_await io::connect_unix(ring, server.unix_path);
+  const io::HostPort tcp = io::parse_host_port(server.tcp);
+  co_return co_await io::connect_tcp(ring, tcp.host, tcp.port);
 }
 
 /// One connection's share of the requests, on a thread of its own: `depth` coroutines take the next
@@ -84,7 +91,7 @@ class Worker {
                              .structured_replies = false,
                              .extended_headers = false,
                              .contexts = {}};
-    auto stream = co_await connect(parts.ring());
+    auto stream = co_await connect(parts.ring(), options_.server);
     auto opening = nbd::Client::open(parts.runtime(), std::move(stream), std::move(plain));
     client_ = co_await std::move(opening);
     connected_ = true;
@@ -110,14 +117,6 @@ class Worker {
     co_await io::run_scoped(all_lanes);
     if (!options_.reads) co_await client_->flush();
     end_ = Clock::now();
-  }
-
-  io::Task<std::unique_ptr<io::Socket>> connect(io::Ring& ring) const {
-    if (!options_.server.unix_path.empty()) {
-      co_return co_await io::connect_unix(ring, options_.server.unix_path);
-    }
-    const io::HostPort tcp = io::parse_host_port(options_.server.tcp);
-    co_return co_await io::connect_tcp(ring, tcp.host, tcp.port);
   }
 
   io::Task<void> lane(io::Runtime runtime) {
@@ -211,6 +210,28 @@ uint64_t connect_all(Workers& workers, std::vector<std::thread>& threads,
   return disk_size;
 }
 
+/// BLOCK_STATUS of the whole disk in one context, with 64-bit requests where the server has them.
+io::Task<void> ask_status(io::RingRuntime& parts, Server server, std::string context) {
+  nbd::ClientOptions options{.export_name = server.export_name, .contexts = {context}};
+  auto stream = co_await connect(parts.ring(), std::move(server));
+  auto opening = nbd::Client::open(parts.runtime(), std::move(stream), std::move(options));
+  const std::unique_ptr<nbd::Client> client = co_await std::move(opening);
+  const Clock::time_point start = Clock::now();
+  std::chrono::duration<double> first{}, whole{};
+  uint64_t at = 0, runs = 0;
+  while (at < client->size()) {
+    const std::vector<nbd::StatusPayload> answers =
+        co_await client->block_status(at, client->size() - at);
+    whole = Clock::now() - start;
+    if (at == 0) first = whole;
+    for (const nbd::StatusRun& run : answers.at(0).runs) at += run.length;
+    runs += answers.at(0).runs.size();
+  }
+  co_await client->close();
+  fmt::print("{{\"first_ms\":{:.2f},\"whole_ms\":{:.2f},\"runs\":{}}}\n", first.count() * 1e3,
+             whole.count() * 1e3, runs);
+}
+
 void load(const LoadOptions& options) {
   const std::vector<std::byte> pool = random_pool(options.seed);
   Workers workers;
@@ -255,13 +276,19 @@ int main(int argc, char** argv) {
   app.add_option("--rate", rate, "bytes a second in all (default: as fast as it goes)");
   app.add_option("--seed", options.seed, "of the random bytes and offsets");
   app.add_flag("--zeroes", options.zeroes, "WRITE_ZEROES instead of WRITE");
+  app.add_option("--status", options.status, "BLOCK_STATUS of the whole disk in this context");
   app.add_flag("--reads", options.reads, "READ instead of WRITE, and no FLUSH");
   CLI11_PARSE(app, argc, argv);
   try {
     options.block = app::parse_size(block);
     options.bytes = app::parse_size(bytes);
     if (!rate.empty()) options.rate = app::parse_size(rate);
-    load(options);
+    if (options.status.empty()) {
+      load(options);
+    } else {
+      io::RingRuntime parts;
+      parts.ring().run(ask_status(parts, options.server, options.status));
+    }
     return 0;
   } catch (const std::exception& failure) {
     fmt::print(stderr, "load: {}\n", failure.what());

@@ -199,25 +199,10 @@ def first(tools):
             f"{verdict(results, 'qemu-nbd', 1, 'ms', False)} | {report.verdict(mine, 100, False)} |"]
 
 
-def whole_status(uri, context):
-    handle = nbd.NBD()
-    handle.add_meta_context(context)
-    handle.connect_uri(uri)
-    begun = time.monotonic()
-    at, runs, first_answer = 0, 0, None
-
-    def take(_, offset, entries, __):
-        nonlocal at, runs
-        at = offset + sum(length for length, _ in entries)
-        runs += len(entries)
-
-    size = handle.get_size()
-    while at < size:
-        handle.block_status_64(size - at, at, take)
-        first_answer = first_answer or time.monotonic() - begun
-    seconds = time.monotonic() - begun
-    handle.shutdown()
-    return first_answer * 1000, seconds * 1000, runs
+def whole_status(tools, name, context):
+    command = [tools.load, "--unix", tools.socket, "--export", name, "--status", context]
+    done = subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
 
 
 def status(tools):
@@ -237,10 +222,10 @@ def status(tools):
              (f"long/disk-0@{jobs[-1]}", f"qemu:dirty-bitmap:since-{jobs[-2]}", "changes between the last two of them", 1000)]
     lines = ["| | first answer, ms | whole, ms | runs |", "|---" * 4 + "|"]
     for name, context, title, whole_goal in asked:
-        found = [whole_status(tools.uri(name), context) for _ in range(tools.rounds)]
-        first_ms, whole_ms = (statistics.median(one[at] for one in found) for at in (0, 1))
+        found = [whole_status(tools, name, context) for _ in range(tools.rounds)]
+        first_ms, whole_ms = (report.median(found, member) for member in ("first_ms", "whole_ms"))
         lines.append(f"| {title} | {report.verdict(first_ms, 50, False)} | "
-                     f"{report.verdict(whole_ms, whole_goal, False)} | {found[0][2]} |")
+                     f"{report.verdict(whole_ms, whole_goal, False)} | {found[0]['runs']} |")
         print(lines[-1], flush=True)
     return lines
 

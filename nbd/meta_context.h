@@ -61,7 +61,7 @@ std::vector<size_t> list_contexts(const MetaContexts& contexts,
 /// How much one BLOCK_STATUS answer may hold and cost (M10).
 struct StatusBounds {
   size_t runs_max = 65536;
-  io::Duration work_max = std::chrono::milliseconds(100);
+  io::Duration work_max = std::chrono::milliseconds(30);
 };
 
 /// The answer to BLOCK_STATUS, context by context: runs that start at `offset`, alternate in value

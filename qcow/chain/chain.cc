@@ -18,7 +18,7 @@ constexpr uint64_t kReadsInFlightMax = 64;
 constexpr uint64_t kDecompressionsMax = 4;
 constexpr uint32_t kPreferredBlockBytesMin = 4096;
 // An extents() call builds no further region after this time; the caller asks again (M10).
-constexpr std::chrono::milliseconds kExtentsPatience{50};
+constexpr std::chrono::milliseconds kExtentsPatience{20};
 
 void append(std::vector<io::Extent>& extents, io::Extent next) {
   if (!extents.empty() && extents.back().same_kind(next)) {
