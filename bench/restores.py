@@ -295,6 +295,18 @@ WORKLOADS = {"sequential": sequential, "random": random_reads, "nbdcopy": nbdcop
              "status": status, "beside": beside, "delay": delay}
 
 
+def put_into_document(kept):
+    """All tables there are, neighbours of one session with one line about the machine."""
+    words, told = [], None
+    for name in (name for name in WORKLOADS if name in kept):
+        on_what = f"A disk of {kept[name]['mib']} MiB; {report.on_what(kept[name])}"
+        if told not in (None, on_what):
+            words += [told, ""]
+        told = on_what
+        words += [*kept[name]["lines"], ""]
+    report.replace_in_document("restores", "\n".join([*words, told or ""]).rstrip())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("workloads", nargs="*", help="default: all")
@@ -320,11 +332,7 @@ def main():
         print("\n".join(["", *lines, ""]), flush=True)
         kept[name] = {"lines": lines, "machine": facts, "rounds": options.rounds, "mib": options.mib}
         tables.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    words = []
-    for name in WORKLOADS:
-        if name in kept:
-            words += [*kept[name]["lines"], ""]
-    report.replace_in_document("restores", "\n".join(words).rstrip())
+    put_into_document(kept)
 
 
 if __name__ == "__main__":
