@@ -38,7 +38,9 @@ io::Task<void> RestoreProgress::keep(uint64_t done) {
 
 io::Task<void> RestoreProgress::forget() {
   const auto there = co_await runtime_.files.status(path_, false);
-  if (there) co_await runtime_.files.remove(path_);
+  if (!there) co_return;
+  co_await runtime_.files.remove(path_);
+  co_await runtime_.files.sync_directory(io::parent_path(path_));
 }
 
 std::string RestoreProgress::path_for(const std::string& target) {

@@ -30,6 +30,7 @@ class RestoreProgress {
   io::Task<uint64_t> read();
   /// The target is durable up to `done`.
   io::Task<void> keep(uint64_t done);
+  /// Durable: a record must not outlive what it tells of.
   io::Task<void> forget();
 
   /// Where the record of a target without a directory of its own lies, a device or an export:

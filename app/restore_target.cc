@@ -147,6 +147,8 @@ class PlaceTarget : public RestoreTarget {
     if (!request_.force && !request_.in_place && resumed_at_ == 0) {
       throw TargetRefused(fmt::format("{} is {}; --force overwrites it", request_.target, what));
     }
+    // What an earlier restore has left there is overwritten from here on.
+    if (resumed_at_ == 0) co_await progress_.forget();
   }
 
   const TargetRequest request_;

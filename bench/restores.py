@@ -7,7 +7,7 @@
   random       4 KiB x 16 from the same chains, cold
   nbdcopy      an unmodified nbdcopy out of the chain of 8, cold and in the page cache
   copy         `varve restore` to a raw file, beside `qemu-img convert` and a plain write of the disk
-  first        the first byte of a point of 64 layers that nobody has opened, beside qemu-nbd's start
+  first        the first byte of a point of 64 layers that is not open yet, beside qemu-nbd's start
   status       BLOCK_STATUS of a whole 16 TiB disk; what changed between the ends of a chain of 250
   beside       a backup beside four readers, and alone
   delay        `varve restore` through a line of 1 Gbit/s with 50 ms of delay (a proxy: bench/slow_line.py)
@@ -287,7 +287,7 @@ def delay(tools):
         proxy.terminate()
         proxy.wait()
     mine = report.median(results["varve"], "mib_s")
-    return ["| 1 Gbit/s and 50 ms there and back, MiB/s | `varve restore` | nbdcopy | of the line |", "|---" * 4 + "|",
+    return ["| 1 Gbit/s and 50 ms of round-trip delay, MiB/s | `varve restore` | nbdcopy | of the line |", "|---" * 4 + "|",
             f"| {tools.size // MIB} MiB | {cells(results)} | {report.verdict(mine / (1e9 / 8 / MIB), 0.8, True)} |"]
 
 

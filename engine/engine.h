@@ -77,7 +77,8 @@ class Engine {
   /// Begins to copy its disks. Throws restore_not_found, restore_is_not_ready, restore_is_in_use,
   /// promotion_path_invalid, promotion_path_exists, promotion_is_running, repository_unavailable.
   virtual RestoreView promote_restore(const std::string& id, const NewPromotion& request) = 0;
-  /// Throws restore_not_found, promotion_is_not_running. Nothing of the copy is left.
+  /// Throws restore_not_found, promotion_is_not_running. Nothing of the copy is left, unless it was
+  /// whole already, as the answer says then.
   virtual RestoreView cancel_promotion(const std::string& id) = 0;
 
   // ---- change ids and telemetry ----

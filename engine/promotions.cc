@@ -42,13 +42,13 @@ io::Task<std::string> usable_path(Core& core, std::string path) {
   const auto invalid = [&path](std::string_view cause) {
     return refusals::promotion_path_invalid(path, cause);
   };
-  if (!given.is_absolute() || path.find('\0') != path.npos) throw invalid("is no absolute path");
+  if (!given.is_absolute() || path.find('\0') != path.npos) throw invalid("is not an absolute path");
   if (given.filename().empty() || given.lexically_normal() != given) {
     throw invalid("is not written as the path of a file");
   }
   const auto directory = co_await core.files().status(given.parent_path().string());
   if (!directory || directory->kind != io::FileKind::directory) {
-    throw invalid("is in no directory that is there");
+    throw invalid("is not in an existing directory");
   }
   const std::string real = co_await core.files().resolve(given.parent_path().string());
   for (const Repository& repository : core.catalogue->repositories.list()) {

@@ -13,9 +13,9 @@
 /// alone".
 namespace engine {
 
-/// Returns when the copying has begun; it goes on in Core::background.
+/// Returns once the copy has started; it continues in Core::background.
 io::Task<void> promote_restore(Core& core, std::string restore_id, NewPromotion request);
-/// Returns when nothing of the copy is left.
+/// Returns once it has ended: nothing of the copy is left, unless it was whole already.
 io::Task<void> cancel_promotion(Core& core, std::string restore_id);
 
 /// Cancels the one that is under way, and takes away what an earlier life of varve has left of one;

@@ -11,7 +11,7 @@
 namespace engine {
 namespace {
 
-/// Small beside what a backup has under way: the copy goes on beside backups.
+/// Few against what a backup has in flight, because both run at the same time.
 constexpr uint32_t kRequests = 8;
 
 io::Task<void> copy_chain(io::Runtime data, qcow::Chain& chain, DiskFile& file,

@@ -197,6 +197,24 @@ class Elsewhere(Restores):
             self.assertIn("is of another restore", text)
 
 
+    def test_a_restore_that_is_begun_anew_leaves_no_record_of_an_earlier_one(self):
+        [disk] = self.back_up(1)
+        point = self.chain(NAME)["backups"][0]["backup_id"]
+        socket = self.dir / "target.sock"
+        server = subprocess.Popen(["nbdkit", "-f", "-U", socket, "--filter=error", "memory", str(disk.size),
+                                   "error-pwrite=EIO", "error-pwrite-rate=100%"])  # fmt: skip
+        self.addCleanup(scratch.end_process, server)
+        scratch.wait_until(socket.exists, 10, "nbdkit listens")
+        uri = f"nbd+unix:///?socket={socket}"
+        self.restore(NAME, "--to", uri, status=3)
+        record = self.state / "varve" / f"{urllib.parse.quote(uri, safe='')}.state"
+        record.parent.mkdir()
+        state = {"source": f"{NAME}/disk-0@{point}", "size_bytes": disk.size, "done_bytes": 8 * MIB}
+        record.write_text(json.dumps(state))
+        self.restore(NAME, "--to", uri, "--force", status=1)
+        self.assertFalse(record.exists())
+
+
 class Encrypted(Restores):
     """The server demands TLS of everybody who reads a point."""
 
