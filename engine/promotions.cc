@@ -42,7 +42,8 @@ io::Task<std::string> usable_path(Core& core, std::string path) {
   const auto invalid = [&path](std::string_view cause) {
     return refusals::promotion_path_invalid(path, cause);
   };
-  if (!given.is_absolute() || path.find('\0') != path.npos) throw invalid("is not an absolute path");
+  if (!given.is_absolute() || path.find('\0') != path.npos)
+    throw invalid("is not an absolute path");
   if (given.filename().empty() || given.lexically_normal() != given) {
     throw invalid("is not written as the path of a file");
   }
