@@ -10,9 +10,8 @@ namespace {
 using engine::Refusal;
 using engine::RefusalKind;
 
-constexpr const char* kInvalidBody = "invalid request body";
 constexpr size_t kTagsMax = 64;
-constexpr uint64_t kLimitMax = 10000;
+constexpr uint64_t kBackupsMax = 10000;
 
 Refusal missing_field(std::string_view name) {
   return {RefusalKind::invalid, "missing_field", std::string(name) + " is required"};
@@ -53,7 +52,7 @@ struct Listed {
   int64_t pid;
 };
 
-const Object<Listed>& list_object() {
+const Object<Listed>& backups_object() {
   static const Object<Listed> object(
       "BackupList", "Backups, newest first.",
       {{"backups", "[Backup]", "",
@@ -63,7 +62,7 @@ const Object<Listed>& list_object() {
   return object;
 }
 
-Response list(const Call& call) {
+Response list_backups(const Call& call) {
   engine::BackupFilter filter;
   filter.vm_name = call.query("vm_name");
   filter.vm_context_id = call.query("vm_context_id");
@@ -76,13 +75,13 @@ Response list(const Call& call) {
     filter.backup_type = engine::from_text<engine::BackupType>(type);
     if (!filter.backup_type) throw Call::invalid_query("backup_type");
   }
-  filter.limit = call.query_number("limit", kLimitMax).value_or(filter.limit);
+  filter.limit = call.query_number("limit", kBackupsMax).value_or(filter.limit);
   filter.offset = call.query_number("offset", INT64_MAX).value_or(0);
   const engine::BackupList found = call.engine.list_backups(filter);
-  return json_response(200, list_object().json({found, call.settings.pid}));
+  return json_response(200, backups_object().json({found, call.settings.pid}));
 }
 
-Response get(const Call& call) {
+Response get_backup(const Call& call) {
   const auto backup = call.engine.backup(call.variable("backup_id"));
   return json_response(200, backup_object().json({backup, call.settings.pid}));
 }
@@ -92,7 +91,7 @@ struct Disks {
   std::vector<engine::BackupDiskView> disks;
 };
 
-const Object<Disks>& disks_object() {
+const Object<Disks>& backup_disks_object() {
   static const Object<Disks> object(
       "BackupDisks", "The disks of a backup, by index.",
       {{"backup_id", "string", "", &Disks::backup_id},
@@ -102,9 +101,9 @@ const Object<Disks>& disks_object() {
   return object;
 }
 
-Response disks(const Call& call) {
+Response list_backup_disks(const Call& call) {
   const std::string& id = call.variable("backup_id");
-  return json_response(200, disks_object().json({id, call.engine.backup_disks(id)}));
+  return json_response(200, backup_disks_object().json({id, call.engine.backup_disks(id)}));
 }
 
 // A number that no disk of any job can have is a disk that this job has not.
@@ -197,7 +196,7 @@ const Object<Deleted>& deleted_object() {
   return object;
 }
 
-Response remove(const Call& call) {
+Response remove_backup(const Call& call) {
   const std::string& id = call.variable("backup_id");
   const std::string cascade = call.query("cascade");
   const auto done = call.engine.delete_backup(id, cascade == "true" || cascade == "1");
@@ -260,8 +259,9 @@ const std::vector<Parameter>& chain_parameters() {
 }  // namespace
 
 std::vector<Schema> backup_answers() {
-  std::vector<Schema> schemas = schemas_of(list_object(), disks_object(), completed_object(),
-                                           cancelled_object(), deleted_object(), stats_object());
+  std::vector<Schema> schemas =
+      schemas_of(backups_object(), backup_disks_object(), completed_object(), cancelled_object(),
+                 deleted_object(), stats_object());
   for (const auto part : {backup_schemas, chain_schemas}) {
     for (Schema& schema : part()) schemas.push_back(std::move(schema));
   }
@@ -279,7 +279,7 @@ const std::vector<Route>& backup_routes() {
        .waits_for = WaitsFor::node},
       {.method = "GET",
        .pattern = "/api/v1/backups",
-       .handler = list,
+       .handler = list_backups,
        .summary = "List backups, newest first",
        .answer = "BackupList",
        .query = {{"vm_name", "string", "registered or inventory name"},
@@ -313,13 +313,13 @@ const std::vector<Route>& backup_routes() {
        .failure = "failed to get backup chain"},
       {.method = "GET",
        .pattern = "/api/v1/backups/{backup_id}",
-       .handler = get,
+       .handler = get_backup,
        .summary = "One backup",
        .answer = "Backup",
        .failure = "failed to get backup"},
       {.method = "DELETE",
        .pattern = "/api/v1/backups/{backup_id}",
-       .handler = remove,
+       .handler = remove_backup,
        .summary = "Delete a backup's rows and files",
        .answer = "DeletedBackup",
        .query = {{"cascade", "boolean", "also every later backup that depends on it"}},
@@ -327,7 +327,7 @@ const std::vector<Route>& backup_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "GET",
        .pattern = "/api/v1/backups/{backup_id}/disks",
-       .handler = disks,
+       .handler = list_backup_disks,
        .summary = "The disks of a backup",
        .answer = "BackupDisks",
        .failure = "failed to get backup disks"},

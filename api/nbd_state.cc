@@ -34,7 +34,7 @@ const Object<engine::ExportView>& export_object() {
   return object;
 }
 
-const Object<std::vector<engine::ExportView>>& list_object() {
+const Object<std::vector<engine::ExportView>>& exports_object() {
   using Views = std::vector<engine::ExportView>;
   static const Object<Views> object(
       "ExportList", "",
@@ -44,7 +44,7 @@ const Object<std::vector<engine::ExportView>>& list_object() {
 }
 
 Response exports(const Call& call) {
-  return json_response(200, list_object().json(call.engine.exports()));
+  return json_response(200, exports_object().json(call.engine.exports()));
 }
 
 const Object<engine::PortAllocation>& allocation_object() {
@@ -85,7 +85,7 @@ Response ports(const Call& call) {
 }  // namespace
 
 std::vector<Schema> nbd_state_answers() {
-  return schemas_of(export_object(), list_object(), allocation_object(), ports_object());
+  return schemas_of(export_object(), exports_object(), allocation_object(), ports_object());
 }
 
 const std::vector<Route>& nbd_state_routes() {

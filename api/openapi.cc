@@ -1,11 +1,10 @@
 #include "api/openapi.h"
 
-#include <algorithm>
-#include <cctype>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "api/schema.h"
+#include "api/url.h"
 
 namespace api {
 namespace {
@@ -81,13 +80,6 @@ Json operation(const Route& route) {
   if (route.open_on_loopback) security.push_back(Json::object());
   described["security"] = std::move(security);
   return described;
-}
-
-std::string in_lower_case(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return lower;
 }
 
 }  // namespace

@@ -6,10 +6,10 @@
 namespace api {
 namespace {
 
-constexpr uint64_t kLimitMax = 10000;
+constexpr uint64_t kPointsMax = 10000;
 constexpr uint64_t kRangesMax = 100000;
 
-const Object<engine::PointView>& point_object() {
+const Object<engine::PointView>& served_point_object() {
   using P = engine::PointView;
   static const Object<P> object(
       "Point", "A restore point of one disk, served over NBD by name.",
@@ -34,16 +34,17 @@ const Object<engine::PointView>& point_object() {
   return object;
 }
 
-const Object<std::vector<engine::PointView>>& list_object() {
+const Object<std::vector<engine::PointView>>& points_object() {
   using Views = std::vector<engine::PointView>;
   static const Object<Views> object(
       "PointList", "Restore points, newest first.",
-      {{"points", "[Point]", "", [](const Views& views) { return point_object().list(views); }},
+      {{"points", "[Point]", "",
+        [](const Views& views) { return served_point_object().list(views); }},
        {"count", "integer", "", &Views::size}});
   return object;
 }
 
-Response list(const Call& call) {
+Response list_points(const Call& call) {
   engine::PointQuery query;
   query.vm_name = call.query("vm_name");
   query.point = call.query("point");
@@ -53,9 +54,9 @@ Response list(const Call& call) {
   if (!query.point.empty() && query.vm_name.empty()) {
     throw engine::Refusal(engine::RefusalKind::invalid, "missing_field", "point needs vm_name");
   }
-  query.limit = call.query_number("limit", kLimitMax).value_or(query.limit);
+  query.limit = call.query_number("limit", kPointsMax).value_or(query.limit);
   query.offset = call.query_number("offset", INT64_MAX).value_or(0);
-  return json_response(200, list_object().json(call.engine.points(query)));
+  return json_response(200, points_object().json(call.engine.points(query)));
 }
 
 const Object<engine::ChangesView::Range>& range_object() {
@@ -102,14 +103,14 @@ Response changes(const Call& call) {
 }  // namespace
 
 std::vector<Schema> point_answers() {
-  return schemas_of(point_object(), list_object(), range_object(), changes_object());
+  return schemas_of(served_point_object(), points_object(), range_object(), changes_object());
 }
 
 const std::vector<Route>& point_routes() {
   static const std::vector<Route> routes = {
       {.method = "GET",
        .pattern = "/api/v1/points",
-       .handler = list,
+       .handler = list_points,
        .summary = "Restore points and the NBD exports that they are read by, newest first",
        .answer = "PointList",
        .query = {{"vm_name", "string", "as registered; all when left out"},

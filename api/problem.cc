@@ -67,25 +67,25 @@ Problem answer_is_late() {
 
 namespace {
 
-struct Shown {
+struct ShownProblem {
   const Problem& problem;
   std::string code;
   std::string_view path, timestamp;
 };
 
 // Readers of repositories look for it first.
-Json success(const Shown& shown) {
+Json success_of(const ShownProblem& shown) {
   return shown.path.starts_with("/api/v1/repositories") ? Json(false) : Json(nullptr);
 }
 
-std::string type_of(const Shown& shown) {
+std::string type_of(const ShownProblem& shown) {
   std::string dashed = shown.code;
   std::replace(dashed.begin(), dashed.end(), '_', '-');
   return "urn:varve:error:" + dashed;
 }
 
-const Object<Shown>& problem_object() {
-  using S = Shown;
+const Object<ShownProblem>& problem_object() {
+  using S = ShownProblem;
   static const Object<S> object(
       "Problem", "What every refusal and failure looks like, as application/problem+json.",
       {{"type", "string", "urn:varve:error: and the code with dashes", type_of},
@@ -103,7 +103,7 @@ const Object<Shown>& problem_object() {
        {"timestamp", "time", "time of the answer", &S::timestamp},
        {"backup_id", "string?", "the job concerned",
         [](const S& s) { return s.problem.backup_id; }},
-       {"success", "boolean?", "false; only of repository endpoints", success}});
+       {"success", "boolean?", "false; only of repository endpoints", success_of}});
   return object;
 }
 

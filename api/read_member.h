@@ -9,6 +9,9 @@
 /// Members of a request body whose types were checked before. A null member is an absent one.
 namespace api {
 
+/// The title of a refused body, but of those that name what they would have made.
+constexpr const char* kInvalidBody = "invalid request body";
+
 const InputJson* member(const InputJson& object, const char* name);
 
 /// "" when absent.

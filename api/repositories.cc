@@ -9,7 +9,7 @@
 namespace api {
 namespace {
 
-constexpr const char* kInvalidBody = "Invalid request body: ";
+constexpr const char* kInvalidRepository = "Invalid request body: ";
 
 template <typename T>
 Json success(const T&) {
@@ -25,7 +25,7 @@ const Object<engine::RepositoryView>& answer_object() {
   return object;
 }
 
-const Object<std::vector<engine::RepositoryView>>& list_object() {
+const Object<std::vector<engine::RepositoryView>>& repositories_object() {
   using Views = std::vector<engine::RepositoryView>;
   static const Object<Views> object("RepositoryList", "",
                                     {{"success", "boolean", "", success<Views>},
@@ -35,12 +35,12 @@ const Object<std::vector<engine::RepositoryView>>& list_object() {
   return object;
 }
 
-Response create(const Call& call) {
-  const auto request = new_repository(call.body("NewRepository", kInvalidBody));
+Response create_repository(const Call& call) {
+  const auto request = new_repository(call.body("NewRepository", kInvalidRepository));
   return json_response(201, answer_object().json(call.engine.create_repository(request)));
 }
 
-Response list(const Call& call) {
+Response list_repositories(const Call& call) {
   engine::RepositoryFilter filter;
   bool can_match = true;
   if (const std::string type = call.query("type"); !type.empty()) {
@@ -53,10 +53,10 @@ Response list(const Call& call) {
   }
   std::vector<engine::RepositoryView> found;
   if (can_match) found = call.engine.repositories(filter);
-  return json_response(200, list_object().json(found));
+  return json_response(200, repositories_object().json(found));
 }
 
-Response get(const Call& call) {
+Response get_repository(const Call& call) {
   return json_response(200, answer_object().json(call.engine.repository(call.variable("id"))));
 }
 
@@ -66,7 +66,7 @@ Response storage(const Call& call) {
 }
 
 Response test_new(const Call& call) {
-  const auto request = repository_to_test(call.body("TestRepository", kInvalidBody));
+  const auto request = repository_to_test(call.body("TestRepository", kInvalidRepository));
   return json_response(200, repository_test_object().json(call.engine.test_repository(request)));
 }
 
@@ -94,30 +94,31 @@ Response refresh(const Call& call) {
   return json_response(200, refresh_object().json(call.engine.refresh_storage()));
 }
 
-struct Deleted {
+struct DeletedRepository {
   std::string id;
 };
 
-const Object<Deleted>& deleted_object() {
-  static const Object<Deleted> object(
+const Object<DeletedRepository>& deleted_repository_object() {
+  static const Object<DeletedRepository> object(
       "RepositoryDeleted", "Its files stay.",
-      {{"success", "boolean", "", success<Deleted>},
-       {"message", "string", "", [](const Deleted&) { return "Repository deleted successfully"; }},
-       {"id", "string", "", &Deleted::id}});
+      {{"success", "boolean", "", success<DeletedRepository>},
+       {"message", "string", "",
+        [](const DeletedRepository&) { return "Repository deleted successfully"; }},
+       {"id", "string", "", &DeletedRepository::id}});
   return object;
 }
 
-Response remove(const Call& call) {
+Response remove_repository(const Call& call) {
   const std::string& id = call.variable("id");
   call.engine.delete_repository(id);
-  return json_response(200, deleted_object().json({id}));
+  return json_response(200, deleted_repository_object().json({id}));
 }
 
 }  // namespace
 
 std::vector<Schema> repository_answers() {
-  std::vector<Schema> schemas =
-      schemas_of(answer_object(), list_object(), refresh_object(), deleted_object());
+  std::vector<Schema> schemas = schemas_of(answer_object(), repositories_object(), refresh_object(),
+                                           deleted_repository_object());
   for (Schema& schema : repository_object_schemas()) schemas.push_back(std::move(schema));
   return schemas;
 }
@@ -126,7 +127,7 @@ const std::vector<Route>& repository_routes() {
   static const std::vector<Route> routes = {
       {.method = "POST",
        .pattern = "/api/v1/repositories",
-       .handler = create,
+       .handler = create_repository,
        .summary = "Add a repository",
        .status = 201,
        .answer = "RepositoryAnswer",
@@ -135,7 +136,7 @@ const std::vector<Route>& repository_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "GET",
        .pattern = "/api/v1/repositories",
-       .handler = list,
+       .handler = list_repositories,
        .summary = "List repositories",
        .answer = "RepositoryList",
        .query = {{"type", "string:local,nfs,cifs,smb", ""}, {"enabled", "boolean", ""}},
@@ -157,13 +158,13 @@ const std::vector<Route>& repository_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "GET",
        .pattern = "/api/v1/repositories/{id}",
-       .handler = get,
+       .handler = get_repository,
        .summary = "One repository",
        .answer = "RepositoryAnswer",
        .failure = "Failed to get repository: "},
       {.method = "DELETE",
        .pattern = "/api/v1/repositories/{id}",
-       .handler = remove,
+       .handler = remove_repository,
        .summary = "Forget a repository; its files stay",
        .answer = "RepositoryDeleted",
        .failure = "Failed to delete repository: "},

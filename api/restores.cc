@@ -11,18 +11,17 @@ using engine::Refusal;
 using engine::RefusalKind;
 using View = engine::RestoreView;
 
-constexpr const char* kInvalidBody = "invalid request body";
 constexpr int64_t kSecondsMax = int64_t{100} * 366 * 24 * 60 * 60;
 
-struct ShownDisk {
+struct ShownRestoreDisk {
   const engine::RestoreDisk& disk;
   const View::Disk& state;
 };
 
 std::string first_uri(const View::Disk& disk) { return disk.uris.empty() ? "" : disk.uris.front(); }
 
-const Object<ShownDisk>& disk_object() {
-  using D = ShownDisk;
+const Object<ShownRestoreDisk>& restore_disk_object() {
+  using D = ShownRestoreDisk;
   static const Object<D> object(
       "RestoreDisk", "One disk of a restore.",
       {{"disk_id", "integer", "index", [](const D& d) { return d.disk.disk_index; }},
@@ -38,7 +37,7 @@ const Object<ShownDisk>& disk_object() {
 Json disks_of(const View& view) {
   Json disks = Json::array();
   for (size_t at = 0; at < view.disks.size(); ++at) {
-    disks.push_back(disk_object().json({view.restore.disks[at], view.disks[at]}));
+    disks.push_back(restore_disk_object().json({view.restore.disks[at], view.disks[at]}));
   }
   return disks;
 }
@@ -110,7 +109,7 @@ const Object<View>& restore_object() {
   return object;
 }
 
-const Object<std::vector<View>>& list_object() {
+const Object<std::vector<View>>& restores_object() {
   using Views = std::vector<View>;
   static const Object<Views> object(
       "RestoreList", "Restores, newest first.",
@@ -142,7 +141,7 @@ std::optional<uint64_t> positive_member(const InputJson& body, const char* name,
   return static_cast<uint64_t>(*number);
 }
 
-Response create(const Call& call) {
+Response create_restore(const Call& call) {
   const InputJson body = call.body("NewRestore", kInvalidBody);
   engine::NewRestore request;
   request.backup_id = text_member(body, "backup_id");
@@ -170,11 +169,11 @@ Response create(const Call& call) {
   return json_response(201, restore_object().json(call.engine.create_restore(request)));
 }
 
-Response list(const Call& call) {
-  return json_response(200, list_object().json(call.engine.restores()));
+Response list_restores(const Call& call) {
+  return json_response(200, restores_object().json(call.engine.restores()));
 }
 
-Response get(const Call& call) {
+Response get_restore(const Call& call) {
   const View view = call.engine.restore(call.variable("restore_id"));
   return json_response(200, restore_object().json(view));
 }
@@ -210,7 +209,7 @@ Response cancel_promotion(const Call& call) {
 }  // namespace
 
 std::vector<Schema> restore_answers() {
-  return schemas_of(disk_object(), promotion_object(), restore_object(), list_object(),
+  return schemas_of(restore_disk_object(), promotion_object(), restore_object(), restores_object(),
                     dropped_object());
 }
 
@@ -218,7 +217,7 @@ const std::vector<Route>& restore_routes() {
   static const std::vector<Route> routes = {
       {.method = "POST",
        .pattern = "/api/v1/restores",
-       .handler = create,
+       .handler = create_restore,
        .summary = "Work with the disks of a restore point, read-only or by private overlays",
        .status = 201,
        .answer = "Restore",
@@ -227,13 +226,13 @@ const std::vector<Route>& restore_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "GET",
        .pattern = "/api/v1/restores",
-       .handler = list,
+       .handler = list_restores,
        .summary = "List restores, newest first",
        .answer = "RestoreList",
        .failure = "failed to list restores"},
       {.method = "GET",
        .pattern = "/api/v1/restores/{restore_id}",
-       .handler = get,
+       .handler = get_restore,
        .summary = "One restore",
        .answer = "Restore",
        .failure = "failed to get the restore"},

@@ -5,17 +5,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+
+#include "api/url.h"
 
 namespace api {
 namespace {
-
-std::string in_lower_case(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return lower;
-}
 
 /// "[::1]:8082", "Hub.:8082" and "192.0.2.1" as "::1", "hub" and "192.0.2.1".
 std::string host_of(std::string_view authority) {

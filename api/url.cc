@@ -1,6 +1,7 @@
 #include "api/url.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace api {
 namespace {
@@ -33,6 +34,13 @@ std::vector<std::string> split(std::string_view path) {
 }
 
 }  // namespace
+
+std::string in_lower_case(std::string_view text) {
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower;
+}
 
 std::string percent_decoded(std::string_view text) {
   std::string decoded;

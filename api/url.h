@@ -14,6 +14,8 @@ namespace api {
 
 /// "%2F" becomes '/'; "%zz" stays.
 std::string percent_decoded(std::string_view text);
+/// ASCII letters only, as schemes and host names are compared.
+std::string in_lower_case(std::string_view text);
 
 class Query {
  public:

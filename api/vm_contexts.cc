@@ -10,7 +10,7 @@ namespace {
 template <typename T>
 using Values = std::vector<T>;
 
-const Object<Values<engine::Vm>>& list_object() {
+const Object<Values<engine::Vm>>& vms_object() {
   static const Object<Values<engine::Vm>> object(
       "VmContextList", "",
       {{"vm_contexts", "[ListedVmContext]", "",
@@ -19,11 +19,11 @@ const Object<Values<engine::Vm>>& list_object() {
   return object;
 }
 
-Response list(const Call& call) {
-  return json_response(200, list_object().json(call.engine.vms()));
+Response list_vms(const Call& call) {
+  return json_response(200, vms_object().json(call.engine.vms()));
 }
 
-Response put(const Call& call) {
+Response put_vm(const Call& call) {
   const InputJson body = call.body("PutVmContext", "invalid request body");
   engine::PutVmContext request = put_vm_context(call.variable("vm_name"), body);
   request.move = call.query("move") == "true";
@@ -31,7 +31,7 @@ Response put(const Call& call) {
   return json_response(done.created ? 201 : 200, vm_object().json({done.vm, call.settings.pid}));
 }
 
-Response get(const Call& call) {
+Response get_vm(const Call& call) {
   const auto vm = call.engine.vm(call.variable("vm_name"));
   return json_response(200, vm_object().json({vm, call.settings.pid}));
 }
@@ -41,7 +41,7 @@ Response get_by_id(const Call& call) {
   return json_response(200, vm_object().json({vm, call.settings.pid}));
 }
 
-const Object<Values<engine::VmDisk>>& disks_object() {
+const Object<Values<engine::VmDisk>>& vm_disks_object() {
   static const Object<Values<engine::VmDisk>> object(
       "VmDisks", "",
       {{"disks", "[ShortVmDisk]", "by index",
@@ -50,31 +50,31 @@ const Object<Values<engine::VmDisk>>& disks_object() {
   return object;
 }
 
-Response disks(const Call& call) {
-  return json_response(200, disks_object().json(call.engine.vm_disks(call.variable("vm"))));
+Response list_vm_disks(const Call& call) {
+  return json_response(200, vm_disks_object().json(call.engine.vm_disks(call.variable("vm"))));
 }
 
-struct Deleted {
+struct DeletedVm {
   std::string context_id;
 };
 
-const Object<Deleted>& deleted_object() {
-  static const Object<Deleted> object(
+const Object<DeletedVm>& deleted_vm_object() {
+  static const Object<DeletedVm> object(
       "VmContextDeleted", "",
-      {{"message", "string", "", [](const Deleted&) { return "VM context deleted"; }},
-       {"context_id", "string", "", &Deleted::context_id}});
+      {{"message", "string", "", [](const DeletedVm&) { return "VM context deleted"; }},
+       {"context_id", "string", "", &DeletedVm::context_id}});
   return object;
 }
 
-Response remove(const Call& call) {
+Response remove_vm(const Call& call) {
   return json_response(200,
-                       deleted_object().json({call.engine.delete_vm(call.variable("vm_name"))}));
+                       deleted_vm_object().json({call.engine.delete_vm(call.variable("vm_name"))}));
 }
 
 }  // namespace
 
 std::vector<Schema> vm_context_answers() {
-  std::vector<Schema> schemas = schemas_of(list_object(), disks_object(), deleted_object());
+  std::vector<Schema> schemas = schemas_of(vms_object(), vm_disks_object(), deleted_vm_object());
   for (Schema& schema : vm_object_schemas()) schemas.push_back(std::move(schema));
   return schemas;
 }
@@ -83,13 +83,13 @@ const std::vector<Route>& vm_context_routes() {
   static const std::vector<Route> routes = {
       {.method = "GET",
        .pattern = "/api/v1/vm-contexts",
-       .handler = list,
+       .handler = list_vms,
        .summary = "List VMs",
        .answer = "VmContextList",
        .failure = "Failed to retrieve VM contexts"},
       {.method = "PUT",
        .pattern = "/api/v1/vm-contexts/{vm_name}",
-       .handler = put,
+       .handler = put_vm,
        .summary = "Register a VM and its disks (201), or replace it (200)",
        .status = 201,
        .answer = "VmContextDetails",
@@ -98,13 +98,13 @@ const std::vector<Route>& vm_context_routes() {
        .failure = "failed to store VM context"},
       {.method = "GET",
        .pattern = "/api/v1/vm-contexts/{vm_name}",
-       .handler = get,
+       .handler = get_vm,
        .summary = "One VM with its disks and last backups",
        .answer = "VmContextDetails",
        .failure = "Failed to retrieve VM context"},
       {.method = "DELETE",
        .pattern = "/api/v1/vm-contexts/{vm_name}",
-       .handler = remove,
+       .handler = remove_vm,
        .summary = "Forget a VM that has no backups",
        .answer = "VmContextDeleted",
        .failure = "failed to delete VM context"},
@@ -116,7 +116,7 @@ const std::vector<Route>& vm_context_routes() {
        .failure = "Failed to retrieve VM context"},
       {.method = "GET",
        .pattern = "/api/v1/vm-contexts/{vm}/disks",
-       .handler = disks,
+       .handler = list_vm_disks,
        .summary = "The disks of a VM, by context id or name",
        .answer = "VmDisks",
        .failure = "failed to get VM disks"},

@@ -13,7 +13,7 @@ namespace app {
 namespace {
 
 /// How long a server may take for all of its answers.
-constexpr io::Duration kPatience = std::chrono::seconds(30);
+constexpr io::Duration kListPatience = std::chrono::seconds(30);
 
 struct NamedFlag {
   uint16_t flag;
@@ -55,7 +55,7 @@ io::Task<std::string> ask(io::Ring& ring, NbdOptions options) {
   } else {
     socket = co_await io::connect_unix(ring, options.socket);
   }
-  const auto alarm = ring.call_at(ring.now() + kPatience, [&socket] { socket->abort(); });
+  const auto alarm = ring.call_at(ring.now() + kListPatience, [&socket] { socket->abort(); });
   nbd::Inbox inbox(*socket);
   nbd::ClientHandshake handshake(*socket, inbox);
   co_await handshake.greet();

@@ -13,18 +13,13 @@
 namespace io {
 namespace {
 
-void set_option(int fd, int level, int name, int value) {
-  // A connection without one of these still works; there is nothing to do about a refusal.
-  static_cast<void>(::setsockopt(fd, level, name, &value, sizeof value));
-}
-
 /// A dead VMware proxy must be noticed within two minutes of silence (L2).
 void tune_connection(int fd) {
-  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 60);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 15);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
+  set_socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  set_socket_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 15);
+  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
 }
 
 }  // namespace

@@ -12,21 +12,21 @@
 #include "io/failure.h"
 
 namespace io {
+
+void set_socket_option(int fd, int level, int name, int value) {
+  static_cast<void>(::setsockopt(fd, level, name, &value, sizeof value));
+}
+
 namespace {
 
 constexpr int kBacklog = 512;
-
-void set_option(int fd, int level, int name, int value) {
-  // A connection without one of these still works; there is nothing to do about a refusal.
-  static_cast<void>(::setsockopt(fd, level, name, &value, sizeof value));
-}
 
 OwnedFd listening_socket(const SocketAddress& address, const std::string& name) {
   const int family = address.storage.ss_family;
   OwnedFd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) throw failure("listen on", name, errno);
-  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-  if (family == AF_INET6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1);
+  set_socket_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  if (family == AF_INET6) set_socket_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1);
   if (::bind(fd.get(), address.get(), address.length) != 0 || ::listen(fd.get(), kBacklog) != 0) {
     throw failure("listen on", name, errno);
   }

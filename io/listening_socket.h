@@ -54,4 +54,7 @@ class ListeningSocket {
   std::optional<FileId> file_;
 };
 
+/// setsockopt with an int. A socket without the option still works, so a refusal is passed over.
+void set_socket_option(int fd, int level, int name, int value);
+
 }  // namespace io

@@ -11,13 +11,13 @@
 namespace nbd {
 namespace {
 
-constexpr uint64_t kPieceBytes = 1 << 20;
+constexpr uint64_t kReadPieceBytes = 1 << 20;
 /// Pieces of one READ that are at the device at a time.
 constexpr uint64_t kPiecesAtOnce = 8;
 constexpr size_t kExtentsAtOnce = 256;
 
 uint64_t piece_end(uint64_t offset, uint64_t end) {
-  return std::min(end, (offset + kPieceBytes) / kPieceBytes * kPieceBytes);
+  return std::min(end, (offset + kReadPieceBytes) / kReadPieceBytes * kReadPieceBytes);
 }
 
 }  // namespace
@@ -155,7 +155,7 @@ io::Task<void> Reads::read_whole(Ticket& ticket) {
     co_return;
   }
   const uint64_t first_bytes =
-      std::min(request.length, kPieceBytes - request.offset % io::BufferPool::kPage);
+      std::min(request.length, kReadPieceBytes - request.offset % io::BufferPool::kPage);
   BufferShare::Piece first =
       co_await pieces_.acquire(static_cast<size_t>(first_bytes), request.offset);
   Message message = simple ? Message(SimpleReply{WireError::none, request.cookie}.encode())

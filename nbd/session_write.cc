@@ -10,11 +10,11 @@ namespace nbd {
 namespace {
 
 /// What a piece has at most, unless the device's blocks are larger.
-constexpr uint64_t kPieceBytes = 1 << 20;
+constexpr uint64_t kWritePieceBytes = 1 << 20;
 
 /// Where the piece that starts at `offset` ends: a block boundary, or the end of the request.
 uint64_t piece_end(uint64_t offset, uint64_t request_end, uint64_t block_bytes) {
-  const uint64_t piece_max = std::max(kPieceBytes, block_bytes);
+  const uint64_t piece_max = std::max(kWritePieceBytes, block_bytes);
   const uint64_t boundary = (offset + piece_max) / block_bytes * block_bytes;
   return std::min(request_end, boundary);
 }

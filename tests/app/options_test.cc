@@ -7,17 +7,12 @@
 #include <fstream>
 
 #include "app/settings.h"
+#include "tests/app/parse.h"
 
 namespace app {
 namespace {
 
 using namespace std::chrono_literals;
-
-template <class T>
-T parse(std::vector<const char*> arguments) {
-  arguments.insert(arguments.begin(), "varve");
-  return std::get<T>(parse_command_line(static_cast<int>(arguments.size()), arguments.data()));
-}
 
 std::string refusal(std::vector<const char*> arguments) {
   try {

@@ -1,16 +1,15 @@
 #include <gtest/gtest.h>
 
-#include "app/options.h"
+#include "tests/app/parse.h"
 
 namespace app {
 namespace {
 
 TEST(RestoreCommand, TellsVmAndPointApart) {
   const auto parsed = [](std::vector<const char*> words, const char* target = "x") {
-    words.insert(words.begin(), {"varve", "restore"});
+    words.insert(words.begin(), "restore");
     words.insert(words.end(), {"--to", target});
-    return std::get<RestoreOptions>(
-        parse_command_line(static_cast<int>(words.size()), words.data()));
+    return parse<RestoreOptions>(std::move(words));
   };
   EXPECT_EQ(parsed({"web"}).point, "latest");
   EXPECT_EQ(parsed({"web@1"}).vm_name, "web@1");

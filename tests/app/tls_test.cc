@@ -6,6 +6,7 @@
 
 #include "app/options.h"
 #include "app/psk_file.h"
+#include "tests/app/parse.h"
 
 // What the command line says about TLS, and the files it names.
 
@@ -13,12 +14,6 @@ namespace app {
 namespace {
 
 using nbd::TlsMode;
-
-template <class Options>
-Options parse(std::vector<const char*> words) {
-  words.insert(words.begin(), "varve");
-  return std::get<Options>(parse_command_line(static_cast<int>(words.size()), words.data()));
-}
 
 TlsOptions with_keys(std::optional<TlsMode> mode = {}) {
   TlsOptions options;

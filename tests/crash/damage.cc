@@ -12,9 +12,9 @@ namespace crash {
 
 namespace {
 
-constexpr std::array kKindNames = {"zeroed sector", "noisy sector",     "flipped bits",
-                                   "low refcount",  "high refcount",    "another word",
-                                   "cleared seal",  "unreadable sector"};
+constexpr std::array kDamageNames = {"zeroed sector", "noisy sector",     "flipped bits",
+                                     "low refcount",  "high refcount",    "another word",
+                                     "cleared seal",  "unreadable sector"};
 constexpr std::array kPartNames = {"data",           "header", "refcount table",
                                    "refcount block", "L1",     "L2"};
 constexpr uint64_t kAutoclearField = 88, kClusterBitsField = 20, kRefcountOrderField = 96;
@@ -111,7 +111,7 @@ void damage_sector(Bytes& file, const Damage& damage, Rng& rng) {
 }  // namespace
 
 std::string Damage::text() const {
-  return fmt::format("{} in the {} at {}", kKindNames[static_cast<size_t>(kind)],
+  return fmt::format("{} in the {} at {}", kDamageNames[static_cast<size_t>(kind)],
                      kPartNames[static_cast<size_t>(part)], at);
 }
 

@@ -163,9 +163,9 @@ enum class Kind : uint8_t {
   l2,
   torn
 };
-constexpr std::array kKindNames = {"none", "all",     "a prefix", "the newest", "some",
-                                   "few",  "most",    "drop one", "keep one",   "metadata",
-                                   "data", "L2 only", "torn"};
+constexpr std::array kCutNames = {"none", "all",     "a prefix", "the newest", "some",
+                                  "few",  "most",    "drop one", "keep one",   "metadata",
+                                  "data", "L2 only", "torn"};
 
 bool keeps(Kind kind, size_t at, size_t count, size_t one, Part part, Rng& rng) {
   switch (kind) {
@@ -202,7 +202,7 @@ bool keeps(Kind kind, size_t at, size_t count, size_t one, Part part, Rng& rng) 
 }  // namespace
 
 std::vector<Replay::Fate> Replay::pick(Rng& rng, const Parts& parts, std::string& told) const {
-  const Kind kind = static_cast<Kind>(rng.below(kKindNames.size()));
+  const Kind kind = static_cast<Kind>(rng.below(kCutNames.size()));
   const bool some_torn = kind == Kind::torn || rng.one_in(4);
   const size_t one = rng.below(changes_.size());
   std::vector<Fate> fates;
@@ -215,7 +215,7 @@ std::vector<Replay::Fate> Replay::pick(Rng& rng, const Parts& parts, std::string
     fates.push_back(!keep ? Fate::lost : torn ? Fate::torn : Fate::kept);
     kept += keep ? 1 : 0;
   }
-  told = fmt::format("{} ({} of {} uncovered changes{})", kKindNames[static_cast<size_t>(kind)],
+  told = fmt::format("{} ({} of {} uncovered changes{})", kCutNames[static_cast<size_t>(kind)],
                      kept, changes_.size(), some_torn ? ", some torn" : "");
   return fates;
 }

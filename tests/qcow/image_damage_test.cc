@@ -10,12 +10,11 @@ namespace qcow {
 namespace {
 
 using qcow_test::Bytes;
+using qcow_test::kCluster;
 using qcow_test::patch_be;
 using qcow_test::peek_be;
 using qcow_test::read_file;
 using qcow_test::refusal_of;
-
-constexpr uint64_t kCluster = 65536;
 
 /// Images whose tables or refcounts are damaged before they are opened for writing.
 class DamagedImages : public qcow_test::ImageModel {

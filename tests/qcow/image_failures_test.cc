@@ -10,8 +10,8 @@ namespace qcow {
 namespace {
 
 using qcow_test::Bytes;
+using qcow_test::kCluster;
 
-constexpr uint64_t kCluster = 65536;
 /// Images whose file fails (X9).
 class ImageFailures : public qcow_test::ImageModel {
  protected:

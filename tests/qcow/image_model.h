@@ -15,6 +15,9 @@
 /// is compared. qemu's tools have the last word.
 namespace qcow_test {
 
+/// Of the images made here, where a test does not say otherwise.
+constexpr uint64_t kCluster = 65536;
+
 class ImageModel : public ImageFiles {
  protected:
   struct Shape {

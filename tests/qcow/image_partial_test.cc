@@ -12,8 +12,8 @@ namespace qcow {
 namespace {
 
 using qcow_test::Bytes;
+using qcow_test::kCluster;
 
-constexpr uint64_t kCluster = 65536;
 constexpr uint64_t kHalf = kCluster / 2;
 
 /// Clusters that wait in memory for the rest of their bytes (WP2).

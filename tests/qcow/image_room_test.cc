@@ -7,8 +7,7 @@ namespace qcow {
 namespace {
 
 using qcow_test::Bytes;
-
-constexpr uint64_t kCluster = 65536;
+using qcow_test::kCluster;
 
 /// A file on a file system with little room: which of its blocks have space, and how much is left.
 /// As ext4 does, an allocation that does not fit takes what there is.

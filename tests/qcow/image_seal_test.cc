@@ -6,8 +6,8 @@ namespace qcow {
 namespace {
 
 using qcow_test::Bytes;
+using qcow_test::kCluster;
 
-constexpr uint64_t kCluster = 65536;
 class ImageSeal : public qcow_test::ImageModel {};
 
 TEST_F(ImageSeal, RefusesWritesAndGoesOnReading) {  // D7, PU1

@@ -10,8 +10,7 @@ namespace {
 
 using qcow_test::Bytes;
 using qcow_test::file_bytes;
-
-constexpr uint64_t kCluster = 65536;
+using qcow_test::kCluster;
 
 class ImageZeroes : public qcow_test::ImageModel {
  protected:

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "app/options.h"
+
+namespace app {
+
+/// The options of a command line that asks for one command; throws as parse_command_line does.
+template <class Options>
+Options parse(std::vector<const char*> words) {
+  words.insert(words.begin(), "varve");
+  return std::get<Options>(parse_command_line(static_cast<int>(words.size()), words.data()));
+}
+
+}  // namespace app
