@@ -6,7 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/nbd_options.h"
-#include "app/restore_options.h"
+#include "app/restore/options.h"
 #include "app/settings.h"
 
 namespace app {

@@ -1,4 +1,4 @@
-#include "app/restore_options.h"
+#include "app/restore/options.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "app/restore_progress.h"
+#include "app/restore/progress.h"
 
 #include <fmt/format.h>
 

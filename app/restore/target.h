@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "app/restore_progress.h"
+#include "app/restore/progress.h"
 #include "app/tls_files.h"
 #include "io/block_device.h"
 #include "io/ring.h"

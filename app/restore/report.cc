@@ -1,4 +1,4 @@
-#include "app/restore_report.h"
+#include "app/restore/report.h"
 
 #include <fmt/format.h>
 #include <unistd.h>

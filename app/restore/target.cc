@@ -1,4 +1,4 @@
-#include "app/restore_target.h"
+#include "app/restore/target.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
