@@ -2,6 +2,7 @@
 """Restore points as exports: read by other people's clients, by name, without preparation."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -303,7 +304,8 @@ class Many(Points):
         handle.opt_abort()
         print(f"{len(names)} points listed in {seconds:.2f} s", flush=True)
         self.assertEqual(len(names), 10_001)
-        self.assertLess(seconds, 2)
+        # What the sanitizers add is not what the goal is about.
+        self.assertLess(seconds, 6 if os.environ.get("VARVE_SANITIZED") else 2)
 
 
 def copy_rows(catalogue, job, count):
