@@ -88,6 +88,8 @@ const Object<ShownBackup>& backup_object() {
        {"backup_type", kBackupTypes, "", [](const B& b) { return b.view.job.type; }},
        {"type", kBackupTypes, "the same as backup_type",
         [](const B& b) { return b.view.job.type; }},
+       {"client", "string:node,external", "who writes the disks",
+        [](const B& b) { return b.view.job.client; }},
        {"repository_id", "string", "", [](const B& b) { return b.view.job.repository_id; }},
        {"policy_id", "string?", "", [](const B& b) { return b.view.job.policy_id; }},
        {"status", "string:started,pending,running,completed,failed,cancelled", "",

@@ -38,6 +38,13 @@ Response start(const Call& call) {
                   "backup_type must be 'full' or 'incremental'");
   }
   request.backup_type = *type;
+  if (const std::string word = text_member(body, "client"); !word.empty()) {
+    const auto client = engine::from_text<engine::BackupClient>(word);
+    if (!client) {
+      throw Refusal(RefusalKind::invalid, "invalid_client", "client must be 'node' or 'external'");
+    }
+    request.client = *client;
+  }
   request.base = text_member(body, "base");
   if (!request.base.empty() && *type == engine::BackupType::full) {
     throw Refusal(RefusalKind::invalid, "base_without_incremental",

@@ -11,6 +11,9 @@ std::vector<Schema> request_schemas() {
        {{"vm_name", "string", "registered name, or inventory name if exactly one VM has it"},
         {"backup_type", "string:full,incremental", ""},
         {"repository_id", "string", "for example 1"},
+        {"client", "string:node,external?",
+         "who writes the disks: node, the default, is called and starts its client; external is "
+         "whoever connects to the targets of the answer"},
         {"base", "string?",
          "incremental: backup id or change id that the writer's changes are against; refused "
          "when that is not the parent"},
@@ -98,9 +101,9 @@ std::vector<Schema> request_schemas() {
         {"vmdk_path", "string?", "informative"},
         {"datastore", "string?", "informative"}}},
       {"PutVmContext",
-       "A VM and its disks, as they are in vCenter.",
-       {{"vm_path", "string", "inventory path; begins with /"},
-        {"vcenter_host", "string", ""},
+       "A VM and its disks, and where it is in vCenter.",
+       {{"vm_path", "string?", "inventory path, begins with /; needed where a node is called"},
+        {"vcenter_host", "string?", "the same"},
         {"credentials", "NewCredentials|null?", "left out: as before; null: removed"},
         {"disks", "[NewVmDisk]", "at least one"},
         {"vmware_vm_id", "string?", ""},

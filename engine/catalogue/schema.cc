@@ -250,9 +250,14 @@ CREATE TABLE promotion (
 ) STRICT;
 )sql";
 
-constexpr std::array<const char*, 6> kMigrations = {kSchema1,        kSchemaAbilities,
-                                                    kSchemaMarker,   kSchemaImageUuid,
-                                                    kSchemaRestores, kSchemaPromotions};
+/// Who writes a backup's disks.
+constexpr const char* kSchemaClient =
+    "ALTER TABLE job ADD COLUMN client TEXT NOT NULL DEFAULT 'node' "
+    "CHECK (client IN ('node', 'external'))";
+
+constexpr std::array<const char*, 7> kMigrations = {
+    kSchema1,        kSchemaAbilities,  kSchemaMarker, kSchemaImageUuid,
+    kSchemaRestores, kSchemaPromotions, kSchemaClient};
 
 }  // namespace
 

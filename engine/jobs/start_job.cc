@@ -143,7 +143,7 @@ io::Task<void> open_disks(Core& core, const StartPlan& plan, std::shared_ptr<Act
 }
 
 io::Task<void> call_node(Core& core, const StartPlan& plan, std::shared_ptr<ActiveJob> job) {
-  if (core.options.node_url.empty()) co_return;
+  if (!calls_node(core.options, job->row.client)) co_return;
   core.parts.reached("node call");
   NodeCall call = node_call_of(core.options, job->row, plan.credentials);
   const NodeAnswer answer = co_await core.parts.node.call(std::move(call));
@@ -213,6 +213,10 @@ io::Task<Job> start_job(Core& core, StartBackup request) {
         job->row.id, fmt::format("{}: {}", to_text(job->row.state), job->row.error_message));
   }
   co_return job->row;
+}
+
+bool calls_node(const EngineOptions& options, BackupClient client) {
+  return client == BackupClient::node && !options.node_url.empty();
 }
 
 std::string nbd_targets(const EngineOptions& options, const Job& job) {

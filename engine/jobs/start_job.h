@@ -26,6 +26,9 @@ struct StartPlan {
 /// All checks. Throws their refusals; creates nothing.
 io::Task<StartPlan> plan_start(Core& core, const StartBackup& request);
 
+/// Whether a node is called for a job; else whoever asked for it writes.
+bool calls_node(const EngineOptions& options, BackupClient client);
+
 /// Returns the job's row as it is once the node has accepted. Throws after a full rollback.
 io::Task<Job> start_job(Core& core, StartBackup request);
 

@@ -127,7 +127,8 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
       !core.catalogue->points.any(plan.vm.context_id, plan.repository.id)) {
     throw refusals::no_previous_backup();
   }
-  if (!core.options.node_url.empty()) {
+  if (calls_node(core.options, request.client)) {
+    if (plan.vm.vcenter_host.empty()) throw refusals::vm_has_no_vcenter(plan.vm.vm_name);
     plan.credentials = resolve_credentials(*core.secrets, plan.vm);
   }
   if (core.shutting_down) throw refusals::shutting_down();
@@ -147,6 +148,7 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
   plan.job.vcenter_host = plan.vm.vcenter_host;
   plan.job.vmware_vm_id = plan.vm.vmware_vm_id;
   plan.job.type = request.backup_type;
+  plan.job.client = request.client;
   plan.job.created_at = core.now();
   for (const VmDisk& disk : disks) {
     const std::optional<Point> newest =

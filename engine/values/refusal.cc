@@ -100,6 +100,13 @@ Refusal base_is_not_the_parent(std::string_view base, uint32_t disk_index,
           "Send the changes since the parent and name it as base, or start a full backup."};
 }
 
+Refusal vm_has_no_vcenter(std::string_view vm_name) {
+  return {invalid, "no_vcenter", "VM is registered without a vCenter",
+          fmt::format("'{}' has no vcenter_host, so no node can be called for it", vm_name),
+          "Send \"client\": \"external\" and write the disks yourself, or register vm_path, "
+          "vcenter_host and credentials."};
+}
+
 Refusal credentials_missing() {
   return {invalid, "no_credentials", "VM context missing credential_id", "",
           "Register credentials with PUT /api/v1/vm-contexts/{vm_name}."};

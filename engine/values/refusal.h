@@ -62,6 +62,7 @@ Refusal no_previous_backup();
 Refusal chain_too_long(uint32_t disk_index, uint32_t images_max);
 /// The writer's changes are against something else than the parent of disk `disk_index`.
 Refusal base_is_not_the_parent(std::string_view base, uint32_t disk_index, std::string_view parent);
+Refusal vm_has_no_vcenter(std::string_view vm_name);
 Refusal credentials_missing();
 Refusal credentials_unresolved(std::string_view cause);
 Refusal shutting_down();

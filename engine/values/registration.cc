@@ -52,6 +52,22 @@ void check_disks(const std::vector<NewVmDisk>& disks) {
   }
 }
 
+/// Where the VM is in its vCenter; nothing of it for a VM that no node is called for.
+void check_place(const PutVmContext& request) {
+  const bool has_path = !request.vm_path.empty(), has_host = !request.vcenter_host.empty();
+  if (has_path && (!request.vm_path.starts_with('/') || request.vm_path.ends_with('/') ||
+                   !is_plain_text(request.vm_path))) {
+    throw vm_context_invalid("vm_path must begin with '/' and end with the VM's name");
+  }
+  if (has_host && !is_plain_text(request.vcenter_host)) {
+    throw vm_context_invalid("vcenter_host must be text without control characters");
+  }
+  if (has_path != has_host) {
+    throw vm_context_invalid(has_host ? "vm_path is required with vcenter_host"
+                                      : "vcenter_host is required with vm_path");
+  }
+}
+
 }  // namespace
 
 void check_registration(const PutVmContext& request) {
@@ -59,13 +75,7 @@ void check_registration(const PutVmContext& request) {
       !is_plain_text(request.vm_name)) {
     throw vm_context_invalid("vm_name must be 1 to 255 bytes of UTF-8 without control characters");
   }
-  if (!request.vm_path.starts_with('/') || request.vm_path.ends_with('/') ||
-      !is_plain_text(request.vm_path)) {
-    throw vm_context_invalid("vm_path must begin with '/' and end with the VM's name");
-  }
-  if (request.vcenter_host.empty() || !is_plain_text(request.vcenter_host)) {
-    throw vm_context_invalid("vcenter_host is required");
-  }
+  check_place(request);
   check_disks(request.disks);
 }
 

@@ -16,6 +16,7 @@ struct StartBackup {
   std::string vm_name;  ///< registered name, or an inventory name that exactly one VM has
   BackupType backup_type = BackupType::full;  ///< never differential
   std::string repository_id;
+  BackupClient client = BackupClient::node;  ///< external: no node is called
   std::string base;       ///< backup id or change id that the writer's changes are against
   std::string policy_id;  ///< stored and echoed, like the tags
   Tags tags;

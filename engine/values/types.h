@@ -37,6 +37,9 @@ enum class ShownStatus : uint8_t { pending, running, completed, failed, cancelle
 /// `differential` occurs only in rows imported from the old hub.
 enum class BackupType : uint8_t { full, incremental, differential };
 
+/// Who writes a backup: the existing client, which the node API starts, or whoever asked for it.
+enum class BackupClient : uint8_t { node, external };
+
 /// cifs and smb mean the same; both words are kept as they were registered.
 enum class RepositoryType : uint8_t { local, nfs, cifs, smb };
 
@@ -72,6 +75,8 @@ inline constexpr auto kWords<ShownStatus> = words("pending", "running", "complet
                                                   "cancelled");
 template <>
 inline constexpr auto kWords<BackupType> = words("full", "incremental", "differential");
+template <>
+inline constexpr auto kWords<BackupClient> = words("node", "external");
 template <>
 inline constexpr auto kWords<RepositoryType> = words("local", "nfs", "cifs", "smb");
 template <>
@@ -275,6 +280,7 @@ struct Job {
   std::string context_id, vm_name, repository_id, policy_id;
   std::string vm_path, vcenter_host, vmware_vm_id;  ///< as registered when the job began
   BackupType type = BackupType::full;               ///< as asked for
+  BackupClient client = BackupClient::node;
   JobState state = JobState::preparing;
   Tags tags;
   std::string nbd_targets;  ///< sent to the node API; "" once the job has ended

@@ -31,6 +31,8 @@ TEST_F(StartBackup, WhatIsWrongWithTheBodyIsSaidInTheOrderOfTheTable) {
        "invalid_backup_type", ""},
       {R"({"vm_name":"a","repository_id":"1","backup_type":"differential"})",
        "backup_type must be 'full' or 'incremental'", "invalid_backup_type", ""},
+      {R"({"vm_name":"a","repository_id":"1","backup_type":"full","client":"x"})",
+       "client must be 'node' or 'external'", "invalid_client", ""},
   };
   for (const auto& [body, error, code, details] : rows) {
     SCOPED_TRACE(body);

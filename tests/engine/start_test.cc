@@ -34,6 +34,22 @@ TEST_F(Start, RefusesAVmWhoseCredentialsAreMissingOrUnknown) {
   EXPECT_EQ(hub->node.calls.back().vcenter_password, "p");
 }
 
+TEST_F(Start, CallsNoNodeForAnExternalClient) {
+  PutVmContext request{.vm_name = "anywhere"};
+  request.disks.push_back({.disk_id = "disk-0", .capacity_bytes = kDiskBytes});
+  engine().put_vm(request);
+  EXPECT_EQ(refusal_of([&] { start("anywhere"); }), "no_vcenter");
+  const StartBackup asked{
+      .vm_name = "anywhere", .repository_id = "1", .client = BackupClient::external};
+  const BackupView job = engine().start_backup(asked);
+  EXPECT_EQ(job.job.client, BackupClient::external);
+  EXPECT_EQ(job.job.state, JobState::running);
+  EXPECT_TRUE(job.job.nbd_targets.starts_with("0:nbd://")) << job.job.nbd_targets;
+  EXPECT_TRUE(hub->node.calls.empty());
+  engine().cancel(job.job.id, "");
+  EXPECT_EQ(engine().backup(job.job.id).job.client, BackupClient::external);
+}
+
 TEST_F(Start, RefusesMoreDisksThanPortsAndLeavesNothing) {
   restart([](EngineOptions& options) { options.ports = free_ports(2); });
   register_vm("three", 3);
