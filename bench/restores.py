@@ -15,11 +15,9 @@
 Data is incompressible; layers hold 256 KiB of each 256 KiB x layers in turn. Cold: the files were pushed out of
 the page cache before. Figures are medians (smallest-largest), ratios medians of the ratios within each round.
 """
-import argparse
 import json
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import time
@@ -29,25 +27,13 @@ import nbd
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 import report  # noqa: E402
-from restore_tools import MIB, Tools, fio_reads, served, timed  # noqa: E402
-from servers import Scratch  # noqa: E402
+import tables  # noqa: E402
+from tables import cells, ratio, verdict  # noqa: E402
+from restore_tools import MIB, fio_reads, served, timed  # noqa: E402
 from slow_line import Answers  # noqa: E402
 from harness import scratch  # noqa: E402
 
 DEPTHS = (1, 8, 64)
-
-
-def ratio(results, server, member="mib_s", of="varve"):
-    pairs = list(zip(results[of], results[server]))
-    return statistics.median(mine[member] / theirs[member] for mine, theirs in pairs)
-
-
-def verdict(results, server, goal, member="mib_s", at_least=True):
-    return report.verdict(ratio(results, server, member), goal, at_least)
-
-
-def cells(results, member="mib_s", digits=0):
-    return " | ".join(report.spread(runs, member, digits) for runs in results.values())
 
 
 SEQUENTIAL_GOALS = {1: 1.8, 8: 2, 64: 4}
@@ -295,45 +281,5 @@ WORKLOADS = {"sequential": sequential, "random": random_reads, "nbdcopy": nbdcop
              "status": status, "beside": beside, "delay": delay}
 
 
-def put_into_document(kept):
-    """All tables there are, neighbours of one session with one line about the machine."""
-    words, told = [], None
-    for name in (name for name in WORKLOADS if name in kept):
-        on_what = f"A disk of {kept[name]['mib']} MiB; {report.on_what(kept[name])}"
-        if told not in (None, on_what):
-            words += [told, ""]
-        told = on_what
-        words += [*kept[name]["lines"], ""]
-    report.replace_in_document("restores", "\n".join([*words, told or ""]).rstrip())
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("workloads", nargs="*", help="default: all")
-    parser.add_argument("--build", type=pathlib.Path, default="build-bench")
-    parser.add_argument("--directory", type=pathlib.Path, default="/var/tmp", help="where the images go: the disk to measure")
-    parser.add_argument("--mib", type=int, default=2048, help="size of the disk that is read (default 2048)")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    for name in options.workloads:
-        if name not in WORKLOADS:
-            parser.error(f"unknown workload {name}; there are {', '.join(WORKLOADS)}")
-    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
-    tables = HERE / "results" / "restore.json"
-    kept = json.loads(tables.read_text(encoding="utf-8")) if tables.exists() else {}
-    facts = report.machine(options.directory)
-    for name in options.workloads or WORKLOADS:
-        with Scratch(options.directory) as directory:
-            tools = Tools(options.build.resolve(), directory, options.mib, options.rounds)
-            try:
-                lines = WORKLOADS[name](tools)
-            finally:
-                tools.close()
-        print("\n".join(["", *lines, ""]), flush=True)
-        kept[name] = {"lines": lines, "machine": facts, "rounds": options.rounds, "mib": options.mib}
-        tables.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    put_into_document(kept)
-
-
 if __name__ == "__main__":
-    main()
+    tables.main("restores", "restore.json", WORKLOADS, __doc__)
