@@ -14,5 +14,6 @@ int run_nbd(const NbdOptions& options);
 int list_exports(const NbdOptions& options);
 int run_rebuild(const RebuildOptions& options);
 int run_restore(const RestoreOptions& options);
+int run_pull(const PullOptions& options);
 
 }  // namespace app

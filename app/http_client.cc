@@ -20,18 +20,21 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
-constexpr auto kPatience = std::chrono::seconds(30);
 constexpr uint64_t kAnswerBytesMax = 64 << 20;
 
-HttpAnswer exchange(const engine::NodeUrl& url, const std::string& target,
-                    const std::string& token) {
+HttpAnswer exchange(const engine::NodeUrl& url, const HttpCall& call, const std::string& token) {
   asio::io_context loop;
   beast::tcp_stream stream(loop);
-  http::request<http::empty_body> request(http::verb::get, url.base_path + target, 11);
+  http::request<http::string_body> request;
+  request.method_string(call.method);
+  request.target(url.base_path + call.target);
   request.set(http::field::host, url.host + ":" + url.port);
   request.set(http::field::user_agent, "varve");
   request.set(http::field::connection, "close");
   if (!token.empty()) request.set(http::field::authorization, "Bearer " + token);
+  if (!call.body.empty()) request.set(http::field::content_type, "application/json");
+  request.body() = call.body;
+  request.prepare_payload();
   beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
   parser.body_limit(kAnswerBytesMax);
@@ -39,7 +42,7 @@ HttpAnswer exchange(const engine::NodeUrl& url, const std::string& target,
 
   // Time-outs need the asynchronous calls; one chain of them, run to its end.
   beast::error_code failure;
-  stream.expires_after(kPatience);
+  stream.expires_after(call.patience);
   stream.async_connect(found, [&](beast::error_code error, const auto&) {
     if ((failure = error)) return;
     http::async_write(stream, request, [&](beast::error_code write_error, size_t) {
@@ -55,7 +58,7 @@ HttpAnswer exchange(const engine::NodeUrl& url, const std::string& target,
 
 }  // namespace
 
-HttpAnswer http_get(const HttpServerAddress& server, const std::string& target) {
+HttpAnswer http_call(const HttpServerAddress& server, const HttpCall& call) {
   engine::NodeUrl url;
   try {
     url = engine::NodeUrl::parse(server.url);
@@ -63,7 +66,7 @@ HttpAnswer http_get(const HttpServerAddress& server, const std::string& target) 
     throw UsageError(fmt::format("--server {}: {}", server.url, error.what()));
   }
   try {
-    return exchange(url, target, server.token);
+    return exchange(url, call, server.token);
   } catch (const beast::system_error& failure) {
     throw std::runtime_error(
         fmt::format("ask {}: {}; is `varve serve` running there? --server names another one",

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 
 namespace app {
@@ -15,8 +16,15 @@ struct HttpAnswer {
   std::string body;
 };
 
-/// GET of `target`, path and query, encoded. Blocks, for 30 s at most. Throws std::runtime_error
-/// with a sentence when there is no answer, UsageError for a malformed URL.
-HttpAnswer http_get(const HttpServerAddress& server, const std::string& target);
+struct HttpCall {
+  std::string method = "GET";
+  std::string target;  ///< path and query, encoded
+  std::string body;    ///< JSON; "": none
+  std::chrono::seconds patience{30};
+};
+
+/// Blocks until there is an answer, for `patience` at most. Throws std::runtime_error with a
+/// sentence when there is none, UsageError for a malformed URL. Any thread.
+HttpAnswer http_call(const HttpServerAddress& server, const HttpCall& call);
 
 }  // namespace app

@@ -38,7 +38,7 @@ io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runti
   options.tls = std::move(tls);
   options.tls_host = uri.tls_host.empty() ? uri.host : uri.tls_host;
   options.export_name = uri.export_name;
-  options.contexts.insert(options.contexts.end(), contexts.begin(), contexts.end());
+  options.contexts = std::move(contexts);
   co_return co_await nbd::Client::open(runtime, std::move(socket), std::move(options));
 }
 

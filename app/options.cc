@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/nbd_options.h"
+#include "app/pull/options.h"
 #include "app/restore/options.h"
 #include "app/settings.h"
 
@@ -162,6 +163,10 @@ Command parse_command_line(int argc, const char* const* argv) {
       *app.add_subcommand("rebuild", "make a lost catalogue anew from a repository's files");
   RebuildOptions rebuild_options;
   declare_rebuild(rebuild, rebuild_options);
+  CLI::App& pull =
+      *app.add_subcommand("pull", "back up disks that are read from NBD exports, files or devices");
+  PullArguments pull_arguments;
+  declare_pull(pull, pull_arguments);
   CLI::App& restore =
       *app.add_subcommand("restore", "copy a restore point to a file, a device or an NBD server");
   RestoreOptions restore_options;
@@ -195,6 +200,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   }
   if (check.parsed()) return check_options;
   if (rebuild.parsed()) return rebuild_options;
+  if (pull.parsed()) return checked(std::move(pull_arguments));
   if (restore.parsed()) return checked(std::move(restore_options));
   if (nbd.parsed()) return checked(std::move(nbd_options));
   return PrintText{app.help()};

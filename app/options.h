@@ -91,6 +91,31 @@ struct RestoreOptions {
   TlsClientFiles tls;                       ///< of nbds, of the server and of the target
 };
 
+/// `varve pull`: one disk of it.
+struct PullDisk {
+  uint32_t index = 0;
+  std::string label{};    ///< by which libvirt's disks are known again; "": by the index
+  std::string source;     ///< a file, a block device, or an NBD URI
+  std::string bitmap{};   ///< of the source's qemu:dirty-bitmap contexts; "": none
+  std::string changed{};  ///< a file that lists what has changed; "": none
+};
+
+/// `varve pull`
+struct PullOptions {
+  std::string vm_name, repository_id = "1";
+  std::string libvirt_domain;   ///< "": the disks are named
+  std::string libvirt_connect;  ///< libvirt's URI; "": its default
+  bool libvirt_freeze = true;
+  std::vector<PullDisk> disks;  ///< ascending index; none of a libvirt domain
+  std::string checkpoint;       ///< names the state that is read; "": nothing stands on it later
+  std::string since;            ///< names the state that the changes are against; "": full
+  bool full = false, trim_source = false, json = false;
+  std::string server = "http://127.0.0.1:8082", token;
+  uint32_t connections = 4, requests = 64;  ///< and requests under way for each
+  uint64_t request_bytes = 1 << 20, bytes_per_second = 0;
+  TlsClientFiles tls;  ///< of nbds, of sources and of the server
+};
+
 /// `varve nbd`
 struct NbdOptions {
   std::string file;
@@ -121,7 +146,7 @@ struct PrintText {
 };
 
 using Command = std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, RebuildOptions,
-                             RestoreOptions, PrintText>;
+                             RestoreOptions, PullOptions, PrintText>;
 
 /// Throws UsageError with a sentence.
 Command parse_command_line(int argc, const char* const* argv);

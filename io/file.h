@@ -90,6 +90,7 @@ enum class OpenMode : uint8_t {
   create_new,      ///< read-write; EEXIST when the name is taken
   create_private,  ///< the same, with mode 0600
   own_or_create,   ///< read-write; refuses another user's file, makes a missing one
+  disk_read_only,  ///< read-only; a block device too, whoever else has it open
   block_device,    ///< read-write, EBUSY when it is mounted or claimed; nothing but a block device
 };
 

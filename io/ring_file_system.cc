@@ -30,6 +30,7 @@ int open_flags(OpenMode mode) {
   constexpr int kAlways = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   switch (mode) {
     case OpenMode::read_only:
+    case OpenMode::disk_read_only:
       return O_RDONLY | kAlways;
     case OpenMode::read_write:
       return O_RDWR | kAlways;
@@ -64,8 +65,11 @@ std::system_error not_regular(std::string_view verb, const std::string& path, mo
 void require_kind(int fd, const std::string& path, OpenMode mode) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) throw failure("stat", path, errno);
+  const bool is_device = S_ISBLK(status.st_mode);
   if (mode == OpenMode::block_device) {
-    if (!S_ISBLK(status.st_mode)) throw failure("open as a block device", path, ENOTBLK);
+    if (!is_device) throw failure("open as a block device", path, ENOTBLK);
+  } else if (is_device && mode == OpenMode::disk_read_only) {
+    // As good as a file, to whoever reads it.
   } else if (!S_ISREG(status.st_mode)) {
     throw not_regular("open", path, status.st_mode);
   }
@@ -99,7 +103,8 @@ void require_own(int fd, const std::string& path) {
 /// between cannot mix two files up. Invalid where the file system refuses O_DIRECT.
 OwnedFd open_direct(int cached, OpenMode mode) {
   const std::string self = "/proc/self/fd/" + std::to_string(cached);
-  const int access = mode == OpenMode::read_only ? O_RDONLY : O_RDWR;
+  const bool reads = mode == OpenMode::read_only || mode == OpenMode::disk_read_only;
+  const int access = reads ? O_RDONLY : O_RDWR;
   return OwnedFd(::open(self.c_str(), access | O_CLOEXEC | O_DIRECT));
 }
 

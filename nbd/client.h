@@ -68,6 +68,9 @@ class Client final : public io::BlockDevice {
   const Negotiation& rules() const { return rules_; }
   const std::vector<OfferedContext>& contexts() const { return contexts_; }
 
+  /// Fails whatever is under way, at once; close() still comes after it.
+  void abort() noexcept { stream_->abort(); }
+
   /// Says good-bye and waits for the end of the stream; never throws. No request may be under way.
   io::Task<void> close();
 

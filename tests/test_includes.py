@@ -32,6 +32,7 @@ MAY_INCLUDE = {
 }
 BOOST_FILES = {"api/http_server.cc", "app/http_client.cc", "engine/ingest/node_client.cc"}
 GNUTLS_FILES = {"engine/values/digest.cc", "nbd/tls_credentials.cc", "nbd/tls_gnutls.h"}
+LIBVIRT_FILES = {"app/pull/libvirt.cc"}
 GNUTLS_USERS = {"tls_client.cc", "tls_credentials.cc", "tls_stream.cc"}
 INCLUDE = re.compile(r'#include [<"]([^">]+)[>"]')
 
@@ -97,6 +98,15 @@ class IncludeArrows(unittest.TestCase):
                 if "nbd/tls_gnutls.h" in includes(path):
                     self.assertIn(path.name, GNUTLS_USERS)
         self.assertEqual(found, GNUTLS_FILES)
+
+    def test_libvirt_and_its_xml_are_in_one_file(self):
+        """What was built without them lacks one file and nothing else."""
+        found = set()
+        for folder in MAY_INCLUDE:
+            for path in sources(folder):
+                if any(name.startswith(("libvirt/", "pugixml")) for name in includes(path)):
+                    found.add(str(path.relative_to(ROOT)))
+        self.assertEqual(found, LIBVIRT_FILES)
 
     def test_no_sqe_is_prepared_outside_io(self):
         for folder in set(MAY_INCLUDE) - {"io"}:

@@ -5,9 +5,10 @@
 #include <optional>
 
 #include "app/commands.h"
+#include "app/copy_report.h"
+#include "app/exit_status.h"
 #include "app/http_client.h"
 #include "app/nbd_connection.h"
-#include "app/restore/report.h"
 #include "app/restore/target.h"
 #include "io/failure.h"
 #include "io/log.h"
@@ -19,7 +20,6 @@
 namespace app {
 namespace {
 
-constexpr int kFailure = 1, kRefusedTarget = 3, kNoPoint = 4;
 constexpr io::Duration kKeepInterval = std::chrono::seconds(5);
 constexpr uint64_t kRequestBytes = 1 << 20;
 
@@ -43,7 +43,7 @@ std::vector<SourcePoint> ask_for_points(const RestoreOptions& options, const std
       fmt::format("/api/v1/points?vm_name={}&point={}", io::percent_encoded(options.vm_name),
                   io::percent_encoded(point));
   if (disk) target += fmt::format("&disk_id={}", *disk);
-  const HttpAnswer answer = http_get({options.server, options.token}, target);
+  const HttpAnswer answer = http_call({options.server, options.token}, {.target = target});
   const auto body = nlohmann::json::parse(answer.body, nullptr, false);
   if (answer.status != 200 || !body.is_object()) {
     const auto word = [&body](const char* name) {
@@ -107,7 +107,7 @@ struct Restore {
 
 io::Task<engine::CopyProgress> copy(io::Runtime runtime, const Restore& restore,
                                     const std::vector<std::unique_ptr<nbd::Client>>& clients,
-                                    RestoreTarget& target, RestoreReport& report) {
+                                    RestoreTarget& target, CopyReport& report) {
   engine::CopyOptions copying;
   for (const auto& client : clients) copying.sources.push_back(client.get());
   copying.targets = target.devices();
@@ -137,13 +137,13 @@ io::Task<engine::CopyProgress> copy(io::Runtime runtime, const Restore& restore,
 }
 
 io::Task<void> restore_disk(io::Ring& ring, io::Runtime runtime, Restore restore) {
-  std::vector<std::string> contexts;
+  std::vector<std::string> contexts = {"base:allocation"};
   if (!restore.since_id.empty()) {
     contexts.push_back("qemu:dirty-bitmap:since-" + restore.since_id);
   }
   const auto clients = co_await connect_all(
       ring, runtime, restore.point.uri, restore.options.connections, restore.options.tls, contexts);
-  RestoreReport report(restore.options.json, runtime.clock);
+  CopyReport report(restore.options.json, runtime.clock);
   std::unique_ptr<RestoreTarget> target;
   const auto work = [&]() -> io::Task<void> {
     TargetRequest request{.target = restore.target,
@@ -192,7 +192,7 @@ void restore(const RestoreOptions& options) {
 
 int run_restore(const RestoreOptions& options) {
   io::configure_log(io::LogFormat::text, io::LogLevel::error);
-  int status = kFailure;
+  int status = kFailed;
   std::string text;
   try {
     restore(options);
@@ -200,10 +200,10 @@ int run_restore(const RestoreOptions& options) {
   } catch (const UsageError&) {
     throw;
   } catch (const NoSuchPoint& failure) {
-    status = kNoPoint;
+    status = kNotFound;
     text = failure.what();
   } catch (const TargetRefused& failure) {
-    status = kRefusedTarget;
+    status = kRefused;
     text = failure.what();
   } catch (const std::exception& failure) {
     text = failure.what();

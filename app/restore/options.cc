@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <stdexcept>
 
+#include "app/server_options.h"
 #include "engine/values/names.h"
 #include "engine/values/point_name.h"
 #include "engine/values/time_text.h"
@@ -43,21 +43,8 @@ void declare_restore(CLI::App& command, RestoreOptions& options) {
   command.add_flag("--resume", options.resume, "continue a restore that was interrupted");
   command.add_flag("--force", options.force, "overwrite a target that is there");
   command.add_flag("--json", options.json, "print one JSON object a line, errors too");
-  command
-      .add_option("--server", options.server,
-                  "the API of varve serve (default $VARVE_URL, else http://127.0.0.1:8082)")
-      ->type_name("URL");
-  command.add_option("--token", options.token, "its token (default $VARVE_TOKEN)")
-      ->type_name("TEXT");
-  command
-      .add_option("--tls-certificates", options.tls.certificates,
-                  "for nbds: ca-cert.pem, and client-cert.pem with client-key.pem (default: what\n"
-                  "the system trusts)")
-      ->type_name("DIR");
-  command.add_option("--tls-psk", options.tls.psk, "for nbds: a file of pre-shared keys")
-      ->type_name("FILE");
-  command.add_option("--tls-user", options.tls.user, "whose key of it (default: the only one's)")
-      ->type_name("NAME");
+  declare_server(command, options.server, options.token);
+  declare_tls_client(command, options.tls);
   command.add_option("--connections", options.connections, "NBD connections (default 4)")
       ->type_name("N");
   command.add_option("--requests", options.requests, "requests under way on each (default 16)")
@@ -74,12 +61,7 @@ RestoreOptions checked(RestoreOptions options) {
     options.point = options.vm_name.substr(at + 1);
     options.vm_name.resize(at);
   }
-  const auto from_environment = [](std::string& value, const char* name, std::string_view usual) {
-    const char* const said = std::getenv(name);
-    if (value == usual && said != nullptr) value = said;
-  };
-  from_environment(options.server, "VARVE_URL", RestoreOptions().server);
-  from_environment(options.token, "VARVE_TOKEN", "");
+  complete_server(options.server, options.token);
   if (options.vm_name.empty()) throw UsageError("varve restore: VM is empty");
   if (options.target.empty() == options.all_disks.empty()) {
     throw UsageError("varve restore: one of --to and --all-disks is needed");

@@ -4,9 +4,11 @@
 #include <cassert>
 #include <deque>
 #include <set>
+#include <utility>
 
 #include "io/sync.h"
 #include "io/task_scope.h"
+#include "qcow/format/zero_check.h"
 
 namespace engine {
 namespace {
@@ -49,7 +51,7 @@ class Copy {
  private:
   io::Task<void> copy_pieces(io::BlockDevice& source, io::BlockDevice& target) {
     io::Outcome<> copied = co_await io::attempt([&] { return copy_until_end(source, target); });
-    if (copied.failed()) failed_ = true;
+    if (copied.failed()) note_failure();
     planned_.wake();
     if (--workers_ == 0) ended_.set();
     copied.take();
@@ -61,19 +63,50 @@ class Copy {
       if (!piece) co_return;
       const auto under_way = under_way_.insert(piece->offset).first;
       if (piece->zero) {
-        if (!options_.target_is_zero) {
-          co_await target.write_zeroes(piece->offset, piece->length, io::ZeroMode::may_unmap);
-        }
-        progress_.zeroes += piece->length;
+        co_await make_zero(target, *piece);
       } else {
-        io::Buffer bytes = co_await runtime_.buffers.acquire(piece->length, piece->offset);
-        co_await source.read(piece->offset, bytes.bytes());
-        co_await target.write(piece->offset, std::move(bytes));
-        progress_.data += piece->length;
+        co_await pace(piece->length);
+        co_await copy_data(source, target, *piece);
       }
+      if (options_.on_accepted) options_.on_accepted(*piece);
       under_way_.erase(under_way);
       note_done();
     }
+  }
+
+  void note_failure() {
+    if (std::exchange(failed_, true)) return;
+    if (options_.on_failure) options_.on_failure();
+  }
+
+  io::Task<void> copy_data(io::BlockDevice& source, io::BlockDevice& target, CopyRange piece) {
+    io::Buffer bytes = co_await runtime_.buffers.acquire(piece.length, piece.offset);
+    co_await source.read(piece.offset, bytes.bytes());
+    if (options_.find_zeroes && qcow::is_zero(bytes.bytes())) {
+      bytes = io::Buffer();
+      co_await make_zero(target, piece);
+      co_return;
+    }
+    co_await target.write(piece.offset, std::move(bytes));
+    progress_.data += piece.length;
+  }
+
+  io::Task<void> make_zero(io::BlockDevice& target, CopyRange piece) {
+    if (!options_.target_is_zero) {
+      co_await target.write_zeroes(piece.offset, piece.length, io::ZeroMode::may_unmap);
+    }
+    progress_.zeroes += piece.length;
+  }
+
+  /// Waits for the turn of a request; the turns of all lie so far apart that the rate is kept.
+  io::Task<void> pace(uint64_t bytes) {
+    if (options_.bytes_per_second == 0) co_return;
+    const io::SteadyTime now = runtime_.clock.now();
+    const io::SteadyTime turn = std::max(now, next_turn_);
+    const std::chrono::duration<double> takes(static_cast<double>(bytes) /
+                                              static_cast<double>(options_.bytes_per_second));
+    next_turn_ = turn + std::chrono::duration_cast<io::Duration>(takes);
+    if (turn > now) co_await io::sleep(runtime_.executor, runtime_.clock, turn - now);
   }
 
   /// Nothing at the end, or once another worker has failed.
@@ -164,7 +197,7 @@ class Copy {
       if (!options_.on_progress || ended_.is_set() || failed_) continue;
       io::Outcome<> reported =
           co_await io::attempt([this] { return options_.on_progress(progress_); });
-      if (reported.failed()) failed_ = true;
+      if (reported.failed()) note_failure();
       reported.take();
     }
   }
@@ -178,6 +211,7 @@ class Copy {
   std::set<uint64_t> under_way_;  // offsets of pieces
   io::Event planned_;             // woken when pieces have come, or none will
   io::Event ended_;               // set by the last worker
+  io::SteadyTime next_turn_{};    // when the next request may be read, where there is a rate
   uint32_t workers_ = 0;
   bool failed_ = false;
 };

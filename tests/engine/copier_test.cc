@@ -106,6 +106,44 @@ TEST_F(Copies, DoNothingAboutZeroesOfAnEmptyTarget) {
   EXPECT_EQ(source_.bytes_read_, done.data) << "holes are not read";
 }
 
+/// Everything is data, as far as anybody says.
+io::Task<std::vector<CopyRange>> all_data(uint64_t offset, uint64_t length, uint64_t& until) {
+  until = offset + length;
+  co_return std::vector<CopyRange>(1, CopyRange{offset, length, false});
+}
+
+TEST_F(Copies, FindZeroesThatNobodySaysAnythingAbout) {
+  std::fill(target_.bytes_.begin(), target_.bytes_.end(), std::byte{7});
+  CopyOptions searching = options();
+  searching.plan = all_data;
+  searching.find_zeroes = true;
+  searching.request_bytes = 65536;
+  const CopyProgress done = run(copy_disk(runtime(), std::move(searching)));
+  EXPECT_TRUE(target_.bytes_ == source_.bytes_);
+  EXPECT_GT(done.zeroes, 0u);
+  EXPECT_EQ(target_.bytes_zeroed_, done.zeroes);
+  EXPECT_EQ(target_.bytes_written_, done.data);
+  EXPECT_EQ(done.data + done.zeroes, source_.size());
+}
+
+TEST_F(Copies, KeepToARateAndSayWhatTheTargetHasAccepted) {
+  CopyOptions slow = options();
+  slow.plan = all_data;
+  slow.bytes_per_second = 32 * kMiB;
+  uint64_t accepted = 0;
+  slow.on_accepted = [&](const CopyRange& range) {
+    accepted += range.length;
+    EXPECT_TRUE(std::equal(&source_.bytes_[range.offset],
+                           &source_.bytes_[range.offset] + range.length,
+                           &target_.bytes_[range.offset]));
+  };
+  const io::SteadyTime begun = runtime().clock.now();
+  run(copy_disk(runtime(), std::move(slow)));
+  EXPECT_EQ(accepted, source_.size());
+  // 8 MiB and a sector; the last piece need not wait for its own time.
+  EXPECT_GE(runtime().clock.now() - begun, std::chrono::milliseconds(240));
+}
+
 TEST_F(Copies, StartWhereTheyAreTold) {
   CopyOptions rest = options();
   rest.start = 3 * kMiB + 4096;

@@ -38,7 +38,7 @@ class StorageDaemon:
             return None
         return made
 
-    def command(self, name, **arguments):
+    def command(self, name, /, **arguments):
         """What QMP returns; its error fails the test."""
         self.lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
         self.lines.flush()

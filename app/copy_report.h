@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "engine/restore/copier.h"
@@ -8,11 +9,11 @@
 
 namespace app {
 
-/// What `varve restore` says while it works: a line that is written over on a terminal, or JSON
-/// lines: {"event":"start"}, "progress", "done", "error".
-class RestoreReport {
+/// What `varve restore` and `varve pull` say while they work: a line that is written over on a
+/// terminal, or JSON lines: {"event":"start"}, "progress", "done", "error".
+class CopyReport {
  public:
-  RestoreReport(bool json, io::Clock& clock);
+  CopyReport(bool json, io::Clock& clock);
 
   void start(const std::string& source, const std::string& target, uint64_t size,
              uint64_t resumed_at);
@@ -27,6 +28,12 @@ class RestoreReport {
   io::SteadyTime started_;
   uint64_t resumed_at_ = 0;
 };
+
+/// One JSON object as a line of standard output.
+void print_json_line(const nlohmann::ordered_json& json);
+
+/// A line about something that does not end the work.
+void report_warning(bool json, const std::string& text);
 
 /// The line of an error, in JSON when that is asked for.
 void report_error(bool json, const std::string& text, int exit_status);

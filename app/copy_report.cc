@@ -1,4 +1,4 @@
-#include "app/restore/report.h"
+#include "app/copy_report.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -9,14 +9,6 @@
 
 namespace app {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-void print_line(const Json& json) {
-  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  std::fputs(line.c_str(), stdout);
-  std::fflush(stdout);
-}
 
 /// "1.5 GiB"
 std::string in_words(double bytes) {
@@ -30,47 +22,54 @@ std::string in_words(uint64_t bytes) { return in_words(static_cast<double>(bytes
 
 }  // namespace
 
-RestoreReport::RestoreReport(bool json, io::Clock& clock)
+void print_json_line(const nlohmann::ordered_json& json) {
+  const std::string line =
+      json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  std::fputs(line.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+CopyReport::CopyReport(bool json, io::Clock& clock)
     : json_(json),
       is_terminal_(::isatty(STDERR_FILENO) == 1),
       clock_(clock),
       started_(clock.now()) {}
 
-double RestoreReport::seconds() const {
+double CopyReport::seconds() const {
   return std::max(0.001, std::chrono::duration<double>(clock_.now() - started_).count());
 }
 
-void RestoreReport::start(const std::string& source, const std::string& target, uint64_t size,
-                          uint64_t resumed_at) {
+void CopyReport::start(const std::string& source, const std::string& target, uint64_t size,
+                       uint64_t resumed_at) {
   started_ = clock_.now();
   resumed_at_ = resumed_at;
   if (json_) {
-    print_line({{"event", "start"},
-                {"source", source},
-                {"target", target},
-                {"size_bytes", size},
-                {"resumed_at_bytes", resumed_at}});
+    print_json_line({{"event", "start"},
+                     {"source", source},
+                     {"target", target},
+                     {"size_bytes", size},
+                     {"resumed_at_bytes", resumed_at}});
     return;
   }
   fmt::print(stderr, "{} to {}: {}{}\n", source, target, in_words(size),
              resumed_at > 0 ? ", continued at " + in_words(resumed_at) : "");
 }
 
-void RestoreReport::progress(const engine::CopyProgress& progress) {
+void CopyReport::progress(const engine::CopyProgress& progress) {
   const uint64_t here = progress.done_until - std::min(progress.done_until, resumed_at_);
   const double rate = static_cast<double>(progress.data) / seconds();
   const double pace = static_cast<double>(here) / seconds();
   const uint64_t left = progress.size - progress.done_until;
   const double eta = pace > 0 ? static_cast<double>(left) / pace : 0;
   if (json_) {
-    print_line({{"event", "progress"},
-                {"done_bytes", progress.done_until},
-                {"size_bytes", progress.size},
-                {"data_bytes", progress.data},
-                {"zero_bytes", progress.zeroes},
-                {"skipped_bytes", progress.skipped},
-                {"bytes_per_second", static_cast<uint64_t>(rate)},
-                {"eta_seconds", static_cast<uint64_t>(eta)}});
+    print_json_line({{"event", "progress"},
+                     {"done_bytes", progress.done_until},
+                     {"size_bytes", progress.size},
+                     {"data_bytes", progress.data},
+                     {"zero_bytes", progress.zeroes},
+                     {"skipped_bytes", progress.skipped},
+                     {"bytes_per_second", static_cast<uint64_t>(rate)},
+                     {"eta_seconds", static_cast<uint64_t>(eta)}});
     return;
   }
   if (!is_terminal_) return;
@@ -81,18 +80,18 @@ void RestoreReport::progress(const engine::CopyProgress& progress) {
              in_words(rate), in_words(progress.data), in_words(progress.zeroes), eta);
 }
 
-void RestoreReport::done(const engine::CopyProgress& progress, const std::string& target) {
+void CopyReport::done(const engine::CopyProgress& progress, const std::string& target) {
   const double took = seconds();
   const auto rate = static_cast<uint64_t>(static_cast<double>(progress.data) / took);
   if (json_) {
-    print_line({{"event", "done"},
-                {"target", target},
-                {"size_bytes", progress.size},
-                {"data_bytes", progress.data},
-                {"zero_bytes", progress.zeroes},
-                {"skipped_bytes", progress.skipped},
-                {"seconds", took},
-                {"bytes_per_second", rate}});
+    print_json_line({{"event", "done"},
+                     {"target", target},
+                     {"size_bytes", progress.size},
+                     {"data_bytes", progress.data},
+                     {"zero_bytes", progress.zeroes},
+                     {"skipped_bytes", progress.skipped},
+                     {"seconds", took},
+                     {"bytes_per_second", rate}});
     return;
   }
   fmt::print(stderr, "{}{}: data {}, holes {}, unchanged {}, {:.1f} s, {}/s, durable\n",
@@ -100,9 +99,17 @@ void RestoreReport::done(const engine::CopyProgress& progress, const std::string
              in_words(progress.skipped), took, in_words(rate));
 }
 
+void report_warning(bool json, const std::string& text) {
+  if (json) {
+    print_json_line({{"event", "warning"}, {"message", text}});
+  } else {
+    fmt::print(stderr, "varve: {}\n", text);
+  }
+}
+
 void report_error(bool json, const std::string& text, int exit_status) {
   if (json) {
-    print_line({{"event", "error"}, {"message", text}, {"exit_status", exit_status}});
+    print_json_line({{"event", "error"}, {"message", text}, {"exit_status", exit_status}});
   } else {
     fmt::print(stderr, "varve: {}\n", text);
   }

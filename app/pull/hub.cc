@@ -1,0 +1,221 @@
+#include "app/pull/hub.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+#include "io/percent_encoding.h"
+
+namespace app {
+namespace {
+
+using Json = nlohmann::json;
+
+/// Sealing a disk makes everything durable that is still in memory.
+constexpr std::chrono::seconds kCompletePatience = std::chrono::hours(1);
+
+/// A registration that says again what `disk` says.
+Json repeated(const Json& disk) {
+  Json same = Json::object();
+  for (const char* member :
+       {"disk_id", "capacity_bytes", "unit_number", "label", "vmdk_path", "datastore"}) {
+    if (disk.contains(member) && !disk[member].is_null()) same[member] = disk[member];
+  }
+  return same;
+}
+
+Json repeated_context(const Json& context) {
+  Json same = Json::object();
+  for (const char* member :
+       {"vm_path", "vcenter_host", "vmware_vm_id", "datacenter", "power_state", "os_type"}) {
+    if (context.contains(member)) same[member] = context[member];
+  }
+  return same;
+}
+
+/// What is registered of a VM beside what is to be.
+class Registration {
+ public:
+  Registration(const std::string& vm_name, const std::vector<HubDisk>& disks)
+      : vm_name_(vm_name), disks_(disks), indexes_(disks.size()) {}
+
+  /// Takes over what is there. A disk that was taken away and comes again keeps its index.
+  void compare(const Json& vm, bool others_are_gone) {
+    request_ = repeated_context(vm.at("context"));
+    for (const Json& known : vm.at("disks")) {
+      const uint32_t index = known.at("disk_index");
+      const bool removed = known.value("removed", false);
+      next_index_ = std::max(next_index_, index + 1);
+      next_key_ = std::max(next_key_, known.at("vmware_disk_key").get<uint32_t>() + 1);
+      const auto given = std::find_if(disks_.begin(), disks_.end(), [&](const HubDisk& disk) {
+        return disk.index ? *disk.index == index : disk.label == known.value("label", "");
+      });
+      if (given == disks_.end()) {
+        if (!removed && !others_are_gone) throw std::runtime_error(missing(known));
+        differs_ = differs_ || !removed;
+        continue;
+      }
+      indexes_[static_cast<size_t>(given - disks_.begin())] = index;
+      differs_ = differs_ || removed || known.at("capacity_bytes") != given->bytes;
+      Json same = repeated(known);
+      same["capacity_bytes"] = given->bytes;
+      request_["disks"].push_back(std::move(same));
+    }
+  }
+
+  void add_new() {
+    for (size_t at = 0; at < disks_.size(); ++at) {
+      if (indexes_[at]) continue;
+      const HubDisk& disk = disks_[at];
+      if (disk.index && *disk.index != next_index_) {
+        throw std::runtime_error(
+            fmt::format("disk {} of VM {}: the disks of a VM are numbered without a gap, and the "
+                        "next new one is {}",
+                        *disk.index, vm_name_, next_index_));
+      }
+      Json fresh = {{"disk_id", fmt::format("disk-{}", next_key_++)},
+                    {"capacity_bytes", disk.bytes}};
+      if (!disk.label.empty()) fresh["label"] = disk.label;
+      request_["disks"].push_back(std::move(fresh));
+      indexes_[at] = next_index_++;
+      differs_ = true;
+    }
+  }
+
+  bool differs() const { return differs_; }
+  const Json& request() const { return request_; }
+  std::vector<uint32_t> indexes() const {
+    std::vector<uint32_t> indexes;
+    for (const auto& index : indexes_) indexes.push_back(index.value());
+    return indexes;
+  }
+
+ private:
+  std::string missing(const Json& known) const {
+    const uint32_t index = known.at("disk_index");
+    return fmt::format(
+        "VM {} has a disk {} ({} bytes) and there is no --disk {}=SOURCE; a backup has all disks "
+        "of a VM, and one that is gone is left out of its registration (PUT /api/v1/vm-contexts)",
+        vm_name_, index, known.at("capacity_bytes").get<uint64_t>(), index);
+  }
+
+  const std::string& vm_name_;
+  const std::vector<HubDisk>& disks_;
+  std::vector<std::optional<uint32_t>> indexes_;
+  Json request_ = Json::object();
+  uint32_t next_index_ = 0, next_key_ = 0;
+  bool differs_ = false;
+};
+
+/// "2000:nbd://hub:10100/a,2001:nbd://hub:10101/b" by VMware key.
+std::map<uint32_t, std::string> targets_by_key(const std::string& text) {
+  std::map<uint32_t, std::string> targets;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const std::string one = text.substr(at, end - at);
+    const size_t colon = one.find(':');
+    uint32_t key = 0;
+    std::from_chars(one.data(), one.data() + std::min(colon, one.size()), key);
+    if (colon != std::string::npos) targets[key] = one.substr(colon + 1);
+    at = end + 1;
+  }
+  return targets;
+}
+
+}  // namespace
+
+nlohmann::json Hub::call(const std::string& method, const std::string& target, const Json& body,
+                         std::chrono::seconds patience) {
+  const HttpAnswer answer = http_call(server_, {.method = method,
+                                                .target = "/api/v1" + target,
+                                                .body = body.is_null() ? "" : body.dump(),
+                                                .patience = patience});
+  Json said = Json::parse(answer.body, nullptr, false);
+  if (answer.status >= 200 && answer.status < 300 && said.is_object()) return said;
+  const auto word = [&said](const char* name) {
+    return said.is_object() ? said.value(name, std::string()) : std::string();
+  };
+  std::string text = fmt::format("{}: {} {}", server_.url, answer.status, word("error"));
+  for (const char* more : {"details", "hint"}) {
+    if (!word(more).empty()) text += (*more == 'd' ? ": " : ". ") + word(more);
+  }
+  throw HubRefused(answer.status, word("code"), text);
+}
+
+std::vector<uint32_t> Hub::register_disks(const std::string& vm_name,
+                                          const std::vector<HubDisk>& disks, bool others_are_gone) {
+  const std::string target = "/vm-contexts/" + io::percent_encoded(vm_name);
+  Registration registration(vm_name, disks);
+  try {
+    registration.compare(call("GET", target), others_are_gone);
+  } catch (const HubRefused& refused) {
+    if (refused.status() != 404) throw;
+  }
+  registration.add_new();
+  if (registration.differs()) call("PUT", target, registration.request());
+  return registration.indexes();
+}
+
+std::string Hub::newest_change_id(const std::string& vm_name, const std::string& repository_id) {
+  Json answer;
+  try {
+    answer = call("GET", fmt::format("/points?vm_name={}", io::percent_encoded(vm_name)));
+  } catch (const HubRefused& refused) {
+    if (refused.status() == 404) return "";  // nobody has registered the VM yet
+    throw;
+  }
+  std::string backup, change_id;
+  for (const Json& point : answer.at("points")) {  // newest first
+    if (point.at("repository_id") != repository_id) continue;
+    if (backup.empty()) {
+      backup = point.at("backup_id");
+      change_id = point.at("change_id");
+    }
+    if (point.at("backup_id") == backup && point.at("change_id") != change_id) return "";
+  }
+  return change_id;
+}
+
+HubBackup Hub::start(const PullOptions& options, const std::string& base) {
+  Json request = {{"vm_name", options.vm_name},
+                  {"repository_id", options.repository_id},
+                  {"backup_type", base.empty() ? "full" : "incremental"},
+                  {"client", "external"}};
+  if (!base.empty()) request["base"] = base;
+  const Json started = call("POST", "/backups", request);
+  HubBackup backup{.id = started.at("backup_id"), .disks = {}};
+  try {
+    read_disks(started, backup);
+  } catch (...) {
+    cancel(backup.id, "the client could not read the answer");
+    throw;
+  }
+  return backup;
+}
+
+void Hub::read_disks(const Json& started, HubBackup& backup) {
+  const auto targets = targets_by_key(started.at("nbd_targets_string"));
+  const Json answer = call("GET", fmt::format("/backups/{}/disks", io::percent_encoded(backup.id)));
+  for (const Json& disk : answer.at("disks")) {
+    const auto uri = targets.find(disk.at("vmware_disk_key"));
+    if (uri == targets.end()) throw std::runtime_error("the server names no target for a disk");
+    backup.disks.push_back({.index = disk.at("disk_index"),
+                            .is_full = disk.at("backup_type") == "full",
+                            .uri = uri->second});
+  }
+}
+
+void Hub::complete(const std::string& backup_id, uint32_t disk_index,
+                   const std::string& change_id) {
+  call("POST", fmt::format("/backups/{}/complete", io::percent_encoded(backup_id)),
+       {{"disk_id", disk_index}, {"change_id", change_id}}, kCompletePatience);
+}
+
+void Hub::cancel(const std::string& backup_id, const std::string& reason) {
+  call("POST", fmt::format("/backups/{}/cancel", io::percent_encoded(backup_id)),
+       {{"reason", reason}});
+}
+
+}  // namespace app

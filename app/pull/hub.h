@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "app/http_client.h"
+#include "app/options.h"
+
+namespace app {
+
+/// The server has said no, in its own words.
+class HubRefused : public std::runtime_error {
+ public:
+  HubRefused(int status, const std::string& code, const std::string& text)
+      : std::runtime_error(text), status_(status), code_(code) {}
+  int status() const { return status_; }
+  const std::string& code() const { return code_; }
+
+ private:
+  int status_;
+  std::string code_;  ///< the API's stable word, "base_mismatch" say
+};
+
+/// A disk as it is to be registered.
+struct HubDisk {
+  std::optional<uint32_t> index;  ///< none: known by its label
+  std::string label;              ///< "vda"; "": none
+  uint64_t bytes = 0;
+};
+
+/// A backup that has been started for an external client.
+struct HubBackup {
+  struct Disk {
+    uint32_t index = 0;
+    bool is_full = false;  ///< it stands alone: everything is wanted
+    std::string uri;       ///< of its export
+  };
+  std::string id;
+  std::vector<Disk> disks;  ///< ascending index
+};
+
+/// The API of a running `varve serve`, as a client that writes backups sees it. Every call blocks
+/// until the server has answered and throws HubRefused, or what failed. Any thread.
+class Hub {
+ public:
+  explicit Hub(HttpServerAddress server) : server_(std::move(server)) {}
+
+  /// Makes the registered disks of a VM those given: registers an unknown VM, and what has grown,
+  /// shrunk or come. Returns the index of each. A registered disk that is not among them is gone if
+  /// `others_are_gone`, else std::runtime_error is thrown; likewise for indexes that leave a gap.
+  std::vector<uint32_t> register_disks(const std::string& vm_name,
+                                       const std::vector<HubDisk>& disks, bool others_are_gone);
+
+  /// Of the VM's newest point in a repository; "" when there is none, or its disks do not agree.
+  std::string newest_change_id(const std::string& vm_name, const std::string& repository_id);
+
+  /// An incremental when `base` is given, else a full.
+  HubBackup start(const PullOptions& options, const std::string& base);
+  void complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id);
+  void cancel(const std::string& backup_id, const std::string& reason);
+
+ private:
+  nlohmann::json call(const std::string& method, const std::string& target,
+                      const nlohmann::json& body = nullptr,
+                      std::chrono::seconds patience = std::chrono::seconds(60));
+  void read_disks(const nlohmann::json& started, HubBackup& backup);
+
+  HttpServerAddress server_;
+};
+
+}  // namespace app

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace app {
+
+/// What a pull from libvirt begins with.
+struct LibvirtRequest {
+  std::string domain;   ///< its name
+  std::string connect;  ///< libvirt URI; "": libvirt's default
+  /// The checkpoint that the newest point is of; "": everything is wanted.
+  std::string since;
+  bool freeze = true;  ///< the guest's file systems, where its agent answers
+};
+
+/// One disk of a domain, readable over NBD as it was at the instant of the backup.
+struct LibvirtDisk {
+  std::string target;  ///< "vda"
+  std::string uri;     ///< nbd+unix
+  std::string bitmap;  ///< of what has changed since the request's checkpoint; "": not known
+};
+
+/// A pull-mode backup of all disks of a domain at one instant, with a checkpoint for the next one.
+/// A domain that is off is read through qemu-nbd instead, and gets no checkpoint.
+///
+/// Whatever ends it before publish() leaves the domain as it was: the job ends and the new
+/// checkpoint is removed. Every call blocks and throws std::runtime_error with libvirt's words.
+/// Spec: libvirt, "Efficient live full/incremental backup"; formatbackup, formatcheckpoint.
+class LibvirtBackup {
+ public:
+  virtual ~LibvirtBackup() = default;
+
+  /// `warn` hears why an incremental became a full, and what could not be frozen.
+  static std::unique_ptr<LibvirtBackup> begin(const LibvirtRequest& request,
+                                              const std::function<void(const std::string&)>& warn);
+
+  virtual const std::string& domain_name() const = 0;
+  virtual const std::vector<LibvirtDisk>& disks() const = 0;
+  /// The state that is read, for the next request's `since`; "": none can stand on it.
+  virtual const std::string& checkpoint() const = 0;
+  /// The disks' bitmaps count from the request's checkpoint, `since()`.
+  virtual bool incremental() const = 0;
+  virtual const std::string& since() const = 0;
+  /// The point is there: the job ends, and the older checkpoint, which nothing needs any more,
+  /// goes.
+  virtual void publish() = 0;
+};
+
+}  // namespace app

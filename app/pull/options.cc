@@ -1,0 +1,217 @@
+#include "app/pull/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <stdexcept>
+
+#include "app/server_options.h"
+#include "nbd/uri.h"
+
+namespace app {
+namespace {
+
+constexpr std::string_view kLibvirt = "libvirt:";
+constexpr uint32_t kConnectionsMax = 16, kRequestsMax = 64;
+constexpr uint64_t kRequestBytesMin = 4096, kRequestBytesMax = 1 << 20;
+
+struct OfDisk {
+  std::optional<uint32_t> index;
+  std::string value;
+};
+
+/// "3=text"; without a number before the first '=' it is of no particular disk.
+OfDisk taken_apart(const std::string& text) {
+  uint32_t index = 0;
+  const size_t equals = text.find('=');
+  if (equals != std::string::npos) {
+    const char* const end = text.data() + equals;
+    const auto [stop, error] = std::from_chars(text.data(), end, index);
+    if (error == std::errc() && stop == end) return {index, text.substr(equals + 1)};
+  }
+  return {std::nullopt, text};
+}
+
+PullDisk& disk_of(std::vector<PullDisk>& disks, const char* option, const OfDisk& given) {
+  for (PullDisk& disk : disks) {
+    if (disk.index == given.index) return disk;
+  }
+  throw UsageError(fmt::format("{} {}={}: there is no --disk {}=SOURCE", option, *given.index,
+                               given.value, *given.index));
+}
+
+std::vector<PullDisk> disks_of(const PullArguments& arguments) {
+  std::vector<PullDisk> disks;
+  for (const std::string& text : arguments.disks) {
+    const OfDisk given = taken_apart(text);
+    if (!given.index || given.value.empty()) {
+      throw UsageError(fmt::format("--disk {}: write N=SOURCE, for example 0=disk.raw", text));
+    }
+    const bool twice = std::any_of(disks.begin(), disks.end(),
+                                   [&](const PullDisk& disk) { return disk.index == given.index; });
+    if (twice) throw UsageError(fmt::format("--disk {} is given twice", *given.index));
+    try {
+      if (nbd::is_uri(given.value)) nbd::parse_uri(given.value);
+    } catch (const std::invalid_argument& error) {
+      throw UsageError(fmt::format("--disk {}: {}", *given.index, error.what()));
+    }
+    disks.push_back({.index = *given.index, .source = given.value});
+  }
+  std::sort(disks.begin(), disks.end(),
+            [](const PullDisk& a, const PullDisk& b) { return a.index < b.index; });
+  for (const std::string& text : arguments.bitmaps) {
+    const OfDisk given = taken_apart(text);
+    if (given.index) {
+      disk_of(disks, "--bitmap", given).bitmap = given.value;
+      continue;
+    }
+    for (PullDisk& disk : disks) {
+      if (disk.bitmap.empty()) disk.bitmap = given.value;
+    }
+  }
+  for (const std::string& text : arguments.changed) {
+    const OfDisk given = taken_apart(text);
+    if (!given.index) throw UsageError(fmt::format("--changed {}: write N=FILE", text));
+    disk_of(disks, "--changed", given).changed = given.value;
+  }
+  return disks;
+}
+
+void check_changes(const PullOptions& options) {
+  for (const PullDisk& disk : options.disks) {
+    if (!disk.bitmap.empty() && !disk.changed.empty()) {
+      throw UsageError(
+          fmt::format("disk {}: --bitmap and --changed exclude each other", disk.index));
+    }
+    if (!disk.bitmap.empty() && !nbd::is_uri(disk.source)) {
+      throw UsageError(
+          fmt::format("disk {}: --bitmap needs an NBD server as its source; "
+                      "--changed takes a list from a file",
+                      disk.index));
+    }
+    const bool tells_changes = !disk.bitmap.empty() || !disk.changed.empty();
+    if (!disk.bitmap.empty() && options.since.empty() && !options.full) {
+      throw UsageError(
+          "--bitmap needs --since, the checkpoint that the bitmap counts from, or --full");
+    }
+    if (!options.since.empty() && !options.full && !tells_changes) {
+      throw UsageError(fmt::format(
+          "--since: disk {} has neither --bitmap nor --changed to tell what has changed",
+          disk.index));
+    }
+  }
+}
+
+/// Everything about the disks is libvirt's to say.
+void check_libvirt(const PullArguments& arguments, const PullOptions& options) {
+  if (options.libvirt_domain.empty()) throw UsageError("libvirt: write libvirt:DOMAIN");
+  if (!arguments.disks.empty() || !arguments.bitmaps.empty() || !arguments.changed.empty() ||
+      !options.checkpoint.empty() || !options.since.empty() || options.trim_source) {
+    throw UsageError(
+        "libvirt:DOMAIN knows its disks, bitmaps and checkpoints: --disk, --bitmap, --changed, "
+        "--checkpoint, --since and --trim-source do not go with it");
+  }
+}
+
+}  // namespace
+
+void declare_pull(CLI::App& command, PullArguments& arguments) {
+  PullOptions& options = arguments.options;
+  command
+      .add_option("VM", options.vm_name,
+                  "its name; a VM that is not known is registered. libvirt:DOMAIN takes all disks\n"
+                  "of a domain at one instant, and what has changed since its newest point")
+      ->required();
+  command
+      .add_option("--disk", arguments.disks,
+                  "disk N (from 0) is read from SOURCE: a raw file, a block device, or an NBD\n"
+                  "export (nbd://HOST[:PORT]/NAME, nbd+unix:///NAME?socket=PATH, both with nbds);\n"
+                  "once for each disk of the VM")
+      ->type_name("N=SOURCE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      .add_option("--bitmap", arguments.bitmaps,
+                  "the source's dirty bitmap that tells what has changed: context\n"
+                  "qemu:dirty-bitmap:NAME; of all disks, or with N= of one")
+      ->type_name("[N=]NAME")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      .add_option(
+          "--changed", arguments.changed,
+          "a list of what has changed, as nbdkit's extentlist or `nbdinfo --map` print it;\n"
+          "without --since: a list of what holds data")
+      ->type_name("N=FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      .add_option("--checkpoint", options.checkpoint,
+                  "a name for the state that is read, for --since of the next pull")
+      ->type_name("ID");
+  command
+      .add_option("--since", options.since,
+                  "the checkpoint that the changes are against; refused unless the newest point\n"
+                  "is of it")
+      ->type_name("ID");
+  command.add_flag("--full", options.full, "take everything, whatever --since says");
+  command
+      .add_option("--connect", options.libvirt_connect,
+                  "of libvirt:DOMAIN: libvirt's URI (default: libvirt's own)")
+      ->type_name("URI");
+  command.add_flag("!--no-freeze", options.libvirt_freeze,
+                   "of libvirt:DOMAIN: do not freeze the guest's file systems by its agent");
+  command.add_option("--repository", options.repository_id, "its id (default 1)")->type_name("ID");
+  command.add_flag("--trim-source", options.trim_source,
+                   "give the source's space back once it is durable here");
+  command.add_option("--rate", arguments.rate, "bytes a second at most, with K, M or G")
+      ->type_name("SIZE");
+  command
+      .add_option("--request-size", arguments.request_size,
+                  "bytes of one request (default and most 1M)")
+      ->type_name("SIZE");
+  command.add_option("--connections", options.connections, "NBD connections (default 4)")
+      ->type_name("N");
+  command.add_option("--requests", options.requests, "requests under way on each (default 64)")
+      ->type_name("N");
+  command.add_flag("--json", options.json, "print one JSON object a line, errors too");
+  declare_server(command, options.server, options.token);
+  declare_tls_client(command, options.tls);
+  command.footer(
+      "All disks become one backup: it is published whole, or not at all.\n"
+      "Exit status: 0 published, 1 failed, 2 wrong usage, 3 refused (--since is not of the newest\n"
+      "point, a backup of the VM is running, disks that do not fit), 4 no such repository.");
+}
+
+PullOptions checked(PullArguments arguments) {
+  PullOptions options = std::move(arguments.options);
+  complete_server(options.server, options.token);
+  if (options.vm_name.empty()) throw UsageError("varve pull: VM is empty");
+  options.disks = disks_of(arguments);
+  if (options.vm_name.starts_with(kLibvirt)) {
+    options.libvirt_domain = options.vm_name.substr(kLibvirt.size());
+    options.vm_name = options.libvirt_domain;
+    check_libvirt(arguments, options);
+  } else {
+    if (options.disks.empty()) throw UsageError("varve pull: --disk N=SOURCE is needed");
+    check_changes(options);
+  }
+  if (!arguments.rate.empty()) options.bytes_per_second = parse_size(arguments.rate);
+  if (!arguments.request_size.empty()) {
+    options.request_bytes = parse_size(arguments.request_size);
+    if (options.request_bytes < kRequestBytesMin || options.request_bytes > kRequestBytesMax ||
+        options.request_bytes % kRequestBytesMin != 0) {
+      throw UsageError("--request-size must be a multiple of 4K, from 4K to 1M");
+    }
+  }
+  if (options.connections < 1 || options.connections > kConnectionsMax) {
+    throw UsageError(fmt::format("--connections must be 1 to {}", kConnectionsMax));
+  }
+  if (options.requests < 1 || options.requests > kRequestsMax) {
+    throw UsageError(fmt::format("--requests must be 1 to {}", kRequestsMax));
+  }
+  return options;
+}
+
+}  // namespace app

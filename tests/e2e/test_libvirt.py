@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""`varve pull libvirt:DOMAIN`: all disks of a domain at one instant, and what has changed since the last time."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import libvirt, qemu, run, scratch, sources  # noqa: E402
+from harness.case import MIB, HubCase, rounds  # noqa: E402
+from harness.daemon import binary  # noqa: E402
+
+VM = "web01"
+CLUSTER = 65536
+SIZES = (24 * MIB, 8 * MIB)
+
+
+@unittest.skipIf(libvirt.why_not(), libvirt.why_not())
+class Domains(HubCase):
+    def setUp(self):
+        super().setUp()
+        self.dir.chmod(0o755)
+        self.session = libvirt.Session(self.dir / "user")
+        self.addCleanup(self.session.close)
+        self.dice = random.Random(5)
+        # What the disks hold, beside their images: cheap to copy at an instant.
+        self.flat = [self.dir / f"flat-{index}.raw" for index in range(len(SIZES))]
+        self.images = [self.session.directory / "disks" / f"disk {index}.qcow2" for index in range(len(SIZES))]
+        for seed, (flat, image, size) in enumerate(zip(self.flat, self.images, SIZES)):
+            sources.make_disk(flat, size, seed)
+            subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", flat, image], check=True)
+        self.disks = {"vda": (self.images[0], "qcow2"), "vdb": (self.images[1], "qcow2")}
+
+    def define(self, transient=False):
+        self.session.define(VM, self.disks, transient)
+        if not transient:
+            self.session.start(VM)
+
+    def pull(self, *words, status=0):
+        """Returns what was said, as JSON."""
+        out, _ = self.session.run(binary(), "pull", f"libvirt:{VM}", "--connect", "qemu:///session", "--server",
+                                  self.hub.url, "--json", *words, status=status)  # fmt: skip
+        return [json.loads(line) for line in out.splitlines()]
+
+    def write(self, count=6):
+        """Writes of the guest to both disks, and to the flat copies."""
+        for number, (flat, size) in enumerate(zip(self.flat, SIZES)):
+            commands = []
+            with open(flat, "r+b") as file:
+                for _ in range(count):
+                    length = self.dice.choice((512, 4096, CLUSTER, 3 * CLUSTER))
+                    offset = self.dice.randrange((size - length) // 512) * 512
+                    pattern = self.dice.choice((0, self.dice.randrange(1, 256)))
+                    commands.append(f"write -P {pattern} {offset} {length}" if pattern else f"write -z -u {offset} {length}")
+                    file.seek(offset)
+                    file.write(bytes([pattern]) * length)
+            commands.append("flush")  # what was not flushed may be lost with QEMU
+            self.session.write(VM, number, commands)
+
+    def frozen(self, name):
+        copies = []
+        for index, flat in enumerate(self.flat):
+            copies.append(self.dir / f"{name}-{index}.raw")
+            sources.sparse_copy(flat, copies[-1])
+        return copies
+
+    def assert_newest_equals(self, copies):
+        for index, copy in enumerate(copies):
+            qemu.verify(self.chain(VM, index)["backups"][-1]["file_path"], copy)
+
+    def warnings(self, events):
+        return [event["message"] for event in events if event["event"] == "warning"]
+
+    def published(self, events):
+        self.assertEqual(events[-1]["event"], "published", events)
+        return events[-1]
+
+
+class Pulls(Domains):
+    def test_a_full_and_ten_incrementals_equal_the_domain_while_it_writes_on(self):
+        self.define()
+        copies = []
+        for number in range(rounds(11, 40)):
+            self.write()
+            copies.append(self.frozen(f"at-{number}"))
+            if number % 2:
+                # Writes of the next round come while this one is read: the instant does not see them.
+                began = self.slow_pull()
+                self.write()
+                events = began()
+            else:
+                events = self.pull()
+            self.assertEqual(self.published(events)["backup_type"], "incremental" if number else "full", events)
+            self.assertEqual(self.warnings(events), [])
+            self.assertEqual(len(self.session.checkpoints(VM)), 1)
+        for index in range(len(SIZES)):
+            points = self.chain(VM, index)["backups"]
+            self.assertEqual(len(points), len(copies))
+            for point, copy in zip(points, copies):
+                qemu.verify(point["file_path"], copy[index])
+        self.assertEqual([path.name for path in (self.session.directory / "disks").iterdir() if "qcow2." in path.name], [])
+
+    def slow_pull(self):
+        """A pull that has begun, and takes a while; call what is returned for its events."""
+        command = self.session.command(binary(), "pull", f"libvirt:{VM}", "--connect", "qemu:///session", "--server",
+                                       self.hub.url, "--json", "--rate", "2M")  # fmt: skip
+        puller = subprocess.Popen(command, env=self.session.environment, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(scratch.end_process, puller)
+        first = json.loads(puller.stdout.readline())
+        self.assertEqual(first["event"], "start", first)
+        self.puller = puller
+
+        def ended():
+            out, _ = puller.communicate(timeout=60)
+            self.assertEqual(puller.returncode, 0, out)
+            return [first, *map(json.loads, out.splitlines())]
+
+        return ended
+
+    def test_a_killed_machine_has_lost_its_bitmaps_and_gets_a_full(self):
+        self.define()
+        self.pull()
+        self.write()
+        os.kill(self.session.qemu_pid(VM), signal.SIGKILL)
+        scratch.wait_until(lambda: VM not in self.session.virsh("list", "--name"), 20, "libvirt has noticed")
+        self.session.start(VM)
+        self.write()
+        events = self.pull()
+        self.assertEqual(self.published(events)["backup_type"], "full")
+        self.assertEqual(len(self.warnings(events)), 1, events)
+        self.assert_newest_equals(self.flat)
+        self.write()
+        self.assertEqual(self.published(self.pull())["backup_type"], "incremental")
+        self.assert_newest_equals(self.flat)
+
+    def test_a_machine_that_was_shut_down_in_good_order_goes_on_incrementally(self):
+        self.define()
+        self.pull()
+        self.write()
+        self.session.virsh("destroy", VM, "--graceful")
+        off = self.frozen("off")
+        events = self.pull()  # read through qemu-nbd
+        self.assertEqual(self.published(events)["backup_type"], "incremental", events)
+        self.assert_newest_equals(off)
+        self.session.start(VM)
+        self.write()
+        events = self.pull()
+        self.assertEqual(self.published(events)["backup_type"], "incremental", events)
+        self.assert_newest_equals(self.flat)
+
+    def test_a_transient_domain_forgets_its_checkpoint_and_is_told_of_it_again(self):
+        self.define(transient=True)
+        self.pull()
+        self.write()
+        self.session.virsh("destroy", VM, "--graceful")
+        self.define(transient=True)
+        self.assertEqual(self.session.checkpoints(VM), [])
+        self.write()
+        events = self.pull()
+        self.assertEqual((self.published(events)["backup_type"], self.warnings(events)), ("incremental", []))
+        self.assert_newest_equals(self.flat)
+
+    def test_a_raw_disk_is_read_whole_each_time_and_said_so(self):
+        raw = self.session.directory / "disks" / "raw.img"
+        sources.sparse_copy(self.flat[1], raw)
+        self.disks["vdb"] = (raw, "raw")
+        self.define()
+        self.pull()
+        self.write()
+        events = self.pull()
+        self.assertEqual(self.published(events)["backup_type"], "incremental")
+        self.assertIn("disk vdb is raw", self.warnings(events)[0])
+        self.assert_newest_equals(self.flat)
+
+    def test_a_disk_that_is_taken_away_keeps_its_index_and_the_others_theirs(self):
+        self.define()
+        self.pull()
+        self.session.virsh("detach-disk", VM, "vda", "--config")
+        self.session.virsh("destroy", VM, "--graceful")
+        events = self.pull("--full")
+        self.assertEqual(self.published(events)["backup_type"], "full")
+        qemu.verify(self.chain(VM, 1)["backups"][-1]["file_path"], self.flat[1])
+        self.assertEqual(len(self.chain(VM, 1)["backups"]), 1, "a generation of its own")
+
+    def test_a_refused_pull_leaves_the_domain_as_it_was(self):
+        self.define()
+        self.pull("--repository", "none", status=4)
+        self.assertEqual(self.session.checkpoints(VM), [])
+        self.assertEqual(self.session.virsh("domjobinfo", VM).split(), ["Job", "type:", "None"])
+        self.assertEqual(self.published(self.pull())["backup_type"], "full")
+
+    def test_an_interrupted_pull_leaves_the_domain_and_the_server_as_they_were(self):
+        self.define()
+        self.pull()
+        [before] = self.session.checkpoints(VM)
+        self.write(20)
+        self.slow_pull()
+        self.puller.send_signal(signal.SIGTERM)
+        self.assertEqual(self.puller.wait(30), 128 + signal.SIGTERM)
+        self.assertEqual(self.session.checkpoints(VM), [before])
+        self.assert_nothing_left()
+        self.assertEqual(self.published(self.pull())["backup_type"], "incremental")
+        self.assert_newest_equals(self.flat)
+
+    def test_an_unknown_domain_is_named(self):
+        [error] = [event for event in self.pull(status=1) if event["event"] == "error"]
+        self.assertIn(f"find domain {VM}", error["message"])
+
+
+if __name__ == "__main__":
+    run.main()
