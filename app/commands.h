@@ -15,5 +15,6 @@ int list_exports(const NbdOptions& options);
 int run_rebuild(const RebuildOptions& options);
 int run_restore(const RestoreOptions& options);
 int run_pull(const PullOptions& options);
+int run_adopt(const AdoptOptions& options);
 
 }  // namespace app

@@ -19,6 +19,7 @@ struct Run {
   int operator()(const app::RebuildOptions& options) const { return app::run_rebuild(options); }
   int operator()(const app::RestoreOptions& options) const { return app::run_restore(options); }
   int operator()(const app::PullOptions& options) const { return app::run_pull(options); }
+  int operator()(const app::AdoptOptions& options) const { return app::run_adopt(options); }
   int operator()(const app::PrintText& print) const {
     std::fputs(print.text.c_str(), stdout);
     return 0;

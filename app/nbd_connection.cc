@@ -25,9 +25,14 @@ std::string numeric_host(const std::string& host) {
   return text;
 }
 
+/// A server that has too many connections lets the kernel accept more, and says nothing.
+constexpr io::Duration kFirstPatience = std::chrono::seconds(60),
+                       kNextPatience = std::chrono::seconds(5);
+
 io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runtime, nbd::Uri uri,
                                                std::shared_ptr<const nbd::TlsClient> tls,
-                                               std::vector<std::string> contexts) {
+                                               std::vector<std::string> contexts,
+                                               io::Duration patience) {
   std::unique_ptr<io::Socket> socket;
   if (uri.socket.empty()) {
     socket = co_await io::connect_tcp(ring, numeric_host(uri.host), uri.port);
@@ -39,7 +44,21 @@ io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runti
   options.tls_host = uri.tls_host.empty() ? uri.host : uri.tls_host;
   options.export_name = uri.export_name;
   options.contexts = std::move(contexts);
-  co_return co_await nbd::Client::open(runtime, std::move(socket), std::move(options));
+  // The client owns the socket until it is open or has failed, and the alarm is over by then.
+  io::Socket* const greeted = socket.get();
+  bool late = false;
+  const auto alarm = runtime.clock.call_at(runtime.clock.now() + patience, [&late, greeted] {
+    late = true;
+    greeted->abort();
+  });
+  auto opened = co_await io::attempt(
+      [&] { return nbd::Client::open(runtime, std::move(socket), std::move(options)); });
+  if (!late) co_return opened.take();
+  if (!opened.failed()) {
+    const auto client = opened.take();
+    co_await client->close();
+  }
+  throw std::runtime_error("the server accepts the connection and does not greet");
 }
 
 }  // namespace
@@ -61,7 +80,8 @@ io::Task<std::vector<std::unique_ptr<nbd::Client>>> connect_all(io::Ring& ring, 
   std::string failure;
   while (clients.size() < count) {
     try {
-      clients.push_back(co_await connect(ring, runtime, uri, tls, contexts));
+      const io::Duration patience = clients.empty() ? kFirstPatience : kNextPatience;
+      clients.push_back(co_await connect(ring, runtime, uri, tls, contexts, patience));
     } catch (const std::exception& error) {
       failure = error.what();
       break;

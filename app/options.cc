@@ -167,6 +167,9 @@ Command parse_command_line(int argc, const char* const* argv) {
       *app.add_subcommand("pull", "back up disks that are read from NBD exports, files or devices");
   PullArguments pull_arguments;
   declare_pull(pull, pull_arguments);
+  CLI::App& adopt = *app.add_subcommand("adopt", "make points of QCOW2 images that others made");
+  AdoptArguments adopt_arguments;
+  declare_adopt(adopt, adopt_arguments);
   CLI::App& restore =
       *app.add_subcommand("restore", "copy a restore point to a file, a device or an NBD server");
   RestoreOptions restore_options;
@@ -201,6 +204,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   if (check.parsed()) return check_options;
   if (rebuild.parsed()) return rebuild_options;
   if (pull.parsed()) return checked(std::move(pull_arguments));
+  if (adopt.parsed()) return checked(std::move(adopt_arguments));
   if (restore.parsed()) return checked(std::move(restore_options));
   if (nbd.parsed()) return checked(std::move(nbd_options));
   return PrintText{app.help()};

@@ -94,10 +94,11 @@ struct RestoreOptions {
 /// `varve pull`: one disk of it.
 struct PullDisk {
   uint32_t index = 0;
-  std::string label{};    ///< by which libvirt's disks are known again; "": by the index
-  std::string source;     ///< a file, a block device, or an NBD URI
-  std::string bitmap{};   ///< of the source's qemu:dirty-bitmap contexts; "": none
-  std::string changed{};  ///< a file that lists what has changed; "": none
+  std::string label{};      ///< by which libvirt's disks are known again; "": by the index
+  std::string source;       ///< a file, a block device, an NBD URI, or qcow2:IMAGE
+  std::string bitmap{};     ///< of the source's qemu:dirty-bitmap contexts; "": none
+  bool layer_only = false;  ///< of qcow2: the image without its backing files
+  std::string changed{};    ///< a file that lists what has changed; "": none
 };
 
 /// `varve pull`
@@ -109,11 +110,21 @@ struct PullOptions {
   std::vector<PullDisk> disks;  ///< ascending index; none of a libvirt domain
   std::string checkpoint;       ///< names the state that is read; "": nothing stands on it later
   std::string since;            ///< names the state that the changes are against; "": full
+  std::string base;             ///< the same as a backup id; "": what `since` says
   bool full = false, trim_source = false, json = false;
   std::string server = "http://127.0.0.1:8082", token;
   uint32_t connections = 4, requests = 64;  ///< and requests under way for each
   uint64_t request_bytes = 1 << 20, bytes_per_second = 0;
   TlsClientFiles tls;  ///< of nbds, of sources and of the server
+};
+
+/// `varve adopt`
+struct AdoptOptions {
+  /// What becomes one backup each: an image for each disk, ascending index, `layer_only`.
+  std::vector<std::vector<PullDisk>> layers;
+  std::string parent;                    ///< backup id or "latest", the first layer's; "": none
+  std::vector<std::string> checkpoints;  ///< as many as layers, or none
+  PullOptions pull;                      ///< the rest, of every layer
 };
 
 /// `varve nbd`
@@ -146,7 +157,7 @@ struct PrintText {
 };
 
 using Command = std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, RebuildOptions,
-                             RestoreOptions, PullOptions, PrintText>;
+                             RestoreOptions, PullOptions, AdoptOptions, PrintText>;
 
 /// Throws UsageError with a sentence.
 Command parse_command_line(int argc, const char* const* argv);

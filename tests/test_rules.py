@@ -18,7 +18,7 @@ FAMILIES = {
 }
 ALSO_TABLES = {"L1", "L2"}  # of an image
 OF_OTHERS = {"doc/proto.md"}  # the NBD protocol
-FOLDERS = "api app bench docs engine io nbd qcow tests".split()
+FOLDERS = "api app bench contrib docs engine io nbd qcow tests".split()
 SUFFIXES = {".cc", ".h", ".py", ".build", ".md"}
 CITED = re.compile(r"(?<![\w.%&*/-])([A-Z]{1,2}-?)([0-9]{1,2})(?![\w.])")
 RANGE = re.compile(r"(?<![\w-])([A-Z]{1,2})([0-9]{1,2})[–-]\1([0-9]{1,2})(?![\w.])")

@@ -12,7 +12,7 @@ namespace app {
 namespace {
 
 /// A list in memory takes 24 bytes for each of them.
-constexpr size_t kAreasMax = 2'000'000;
+constexpr size_t kAreasMax = 400'000;
 
 enum class AreaKind : uint8_t { data, zero, clean };
 
@@ -87,7 +87,8 @@ Areas Areas::parse(std::string_view text, uint64_t disk_bytes, const std::string
       const std::string description = described != item.end() && described->is_string()
                                           ? described->template get<std::string>()
                                           : "";
-      take(found("offset"), found("length"), kind_of(type, description), where);
+      const uint64_t offset = found("offset"), length = found("length");
+      take(offset, length, kind_of(type, description), where);
     }
   } else {
     size_t number = 0;
@@ -131,20 +132,20 @@ void Areas::add(engine::CopyRange area) {
 void Areas::sort_and_join() {
   std::stable_sort(areas_.begin(), areas_.end(),
                    [](const auto& a, const auto& b) { return a.offset < b.offset; });
-  std::vector<engine::CopyRange> joined;
-  for (const engine::CopyRange& area : areas_) {
-    const uint64_t end = area.offset + area.length;
-    if (joined.empty() || joined.back().offset + joined.back().length < area.offset ||
-        (joined.back().offset + joined.back().length == area.offset &&
-         joined.back().zero != area.zero)) {
-      joined.push_back(area);
+  size_t kept = 0;
+  for (const engine::CopyRange area : areas_) {
+    engine::CopyRange* const last = kept > 0 ? &areas_[kept - 1] : nullptr;
+    const uint64_t last_end = last ? last->offset + last->length : 0;
+    const bool meets =
+        last && (last_end > area.offset || (last_end == area.offset && last->zero == area.zero));
+    if (!meets) {
+      areas_[kept++] = area;
       continue;
     }
-    engine::CopyRange& last = joined.back();
-    last.length = std::max(last.offset + last.length, end) - last.offset;
-    last.zero = last.zero && area.zero;
+    last->length = std::max(last_end, area.offset + area.length) - last->offset;
+    last->zero = last->zero && area.zero;
   }
-  areas_ = std::move(joined);
+  areas_.resize(kept);
 }
 
 std::vector<engine::CopyRange> Areas::within(uint64_t offset, uint64_t length) const {

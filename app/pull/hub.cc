@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <thread>
 
 #include "io/percent_encoding.h"
 
@@ -15,6 +16,9 @@ using Json = nlohmann::json;
 
 /// Sealing a disk makes everything durable that is still in memory.
 constexpr std::chrono::seconds kCompletePatience = std::chrono::hours(1);
+/// A publish that an error holds up is tried again by the server; so is the question about it.
+constexpr std::chrono::seconds kCompletePause(1);
+constexpr int kCompleteAttempts = 600, kLostAnswers = 10;
 
 /// A registration that says again what `disk` says.
 Json repeated(const Json& disk) {
@@ -44,6 +48,10 @@ class Registration {
   /// Takes over what is there. A disk that was taken away and comes again keeps its index.
   void compare(const Json& vm, bool others_are_gone) {
     request_ = repeated_context(vm.at("context"));
+    if (others_are_gone && !request_.value("vcenter_host", "").empty()) {
+      throw PullRefused(fmt::format("VM {} is registered as one of vCenter {}", vm_name_,
+                                    request_["vcenter_host"].get<std::string>()));
+    }
     for (const Json& known : vm.at("disks")) {
       const uint32_t index = known.at("disk_index");
       const bool removed = known.value("removed", false);
@@ -53,7 +61,7 @@ class Registration {
         return disk.index ? *disk.index == index : disk.label == known.value("label", "");
       });
       if (given == disks_.end()) {
-        if (!removed && !others_are_gone) throw std::runtime_error(missing(known));
+        if (!removed && !others_are_gone) throw PullRefused(missing(known));
         differs_ = differs_ || !removed;
         continue;
       }
@@ -70,7 +78,7 @@ class Registration {
       if (indexes_[at]) continue;
       const HubDisk& disk = disks_[at];
       if (disk.index && *disk.index != next_index_) {
-        throw std::runtime_error(
+        throw PullRefused(
             fmt::format("disk {} of VM {}: the disks of a VM are numbered without a gap, and the "
                         "next new one is {}",
                         *disk.index, vm_name_, next_index_));
@@ -158,24 +166,38 @@ std::vector<uint32_t> Hub::register_disks(const std::string& vm_name,
   return registration.indexes();
 }
 
-std::string Hub::newest_change_id(const std::string& vm_name, const std::string& repository_id) {
-  Json answer;
+nlohmann::json Hub::points(const std::string& vm_name, const std::string& repository_id) {
+  Json found = Json::array();
   try {
-    answer = call("GET", fmt::format("/points?vm_name={}", io::percent_encoded(vm_name)));
-  } catch (const HubRefused& refused) {
-    if (refused.status() == 404) return "";  // nobody has registered the VM yet
-    throw;
-  }
-  std::string backup, change_id;
-  for (const Json& point : answer.at("points")) {  // newest first
-    if (point.at("repository_id") != repository_id) continue;
-    if (backup.empty()) {
-      backup = point.at("backup_id");
-      change_id = point.at("change_id");
+    const Json answer =
+        call("GET", fmt::format("/points?vm_name={}", io::percent_encoded(vm_name)));
+    for (const Json& point : answer.at("points")) {
+      if (point.at("repository_id") == repository_id) found.push_back(point);
     }
-    if (point.at("backup_id") == backup && point.at("change_id") != change_id) return "";
+  } catch (const HubRefused& refused) {
+    if (refused.status() != 404) throw;  // nobody has registered the VM yet
+  }
+  return found;
+}
+
+std::string Hub::newest_change_id(const std::string& vm_name, const std::string& repository_id) {
+  const Json found = points(vm_name, repository_id);
+  if (found.empty()) return "";
+  const std::string change_id = found.front().at("change_id");
+  for (const Json& point : found) {
+    const bool is_of_it = point.at("backup_id") == found.front().at("backup_id");
+    if (is_of_it && point.at("change_id") != change_id) return "";
   }
   return change_id;
+}
+
+std::string Hub::newest_backup(const std::string& vm_name, const std::string& repository_id) {
+  const Json found = points(vm_name, repository_id);
+  if (found.empty()) {
+    throw std::runtime_error(
+        fmt::format("VM {} has no point in repository {}", vm_name, repository_id));
+  }
+  return found.front().at("backup_id");
 }
 
 HubBackup Hub::start(const PullOptions& options, const std::string& base) {
@@ -207,10 +229,34 @@ void Hub::read_disks(const Json& started, HubBackup& backup) {
   }
 }
 
-void Hub::complete(const std::string& backup_id, uint32_t disk_index,
-                   const std::string& change_id) {
-  call("POST", fmt::format("/backups/{}/complete", io::percent_encoded(backup_id)),
-       {{"disk_id", disk_index}, {"change_id", change_id}}, kCompletePatience);
+bool Hub::complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id,
+                   const std::function<void()>& go_on) {
+  const std::string target = fmt::format("/backups/{}/complete", io::percent_encoded(backup_id));
+  const Json body = {{"disk_id", disk_index}, {"change_id", change_id}};
+  for (int attempt = 1;; ++attempt) {
+    try {
+      return call("POST", target, body, kCompletePatience).value("job_status", "") == "completed";
+    } catch (const HubRefused& refused) {
+      if (refused.code() != "being_published" || attempt == kCompleteAttempts) throw;
+    } catch (const std::runtime_error&) {
+      // The answer was lost, perhaps not the request: the same one is answered once it is done.
+      if (attempt == kLostAnswers) throw;
+    }
+    go_on();
+    std::this_thread::sleep_for(kCompletePause);
+  }
+}
+
+std::string Hub::end_of(const std::string& backup_id) {
+  const Json backup = call("GET", "/backups/" + io::percent_encoded(backup_id));
+  const std::string state = backup.value("state", "");
+  if (state == "preparing" || state == "running" || state == "finalizing") return "";
+  const std::string cause = backup.value("error_message", "");
+  return cause.empty() ? state : fmt::format("{}: {}", state, cause);
+}
+
+void Hub::require_repository(const std::string& repository_id) {
+  call("GET", "/repositories/" + io::percent_encoded(repository_id));
 }
 
 void Hub::cancel(const std::string& backup_id, const std::string& reason) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
@@ -23,6 +24,12 @@ class HubRefused : public std::runtime_error {
  private:
   int status_;
   std::string code_;  ///< the API's stable word, "base_mismatch" say
+};
+
+/// What is registered or under way forbids what was asked for.
+class PullRefused : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 /// A disk as it is to be registered.
@@ -51,22 +58,35 @@ class Hub {
 
   /// Makes the registered disks of a VM those given: registers an unknown VM, and what has grown,
   /// shrunk or come. Returns the index of each. A registered disk that is not among them is gone if
-  /// `others_are_gone`, else std::runtime_error is thrown; likewise for indexes that leave a gap.
+  /// `others_are_gone`, else PullRefused is thrown; likewise for indexes that leave a gap, and for
+  /// a VM of a vCenter whose disks are to go.
   std::vector<uint32_t> register_disks(const std::string& vm_name,
                                        const std::vector<HubDisk>& disks, bool others_are_gone);
 
   /// Of the VM's newest point in a repository; "" when there is none, or its disks do not agree.
   std::string newest_change_id(const std::string& vm_name, const std::string& repository_id);
 
+  /// The id of that point's backup. Throws std::runtime_error when there is none.
+  std::string newest_backup(const std::string& vm_name, const std::string& repository_id);
+
   /// An incremental when `base` is given, else a full.
   HubBackup start(const PullOptions& options, const std::string& base);
-  void complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id);
+  /// Whether the whole backup is published. Repeats what got no answer; `go_on` may throw
+  /// meanwhile.
+  bool complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id,
+                const std::function<void()>& go_on);
+  /// Why the backup is no longer under way, in the server's words; "" while it is.
+  std::string end_of(const std::string& backup_id);
+  /// Throws HubRefused for an unknown repository.
+  void require_repository(const std::string& repository_id);
   void cancel(const std::string& backup_id, const std::string& reason);
 
  private:
   nlohmann::json call(const std::string& method, const std::string& target,
                       const nlohmann::json& body = nullptr,
                       std::chrono::seconds patience = std::chrono::seconds(60));
+  /// Of a VM in a repository, newest first.
+  nlohmann::json points(const std::string& vm_name, const std::string& repository_id);
   void read_disks(const nlohmann::json& started, HubBackup& backup);
 
   HttpServerAddress server_;

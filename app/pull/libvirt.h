@@ -12,9 +12,9 @@ namespace app {
 struct LibvirtRequest {
   std::string domain;   ///< its name
   std::string connect;  ///< libvirt URI; "": libvirt's default
-  /// The checkpoint that the newest point is of; "": everything is wanted.
-  std::string since;
-  bool freeze = true;  ///< the guest's file systems, where its agent answers
+  std::string newest;   ///< the checkpoint that the newest point is of; "": none
+  bool full = false;    ///< everything is wanted, whatever there is
+  bool freeze = true;   ///< the guest's file systems, where its agent answers
 };
 
 /// One disk of a domain, readable over NBD as it was at the instant of the backup.
@@ -45,8 +45,10 @@ class LibvirtBackup {
   /// The disks' bitmaps count from the request's checkpoint, `since()`.
   virtual bool incremental() const = 0;
   virtual const std::string& since() const = 0;
-  /// The point is there: the job ends, and the older checkpoint, which nothing needs any more,
-  /// goes.
+  /// Throws when the domain has been started although it was read while it was off.
+  virtual void require_unchanged() const = 0;
+  /// The point is there: the job ends, and the checkpoint of the point before it goes, which
+  /// nothing needs any more.
   virtual void publish() = 0;
 };
 

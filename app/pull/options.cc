@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <stdexcept>
 
 #include "app/server_options.h"
@@ -116,6 +117,42 @@ void check_libvirt(const PullArguments& arguments, const PullOptions& options) {
 
 }  // namespace
 
+void declare_adopt(CLI::App& command, AdoptArguments& arguments) {
+  PullOptions& options = arguments.options.pull;
+  command
+      .add_option("FILE", arguments.files,
+                  "QCOW2 images, each after the one that it stands on; N=FILE for disk N of a VM\n"
+                  "with several, as many for each")
+      ->required()
+      ->type_name("FILE...");
+  command.add_option("--vm", options.vm_name, "its name; a VM that is not known is registered")
+      ->type_name("NAME")
+      ->required();
+  command.add_option("--disk", arguments.disk, "disk index (default 0)")->type_name("N");
+  command
+      .add_option(
+          "--parent", arguments.options.parent,
+          "the point that the first images stand on: a backup id, or latest; it must be the\n"
+          "newest")
+      ->type_name("POINT");
+  command
+      .add_option("--checkpoint", arguments.options.checkpoints,
+                  "names the state of a layer, for --since of a later pull; once for each layer")
+      ->type_name("ID")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command.add_option("--repository", options.repository_id, "its id (default 1)")->type_name("ID");
+  command.add_flag("--json", options.json, "print one JSON object a line, errors too");
+  declare_server(command, options.server, options.token);
+  declare_tls_client(command, options.tls);
+  command.footer(
+      "Each layer becomes a backup. The images are checked first, read and left as they are; what\n"
+      "becomes of them is written by varve, so clusters of any size, compressed ones and version "
+      "2\n"
+      "are all right. Nobody may write to them meanwhile.\n"
+      "Exit status: as of varve pull.");
+}
+
 void declare_pull(CLI::App& command, PullArguments& arguments) {
   PullOptions& options = arguments.options;
   command
@@ -125,9 +162,9 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
       ->required();
   command
       .add_option("--disk", arguments.disks,
-                  "disk N (from 0) is read from SOURCE: a raw file, a block device, or an NBD\n"
-                  "export (nbd://HOST[:PORT]/NAME, nbd+unix:///NAME?socket=PATH, both with nbds);\n"
-                  "once for each disk of the VM")
+                  "disk N (from 0) is read from SOURCE: a raw file, a block device, an NBD export\n"
+                  "(nbd://HOST[:PORT]/NAME, nbd+unix:///NAME?socket=PATH, both with nbds), or the\n"
+                  "disk in an image (qcow2:FILE); once for each disk of the VM")
       ->type_name("N=SOURCE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -160,11 +197,12 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
       .add_option("--connect", options.libvirt_connect,
                   "of libvirt:DOMAIN: libvirt's URI (default: libvirt's own)")
       ->type_name("URI");
-  command.add_flag("!--no-freeze", options.libvirt_freeze,
-                   "of libvirt:DOMAIN: do not freeze the guest's file systems by its agent");
+  command.add_flag_function(
+      "--no-freeze", [&options](int64_t) { options.libvirt_freeze = false; },
+      "of libvirt:DOMAIN: do not freeze the guest's file systems by its agent");
   command.add_option("--repository", options.repository_id, "its id (default 1)")->type_name("ID");
   command.add_flag("--trim-source", options.trim_source,
-                   "give the source's space back once it is durable here");
+                   "of NBD sources: trim what is durable here; for copies that nobody needs");
   command.add_option("--rate", arguments.rate, "bytes a second at most, with K, M or G")
       ->type_name("SIZE");
   command
@@ -182,6 +220,34 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
       "All disks become one backup: it is published whole, or not at all.\n"
       "Exit status: 0 published, 1 failed, 2 wrong usage, 3 refused (--since is not of the newest\n"
       "point, a backup of the VM is running, disks that do not fit), 4 no such repository.");
+}
+
+AdoptOptions checked(AdoptArguments arguments) {
+  AdoptOptions options = std::move(arguments.options);
+  complete_server(options.pull.server, options.pull.token);
+  if (options.pull.vm_name.empty()) throw UsageError("varve adopt: --vm is empty");
+  std::map<uint32_t, std::vector<PullDisk>> by_disk;
+  for (const std::string& text : arguments.files) {
+    const OfDisk given = taken_apart(text);
+    const uint32_t index = given.index.value_or(arguments.disk);
+    by_disk[index].push_back(
+        {.index = index, .source = "qcow2:" + absolute_path(given.value), .layer_only = true});
+  }
+  const size_t count = by_disk.begin()->second.size();
+  options.layers.resize(count);
+  for (auto& [index, images] : by_disk) {
+    if (images.size() != count) {
+      throw UsageError(
+          fmt::format("disk {} has {} images and disk {} has {}: a backup has all disks",
+                      by_disk.begin()->first, count, index, images.size()));
+    }
+    for (size_t at = 0; at < count; ++at) options.layers[at].push_back(std::move(images[at]));
+  }
+  if (!options.checkpoints.empty() && options.checkpoints.size() != count) {
+    throw UsageError(fmt::format("--checkpoint is given {} times for {} layers",
+                                 options.checkpoints.size(), count));
+  }
+  return options;
 }
 
 PullOptions checked(PullArguments arguments) {

@@ -17,6 +17,16 @@ struct PullArguments {
 
 void declare_pull(CLI::App& command, PullArguments& arguments);
 
+/// `varve adopt` as it is typed.
+struct AdoptArguments {
+  AdoptOptions options;
+  std::vector<std::string> files;  ///< "FILE" or "N=FILE"
+  uint32_t disk = 0;               ///< of files without a number
+};
+
+void declare_adopt(CLI::App& command, AdoptArguments& arguments);
+AdoptOptions checked(AdoptArguments arguments);
+
 /// What can be said of them without a look at the world. Throws UsageError.
 PullOptions checked(PullArguments arguments);
 

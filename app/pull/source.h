@@ -32,9 +32,9 @@ class PullSource {
   virtual io::Task<std::vector<engine::CopyRange>> plan(uint64_t offset, uint64_t length,
                                                         uint64_t& until, bool everything) = 0;
 
-  /// Gives the space of a range back, where the source can do that.
-  virtual io::Task<void> trim(uint64_t offset, uint64_t length) = 0;
-  virtual bool can_trim() const = 0;
+  /// Gives the space of a range back: of NBD servers that take TRIM.
+  virtual io::Task<void> trim(uint64_t, uint64_t) { co_return; }
+  virtual bool can_trim() const { return false; }
 
   /// Fails the requests that are under way, where they can be given up.
   virtual void abort() noexcept {}

@@ -24,7 +24,8 @@ class Copy {
       : runtime_(runtime),
         options_(std::move(options)),
         planned_(runtime.executor),
-        ended_(runtime.executor) {
+        ended_(runtime.executor),
+        failing_(runtime.executor) {
     assert(!options_.sources.empty() && !options_.targets.empty());
     progress_.size = options_.sources.front()->size();
     planned_until_ = progress_.done_until = options_.start;
@@ -66,6 +67,7 @@ class Copy {
         co_await make_zero(target, *piece);
       } else {
         co_await pace(piece->length);
+        if (failed_) co_return;
         co_await copy_data(source, target, *piece);
       }
       if (options_.on_accepted) options_.on_accepted(*piece);
@@ -76,6 +78,7 @@ class Copy {
 
   void note_failure() {
     if (std::exchange(failed_, true)) return;
+    failing_.set();
     if (options_.on_failure) options_.on_failure();
   }
 
@@ -106,7 +109,9 @@ class Copy {
     const std::chrono::duration<double> takes(static_cast<double>(bytes) /
                                               static_cast<double>(options_.bytes_per_second));
     next_turn_ = turn + std::chrono::duration_cast<io::Duration>(takes);
-    if (turn > now) co_await io::sleep(runtime_.executor, runtime_.clock, turn - now);
+    if (turn > now) {
+      co_await io::wait_for(runtime_.executor, runtime_.clock, failing_, turn - now);
+    }
   }
 
   /// Nothing at the end, or once another worker has failed.
@@ -211,6 +216,7 @@ class Copy {
   std::set<uint64_t> under_way_;  // offsets of pieces
   io::Event planned_;             // woken when pieces have come, or none will
   io::Event ended_;               // set by the last worker
+  io::Event failing_;             // set with failed_
   io::SteadyTime next_turn_{};    // when the next request may be read, where there is a rate
   uint32_t workers_ = 0;
   bool failed_ = false;

@@ -45,7 +45,8 @@ io::Task<std::unique_ptr<Chain>> Chain::open(io::Runtime runtime, std::string pa
   const Layer::OpenOptions layer_options{options.lock, options.salvage};
   path = co_await io::follow_link(runtime.files, std::move(path));
   std::unique_ptr<Layer> top = co_await Layer::open(runtime, path, layer_options);
-  auto parents = co_await open_parents(runtime, path, top->header(), options);
+  std::vector<std::unique_ptr<Layer>> parents;
+  if (!options.alone) parents = co_await open_parents(runtime, path, top->header(), options);
   layers.push_back(std::move(top));
   std::ranges::move(parents, std::back_inserter(layers));
   co_return std::unique_ptr<Chain>(new Chain(runtime, std::move(layers), std::move(options)));

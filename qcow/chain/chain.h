@@ -18,6 +18,7 @@ struct ChainOptions {
   /// Parents must lie in here (RF15); empty: anywhere.
   std::string repository_root;
   bool lock = true;                   ///< reader's locks on every layer (LK2)
+  bool alone = false;                 ///< without its parents: what they hold is unallocated
   bool salvage = false;               ///< read images with the corrupt bit (RF7)
   uint64_t map_bytes_max = 16 << 20;  ///< memory for looked-up tables
 };

@@ -187,6 +187,74 @@ class Pulls(Domains):
         qemu.verify(self.chain(VM, 1)["backups"][-1]["file_path"], self.flat[1])
         self.assertEqual(len(self.chain(VM, 1)["backups"]), 1, "a generation of its own")
 
+    def test_a_disk_under_a_new_name_is_whole_in_an_incremental(self):
+        self.define()
+        self.pull()
+        self.session.virsh("destroy", VM, "--graceful")
+        self.disks = {"vda": self.disks["vda"], "vdc": self.disks["vdb"]}
+        self.session.virsh("undefine", VM, "--checkpoints-metadata")
+        self.define()
+        events = self.pull()
+        for index, flat in ((0, self.flat[0]), (2, self.flat[1])):
+            qemu.verify(self.chain(VM, index)["backups"][-1]["file_path"], flat)
+        self.assertEqual(self.published(events)["event"], "published")
+
+    def test_a_machine_that_was_shut_down_after_a_snapshot_gets_a_full(self):
+        self.define()
+        self.pull()
+        self.write()
+        self.session.virsh("snapshot-create-as", VM, "s1", "--disk-only")
+        self.write()
+        self.session.virsh("destroy", VM, "--graceful")
+        events = self.pull()
+        self.assertEqual(self.published(events)["backup_type"], "full")
+        self.assertIn("stands on a snapshot", self.warnings(events)[0])
+        self.assert_newest_equals(self.flat)
+
+    def test_fulls_leave_one_checkpoint(self):
+        self.define()
+        for _ in range(3):
+            self.assertEqual(self.published(self.pull("--full"))["backup_type"], "full")
+            self.assertEqual(len(self.session.checkpoints(VM)), 1)
+
+    def test_a_killed_pull_is_tidied_up_by_the_next_one(self):
+        self.hub.stop()
+        self.hub.options["disconnect_grace"] = "1s"
+        self.hub.start()
+        self.define()
+        self.pull()
+        self.write(20)
+        self.slow_pull()
+        self.puller.kill()
+        scratch.wait_until(lambda: self.hub.get("/backups", status="running").body["total"] == 0, 20, "the hub has given up")
+        self.assertEqual(len(self.session.checkpoints(VM)), 2)
+        events = self.pull()
+        self.assertEqual((self.published(events)["backup_type"], self.warnings(events)), ("incremental", []))
+        self.assertEqual(len(self.session.checkpoints(VM)), 1)
+        self.assert_newest_equals(self.flat)
+
+    def test_a_killed_pull_of_a_machine_that_is_off_does_not_keep_it_from_starting(self):
+        self.define()
+        self.session.virsh("destroy", VM, "--graceful")
+        self.slow_pull()
+        self.puller.kill()
+        self.puller.wait()
+        scratch.wait_until(lambda: self.starts(), 10, "the machine can be started")
+
+    def starts(self):
+        try:
+            self.session.start(VM)
+        except AssertionError:
+            return False
+        return True
+
+    def test_a_backup_job_of_somebody_else_is_left_alone(self):
+        self.define()
+        self.session.virsh("backup-begin", VM)
+        events = self.pull(status=3)
+        self.assertIn("has a backup job already", events[-1]["message"])
+        self.session.virsh("domjobabort", VM)
+
     def test_a_refused_pull_leaves_the_domain_as_it_was(self):
         self.define()
         self.pull("--repository", "none", status=4)

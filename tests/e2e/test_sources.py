@@ -179,5 +179,28 @@ class Monitor(Page):
         vm.command("blockdev-del", **{"node-name": "frozen"})
 
 
+class Adopted(Page):
+    def test_images_of_others_become_points_as_the_page_says(self):
+        chain, pushed = blocks_of("Images made by others")[0].splitlines()
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.raw, self.work / "base.qcow2"], check=True)
+        for name, below in (("monday", "base"), ("tuesday", "monday"), ("pushed", "tuesday")):
+            qemu.create(self.work / f"{name}.qcow2", SIZE, self.work / f"{below}.qcow2")
+            self.change_image(name)
+            if name == "tuesday":
+                self.shell(chain)
+                self.assert_newest_equals(self.raw)
+        self.shell(pushed)
+        self.assert_newest_equals(self.raw)
+        self.assertEqual(len(self.chain(VM)["backups"]), 4)
+
+    def change_image(self, name):
+        offset = len(name) * MIB
+        command = ["qemu-io", "-f", "qcow2", "-c", f"write -P {len(name)} {offset} 70000", self.work / f"{name}.qcow2"]
+        subprocess.run(command, check=True, capture_output=True)
+        with open(self.raw, "r+b") as file:
+            file.seek(offset)
+            file.write(bytes([len(name)]) * 70000)
+
+
 if __name__ == "__main__":
     run.main()

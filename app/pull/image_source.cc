@@ -1,0 +1,53 @@
+#include "app/pull/listed_source.h"
+#include "qcow/chain/chain.h"
+
+namespace app {
+namespace {
+
+using engine::CopyRange;
+
+constexpr size_t kExtentsAtOnce = 4096;
+
+/// The disk of a QCOW2 image, whoever has made it. Nobody may write to it meanwhile.
+class ImageSource final : public ListedSource {
+ public:
+  ImageSource(PullDisk disk, std::unique_ptr<qcow::Chain> chain)
+      : ListedSource(std::move(disk)), chain_(std::move(chain)) {
+    read_list();
+  }
+
+  uint64_t size() const override { return chain_->size(); }
+  std::vector<io::BlockDevice*> devices() override { return {chain_.get()}; }
+  io::Task<void> close() override { co_return; }
+
+ private:
+  io::Task<std::vector<CopyRange>> plan_all(uint64_t offset, uint64_t length,
+                                            uint64_t& until) override {
+    co_return ranges_of(co_await chain_->extents(offset, length, kExtentsAtOnce), offset, until);
+  }
+
+  /// The clusters of the image itself: data, and zeroes that hide what lies below.
+  io::Task<std::vector<CopyRange>> plan_changed(uint64_t offset, uint64_t length,
+                                                uint64_t& until) override {
+    std::vector<CopyRange> own;
+    until = offset;
+    for (const io::Extent& extent : co_await chain_->extents(offset, length, kExtentsAtOnce)) {
+      if (extent.depth == 1) own.push_back({until, extent.length, extent.zero});
+      until += extent.length;
+    }
+    co_return own;
+  }
+  bool knows_changes() const override { return disk_.layer_only; }
+
+  std::unique_ptr<qcow::Chain> chain_;
+};
+
+}  // namespace
+
+io::Task<std::unique_ptr<PullSource>> open_image_source(io::Runtime runtime, PullDisk disk,
+                                                        std::string path) {
+  auto chain = co_await qcow::Chain::open(runtime, std::move(path), {.alone = disk.layer_only});
+  co_return std::make_unique<ImageSource>(std::move(disk), std::move(chain));
+}
+
+}  // namespace app

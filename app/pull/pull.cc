@@ -1,0 +1,289 @@
+#include "app/pull/pull.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "app/copy_report.h"
+#include "app/nbd_connection.h"
+#include "app/pull/libvirt.h"
+#include "app/pull/source.h"
+#include "io/outcome.h"
+#include "io/ring_thread.h"
+
+namespace app {
+namespace {
+
+/// All requests of one disk share it; with the program it stays below 96 MiB.
+constexpr uint64_t kBufferBytes = 48 << 20;
+constexpr uint64_t kSectorBytes = 512;
+/// After as long without progress the server is asked whether it still waits.
+constexpr io::Duration kStandstill = std::chrono::seconds(10);
+constexpr std::string_view kLibvirtTracker = "libvirt/";
+/// How much may wait for the server's flush before it is trimmed at the source.
+constexpr uint64_t kTrimBytes = 256 << 20;
+constexpr size_t kTrimRanges = 4096;
+
+using Sources = std::vector<std::unique_ptr<PullSource>>;
+
+/// Change ids have the form tracker/checkpoint; a checkpoint without a tracker is this program's.
+std::string change_id_of(const std::string& checkpoint) {
+  return checkpoint.find('/') == std::string::npos ? "pull/" + checkpoint : checkpoint;
+}
+
+/// Ranges that the server has taken, given back at the source once a flush has made them durable.
+class TrimQueue {
+ public:
+  TrimQueue(PullSource& source, io::BlockDevice& target) : source_(source), target_(target) {}
+
+  void note(const engine::CopyRange& range) {
+    bytes_ += range.length;
+    if (!ranges_.empty() && ranges_.back().offset + ranges_.back().length == range.offset) {
+      ranges_.back().length += range.length;
+    } else {
+      ranges_.push_back(range);
+    }
+  }
+  bool due() const { return bytes_ >= kTrimBytes || ranges_.size() >= kTrimRanges; }
+
+  io::Task<void> trim() {
+    bytes_ = 0;
+    const std::vector<engine::CopyRange> durable = std::exchange(ranges_, {});
+    if (durable.empty()) co_return;
+    co_await target_.flush();
+    for (const engine::CopyRange& range : durable)
+      co_await source_.trim(range.offset, range.length);
+  }
+
+ private:
+  PullSource& source_;
+  io::BlockDevice& target_;
+  std::vector<engine::CopyRange> ranges_;
+  uint64_t bytes_ = 0;
+};
+
+class Pull {
+ public:
+  Pull(const PullOptions& options, Hub& hub, BackupUnderWay& under_way)
+      : options_(options),
+        hub_(hub),
+        under_way_(under_way),
+        here_({.buffer_budget_bytes = kBufferBytes}) {}
+
+  std::string run() {
+    const std::unique_ptr<LibvirtBackup> domain = begin_libvirt();
+    std::vector<PullDisk> disks = options_.disks;
+    if (domain) disks = disks_of(*domain);
+    Sources sources;
+    const Closing closing{sources, ring()};
+    for (const PullDisk& disk : disks) {
+      sources.push_back(ring().run(PullSource::open(ring(), here_.runtime(), disk, options_)));
+      if (options_.trim_source && !sources.back()->can_trim()) {
+        throw PullRefused(
+            fmt::format("--trim-source: {} is no NBD export that takes TRIM", disk.source));
+      }
+    }
+    std::string backup_id = back_up(sources, disks, domain.get());
+    if (domain) domain->publish();
+    return backup_id;
+  }
+
+ private:
+  /// Sources are closed on their ring, whatever has happened.
+  struct Closing {
+    ~Closing() {
+      for (const auto& source : sources) ring.run(source->close());
+    }
+    Sources& sources;
+    io::Ring& ring;
+  };
+
+  io::Ring& ring() { return here_.ring(); }
+
+  /// Null unless the disks are a libvirt domain's.
+  std::unique_ptr<LibvirtBackup> begin_libvirt() {
+    if (options_.libvirt_domain.empty()) return nullptr;
+    LibvirtRequest request{.domain = options_.libvirt_domain,
+                           .connect = options_.libvirt_connect,
+                           .newest = "",
+                           .full = options_.full,
+                           .freeze = options_.libvirt_freeze};
+    const std::string newest = hub_.newest_change_id(options_.vm_name, options_.repository_id);
+    if (newest.starts_with(kLibvirtTracker)) request.newest = newest.substr(kLibvirtTracker.size());
+    under_way_.require_uninterrupted();
+    return LibvirtBackup::begin(
+        request, [this](const std::string& text) { report_warning(options_.json, text); });
+  }
+
+  static std::vector<PullDisk> disks_of(const LibvirtBackup& domain) {
+    std::vector<PullDisk> disks;
+    for (const LibvirtDisk& disk : domain.disks()) {
+      disks.push_back({.label = disk.target, .source = disk.uri, .bitmap = disk.bitmap});
+    }
+    return disks;
+  }
+
+  void register_disks(const Sources& sources, std::vector<PullDisk>& disks, bool is_libvirt) {
+    std::vector<HubDisk> wanted;
+    for (size_t at = 0; at < sources.size(); ++at) {
+      const uint64_t bytes = sources[at]->size();
+      HubDisk disk{.label = disks[at].label,
+                   .bytes = (bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes};
+      if (!is_libvirt) disk.index = disks[at].index;
+      wanted.push_back(std::move(disk));
+    }
+    const std::vector<uint32_t> indexes = hub_.register_disks(options_.vm_name, wanted, is_libvirt);
+    for (size_t at = 0; at < disks.size(); ++at) disks[at].index = indexes[at];
+  }
+
+  std::string back_up(const Sources& sources, std::vector<PullDisk>& disks,
+                      const LibvirtBackup* domain) {
+    hub_.require_repository(options_.repository_id);
+    register_disks(sources, disks, domain != nullptr);
+    std::string checkpoint = options_.checkpoint;
+    base_ = options_.base;
+    if (!options_.since.empty() && !options_.full) base_ = change_id_of(options_.since);
+    if (domain) {
+      if (domain->incremental()) base_ = std::string(kLibvirtTracker) + domain->since();
+      if (!domain->checkpoint().empty())
+        checkpoint = std::string(kLibvirtTracker) + domain->checkpoint();
+    }
+    under_way_.require_uninterrupted();
+    const HubBackup backup = hub_.start(options_, base_);
+    under_way_.begin(backup.id);
+    under_way_.require_uninterrupted();  // before there was an id to cancel
+    if (backup.disks.size() != disks.size()) {
+      throw std::runtime_error("the VM was registered with other disks meanwhile");
+    }
+    const std::string change_id = change_id_of(checkpoint.empty() ? backup.id : checkpoint);
+    bool published = false;
+    for (size_t at = 0; at < disks.size(); ++at) {
+      const auto to =
+          std::find_if(backup.disks.begin(), backup.disks.end(),
+                       [&](const HubBackup::Disk& disk) { return disk.index == disks[at].index; });
+      if (to == backup.disks.end()) throw std::runtime_error("the server has left a disk out");
+      pull_one(*sources[at], disks[at], *to, backup.id);
+      if (domain) domain->require_unchanged();
+      published = hub_.complete(backup.id, to->index, change_id,
+                                [this] { under_way_.require_uninterrupted(); });
+    }
+    if (!published) throw std::runtime_error("the server has not published the backup");
+    under_way_.published();
+    report_published(backup, change_id, !base_.empty());
+    return backup.id;
+  }
+
+  /// What fails a copy is often how the server ended the backup: that is the cause to tell.
+  void pull_one(PullSource& source, const PullDisk& disk, const HubBackup::Disk& to,
+                const std::string& backup_id) {
+    try {
+      ring().run(pull_disk(source, disk, to, backup_id));
+    } catch (const UsageError&) {
+      throw;
+    } catch (const std::exception& failure) {
+      std::string text = fmt::format("disk {}: {}", disk.index, failure.what());
+      try {
+        const std::string end = hub_.end_of(backup_id);
+        if (!end.empty()) text += fmt::format("; the server's backup has {}", end);
+      } catch (const std::exception&) {
+      }
+      throw std::runtime_error(text);
+    }
+  }
+
+  io::Task<void> pull_disk(PullSource& source, const PullDisk& disk, HubBackup::Disk to,
+                           std::string backup_id) {
+    const auto targets = co_await connect_all(ring(), here_.runtime(), nbd::parse_uri(to.uri),
+                                              options_.connections, options_.tls, {});
+    CopyReport report(options_.json, here_.runtime().clock);
+    report.start(disk.label.empty() ? disk.source : disk.label, fmt::format("disk {}", disk.index),
+                 source.size(), 0);
+    // Only a list without a base says what holds data; else it tells nothing of a disk that is new.
+    const bool is_list_of_data = !disk.changed.empty() && base_.empty() && !options_.full;
+    io::Outcome<> done = co_await io::attempt([&]() -> io::Task<void> {
+      const engine::CopyProgress progress =
+          co_await copy(source, targets, to.is_full && !is_list_of_data, report, backup_id);
+      report.done(progress, fmt::format("disk {}", disk.index));
+    });
+    for (const auto& target : targets) co_await target->close();
+    done.take();
+  }
+
+  io::Task<engine::CopyProgress> copy(PullSource& source,
+                                      const std::vector<std::unique_ptr<nbd::Client>>& targets,
+                                      bool everything, CopyReport& report,
+                                      const std::string& backup_id) {
+    engine::CopyOptions copying;
+    copying.sources = source.devices();
+    // A source of one connection does not keep the target's others from being used.
+    while (copying.sources.size() < targets.size()) {
+      copying.sources.push_back(copying.sources.front());
+    }
+    for (const auto& target : targets) copying.targets.push_back(target.get());
+    copying.request_bytes = options_.request_bytes;
+    copying.requests = options_.requests;
+    copying.find_zeroes = true;
+    copying.bytes_per_second = options_.bytes_per_second;
+    copying.plan = [&source, everything](uint64_t offset, uint64_t length, uint64_t& until) {
+      return source.plan(offset, length, until, everything);
+    };
+    copying.on_failure = [&] {
+      source.abort();
+      for (const auto& target : targets) target->abort();
+    };
+    TrimQueue trims(source, *targets.front());
+    if (options_.trim_source) {
+      copying.on_accepted = [&trims](const engine::CopyRange& range) { trims.note(range); };
+    }
+    io::SteadyTime moved = here_.runtime().clock.now();
+    uint64_t done_before = 0;
+    copying.on_progress = [&](const engine::CopyProgress& progress) -> io::Task<void> {
+      report.progress(progress);
+      under_way_.require_uninterrupted();
+      const io::SteadyTime now = here_.runtime().clock.now();
+      const uint64_t done = progress.data + progress.zeroes + progress.skipped;
+      if (done != std::exchange(done_before, done)) moved = now;
+      if (now - moved > kStandstill) {  // the server may have given the backup up
+        moved = now;
+        const std::string end = hub_.end_of(backup_id);
+        if (!end.empty()) throw std::runtime_error("nothing comes from the source");
+      }
+      if (trims.due()) co_await trims.trim();
+    };
+    const engine::CopyProgress progress =
+        co_await engine::copy_disk(here_.runtime(), std::move(copying));
+    co_await trims.trim();
+    co_return progress;
+  }
+
+  void report_published(const HubBackup& backup, const std::string& change_id, bool incremental) {
+    const char* const type = incremental ? "incremental" : "full";
+    if (options_.json) {
+      print_json_line({{"event", "published"},
+                       {"backup_id", backup.id},
+                       {"backup_type", type},
+                       {"change_id", change_id}});
+    } else {
+      fmt::print(stderr, "published {}, {} of {}\n", backup.id, type, options_.vm_name);
+    }
+  }
+
+  const PullOptions& options_;
+  Hub& hub_;
+  BackupUnderWay& under_way_;
+  std::string base_;  // of the backup under way; "": a full
+  io::RingRuntime here_;
+};
+
+}  // namespace
+
+std::string pull(const PullOptions& options, Hub& hub, BackupUnderWay& under_way) {
+  return Pull(options, hub, under_way).run();
+}
+
+}  // namespace app

@@ -1,0 +1,71 @@
+#include "app/pull/under_way.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "app/copy_report.h"
+#include "app/exit_status.h"
+#include "io/log.h"
+#include "io/signals.h"
+
+namespace app {
+namespace {
+
+constexpr std::chrono::seconds kTidyingPatience(20);
+
+/// A signal ends the backup at the server, and with it the command, which then tidies up at its
+/// source. What hangs there is left behind after a while.
+void cancel_on_signal(BackupUnderWay& under_way) {
+  std::thread([&under_way] {
+    const int signal = io::wait_for_termination();
+    std::thread([] {  // once more: at once
+      const int again = io::wait_for_termination();
+      ::_exit(kInterrupted + again);
+    })
+        .detach();
+    under_way.interrupt(signal);
+    std::this_thread::sleep_for(kTidyingPatience);
+    ::_exit(kInterrupted + signal);
+  }).detach();
+}
+
+}  // namespace
+
+int run_backup_command(const PullOptions& options,
+                       const std::function<void(Hub&, BackupUnderWay&)>& work) {
+  io::configure_log(io::LogFormat::text, io::LogLevel::error);
+  io::block_termination_signals();
+  // Never freed: the signal's thread outlives everything.
+  Hub& hub = *new Hub({options.server, options.token});
+  BackupUnderWay& under_way = *new BackupUnderWay(hub);
+  cancel_on_signal(under_way);
+  int status = kFailed;
+  std::string text;
+  try {
+    work(hub, under_way);
+    return 0;
+  } catch (const UsageError&) {
+    under_way.cancel("the command failed");
+    throw;
+  } catch (const HubRefused& refused) {
+    text = refused.what();
+    if (refused.status() == 404) status = kNotFound;
+    if (refused.status() == 400 || refused.status() == 409) status = kRefused;
+  } catch (const PullRefused& refused) {
+    text = refused.what();
+    status = kRefused;
+  } catch (const std::exception& failure) {
+    text = failure.what();
+  }
+  under_way.cancel(text);
+  if (const int signal = under_way.interrupted_by()) {
+    text = "interrupted; the backup is cancelled";
+    status = kInterrupted + signal;
+  }
+  report_error(options.json, text, status);
+  return status;
+}
+
+}  // namespace app
