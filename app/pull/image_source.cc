@@ -46,7 +46,9 @@ class ImageSource final : public ListedSource {
 
 io::Task<std::unique_ptr<PullSource>> open_image_source(io::Runtime runtime, PullDisk disk,
                                                         std::string path) {
-  auto chain = co_await qcow::Chain::open(runtime, std::move(path), {.alone = disk.layer_only});
+  qcow::ChainOptions options;
+  options.alone = disk.layer_only;
+  auto chain = co_await qcow::Chain::open(runtime, std::move(path), options);
   co_return std::make_unique<ImageSource>(std::move(disk), std::move(chain));
 }
 

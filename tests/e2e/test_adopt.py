@@ -80,8 +80,7 @@ class Adopts(HubCase):
         self.assertEqual([image.read_bytes() for image in images], before)
 
     def test_compressed_clusters_other_cluster_sizes_and_version_2_are_read(self):
-        for number, options in enumerate((("-c",), ("-o", "cluster_size=4k"), ("-o", "cluster_size=2M"), ("-o", "compat=0.10"),
-                                          ("-o", "extended_l2=on,cluster_size=128k"))):
+        for number, options in enumerate((("-c",), ("-o", "cluster_size=4k"), ("-o", "cluster_size=2M"), ("-o", "compat=0.10"))):
             with self.subTest(options):
                 image = self.full(f"kind{number}.qcow2", *options)
                 self.adopt(image, vm=f"kind{number}")
@@ -129,8 +128,9 @@ class Adopts(HubCase):
             file.write(b"\xff" * 4096)
         raw = self.dir / "raw.qcow2"
         raw.write_bytes(b"no image" * 1000)
+        subclusters = self.full("sub.qcow2", "-o", "extended_l2=on,cluster_size=128k")
         for images, said in (((top,), f"has the backing file {base}"), ((stranger, top), f"and not {stranger}"),
-                             ((base, damaged), "is damaged"), ((raw,), "raw.qcow2"), ((self.dir / "none",), "none")):
+                             ((base, damaged), "is damaged"), ((subclusters,), "extended L2 entries are not supported"), ((raw,), "raw.qcow2"), ((self.dir / "none",), "none")):
             [error] = [event for event in self.adopt(*images, status=1) if event["event"] == "error"]
             self.assertIn(said, error["message"])
         self.assertEqual(self.hub.get("/backups").body["total"], 0)
@@ -144,7 +144,7 @@ class Adopts(HubCase):
         writer.stdin.flush()
         writer.stdout.readline()
         [error] = [event for event in self.adopt(base, status=1) if event["event"] == "error"]
-        self.assertIn(str(base), error["message"])
+        self.assertIn("in use by another process", error["message"])
 
     def test_a_pull_reads_the_disk_in_an_image_that_is_named_as_one(self):
         base = self.full()

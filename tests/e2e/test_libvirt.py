@@ -226,6 +226,7 @@ class Pulls(Domains):
         self.write(20)
         self.slow_pull()
         self.puller.kill()
+        self.puller.wait()
         scratch.wait_until(lambda: self.hub.get("/backups", status="running").body["total"] == 0, 20, "the hub has given up")
         self.assertEqual(len(self.session.checkpoints(VM)), 2)
         events = self.pull()
@@ -250,7 +251,10 @@ class Pulls(Domains):
 
     def test_a_backup_job_of_somebody_else_is_left_alone(self):
         self.define()
-        self.session.virsh("backup-begin", VM)
+        theirs = self.session.directory / "theirs.xml"
+        theirs.write_text(f"""<domainbackup mode='pull'><server transport='unix' socket='{self.session.directory}/theirs.sock'/>
+<disks><disk name='vda' type='file'><scratch file='{self.session.directory}/theirs.qcow2'/></disk></disks></domainbackup>""")
+        self.session.virsh("backup-begin", VM, theirs)
         events = self.pull(status=3)
         self.assertIn("has a backup job already", events[-1]["message"])
         self.session.virsh("domjobabort", VM)
