@@ -109,8 +109,10 @@ class Copy {
     const std::chrono::duration<double> takes(static_cast<double>(bytes) /
                                               static_cast<double>(options_.bytes_per_second));
     next_turn_ = turn + std::chrono::duration_cast<io::Duration>(takes);
-    if (turn > now) {
-      co_await io::wait_for(runtime_.executor, runtime_.clock, failing_, turn - now);
+    // One waiter's time wakes the others too.
+    while (!failed_ && turn > runtime_.clock.now()) {
+      co_await io::wait_for(runtime_.executor, runtime_.clock, failing_,
+                            turn - runtime_.clock.now());
     }
   }
 
