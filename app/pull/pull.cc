@@ -83,10 +83,10 @@ class Pull {
     const Closing closing{sources, ring()};
     for (const PullDisk& disk : disks) {
       sources.push_back(ring().run(PullSource::open(ring(), here_.runtime(), disk, options_)));
-      if (options_.trim_source && !sources.back()->can_trim()) {
-        throw PullRefused(
-            fmt::format("--trim-source: {} is no NBD export that takes TRIM", disk.source));
-      }
+    }
+    const bool any = std::ranges::any_of(sources, [](const auto& one) { return one->can_trim(); });
+    if (options_.trim_source && !any) {
+      throw PullRefused("--trim-source: no source is an NBD export that takes TRIM");
     }
     std::string backup_id = back_up(sources, disks, domain.get());
     if (domain) domain->publish();
@@ -237,7 +237,7 @@ class Pull {
       for (const auto& target : targets) target->abort();
     };
     TrimQueue trims(source, *targets.front());
-    if (options_.trim_source) {
+    if (options_.trim_source && source.can_trim()) {
       copying.on_accepted = [&trims](const engine::CopyRange& range) { trims.note(range); };
     }
     io::SteadyTime moved = here_.runtime().clock.now();

@@ -377,7 +377,7 @@ class Servers(Pulls):
         self.assert_newest_equals(raw)
         self.assertLess(scratch.allocated_bytes(copy), MIB)
         _, text = self.pull("--disk", f"0={raw}", "--trim-source", status=3)
-        self.assertIn("is no NBD export that takes TRIM", text)
+        self.assertIn("no source is an NBD export that takes TRIM", text)
 
 
 class StalledSources(Servers):
