@@ -128,7 +128,7 @@ class EveryPoint(HubCase):
         self.register(NAME, [32 * MIB])
         job = self.start(NAME)
         [target] = self.targets(job)
-        common = ["fio", "--name=v", "--ioengine=nbd", "--size=32m", "--verify=crc32c", "--iodepth=8"]
+        common = ["fio", "--name=v", "--ioengine=nbd", "--size=32m", "--verify=crc32c", "--verify_state_save=0", "--iodepth=8"]
         run_tool(*common, "--rw=write", "--bs=68k", "--do_verify=0",
                  f"--uri=nbd://{target.host}:{target.port}/{target.export}")  # fmt: skip
         self.complete_ok(job, "u/1")
