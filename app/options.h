@@ -91,6 +91,9 @@ struct RestoreOptions {
   TlsClientFiles tls;                       ///< of nbds, of the server and of the target
 };
 
+/// Before the path of an image whose disk is the source.
+inline constexpr std::string_view kImagePrefix = "qcow2:";
+
 /// `varve pull`: one disk of it.
 struct PullDisk {
   uint32_t index = 0;

@@ -16,8 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kImagePrefix = "qcow2:";
-
 std::string path_of(const PullDisk& disk) { return disk.source.substr(kImagePrefix.size()); }
 
 /// "" when it names none. Relative names are the directory's of the image.

@@ -71,7 +71,7 @@ Areas Areas::parse(std::string_view text, uint64_t disk_bytes, const std::string
   const size_t first = text.find_first_not_of(" \t\r\n");
   if (first != text.npos && text[first] == '[') {
     const auto list = nlohmann::json::parse(text, nullptr, false);
-    if (!list.is_array()) throw std::runtime_error(name + ": this JSON is no array");
+    if (!list.is_array()) throw std::runtime_error(name + ": the JSON is not an array");
     size_t number = 0;
     for (const auto& item : list) {
       const std::string where = fmt::format("element {}", number++);

@@ -9,7 +9,7 @@
 
 namespace app {
 
-/// What of a disk has changed, from a list that somebody else made.
+/// The changed parts of a disk, from a list that another program made.
 ///
 /// A line is `offset length [type]`: decimal, 0x or with K, M, G; `#` begins a comment. The type is
 /// a number or words, with or without nbdinfo's description behind it: `hole,zero` and `zero` (2,

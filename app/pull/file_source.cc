@@ -57,10 +57,9 @@ class FileSource final : public ListedSource {
     const ssize_t count = ::pread(fd_.get(), start.data(), start.size(), 0);
     if (count == 4 && std::string_view(start.data(), 4) == "QFI\xfb") {
       throw std::runtime_error(
-          fmt::format("{} is a QCOW2 image, and a file is pulled as it lies; serve its disk with "
-                      "'varve nbd -r' "
-                      "or 'qemu-nbd -r' and pull that",
-                      disk_.source));
+          fmt::format("{} is a QCOW2 image, and a file is pulled as it is; the disk in it is "
+                      "qcow2:{}",
+                      disk_.source, disk_.source));
     }
   }
 

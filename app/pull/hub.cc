@@ -175,7 +175,7 @@ nlohmann::json Hub::points(const std::string& vm_name, const std::string& reposi
       if (point.at("repository_id") == repository_id) found.push_back(point);
     }
   } catch (const HubRefused& refused) {
-    if (refused.status() != 404) throw;  // nobody has registered the VM yet
+    if (refused.status() != 404) throw;  // the VM is not registered yet
   }
   return found;
 }

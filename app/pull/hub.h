@@ -75,7 +75,7 @@ class Hub {
   /// meanwhile.
   bool complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id,
                 const std::function<void()>& go_on);
-  /// Why the backup is no longer under way, in the server's words; "" while it is.
+  /// Why the backup has ended, in the server's words; "" while it is under way.
   std::string end_of(const std::string& backup_id);
   /// Throws HubRefused for an unknown repository.
   void require_repository(const std::string& repository_id);

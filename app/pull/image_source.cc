@@ -6,9 +6,7 @@ namespace {
 
 using engine::CopyRange;
 
-constexpr size_t kExtentsAtOnce = 4096;
-
-/// The disk of a QCOW2 image, whoever has made it. Nobody may write to it meanwhile.
+/// The disk in a QCOW2 image of any program. The image must not change while it is read.
 class ImageSource final : public ListedSource {
  public:
   ImageSource(PullDisk disk, std::unique_ptr<qcow::Chain> chain)

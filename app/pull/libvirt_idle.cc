@@ -49,9 +49,9 @@ std::pair<pid_t, int> spawned(const std::vector<char*>& arguments) {
   return {child, error};
 }
 
-/// A domain that is off: each disk is served by a qemu-nbd of its own, as it lies. Nobody writes,
-/// so the bitmap of the last checkpoint tells what has changed since then, and what will be written
-/// later adds to it: the point keeps the name of that checkpoint.
+/// A domain that is off: each disk is served by a qemu-nbd of its own, as it is. It is not
+/// written to, so the bitmap of the last checkpoint tells what has changed since then, and what
+/// will be written later adds to it: the point keeps the name of that checkpoint.
 class IdleDomain final : public DomainBackup {
  public:
   IdleDomain(Connection connection, Domain domain, const LibvirtRequest& request)
@@ -118,7 +118,7 @@ class IdleDomain final : public DomainBackup {
     return io::load_be<uint64_t>(start.data() + 8) != 0;
   }
 
-  /// Nobody else can connect to a socket in it, or put one there.
+  /// Other users can neither connect to the sockets in it nor put one there.
   void make_directory() {
     std::string name = "/var/tmp/varve-pull-XXXXXX";
     if (::mkdtemp(name.data()) == nullptr) throw io::failure("make", name, errno);

@@ -51,13 +51,13 @@ std::string text_of(const pugi::xml_document& document) {
   return text.str();
 }
 
-/// Where QEMU may write, whoever it runs as; nobody can have made it before.
+/// In a directory that QEMU can write to as any user; the name cannot be guessed in advance.
 std::string socket_of_job() {
   std::random_device random;
   return fmt::format("{}{}-{:08x}{:08x}.sock", kSocketPrefix, ::getpid(), random(), random());
 }
 
-/// The process that made a socket of that name; nothing if it is no pull's.
+/// The process that made a socket of that name; nothing if it was not a pull.
 std::optional<pid_t> maker_of(std::string_view socket) {
   if (!socket.starts_with(kSocketPrefix)) return std::nullopt;
   pid_t process = 0;

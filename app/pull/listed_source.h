@@ -9,6 +9,9 @@
 
 namespace app {
 
+/// Asked for in one call of BlockDevice::extents.
+constexpr size_t kExtentsAtOnce = 4096;
+
 /// A source of which a list in a file may tell what has changed.
 class ListedSource : public PullSource {
  public:

@@ -17,7 +17,6 @@ using engine::CopyRange;
 /// A dirty range shorter than this is read sooner than asked about, and zeroes are found on the
 /// way.
 constexpr uint64_t kAskedAboutFrom = 256 << 10;
-constexpr size_t kExtentsAtOnce = 4096;
 
 /// An export of an NBD server. The first connection tells what has changed, or what is zero; with a
 /// bitmap another one, where there is one, tells what is zero: QEMU refuses BLOCK_STATUS outside a

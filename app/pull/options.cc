@@ -149,7 +149,7 @@ void declare_adopt(CLI::App& command, AdoptArguments& arguments) {
       "Each layer becomes a backup. The images are checked first, read and left as they are; what\n"
       "becomes of them is written by varve, so clusters of any size, compressed ones and version "
       "2\n"
-      "are all right. Nobody may write to them meanwhile.\n"
+      "are accepted. The images must not change meanwhile.\n"
       "Exit status: as of varve pull.");
 }
 
@@ -202,7 +202,7 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
       "of libvirt:DOMAIN: do not freeze the guest's file systems by its agent");
   command.add_option("--repository", options.repository_id, "its id (default 1)")->type_name("ID");
   command.add_flag("--trim-source", options.trim_source,
-                   "of NBD sources: trim what is durable here; for copies that nobody needs");
+                   "NBD sources only: trim what is durable in the backup; for disposable copies");
   command.add_option("--rate", arguments.rate, "bytes a second at most, with K, M or G")
       ->type_name("SIZE");
   command
@@ -230,8 +230,9 @@ AdoptOptions checked(AdoptArguments arguments) {
   for (const std::string& text : arguments.files) {
     const OfDisk given = taken_apart(text);
     const uint32_t index = given.index.value_or(arguments.disk);
-    by_disk[index].push_back(
-        {.index = index, .source = "qcow2:" + absolute_path(given.value), .layer_only = true});
+    by_disk[index].push_back({.index = index,
+                              .source = std::string(kImagePrefix) + absolute_path(given.value),
+                              .layer_only = true});
   }
   const size_t count = by_disk.begin()->second.size();
   options.layers.resize(count);

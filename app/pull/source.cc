@@ -15,8 +15,6 @@ namespace {
 
 using engine::CopyRange;
 
-constexpr std::string_view kImagePrefix = "qcow2:";
-
 /// A line of 40 bytes for each area that a list may have, and more.
 constexpr uint64_t kListBytesMax = 32 << 20;
 

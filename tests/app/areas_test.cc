@@ -79,7 +79,7 @@ TEST(Areas, AListThatCannotBeFollowedIsRefusedWithItsLine) {
   EXPECT_EQ(refused("[1]"), "areas, element 0: 'offset' must be a number of bytes");
   EXPECT_EQ(refused("[{\"offset\":0,\"length\":-1}]"),
             "areas, element 0: 'length' must be a number of bytes");
-  EXPECT_EQ(refused("[{"), "areas: this JSON is no array");
+  EXPECT_EQ(refused("[{"), "areas: the JSON is not an array");
 }
 
 }  // namespace
