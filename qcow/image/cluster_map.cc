@@ -40,6 +40,16 @@ io::Task<void> ClusterMap::read_l1() {
   for (size_t i = 0; i < l1_.size(); ++i) l1_[i] = io::load_be<uint64_t>(raw.data() + i * 8);
 }
 
+std::vector<HostOffset> ClusterMap::tables() const {
+  assert(!dirty() && committing_ == 0);
+  std::vector<HostOffset> found;
+  for (const uint64_t raw : l1_) {
+    const std::optional<L1Entry> entry = L1Entry::decode(raw, geometry_.cluster_bits);
+    if (entry && entry->table) found.push_back(entry->table);
+  }
+  return found;
+}
+
 bool ClusterMap::must_move(uint64_t l1_index) const {
   return l1_[l1_index] != 0 && (l1_[l1_index] & kEntryCopied) == 0;
 }

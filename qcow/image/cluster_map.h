@@ -89,6 +89,8 @@ class ClusterMap {
 
   bool has_table(uint64_t l1_index) const { return l1_[l1_index] != 0; }
   uint64_t l1_raw(uint64_t l1_index) const { return l1_[l1_index]; }
+  /// Where all of them are, none of which is new.
+  std::vector<HostOffset> tables() const;
   /// Another owner may share the table (its COPIED flag is clear): move() it before any change.
   bool must_move(uint64_t l1_index) const;
 

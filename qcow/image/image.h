@@ -116,6 +116,7 @@ class Image final : public io::BlockDevice {
   io::Task<void> take_rest();
   io::Task<void> finish();
   io::Task<void> punch_unowned();
+  io::Task<void> give_back_empty_metadata(uint64_t file_bytes);
 
   std::string path_;
   State state_ = State::open;

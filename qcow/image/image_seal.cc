@@ -2,6 +2,7 @@
 #include <cassert>
 
 #include "io/failure.h"
+#include "qcow/image/empty_metadata.h"
 #include "qcow/image/image.h"
 #include "qcow/image/publish_header.h"
 
@@ -111,7 +112,28 @@ io::Task<void> Image::finish() {
   const uint64_t length = parts_.geometry.host_offset(parts_.allocator->end_cluster()).bytes;
   const uint64_t file_bytes = co_await parts_.file->size();
   if (file_bytes != length) co_await parts_.file->truncate(length);
+  if (state_ == State::sealing) co_await give_back_empty_metadata(length);
   co_await committer_->sync_data();
+}
+
+/// Of an image that nobody will write again: until then the space is kept for what may come.
+io::Task<void> Image::give_back_empty_metadata(uint64_t file_bytes) {
+  const Geometry& geometry = parts_.geometry;
+  std::vector<HostOffset> clusters = parts_.map->tables();
+  const auto add = [&](HostOffset first, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      clusters.push_back({first.bytes + (i << geometry.cluster_bits)});
+    }
+  };
+  const Refcounts& refcounts = parts_.allocator->refcounts();
+  add(HostOffset{0}, 1);
+  add(refcounts.table_offset(), refcounts.table_clusters());
+  add(parts_.header.l1_table, geometry.l1_clusters());
+  for (uint64_t block = 0; refcounts.has_block(block); ++block) {
+    add(refcounts.block_offset(block), 1);
+  }
+  if (!is_mostly_metadata(clusters.size() << geometry.cluster_bits, file_bytes)) co_return;
+  co_await punch_empty_metadata(*parts_.file, geometry, std::move(clusters));
 }
 
 io::Task<void> Image::punch_unowned() {

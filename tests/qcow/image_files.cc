@@ -1,11 +1,13 @@
 #include "tests/qcow/image_files.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 
 #include "qcow/image/create.h"
 
@@ -35,6 +37,12 @@ Bytes random_bytes(std::mt19937_64& random, size_t count) {
 }
 
 uint64_t file_bytes(const std::string& path) { return std::filesystem::file_size(path); }
+
+uint64_t stored_bytes(const std::string& path) {
+  struct stat is {};
+  if (stat(path.c_str(), &is) != 0) throw std::runtime_error("no stat of " + path);
+  return static_cast<uint64_t>(is.st_blocks) * 512;
+}
 
 void patch(const std::string& path, uint64_t offset, std::span<const std::byte> with) {
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);

@@ -25,6 +25,7 @@ Bytes read_file(const std::string& path);
 void write_file(const std::string& path, std::span<const std::byte> content);
 Bytes random_bytes(std::mt19937_64& random, size_t count);
 uint64_t file_bytes(const std::string& path);
+uint64_t stored_bytes(const std::string& path);  ///< without holes
 
 /// Overwrites bytes inside a file.
 void patch(const std::string& path, uint64_t offset, std::span<const std::byte> with);

@@ -50,6 +50,19 @@ TEST_F(ImageSeal, APublishedImageWhoseSealBitAnotherProgramHasClearedIsNotOpened
             std::string::npos);
 }
 
+TEST_F(ImageSeal, OfAThinDiskLeavesLittleMoreThanItsData) {
+  constexpr uint64_t kData = 16 << 20;
+  create("a.qcow2", {.size = 512 << 20});
+  open("a.qcow2");
+  write_random(0, kData);
+  run(image_->seal());
+  EXPECT_LE(qcow_test::stored_bytes(file("a.qcow2")), kData + kData / 200);
+  expect_reads_as_model();
+  run(image_->publish_header(Sha256{}, 1'700'000'000));
+  close();
+  expect_valid("a.qcow2");
+}
+
 TEST_F(ImageSeal, WaitsForWritesUnderWay) {
   create("a.qcow2", {.size = 4 << 20});
   open("a.qcow2");
