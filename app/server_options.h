@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <string>
 
 #include "app/tls_files.h"
@@ -12,6 +13,11 @@ namespace app {
 void declare_server(CLI::App& command, std::string& server, std::string& token);
 /// --tls-certificates, --tls-psk and --tls-user.
 void declare_tls_client(CLI::App& command, TlsClientFiles& files);
+
+/// --connections and --requests, whose defaults are what the variables hold.
+void declare_parallel(CLI::App& command, uint32_t& connections, uint32_t& requests);
+/// Throws UsageError for what a client must not open at once.
+void check_parallel(uint32_t connections, uint32_t requests);
 
 /// What was not said on the command line: $VARVE_URL and $VARVE_TOKEN.
 void complete_server(std::string& server, std::string& token);

@@ -14,7 +14,6 @@ namespace app {
 namespace {
 
 constexpr std::string_view kLibvirt = "libvirt:";
-constexpr uint32_t kConnectionsMax = 16, kRequestsMax = 64;
 constexpr uint64_t kRequestBytesMin = 4096, kRequestBytesMax = 1 << 20;
 
 struct OfDisk {
@@ -209,10 +208,7 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
       .add_option("--request-size", arguments.request_size,
                   "bytes of one request (default and most 1M)")
       ->type_name("SIZE");
-  command.add_option("--connections", options.connections, "NBD connections (default 4)")
-      ->type_name("N");
-  command.add_option("--requests", options.requests, "requests under way on each (default 64)")
-      ->type_name("N");
+  declare_parallel(command, options.connections, options.requests);
   command.add_flag("--json", options.json, "print one JSON object a line, errors too");
   declare_server(command, options.server, options.token);
   declare_tls_client(command, options.tls);
@@ -272,12 +268,7 @@ PullOptions checked(PullArguments arguments) {
       throw UsageError("--request-size must be a multiple of 4K, from 4K to 1M");
     }
   }
-  if (options.connections < 1 || options.connections > kConnectionsMax) {
-    throw UsageError(fmt::format("--connections must be 1 to {}", kConnectionsMax));
-  }
-  if (options.requests < 1 || options.requests > kRequestsMax) {
-    throw UsageError(fmt::format("--requests must be 1 to {}", kRequestsMax));
-  }
+  check_parallel(options.connections, options.requests);
   return options;
 }
 

@@ -13,8 +13,6 @@
 namespace app {
 namespace {
 
-constexpr uint32_t kConnectionsMax = 16, kRequestsMax = 64;
-
 bool is_point(std::string_view text) {
   return text == engine::kLatestPoint || text.starts_with(engine::kJobPrefix) ||
          engine::from_rfc3339(text);
@@ -45,10 +43,7 @@ void declare_restore(CLI::App& command, RestoreOptions& options) {
   command.add_flag("--json", options.json, "print one JSON object a line, errors too");
   declare_server(command, options.server, options.token);
   declare_tls_client(command, options.tls);
-  command.add_option("--connections", options.connections, "NBD connections (default 4)")
-      ->type_name("N");
-  command.add_option("--requests", options.requests, "requests under way on each (default 16)")
-      ->type_name("N");
+  declare_parallel(command, options.connections, options.requests);
   command.footer(
       "Files are written as TARGET.partial, and get their name when all is there and durable.\n"
       "Exit status: 0 restored, 1 failed, 2 wrong usage, 3 the target is there already or too\n"
@@ -71,12 +66,7 @@ RestoreOptions checked(RestoreOptions options) {
   } catch (const std::invalid_argument& error) {
     throw UsageError(fmt::format("--to {}", error.what()));
   }
-  if (options.connections < 1 || options.connections > kConnectionsMax) {
-    throw UsageError(fmt::format("--connections must be 1 to {}", kConnectionsMax));
-  }
-  if (options.requests < 1 || options.requests > kRequestsMax) {
-    throw UsageError(fmt::format("--requests must be 1 to {}", kRequestsMax));
-  }
+  check_parallel(options.connections, options.requests);
   if (!options.since.empty() && options.resume) {
     throw UsageError("--resume and --since exclude each other: what differs can be sent again");
   }
