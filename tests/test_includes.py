@@ -32,7 +32,8 @@ MAY_INCLUDE = {
 }
 BOOST_FILES = {"api/http_server.cc", "app/http_client.cc", "engine/ingest/node_client.cc"}
 GNUTLS_FILES = {"engine/values/digest.cc", "nbd/tls_credentials.cc", "nbd/tls_gnutls.h"}
-LIBVIRT_FILES = {f"app/pull/libvirt{part}" for part in (".cc", "_domain.h", "_idle.cc", "_running.cc")}
+LIBVIRT_FILES = {f"app/pull/libvirt{part}" for part in (".cc", "_domain.h", "_freeze.h", "_idle.cc",
+                                                         "_running.cc")}
 GNUTLS_USERS = {"tls_client.cc", "tls_credentials.cc", "tls_stream.cc"}
 INCLUDE = re.compile(r'#include [<"]([^">]+)[>"]')
 

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "io/percent_encoding.h"
 
@@ -180,15 +181,19 @@ nlohmann::json Hub::points(const std::string& vm_name, const std::string& reposi
   return found;
 }
 
-std::string Hub::newest_change_id(const std::string& vm_name, const std::string& repository_id) {
-  const Json found = points(vm_name, repository_id);
-  if (found.empty()) return "";
-  const std::string change_id = found.front().at("change_id");
-  for (const Json& point : found) {
-    const bool is_of_it = point.at("backup_id") == found.front().at("backup_id");
-    if (is_of_it && point.at("change_id") != change_id) return "";
+std::vector<std::string> Hub::change_ids(const std::string& vm_name,
+                                         const std::string& repository_id) {
+  std::vector<std::string> ids;
+  Json backup;
+  for (const Json& point : points(vm_name, repository_id)) {
+    const std::string change_id = point.at("change_id");
+    if (point.at("backup_id") != std::exchange(backup, point.at("backup_id"))) {
+      ids.push_back(change_id);
+    } else if (ids.back() != change_id) {
+      ids.back().clear();
+    }
   }
-  return change_id;
+  return ids;
 }
 
 std::string Hub::newest_backup(const std::string& vm_name, const std::string& repository_id) {
@@ -211,7 +216,11 @@ HubBackup Hub::start(const PullOptions& options, const std::string& base) {
   try {
     read_disks(started, backup);
   } catch (...) {
-    cancel(backup.id, "the client could not read the answer");
+    try {
+      cancel(backup.id, "the client could not read the answer");
+    } catch (const std::exception&) {
+      // What came first is the cause; a server that restarts ends the backup by itself.
+    }
     throw;
   }
   return backup;

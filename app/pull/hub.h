@@ -63,8 +63,8 @@ class Hub {
   std::vector<uint32_t> register_disks(const std::string& vm_name,
                                        const std::vector<HubDisk>& disks, bool others_are_gone);
 
-  /// Of the VM's newest point in a repository; "" when there is none, or its disks do not agree.
-  std::string newest_change_id(const std::string& vm_name, const std::string& repository_id);
+  /// Of the VM's points in a repository, the newest first; "" where the disks of one do not agree.
+  std::vector<std::string> change_ids(const std::string& vm_name, const std::string& repository_id);
 
   /// The id of that point's backup. Throws std::runtime_error when there is none.
   std::string newest_backup(const std::string& vm_name, const std::string& repository_id);

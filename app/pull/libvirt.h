@@ -10,11 +10,15 @@ namespace app {
 
 /// What a pull from libvirt begins with.
 struct LibvirtRequest {
+  std::string newest() const { return checkpoints.empty() ? "" : checkpoints.front(); }
+
   std::string domain;   ///< its name
   std::string connect;  ///< libvirt URI; "": libvirt's default
-  std::string newest;   ///< the checkpoint that the newest point is of; "": none
-  bool full = false;    ///< everything is wanted, whatever there is
-  bool freeze = true;   ///< the guest's file systems, where its agent answers
+  /// The checkpoints that the VM's points are of, the newest first; "": a point of none. Only the
+  /// newest point's is of use, the others are removed where they are still there.
+  std::vector<std::string> checkpoints;
+  bool full = false;   ///< everything is wanted, whatever there is
+  bool freeze = true;  ///< the guest's file systems, where its agent answers
 };
 
 /// One disk of a domain, readable over NBD as it was at the instant of the backup.
@@ -47,7 +51,7 @@ class LibvirtBackup {
   virtual const std::string& since() const = 0;
   /// Throws when the domain has been started although it was read while it was off.
   virtual void require_unchanged() const = 0;
-  /// The point is there: the job ends, and the checkpoint of the point before it goes, which
+  /// The point is there: the job ends, and the checkpoints of the points before it go, which
   /// nothing needs any more.
   virtual void publish() = 0;
 };

@@ -3,7 +3,9 @@
 #include <libvirt/libvirt.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +13,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -57,8 +60,8 @@ class IdleDomain final : public DomainBackup {
   IdleDomain(Connection connection, Domain domain, const LibvirtRequest& request)
       : connection_(std::move(connection)), domain_(std::move(domain)) {
     name_ = virDomainGetName(domain_.get());
-    if (!request.full) since_ = request.newest;
-    checkpoint_ = request.newest;
+    if (!request.full) since_ = request.newest();
+    checkpoint_ = request.newest();
   }
   ~IdleDomain() override { stop(); }
 
@@ -144,10 +147,10 @@ class IdleDomain final : public DomainBackup {
     arguments.push_back(nullptr);
     const auto [child, error] = spawned(arguments);
     if (error != 0) throw io::failure("start", "qemu-nbd", error);
-    servers_.push_back({child, socket});
+    servers_.push_back({child, socket, {}});
     for (const auto end = steady_clock::now() + kServerPatience; steady_clock::now() < end;) {
-      struct stat status {};
-      if (::stat(socket.c_str(), &status) == 0) {
+      servers_.back().greeted = greeted_by(socket);
+      if (servers_.back().greeted.valid()) {
         disks_.push_back({disk.target, uri_of(socket, ""), tracked ? since_ : ""});
         return true;
       }
@@ -158,6 +161,23 @@ class IdleDomain final : public DomainBackup {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     return false;
+  }
+
+  /// A connection that was greeted, or none: qemu-nbd makes its socket before it knows that it can
+  /// serve. It is kept, because the server ends with its last one.
+  static io::OwnedFd greeted_by(const std::string& path) {
+    io::OwnedFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+      return {};
+    }
+    std::array<char, 8> magic{};
+    const timeval patience{.tv_sec = kServerPatience.count(), .tv_usec = 0};
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    const ssize_t got = ::recv(socket.get(), magic.data(), magic.size(), MSG_WAITALL);
+    const bool is_nbd = got == 8 && std::string_view(magic.data(), magic.size()) == "NBDMAGIC";
+    return is_nbd ? std::move(socket) : io::OwnedFd();
   }
 
   void stop_servers() noexcept {
@@ -179,6 +199,7 @@ class IdleDomain final : public DomainBackup {
   struct Server {
     pid_t process;
     std::string socket;
+    io::OwnedFd greeted;
   };
   Connection connection_;
   Domain domain_;

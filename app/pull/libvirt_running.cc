@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <charconv>
@@ -18,15 +19,11 @@
 
 #include "app/pull/hub.h"
 #include "app/pull/libvirt_domain.h"
+#include "app/pull/libvirt_freeze.h"
 
 namespace app {
 namespace {
 
-using std::chrono::seconds;
-using std::chrono::steady_clock;
-
-/// A guest must not stand still for longer: a frozen file system stops whoever writes.
-constexpr seconds kFreezeDeadline(10);
 constexpr const char* kCheckpointPrefix = "varve-";
 constexpr std::string_view kSocketPrefix = "/var/tmp/varve-pull-";
 constexpr int kTries = 50;  // a tenth of a second apart
@@ -67,54 +64,13 @@ std::optional<pid_t> maker_of(std::string_view socket) {
   return process;
 }
 
-/// The guest's file systems stand still between the two calls. A thaw comes in any case, at the
-/// deadline too, while begin() waits for libvirt.
-class Freeze {
- public:
-  Freeze(virDomainPtr domain, const Warn& warn) : domain_(domain), warn_(warn) {
-    virDomainAgentSetResponseTimeout(domain, kFreezeDeadline.count(), 0);
-    if (virDomainFSFreeze(domain, nullptr, 0, 0) < 0) {
-      warn("the guest's file systems were not frozen: " + last_words());
-      // An agent that was too late may have frozen them all the same.
-      virDomainFSThaw(domain, nullptr, 0, 0);
-      return;
-    }
-    frozen_ = true;
-    guard_ = std::thread([this] {
-      const auto end = steady_clock::now() + kFreezeDeadline;
-      while (frozen_ && steady_clock::now() < end) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      }
-      if (thaw()) warn_("libvirt took so long that the guest's file systems were thawed before");
-    });
-  }
-  ~Freeze() {
-    thaw();
-    if (guard_.joinable()) guard_.join();
-  }
-  Freeze(const Freeze&) = delete;
-
- private:
-  /// Whether they were frozen until now.
-  bool thaw() {
-    if (!frozen_.exchange(false)) return false;
-    if (virDomainFSThaw(domain_, nullptr, 0, 0) < 0) {
-      warn_("the guest's file systems were not thawed: " + last_words());
-    }
-    return true;
-  }
-
-  virDomainPtr domain_;
-  const Warn& warn_;
-  std::atomic<bool> frozen_ = false;
-  std::thread guard_;
-};
-
 class RunningDomain final : public DomainBackup {
  public:
   RunningDomain(Connection connection, Domain domain, const LibvirtRequest& request)
-      : connection_(std::move(connection)), domain_(std::move(domain)), replaced_(request.newest) {
-    if (!request.full) since_ = request.newest;
+      : connection_(std::move(connection)),
+        domain_(std::move(domain)),
+        replaced_(request.checkpoints) {
+    if (!request.full) since_ = request.newest();
     name_ = virDomainGetName(domain_.get());
   }
 
@@ -137,9 +93,10 @@ class RunningDomain final : public DomainBackup {
       warn(fmt::format("libvirt has no checkpoint {} any more: a full backup is made", since_));
       since_.clear();
     }
-    std::unique_ptr<Freeze> frozen;
-    if (freeze && has_agent(domain_xml)) frozen = std::make_unique<Freeze>(domain_.get(), warn);
-    if (start()) return;
+    if (freeze && has_agent(domain_xml)) freeze_.emplace(domain_.get(), warn);
+    const bool started = start();
+    if (freeze_) freeze_->end();
+    if (started) return;
     const int code = last_code();
     const bool is_lost =
         code == VIR_ERR_CHECKPOINT_INCONSISTENT || code == VIR_ERR_NO_DOMAIN_CHECKPOINT;
@@ -161,8 +118,11 @@ class RunningDomain final : public DomainBackup {
   void publish() override {
     begun_ = false;
     end_job();
-    // It holds bitmaps that every write of the guest has to mark.
-    remove_checkpoint(replaced_);
+    freeze_.reset();  // what it has to warn of comes before the pull ends
+    // They hold bitmaps that every write of the guest has to mark.
+    for (const std::string& name : checkpoints()) {
+      if (std::ranges::find(replaced_, name) != replaced_.end()) remove_checkpoint(name);
+    }
   }
   void require_unchanged() const override {}
 
@@ -185,17 +145,27 @@ class RunningDomain final : public DomainBackup {
     remove_checkpoints_of(*maker);
   }
 
-  void remove_checkpoints_of(pid_t process) {
+  /// Names of all that libvirt knows.
+  std::vector<std::string> checkpoints() {
     virDomainCheckpointPtr* all = nullptr;
     const int count = virDomainListAllCheckpoints(domain_.get(), &all, 0);
-    const std::string made_by = fmt::format("-{}-", process);
+    std::vector<std::string> names;
     for (int i = 0; i < count; ++i) {
       const Checkpoint owned(all[i]);
-      const std::string name = virDomainCheckpointGetName(owned.get());
-      const bool is_its = name.starts_with(kCheckpointPrefix) && name.find(made_by) != name.npos;
-      if (is_its && name != replaced_) remove_checkpoint(name);
+      names.emplace_back(virDomainCheckpointGetName(owned.get()));
     }
-    ::free(all);
+    if (count >= 0) ::free(all);
+    return names;
+  }
+
+  void remove_checkpoints_of(pid_t process) {
+    const std::string made_by = fmt::format("-{}-", process);
+    for (const std::string& name : checkpoints()) {
+      const bool is_its = name.starts_with(kCheckpointPrefix) && name.find(made_by) != name.npos;
+      // The pull was killed after it had published: that point is the newest.
+      const bool is_newest = !replaced_.empty() && name == replaced_.front();
+      if (is_its && !is_newest) remove_checkpoint(name);
+    }
   }
 
   /// A transient domain loses its checkpoints with its definition; the bitmaps are in the images,
@@ -302,9 +272,10 @@ class RunningDomain final : public DomainBackup {
 
   Connection connection_;
   Domain domain_;
-  std::string replaced_;  // the checkpoint that the new one is in the place of; "": none
+  std::vector<std::string> replaced_;  // what the new checkpoint is in the place of, newest first
   std::string domain_xml_, socket_;
   std::vector<DomainDisk> domain_disks_;
+  std::optional<Freeze> freeze_;
   bool begun_ = false;
 };
 

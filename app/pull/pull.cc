@@ -67,6 +67,11 @@ class TrimQueue {
   uint64_t bytes_ = 0;
 };
 
+struct Published {
+  std::string backup_id, change_id;
+  bool is_incremental = false;
+};
+
 class Pull {
  public:
   Pull(const PullOptions& options, Hub& hub, BackupUnderWay& under_way)
@@ -88,9 +93,10 @@ class Pull {
     if (options_.trim_source && !any) {
       throw PullRefused("--trim-source: no source is an NBD export that takes TRIM");
     }
-    std::string backup_id = back_up(sources, disks, domain.get());
+    const Published published = back_up(sources, disks, domain.get());
     if (domain) domain->publish();
-    return backup_id;
+    report_published(published);
+    return published.backup_id;
   }
 
  private:
@@ -110,11 +116,13 @@ class Pull {
     if (options_.libvirt_domain.empty()) return nullptr;
     LibvirtRequest request{.domain = options_.libvirt_domain,
                            .connect = options_.libvirt_connect,
-                           .newest = "",
+                           .checkpoints = {},
                            .full = options_.full,
                            .freeze = options_.libvirt_freeze};
-    const std::string newest = hub_.newest_change_id(options_.vm_name, options_.repository_id);
-    if (newest.starts_with(kLibvirtTracker)) request.newest = newest.substr(kLibvirtTracker.size());
+    for (const std::string& id : hub_.change_ids(options_.vm_name, options_.repository_id)) {
+      const bool is_libvirt = id.starts_with(kLibvirtTracker);
+      request.checkpoints.push_back(is_libvirt ? id.substr(kLibvirtTracker.size()) : "");
+    }
     under_way_.require_uninterrupted();
     return LibvirtBackup::begin(
         request, [this](const std::string& text) { report_warning(options_.json, text); });
@@ -141,8 +149,8 @@ class Pull {
     for (size_t at = 0; at < disks.size(); ++at) disks[at].index = indexes[at];
   }
 
-  std::string back_up(const Sources& sources, std::vector<PullDisk>& disks,
-                      const LibvirtBackup* domain) {
+  Published back_up(const Sources& sources, std::vector<PullDisk>& disks,
+                    const LibvirtBackup* domain) {
     hub_.require_repository(options_.repository_id);
     register_disks(sources, disks, domain != nullptr);
     std::string checkpoint = options_.checkpoint;
@@ -174,8 +182,7 @@ class Pull {
     }
     if (!published) throw std::runtime_error("the server has not published the backup");
     under_way_.published();
-    report_published(backup, change_id, !base_.empty());
-    return backup.id;
+    return {backup.id, change_id, !base_.empty()};
   }
 
   /// What fails a copy is often how the server ended the backup: that is the cause to tell.
@@ -261,15 +268,15 @@ class Pull {
     co_return progress;
   }
 
-  void report_published(const HubBackup& backup, const std::string& change_id, bool incremental) {
-    const char* const type = incremental ? "incremental" : "full";
+  void report_published(const Published& published) {
+    const char* const type = published.is_incremental ? "incremental" : "full";
     if (options_.json) {
       print_json_line({{"event", "published"},
-                       {"backup_id", backup.id},
+                       {"backup_id", published.backup_id},
                        {"backup_type", type},
-                       {"change_id", change_id}});
+                       {"change_id", published.change_id}});
     } else {
-      fmt::print(stderr, "published {}, {} of {}\n", backup.id, type, options_.vm_name);
+      fmt::print(stderr, "published {}, {} of {}\n", published.backup_id, type, options_.vm_name);
     }
   }
 

@@ -53,6 +53,7 @@ int run_backup_command(const PullOptions& options,
     text = refused.what();
     if (refused.status() == 404) status = kNotFound;
     if (refused.status() == 400 || refused.status() == 409) status = kRefused;
+    if (refused.code() == "job_not_running") status = kFailed;  // it was, and has ended meanwhile
   } catch (const PullRefused& refused) {
     text = refused.what();
     status = kRefused;

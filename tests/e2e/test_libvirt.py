@@ -211,6 +211,16 @@ class Pulls(Domains):
         self.assertIn("stands on a snapshot", self.warnings(events)[0])
         self.assert_newest_equals(self.flat)
 
+    def test_a_full_of_a_machine_that_is_off_leaves_no_checkpoint_for_ever(self):
+        self.define()
+        self.pull()
+        self.session.virsh("destroy", VM, "--graceful")
+        self.pull("--full")
+        self.session.start(VM)
+        self.assertEqual(self.published(self.pull())["backup_type"], "full")
+        [newest] = self.session.checkpoints(VM)
+        self.assertEqual(self.chain(VM, 0)["backups"][-1]["change_id"], f"libvirt/{newest}")
+
     def test_fulls_leave_one_checkpoint(self):
         self.define()
         for _ in range(3):
