@@ -10,9 +10,9 @@ from harness import scratch
 SECONDS = 60
 NOBODY = 65534
 
-DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='pc'>hvm</type></os>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{disks}</devices></domain>"""
+DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type>{boot}</os>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{disks}{devices}</devices></domain>"""
 DISK = """<disk type='file' device='disk'><driver name='qemu' type='{format}'/><source file='{path}'/>
 <target dev='{target}' bus='virtio'/></disk>"""
 
@@ -61,11 +61,11 @@ class Session:
     def checkpoints(self, domain):
         return self.virsh("checkpoint-list", domain, "--name").split()
 
-    def define(self, name, disks, transient=False):
-        """`disks`: target name -> (path, format)."""
+    def define(self, name, disks, transient=False, memory_mib=32, boot="", devices=""):
+        """`disks`: target name -> (path, format); `boot` and `devices` are XML."""
         text = "".join(DISK.format(target=target, path=path, format=kind) for target, (path, kind) in disks.items())
         xml = self.directory / f"{name}.xml"
-        xml.write_text(DOMAIN.format(name=name, disks=text))
+        xml.write_text(DOMAIN.format(name=name, disks=text, memory_mib=memory_mib, boot=boot, devices=devices))
         self.own(self.directory)
         if transient:
             self.virsh("create", xml, "--paused")

@@ -1,5 +1,6 @@
 """A small virtual machine: Debian's kernel and busybox, a root file system in a raw disk, QEMU."""
 
+import functools
 import json
 import os
 import shutil
@@ -57,8 +58,11 @@ class Kernel:
         [archive] = self.directory.glob("linux-image-*.deb")
         subprocess.run(["dpkg-deb", "-x", archive, self.directory / "tree"], check=True)
         [self.image] = (self.directory / "tree" / "boot").glob("vmlinuz-*")
-        self.initramfs = self.make_initramfs()
-        self.accelerator = "kvm" if self.runs_under_kvm() else "tcg"
+        self.initramfs = self.make_initramfs("initramfs", INITRAMFS_INIT)
+
+    @functools.cached_property
+    def accelerator(self):
+        return "kvm" if self.runs_under_kvm() else "tcg"
 
     def runs_under_kvm(self):
         """Whether a guest says something there: /dev/kvm of a nested machine may be there and lead nowhere."""
@@ -87,17 +91,21 @@ class Kernel:
         depends = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"], check=True, capture_output=True, text=True)
         return next(line.split()[1] for line in depends.stdout.splitlines() if "Depends:" in line)
 
-    def make_initramfs(self):
-        root = self.directory / "initramfs"
-        for name in ("bin", "dev", "root", "modules"):
-            (root / name).mkdir(parents=True)
-        shutil.copy("/bin/busybox", root / "bin" / "busybox")
+    def make_initramfs(self, name, init, modules=MODULES, files=()):
+        """`files` of this machine have the same names in there."""
+        root = self.directory / name
+        for folder in ("dev", "root", "modules"):
+            (root / folder).mkdir(parents=True)
+        for file in ("/bin/busybox", *files):
+            inside = root / Path(file).relative_to("/")
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, inside)
         [drivers] = (self.directory / "tree" / "lib" / "modules").glob("*/kernel/drivers")
-        for number, module in enumerate(MODULES):
+        for number, module in enumerate(modules):
             shutil.copy(drivers / module, root / "modules" / f"{number}-{Path(module).name}")
-        (root / "init").write_text(INITRAMFS_INIT)
+        (root / "init").write_text(init)
         (root / "init").chmod(0o755)
-        made = self.directory / "initramfs.cpio"
+        made = self.directory / f"{name}.cpio"
         with open(made, "wb") as archive:
             names = subprocess.run(["find", "."], cwd=root, check=True, capture_output=True).stdout
             subprocess.run(["/bin/busybox", "cpio", "-o", "-H", "newc"], cwd=root, input=names, stdout=archive,
