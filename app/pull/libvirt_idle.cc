@@ -147,10 +147,9 @@ class IdleDomain final : public DomainBackup {
     arguments.push_back(nullptr);
     const auto [child, error] = spawned(arguments);
     if (error != 0) throw io::failure("start", "qemu-nbd", error);
-    servers_.push_back({child, socket, {}});
+    servers_.push_back({child, socket});
     for (const auto end = steady_clock::now() + kServerPatience; steady_clock::now() < end;) {
-      servers_.back().greeted = greeted_by(socket);
-      if (servers_.back().greeted.valid()) {
+      if (greets(socket)) {
         disks_.push_back({disk.target, uri_of(socket, ""), tracked ? since_ : ""});
         return true;
       }
@@ -163,21 +162,20 @@ class IdleDomain final : public DomainBackup {
     return false;
   }
 
-  /// A connection that was greeted, or none: qemu-nbd makes its socket before it knows that it can
-  /// serve. It is kept, because the server ends with its last one.
-  static io::OwnedFd greeted_by(const std::string& path) {
-    io::OwnedFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  /// qemu-nbd makes its socket before it knows that it can serve. A connection that ends before it
+  /// has chosen an export does not end the server, as the last of those that have does.
+  static bool greets(const std::string& path) {
+    const io::OwnedFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
     path.copy(address.sun_path, sizeof address.sun_path - 1);
     if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-      return {};
+      return false;
     }
     std::array<char, 8> magic{};
     const timeval patience{.tv_sec = kServerPatience.count(), .tv_usec = 0};
     ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     const ssize_t got = ::recv(socket.get(), magic.data(), magic.size(), MSG_WAITALL);
-    const bool is_nbd = got == 8 && std::string_view(magic.data(), magic.size()) == "NBDMAGIC";
-    return is_nbd ? std::move(socket) : io::OwnedFd();
+    return got == 8 && std::string_view(magic.data(), magic.size()) == "NBDMAGIC";
   }
 
   void stop_servers() noexcept {
@@ -199,7 +197,6 @@ class IdleDomain final : public DomainBackup {
   struct Server {
     pid_t process;
     std::string socket;
-    io::OwnedFd greeted;
   };
   Connection connection_;
   Domain domain_;
