@@ -41,6 +41,7 @@ enum class PlantedBug : uint8_t {
   delete_without_identity,
   promotion_name_unsynced,
   restore_row_first,
+  manifest_name_unsynced,
 };
 
 /// The one that is switched on.

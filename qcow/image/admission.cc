@@ -21,6 +21,7 @@ Admission::Admission(ImageParts& parts, PartialRelief& relief, Committer& commit
       space_(*parts.space),
       demand_(parts.demand),
       failure_(parts.failure),
+      sums_(parts.sums ? &*parts.sums : nullptr),
       relief_(relief),
       committer_(committer),
       promises_max_(
@@ -47,6 +48,7 @@ io::Task<Admission::Room> Admission::admit(uint64_t clusters) {
     demand_.urge();
     co_await committer_.wait_for_one();
   }
+  if (sums_ != nullptr && !sums_->has_room()) co_await sums_->make_room();
   if (map_.dirty_bytes() > kDirtyTableBytesUrgent) demand_.hurry();
   Room room(reserved_, clusters, std::move(promise));
   if (!space_.covers(end_after_commit())) co_await space_.reserve(end_after_commit());

@@ -59,6 +59,7 @@ class Admission {
   FileSpace& space_;
   CommitDemand& demand_;
   const ImageFailure& failure_;
+  SumLog* const sums_;  // or null
   PartialRelief& relief_;
   Committer& committer_;
   uint64_t reserved_ = 0;  // host clusters promised to operations under way

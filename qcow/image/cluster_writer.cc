@@ -23,6 +23,7 @@ ClusterWriter::ClusterWriter(ImageParts& parts, ImageReader& reader)
       demand_(parts.demand),
       failure_(parts.failure),
       counters_(parts.counters),
+      sums_(parts.sums ? &*parts.sums : nullptr),
       reader_(reader),
       completed_(parts.runtime.executor,
                  std::max(parts.options.partial_bytes, uint64_t{1} << kClusterBitsMax)) {}
@@ -62,6 +63,7 @@ void ClusterWriter::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Tab
   map_.require_sound(table, first, count);
   failure_.begin_step();  // until every write is submitted
   partials_.erase(first, count);
+  note_sums(first, count, bytes);
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   HostOffset run_at;
   uint64_t run_bytes = 0;
@@ -79,6 +81,15 @@ void ClusterWriter::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Tab
   demand_.note(count * cluster_bytes);
   write_behind_.submit(run_at, {run_from, run_bytes}, held);
   failure_.end_step();
+}
+
+/// Of what was sent, before it goes to the disk.
+void ClusterWriter::note_sums(uint64_t first, uint64_t count, const std::byte* bytes) {
+  if (sums_ == nullptr) return;
+  const uint64_t cluster_bytes = geometry_.cluster_bytes();
+  for (uint64_t i = 0; i < count; ++i) {
+    sums_->note(first + i, sum_of({bytes + i * cluster_bytes, cluster_bytes}));
+  }
 }
 
 /// Where the whole cluster is to be written; its mapping says so from now on.
@@ -142,6 +153,8 @@ void ClusterWriter::store_partial(const std::shared_ptr<HeldWrite>& held, L2Tabl
   const uint64_t cost =
       partial.valid_bytes() + partial.valid.size() * options_.sparse_write_cost_bytes;
   if (!fresh || cost > cluster_bytes) partial.fill_with_zeroes();
+  if (sums_ != nullptr) partial.clear_gaps();
+  note_sums(cluster, 1, partial.bytes.data());
   held->cluster = std::move(partial.bytes);
   demand_.note(cluster_bytes);
   for (const ByteRange& range : partial.valid) {

@@ -44,6 +44,7 @@ class ClusterWriter {
   void place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table, uint64_t first,
                       uint64_t count, const std::byte* bytes);
   HostOffset host_for_new_data(L2Table& table, uint64_t cluster);
+  void note_sums(uint64_t first, uint64_t count, const std::byte* bytes);
   void store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table, uint64_t cluster);
   void zero_in_table(L2Table& table, uint64_t first, uint64_t count,
                      const std::vector<ClusterRange>& already_zero);
@@ -63,6 +64,7 @@ class ClusterWriter {
   CommitDemand& demand_;
   ImageFailure& failure_;
   ImageCounters& counters_;
+  SumLog* const sums_;  // or null
   ImageReader& reader_;
   io::Semaphore completed_;  // bytes of partial clusters completed and not yet written
 };

@@ -25,6 +25,7 @@ io::Task<void> ClusterWriter::zero_in_place(RangeQueue::Hold hold, Mapping mappi
   failure_.require_none();
   demand_.note(length);
   const HostOffset at{mapping.host.bytes + geometry_.offset_in_cluster(offset)};
+  if (sums_ != nullptr) sums_->forget(geometry_.cluster_of(offset));
   write_behind_.submit(at, zeroed, held);
 }
 

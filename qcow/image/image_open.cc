@@ -77,6 +77,10 @@ io::Task<void> Image::prepare() {
   parts_.partials.emplace(parts_.runtime.buffers,
                           static_cast<uint32_t>(parts_.geometry.cluster_bytes()),
                           parts_.geometry.virtual_size);
+  if (!parts_.options.sums_path.empty()) {
+    parts_.sums.emplace(parts_.runtime,
+                        io::temporary_path(parts_.runtime.random, parts_.options.sums_path));
+  }
   reader_.emplace(parts_);
   writer_.emplace(parts_, *reader_);
   relief_.emplace(parts_, *reader_, *writer_);

@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "io/runtime.h"
@@ -50,6 +51,12 @@ struct ImageOptions {
   /// being written down while the next one's data arrive.
   uint64_t refcount_cover_bytes = 512 << 20;
   uint64_t refcount_cover() const { return std::max(refcount_cover_bytes, 2 * commit_bytes); }
+
+  /// Where seal() writes the manifest (docs/manifest.md), for which the checksum of each cluster is
+  /// kept as it is written; empty: none is.
+  std::string sums_path;
+  /// Called with each piece of the manifest as it is written, in order; throws nothing.
+  std::function<void(std::span<const std::byte>)> on_sums;
 
   /// A file system that is full refuses what is new, and takes it again once there is space. With
   /// this, the refusal is a failure like any other, and final.

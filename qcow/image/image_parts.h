@@ -17,6 +17,7 @@
 #include "qcow/image/image_options.h"
 #include "qcow/image/partial_clusters.h"
 #include "qcow/image/range_queue.h"
+#include "qcow/image/sum_log.h"
 #include "qcow/image/write_behind.h"
 
 namespace qcow {
@@ -54,6 +55,7 @@ struct ImageParts {
   std::optional<FileSpace> space;
   std::optional<WriteBehind> write_behind;
   std::optional<PartialClusters> partials;
+  std::optional<SumLog> sums;  // where a manifest is wanted
 };
 
 }  // namespace qcow

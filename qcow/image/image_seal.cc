@@ -5,6 +5,7 @@
 #include "qcow/image/empty_metadata.h"
 #include "qcow/image/image.h"
 #include "qcow/image/publish_header.h"
+#include "qcow/image/sums_file.h"
 
 namespace qcow {
 
@@ -25,6 +26,7 @@ io::Task<SealedImage> Image::seal() {
   std::exception_ptr failure;
   try {
     co_await finish();
+    if (parts_.sums) co_await write_sums(parts_, *parts_.sums, parts_.options.sums_path);
   } catch (...) {
     failure = std::current_exception();
   }

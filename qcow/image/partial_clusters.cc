@@ -47,8 +47,12 @@ std::vector<ByteRange> PartialCluster::gaps() const {
   return gaps;
 }
 
-void PartialCluster::fill_with_zeroes() {
+void PartialCluster::clear_gaps() {
   for (const ByteRange& gap : gaps()) std::memset(bytes.data() + gap.from, 0, gap.to - gap.from);
+}
+
+void PartialCluster::fill_with_zeroes() {
+  clear_gaps();
   mark_complete();
 }
 

@@ -27,6 +27,8 @@ struct PartialCluster {
   bool complete() const { return valid.size() == 1 && valid[0] == whole(); }
   /// The gaps have been filled.
   void mark_complete() { valid.assign(1, whole()); }
+  /// Makes the bytes of the gaps zero, which stay gaps.
+  void clear_gaps();
   /// Fills the gaps with zeroes.
   void fill_with_zeroes();
   /// Fills the gaps with zeroes where that makes the valid ranges begin and end at multiples of
