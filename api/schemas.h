@@ -13,6 +13,7 @@ std::vector<Schema> problem_schemas();
 std::vector<Schema> backup_answers();
 std::vector<Schema> point_answers();
 std::vector<Schema> restore_answers();
+std::vector<Schema> verification_answers();
 std::vector<Schema> change_id_answers();
 std::vector<Schema> telemetry_answers();
 std::vector<Schema> repository_answers();

@@ -81,6 +81,18 @@ class Engine {
   /// whole already, as the answer says then.
   virtual RestoreView cancel_promotion(const std::string& id) = 0;
 
+  // ---- verification ----
+
+  /// Begins to prove images one after the other. Throws backup_not_found, backup_is_not_completed,
+  /// vm_context_not_found, verification_is_running.
+  virtual Verification verify(const NewVerification& request) = 0;
+  /// Since varve has started, newest first.
+  virtual std::vector<Verification> verifications() = 0;
+  /// Throws verification_not_found; the next one too.
+  virtual Verification verification(const std::string& id) = 0;
+  /// Returns once it has ended.
+  virtual Verification cancel_verification(const std::string& id) = 0;
+
   // ---- change ids and telemetry ----
 
   /// Changes no state except to record what was handed out. An unknown VM, an

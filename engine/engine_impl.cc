@@ -18,6 +18,7 @@
 #include "engine/restore/points.h"
 #include "engine/restores.h"
 #include "engine/service_state.h"
+#include "engine/verifications.h"
 #include "engine/vms.h"
 #include "io/call_on.h"
 
@@ -134,6 +135,22 @@ RestoreView EngineImpl::cancel_promotion(const std::string& id) {
     co_await engine::cancel_promotion(core_, id);
     co_return co_await restore_view(core_, id);
   });
+}
+
+Verification EngineImpl::verify(const NewVerification& request) {
+  return ask_now([&] { return begin_verification(core_, request); });
+}
+
+std::vector<Verification> EngineImpl::verifications() {
+  return ask_now([&] { return list_verifications(core_.verifications); });
+}
+
+Verification EngineImpl::verification(const std::string& id) {
+  return ask_now([&] { return find_verification(core_.verifications, id); });
+}
+
+Verification EngineImpl::cancel_verification(const std::string& id) {
+  return ask([this, id] { return engine::cancel_verification(core_.verifications, id); });
 }
 
 ChangeIdAnswer EngineImpl::change_id(const ChangeIdQuery& query) {

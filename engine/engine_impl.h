@@ -46,6 +46,10 @@ class EngineImpl final : public Engine {
   void drop_restore(const std::string& id) override;
   RestoreView promote_restore(const std::string& id, const NewPromotion& request) override;
   RestoreView cancel_promotion(const std::string& id) override;
+  Verification verify(const NewVerification& request) override;
+  std::vector<Verification> verifications() override;
+  Verification verification(const std::string& id) override;
+  Verification cancel_verification(const std::string& id) override;
 
   ChangeIdAnswer change_id(const ChangeIdQuery& query) override;
   ChangeIdAnswer change_id_by_path(const ChangeIdByPathQuery& query) override;

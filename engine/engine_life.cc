@@ -81,6 +81,7 @@ io::Task<void> EngineImpl::stop_there() {
   core_.parts.node.stop();
   core_.stop_watching.set();
   for (const auto& [id, promotion] : core_.promotions) promotion->cancelled = true;
+  for (const auto& verification : core_.verifications) verification->progress->cancelled = true;
   co_await watch_.joined();
   co_await core_.restores.stop();
   for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);

@@ -25,8 +25,9 @@ MAY_INCLUDE = {
     "engine/ingest": {"io", "nbd", "qcow", "engine/values", "engine/ingest"},
     "engine/restore": {"io", "nbd", "qcow", "engine/values", "engine/catalogue", "engine/repository",
                        "engine/ingest", "engine/restore"},
+    "engine/care": {"io", "qcow", "engine/values", "engine/catalogue", "engine/repository", "engine/care"},
     "engine/jobs": {"io", "nbd", "qcow", "engine/values", "engine/catalogue", "engine/repository", "engine/ingest",
-                    "engine/restore", "engine/jobs"},
+                    "engine/restore", "engine/care", "engine/jobs"},
     "api": {"io", "engine", "api"},
     "app": {"io", "nbd", "qcow", "engine", "api", "app"},
 }

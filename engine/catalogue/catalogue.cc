@@ -13,7 +13,8 @@ Catalogue::Catalogue(const std::string& path, DbAccess access)
       jobs(db_),
       points(db_),
       restores(db_),
-      samples(db_) {
+      samples(db_),
+      verifications(db_) {
   if (access == DbAccess::read_write) {
     migrate(db_, catalogue_migrations(), catalogue_views());
   } else {

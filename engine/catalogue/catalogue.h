@@ -10,6 +10,7 @@
 #include "engine/catalogue/repositories.h"
 #include "engine/catalogue/restores.h"
 #include "engine/catalogue/samples.h"
+#include "engine/catalogue/verifications.h"
 #include "engine/catalogue/vms.h"
 
 namespace engine {
@@ -47,6 +48,7 @@ class Catalogue {
   PointCatalogue points;
   RestoreCatalogue restores;
   SampleCatalogue samples;
+  VerificationCatalogue verifications;
 };
 
 }  // namespace engine

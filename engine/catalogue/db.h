@@ -98,6 +98,8 @@ class Stmt {
       return tags_from_json(take_text());
     } else if constexpr (std::is_same_v<T, std::vector<Warning>>) {
       return warnings_from_json(take_text());
+    } else if constexpr (std::is_same_v<T, std::vector<Damage>>) {
+      return damages_from_json(take_text());
     } else if constexpr (std::floating_point<T>) {
       return take_real();
     } else {
@@ -143,7 +145,7 @@ class Stmt {
       bind_real(value);
     } else if constexpr (std::is_enum_v<T>) {
       bind_text(to_text(value));
-    } else if constexpr (std::is_same_v<T, Tags> || std::is_same_v<T, std::vector<Warning>>) {
+    } else if constexpr (requires { to_json(value); }) {
       bind_text(to_json(value));
     } else if constexpr (requires(Stmt & to) { value.bind_to(to); }) {
       value.bind_to(*this);  // a row: columns.h

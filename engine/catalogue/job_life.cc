@@ -67,7 +67,8 @@ void JobCatalogue::set_sealed(const std::string& job_id, uint32_t disk_index,
   static constexpr auto kSealed = columns<SealRecord>(
       col("change_id", &SealRecord::change_id), nested(&SealRecord::counters, kDiskCounters),
       col("file_bytes", &SealRecord::file_bytes),
-      col("allocated_bytes", &SealRecord::allocated_bytes));
+      col("allocated_bytes", &SealRecord::allocated_bytes),
+      col("sums_sha256", &SealRecord::sums_sha256), col("parent_root", &SealRecord::parent_root));
   Stmt update(db_,
               fmt::format("UPDATE job_disk SET state = 'sealed', {}, completed_at = ? "
                           "WHERE job_id = ? AND disk_index = ? AND state = 'sealing'",

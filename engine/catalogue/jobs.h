@@ -18,6 +18,7 @@ struct SealRecord {
   std::string change_id;
   DiskCounters counters;
   uint64_t file_bytes = 0, allocated_bytes = 0;
+  std::string sums_sha256, parent_root;
   std::vector<Warning> warnings;  ///< added to the job's
 };
 

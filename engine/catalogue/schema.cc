@@ -255,9 +255,25 @@ constexpr const char* kSchemaClient =
     "ALTER TABLE job ADD COLUMN client TEXT NOT NULL DEFAULT 'node' "
     "CHECK (client IN ('node', 'external'))";
 
-constexpr std::array<const char*, 7> kMigrations = {
+/// The manifest of each image, what its parent was, and when it was last proven.
+constexpr const char* kSchemaManifest = R"sql(
+ALTER TABLE job_disk ADD COLUMN sums_sha256 TEXT NOT NULL DEFAULT '';
+ALTER TABLE job_disk ADD COLUMN parent_root TEXT NOT NULL DEFAULT '';
+CREATE TABLE verification (
+  image_id      TEXT    NOT NULL PRIMARY KEY REFERENCES job_disk (image_id) ON DELETE CASCADE,
+  verified_at   INTEGER NOT NULL,
+  result        TEXT    NOT NULL CHECK (result IN ('sound', 'damaged', 'without_manifest')),
+  data_bytes    INTEGER NOT NULL,
+  zero_bytes    INTEGER NOT NULL,
+  damaged_bytes INTEGER NOT NULL,
+  problem       TEXT    NOT NULL,
+  damaged       TEXT    NOT NULL   -- the first ranges, as JSON
+) STRICT;
+)sql";
+
+constexpr std::array<const char*, 8> kMigrations = {
     kSchema1,        kSchemaAbilities,  kSchemaMarker, kSchemaImageUuid,
-    kSchemaRestores, kSchemaPromotions, kSchemaClient};
+    kSchemaRestores, kSchemaPromotions, kSchemaClient, kSchemaManifest};
 
 }  // namespace
 

@@ -117,7 +117,8 @@ inline constexpr auto kJobDiskTable = columns<JobDisk>(
     col("change_id", &JobDisk::change_id), col("export_name", &JobDisk::export_name),
     col("port", &JobDisk::port), nested(&JobDisk::counters, kDiskCounters),
     col("ever_connected", &JobDisk::ever_connected), col("file_bytes", &JobDisk::file_bytes),
-    col("allocated_bytes", &JobDisk::allocated_bytes),
+    col("allocated_bytes", &JobDisk::allocated_bytes), col("sums_sha256", &JobDisk::sums_sha256),
+    col("parent_root", &JobDisk::parent_root),
     nested(&JobDisk::place, columns<ChainPlace>(col("generation", &ChainPlace::generation),
                                                 col("position", &ChainPlace::position))),
     col("error_message", &JobDisk::error_message), col("created_at", &JobDisk::created_at),
@@ -135,7 +136,11 @@ inline constexpr auto kPointColumns = columns<Point>(
     col("d.change_id", &Point::change_id), col("d.parent_image_id", &Point::parent_image_id),
     col("d.parent_job_id", &Point::parent_job_id), col("d.file_bytes", &Point::file_bytes),
     col("d.allocated_bytes", &Point::allocated_bytes), col("d.bytes_stored", &Point::bytes_stored),
-    col("j.created_at", &Point::created_at), col("j.completed_at", &Point::completed_at));
+    col("j.created_at", &Point::created_at), col("j.completed_at", &Point::completed_at),
+    derived("(SELECT v.verified_at FROM verification v WHERE v.image_id = d.image_id)",
+            &Point::verified_at),
+    derived("coalesce((SELECT v.result FROM verification v WHERE v.image_id = d.image_id), '')",
+            &Point::verification));
 
 inline constexpr auto kPromotionTable = columns<Promotion>(
     col("restore_id", &Promotion::restore_id), col("path", &Promotion::path),
@@ -159,6 +164,21 @@ inline constexpr auto kRestoreDiskTable = columns<RestoreDisk>(
     col("image_id", &RestoreDisk::image_id), col("export_name", &RestoreDisk::export_name),
     derived("(SELECT d.image_path FROM job_disk d WHERE d.image_id = restore_disk.image_id)",
             &RestoreDisk::path));
+
+inline constexpr auto kVerificationTable = columns<ImageVerification>(
+    col("image_id", &ImageVerification::image_id),
+    derived("(SELECT d.job_id FROM job_disk d WHERE d.image_id = verification.image_id)",
+            &ImageVerification::job_id),
+    derived("(SELECT j.vm_name FROM job j, job_disk d"
+            " WHERE d.image_id = verification.image_id AND j.id = d.job_id)",
+            &ImageVerification::vm_name),
+    derived("(SELECT d.disk_index FROM job_disk d WHERE d.image_id = verification.image_id)",
+            &ImageVerification::disk_index),
+    col("verified_at", &ImageVerification::verified_at), col("result", &ImageVerification::result),
+    col("data_bytes", &ImageVerification::data_bytes),
+    col("zero_bytes", &ImageVerification::zero_bytes),
+    col("damaged_bytes", &ImageVerification::damaged_bytes),
+    col("problem", &ImageVerification::problem), col("damaged", &ImageVerification::damaged));
 
 inline constexpr auto kSampleColumns = columns<ProgressSample>(
     col("seconds", &ProgressSample::seconds),

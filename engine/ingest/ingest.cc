@@ -161,6 +161,8 @@ io::Task<void> Ingest::open_image() {
   options.disk = spec_.disk;
   // A client that ignored one refused write would complete a backup without it.
   options.full_is_final = true;
+  options.sums_path = spec_.sums_path;
+  options.on_sums = [this](std::span<const std::byte> bytes) { sums_.add(bytes); };
   options.on_failure = [this](std::exception_ptr cause) {
     if (export_) export_->fail(std::move(cause));
   };
@@ -215,6 +217,11 @@ io::Task<SealedImage> Ingest::seal() {
     const auto status = co_await data_.files.status(spec_.path);
     sealed.file_bytes = image.file_bytes;
     sealed.allocated_bytes = status ? status->allocated_bytes : 0;
+    sealed.sums_sha256 = to_hex(sums_.take());
+    const auto& record = filling_->image().header().record;
+    if (record && record->parent_manifest_hash != Sha256{}) {
+      sealed.parent_root = to_hex(record->parent_manifest_hash);
+    }
   };
   co_await io::call_on(data_.executor, home_.executor, there);
   sealed.counters = counters();

@@ -26,13 +26,14 @@ struct IngestParent {
 };
 
 struct IngestSpec {
-  std::string path;  ///< of the unpublished file
+  std::string path;       ///< of the unpublished file
+  std::string sums_path;  ///< where its manifest goes when it is sealed
   qcow::Uuid image_uuid{};
   std::string export_name, description;
   uint64_t capacity_bytes = 0;
   std::optional<IngestParent> parent;
-  std::vector<Ancestor> ancestors;  ///< clients may ask what changed since (M3)
-  std::string repository_directory;       ///< parents must lie in here
+  std::vector<Ancestor> ancestors;   ///< clients may ask what changed since (M3)
+  std::string repository_directory;  ///< parents must lie in here
   uint32_t connections_max = 64;
   nbd::ExportAccess access = nbd::ExportAccess::anybody;
   std::string owner;  ///< the job, as TLS names its client
@@ -48,6 +49,8 @@ struct IngestSpec {
 struct SealedImage {
   DiskCounters counters;
   uint64_t file_bytes = 0, allocated_bytes = 0;
+  std::string sums_sha256;  ///< of the manifest
+  std::string parent_root;  ///< SHA-256 of the parent's sidecar; "": a full, or the parent has none
 };
 
 /// One disk being filled: its image and its export, which live on a data thread.
@@ -113,7 +116,8 @@ class Ingest final : public nbd::ExportObserver {
   const io::Runtime home_, data_;
   const IngestSpec spec_;
   Stored stored_;
-  std::unique_ptr<Filling> filling_;  // of the data thread
+  std::unique_ptr<Filling> filling_;  // of the data thread, as the next one is
+  Sha256Stream sums_;
   std::shared_ptr<nbd::Export> export_;
   std::atomic<uint64_t> connection_order_ = 0;
   /// Callbacks that are still on their way home refer to this, not to the ingest.

@@ -99,10 +99,14 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
     done.counters.sampled_zero_requests = done.counters.sampled_zero_bytes = 0;
   done.file_bytes = sealed.file_bytes;
   done.allocated_bytes = sealed.allocated_bytes;
+  done.sums_sha256 = sealed.sums_sha256;
+  done.parent_root = sealed.parent_root;
   SealRecord record{.change_id = request.change_id,
                     .counters = done.counters,
                     .file_bytes = sealed.file_bytes,
                     .allocated_bytes = sealed.allocated_bytes,
+                    .sums_sha256 = sealed.sums_sha256,
+                    .parent_root = sealed.parent_root,
                     .warnings = sealed_warnings(
                         done, previous_full_stored(*core.catalogue, job->row, disk.index))};
   core.catalogue->jobs.set_sealed(job->row.id, disk.index, record, core.now());

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/care/verify_image.h"
 #include "engine/catalogue/catalogue.h"
 #include "engine/catalogue/secrets.h"
 #include "engine/ingest/node_client.h"
@@ -87,6 +88,8 @@ struct Core {
   Ports ports;
   RestoreExports restores;
   std::map<std::string, std::shared_ptr<PromotionUnderWay>> promotions;  ///< by restore id
+  Verifications verifications;
+  uint64_t verifications_begun = 0;
   Tally tally;
   std::vector<UnrecordedEnd> unrecorded_ends;
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id

@@ -53,7 +53,22 @@ void record_end(Core& core, const ActiveJob& job, JobState state, const std::str
   }
 }
 
-/// The files that the job made for one disk. Until the decision that is the unpublished image only.
+io::Task<bool> is_file(io::FileSystem& files, std::string path) {
+  const auto status = co_await files.status(path, false);
+  co_return status && status->kind == io::FileKind::file;
+}
+
+/// A manifest that was being written is nobody else's while no image has its name.
+io::Task<bool> is_own_manifest(io::FileSystem& files, JobDisk disk) {
+  const std::string path = sums_path(disk.image_path);
+  const NamedFile found = co_await look_at_manifest(files, path, disk.image_uuid);
+  if (found != NamedFile::unreadable) co_return found == NamedFile::ours;
+  const auto image = co_await files.status(disk.image_path, false);
+  co_return !image;
+}
+
+/// The files that the job made for one disk. Until the decision that is the unpublished image, and
+/// the manifest of a sealed one.
 io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
                                             std::optional<std::string> decided_sidecar) {
   std::vector<std::string> made;
@@ -63,14 +78,18 @@ io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
   if (unpublished == NamedFile::ours || unpublished == NamedFile::unreadable) {
     made.push_back(partial);
   }
+  if (decided_sidecar) {
+    const NamedFile published = co_await look_at_image(files, disk.image_path, disk.image_uuid);
+    bool is_ours = published == NamedFile::ours;
+    PLANTED_BUG(delete_without_identity, is_ours = true)
+    if (is_ours) made.push_back(disk.image_path);
+  }
+  const bool has_manifest = co_await is_own_manifest(files, disk);
+  if (has_manifest) made.insert(made.begin(), sums_path(disk.image_path));
   if (!decided_sidecar) co_return made;
-  const NamedFile published = co_await look_at_image(files, disk.image_path, disk.image_uuid);
-  bool is_ours = published == NamedFile::ours;
-  PLANTED_BUG(delete_without_identity, is_ours = true)
-  if (is_ours) made.push_back(disk.image_path);
   const std::string sidecar = sidecar_path(disk.image_path);
-  const auto written = co_await files.status(sidecar, false);
-  if (written && written->kind == io::FileKind::file) {
+  const bool written = co_await is_file(files, sidecar);
+  if (written) {
     const std::string text = co_await io::read_text(files, sidecar);
     if (text == *decided_sidecar) made.push_back(sidecar);
   }
@@ -111,7 +130,8 @@ io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk) {
   }
   uint64_t freed = 0;
   bool removed = false;
-  const std::array names = {disk.image_path, sidecar_path(disk.image_path)};
+  const std::array names = {disk.image_path, sidecar_path(disk.image_path),
+                            sums_path(disk.image_path)};
   for (const std::string& path : names) {
     const auto status = co_await files.status(path, false);
     if (!status) continue;

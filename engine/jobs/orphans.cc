@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <set>
 
 #include "engine/jobs/recovery.h"
 #include "engine/repository/marker.h"
@@ -29,11 +30,24 @@ bool is_temporary(std::string_view name) {
          std::string_view::npos;
 }
 
-/// Whether a file of a disk's directory is left over. Nothing is being filled during recovery, but
-/// a decided job that is held up needs its images. Images that no row knows are left where they
-/// are: they may be all that is left of a lost catalogue.
-bool is_orphan(const Owners& owners, const std::string& path) {
+/// A manifest goes with its image, which may have to be published yet. An image that is there keeps
+/// it, whosever it is.
+bool is_orphaned_manifest(const Owners& owners, const std::string& image, bool has_image) {
+  const auto owner = owners.find(image);
+  const bool is_decided = owner != owners.end() && owner->second.job_state == JobState::finalizing;
+  return !has_image && !is_decided;
+}
+
+/// Whether a file of a disk's directory, with these `names`, is left over. Nothing is being filled
+/// during recovery, but a decided job that is held up needs its images. Images that no row knows
+/// are left where they are: they may be all that is left of a lost catalogue.
+bool is_orphan(const Owners& owners, const std::set<std::string>& names, const std::string& path) {
   if (is_temporary(path)) return true;
+  if (path.ends_with(kSumsEnding)) {
+    const std::string image =
+        path.substr(0, path.size() - kSumsEnding.size() + kImageEnding.size());
+    return is_orphaned_manifest(owners, image, names.contains(image.substr(image.rfind('/') + 1)));
+  }
   if (!path.ends_with(kPartialEnding)) return false;
   const std::string image = path.substr(0, path.size() - kPartialEnding.size());
   const auto owner = owners.find(image_file_name(image));
@@ -86,11 +100,13 @@ class Sweep {
 
   io::Task<void> sweep_disk(std::string directory) {
     const auto entries = co_await files_.list(directory);
+    std::set<std::string> names;
+    for (const io::DirectoryEntry& entry : entries) names.insert(entry.name);
     bool removed = false;
     for (const io::DirectoryEntry& entry : entries) {
       const std::string path = directory + "/" + entry.name;
       if (entry.kind != io::FileKind::file && !is_unfinished_link(entry)) continue;
-      if (is_orphan(owners_, path)) {
+      if (is_orphan(owners_, names, path)) {
         co_await take_away(path);
         removed = true;
       } else if (path.ends_with(kImageEnding) && !owners_.contains(path)) {

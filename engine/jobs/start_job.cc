@@ -42,6 +42,7 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
                        const std::optional<Point>& parent) {
   IngestSpec spec;
   spec.path = partial_path(disk.image_path);
+  spec.sums_path = sums_path(disk.image_path);
   spec.image_uuid = uuid;
   spec.export_name = disk.export_name;
   spec.description = fmt::format("{} disk {} of {}", plan.vm.vm_name, disk.index, disk.job_id);
@@ -81,7 +82,8 @@ void require_active(const ActiveJob& job) {
 /// The catalogue gives a name out once. One that is taken nevertheless belongs to a backup that the
 /// catalogue has forgotten.
 io::Task<void> require_free_names(io::FileSystem& files, std::string image_path) {
-  const std::array names = {image_path, partial_path(image_path), sidecar_path(image_path)};
+  const std::array names = {image_path, partial_path(image_path), sidecar_path(image_path),
+                            sums_path(image_path)};
   for (const std::string& path : names) {
     const auto taken = co_await files.status(path, false);
     if (!taken) continue;

@@ -22,4 +22,8 @@ enum class NamedFile : uint8_t {
 /// is theirs. Throws what the file system answers.
 io::Task<NamedFile> look_at_image(io::FileSystem& files, std::string path, std::string image_uuid);
 
+/// Looks at the manifest `path` of an image by its end. One that is not whole is unreadable.
+io::Task<NamedFile> look_at_manifest(io::FileSystem& files, std::string path,
+                                     std::string image_uuid);
+
 }  // namespace engine

@@ -18,7 +18,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Pointer = Json::json_pointer;
 
-constexpr uint32_t kFormat = 1;
 constexpr uint32_t kClusterBytes = 65536;
 
 /// Of visit(): makes the text.
@@ -112,7 +111,7 @@ void visit(Visitor& to, SidecarOrConst& sidecar) {
   to.only_written("/metadata/vmware_info/change_id", sidecar.disk.change_id);
   to.only_written("/metadata/vmware_info/cbt_enabled", change_id_is_usable(sidecar.disk.change_id));
   to.only_written("/metadata/custom_metadata", Json::object());
-  to.only_written("/varve/format", kFormat);
+  to.only_written("/varve/format", sidecar.format);
   to.both("/varve/job_id", sidecar.job.id);
   to.both("/varve/job_images", sidecar.job_images);
   to.both("/varve/repository_id", sidecar.job.repository_id);
@@ -124,6 +123,9 @@ void visit(Visitor& to, SidecarOrConst& sidecar) {
   to.both("/varve/parent_change_id", sidecar.disk.parent_change_id);
   to.both("/varve/tags", sidecar.job.tags);
   to.both("/varve/warnings", sidecar.job.warnings);
+  if (sidecar.format < 2) return;
+  to.both("/varve/sums_sha256", sidecar.disk.sums_sha256);
+  to.both("/varve/parent_root", sidecar.disk.parent_root);
 }
 
 void require_own_name(std::string_view member, std::string_view name, std::string_view prefix) {
@@ -170,12 +172,11 @@ Sidecar decode_sidecar(std::string_view bytes) {
       throw FileTextError("sidecar: not one of varve's (no member varve)");
     }
     Reader reader(object);
-    uint32_t format = 0;
-    reader.both("/varve/format", format);
-    if (format != kFormat) {
-      throw FileTextError(fmt::format("sidecar: format {} is not known", format));
-    }
     Sidecar sidecar;
+    reader.both("/varve/format", sidecar.format);
+    if (sidecar.format < 1 || sidecar.format > kSidecarFormat) {
+      throw FileTextError(fmt::format("sidecar: format {} is not known", sidecar.format));
+    }
     visit(reader, sidecar);
     require_own_names(sidecar);
     return sidecar;

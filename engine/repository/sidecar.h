@@ -21,8 +21,12 @@ class FileTextError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// 2: sums_sha256 and parent_root. Older ones are read.
+inline constexpr uint32_t kSidecarFormat = 2;
+
 /// What it says; other members of job and disk are not in the file.
 struct Sidecar {
+  uint32_t format = kSidecarFormat;
   Job job;  ///< without its disks, and of its warnings those about this disk
   JobDisk disk;
   std::string backing_file;             ///< "" for a full

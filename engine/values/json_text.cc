@@ -53,4 +53,29 @@ std::vector<Warning> warnings_from_json(std::string_view text) {
   }
 }
 
+std::string to_json(const std::vector<Damage>& damages) {
+  Json array = Json::array();
+  for (const Damage& damage : damages) {
+    array.push_back({{"offset", damage.offset},
+                     {"length", damage.length},
+                     {"host_offset", damage.host_offset},
+                     {"what", damage.what}});
+  }
+  return array.dump();
+}
+
+std::vector<Damage> damages_from_json(std::string_view text) {
+  try {
+    std::vector<Damage> damages;
+    for (const Json& object : Json::parse(text)) {
+      damages.push_back({object.at("offset").get<uint64_t>(), object.at("length").get<uint64_t>(),
+                         object.at("host_offset").get<uint64_t>(),
+                         object.at("what").get<std::string>()});
+    }
+    return damages;
+  } catch (const Json::exception& cause) {
+    throw std::runtime_error(fmt::format("damages: {}", cause.what()));
+  }
+}
+
 }  // namespace engine

@@ -6,8 +6,8 @@
 
 #include "engine/values/types.h"
 
-/// Tags and warnings as JSON text, the same in rows and in files: equal values give equal bytes.
-/// Reading throws std::runtime_error when the text is something else. Pure.
+/// Tags, warnings and damages as JSON text, the same in rows and in files: equal values give equal
+/// bytes. Reading throws std::runtime_error when the text is something else. Pure.
 namespace engine {
 
 /// {"key":"value"}, by key.
@@ -17,5 +17,9 @@ Tags tags_from_json(std::string_view text);
 /// [{"code":"disk_added","disk_id":1,"message":"..."}], in order; disk_id null when it has none.
 std::string to_json(const std::vector<Warning>& warnings);
 std::vector<Warning> warnings_from_json(std::string_view text);
+
+/// [{"offset":0,"length":65536,"host_offset":327680,"what":"reads differently"}], in order.
+std::string to_json(const std::vector<Damage>& damages);
+std::vector<Damage> damages_from_json(std::string_view text);
 
 }  // namespace engine

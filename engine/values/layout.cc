@@ -35,6 +35,8 @@ std::string partial_path(std::string_view image_path) {
 
 std::string sidecar_path(std::string_view image_path) { return fmt::format("{}.json", image_path); }
 
+std::string sums_path(std::string_view image_path) { return fmt::format("{}.sums", image_path); }
+
 std::string overlay_path(std::string_view image_path, std::string_view restore_id,
                          uint32_t disk_index) {
   return fmt::format("{}/{}-disk{}{}", image_path.substr(0, image_path.rfind('/')), restore_id,

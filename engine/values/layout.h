@@ -16,6 +16,7 @@
 ///                                          latest.qcow2           link to the newest point
 ///                                          <image>.qcow2          a point
 ///                                          <image>.qcow2.json     its sidecar
+///                                          <image>.qcow2.sums     its manifest
 ///                                          <image>.qcow2.partial  before its publish
 ///                                          <restore>-disk<index>.overlay  what a writable restore
 ///                                                                 has written on a point
@@ -36,6 +37,7 @@ inline constexpr std::string_view kLatestLinkName = "latest.qcow2";
 inline constexpr std::string_view kImageEnding = ".qcow2";
 inline constexpr std::string_view kPartialEnding = ".qcow2.partial";
 inline constexpr std::string_view kSidecarEnding = ".qcow2.json";
+inline constexpr std::string_view kSumsEnding = ".qcow2.sums";
 inline constexpr std::string_view kOverlayEnding = ".overlay";
 
 // ---------------------------------------------------------------- in a repository
@@ -56,6 +58,7 @@ std::string quarantine_directory(std::string_view repository, std::string_view f
 std::string image_file_name(std::string_view image_id);
 std::string partial_path(std::string_view image_path);
 std::string sidecar_path(std::string_view image_path);
+std::string sums_path(std::string_view image_path);
 /// In the directory of the point that it stands on.
 std::string overlay_path(std::string_view image_path, std::string_view restore_id,
                          uint32_t disk_index);

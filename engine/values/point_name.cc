@@ -4,6 +4,9 @@
 
 #include <charconv>
 
+#include "engine/values/names.h"
+#include "engine/values/time_text.h"
+
 namespace engine {
 
 std::optional<PointName> parse_point_name(std::string_view text) {
@@ -27,6 +30,16 @@ std::optional<PointName> parse_point_name(std::string_view text) {
 std::string point_export_name(std::string_view vm_name, uint32_t disk_index,
                               std::string_view job_id) {
   return fmt::format("{}/disk-{}@{}", vm_name, disk_index, job_id);
+}
+
+std::pair<std::string, std::string> split_point(const std::string& text) {
+  const size_t at = text.rfind('@');
+  if (at == std::string::npos) return {text, ""};
+  std::string point = text.substr(at + 1);
+  const bool is_point =
+      point == kLatestPoint || point.starts_with(kJobPrefix) || from_rfc3339(point);
+  if (!is_point) return {text, ""};
+  return {text.substr(0, at), std::move(point)};
 }
 
 }  // namespace engine

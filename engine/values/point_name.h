@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "engine/values/types.h"
 
@@ -29,5 +30,8 @@ inline std::string point_export_name(const Point& point) {
 }
 
 inline constexpr std::string_view kLatestPoint = "latest";
+
+/// "<vm>@<point>" as {vm, point}; {text, ""} when what follows the last '@' is no point's name.
+std::pair<std::string, std::string> split_point(const std::string& text);
 
 }  // namespace engine

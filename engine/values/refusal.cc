@@ -252,6 +252,18 @@ Refusal restore_is_in_use(std::string_view restore_id, uint64_t connections) {
           "docs/restore.md, \"A virtual machine from a point\"."};
 }
 
+Refusal verification_not_found(std::string_view id) {
+  return {not_found, "verification_not_found", "verification not found",
+          quoted("no verification", id),
+          "GET /api/v1/verifications lists those since varve has started."};
+}
+
+Refusal verification_is_running(std::string_view id) {
+  return {conflict, "verification_is_running", "a verification is running",
+          fmt::format("'{}' reads the disks already", id),
+          "Wait until it has ended, or cancel it with DELETE /api/v1/verifications/{id}."};
+}
+
 Refusal promotion_path_invalid(std::string_view path, std::string_view cause) {
   return {invalid, "invalid_path", "path cannot be promoted to",
           fmt::format("'{}' {}", path, cause),

@@ -102,6 +102,8 @@ Refusal restore_not_found(std::string_view restore_id);
 Refusal restore_is_not_ready(std::string_view restore_id, std::string_view state);
 /// Clients are connected to an overlay that is to be copied.
 Refusal restore_is_in_use(std::string_view restore_id, uint64_t connections);
+Refusal verification_not_found(std::string_view id);
+Refusal verification_is_running(std::string_view id);
 Refusal promotion_path_invalid(std::string_view path, std::string_view cause);
 Refusal promotion_path_exists(std::string_view path);
 Refusal promotion_is_running(std::string_view details);

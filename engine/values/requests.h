@@ -68,6 +68,14 @@ struct NewPromotion {
   std::optional<DiskFormat> format;  ///< absent: as the path's ending says, else qcow2
 };
 
+/// POST /verifications, and /backups/{backup_id}/verify.
+struct NewVerification {
+  std::string backup_id;          ///< with all that it stands on; "": not one backup
+  std::string vm_name;            ///< its points; "" as well: every point there is
+  uint32_t skip_days = 0;         ///< images that were found sound so recently are left out
+  uint64_t bytes_per_second = 0;  ///< read at most; 0: as fast as it goes
+};
+
 /// GET /backups/{backup_id}/changes.
 struct ChangesQuery {
   std::string backup_id;

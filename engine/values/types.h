@@ -257,7 +257,10 @@ struct JobDisk {
   bool ever_connected = false;
   uint64_t file_bytes = 0;       ///< length of the image, once sealed
   uint64_t allocated_bytes = 0;  ///< disk space of the image, once sealed
-  ChainPlace place;              ///< generation 0 until the decision to publish
+  /// SHA-256 of the image's manifest and of its parent's sidecar, 64 digits each. "": not sealed, a
+  /// point of earlier versions, and the latter of a full.
+  std::string sums_sha256, parent_root;
+  ChainPlace place;  ///< generation 0 until the decision to publish
   std::string error_message;
   Time created_at;
   std::optional<Time> completed_at;  ///< sealed, or failed
@@ -326,8 +329,10 @@ struct Point {
   std::string change_id;
   std::string parent_image_id, parent_job_id;
   uint64_t file_bytes = 0, allocated_bytes = 0, bytes_stored = 0;
-  Time created_at;    ///< of the job
-  Time completed_at;  ///< of the job
+  Time created_at;                  ///< of the job
+  Time completed_at;                ///< of the job
+  std::optional<Time> verified_at;  ///< last; nothing: never
+  std::string verification;         ///< its VerificationResult; "": none
 };
 
 /// One generation of (VM, repository, disk): a full and the incrementals on it.
@@ -394,6 +399,58 @@ struct Restore {
   std::optional<uint64_t> size_limit_bytes;  ///< of each overlay's file
   std::vector<RestoreDisk> disks;            ///< ascending index
   std::optional<Promotion> promotion;        ///< the last one
+};
+
+// ---------------------------------------------------------------- verification
+
+/// damaged: something is not what was published. without_manifest: tables and sidecar are, and the
+/// content cannot be proven, because the image is of an earlier version.
+enum class VerificationResult : uint8_t { sound, damaged, without_manifest };
+template <>
+inline constexpr auto kWords<VerificationResult> = words("sound", "damaged", "without_manifest");
+
+/// Guest bytes that are not what was sent.
+struct Damage {
+  uint64_t offset = 0, length = 0;  ///< guest bytes, whole clusters
+  uint64_t host_offset = 0;         ///< where they lie in the image's file; 0: nowhere
+  std::string what;
+
+  bool operator==(const Damage&) const = default;
+};
+
+/// The last proof of one image.
+struct ImageVerification {
+  std::string image_id;
+  std::string job_id, vm_name;  ///< whose it is
+  uint32_t disk_index = 0;
+  Time verified_at{};
+  VerificationResult result = VerificationResult::sound;
+  uint64_t data_bytes = 0;      ///< whose content was compared with what was sent
+  uint64_t zero_bytes = 0;      ///< zero by their mapping
+  uint64_t damaged_bytes = 0;   ///< of both
+  std::string problem;          ///< what else is wrong, as a sentence
+  std::vector<Damage> damaged;  ///< the first ones
+
+  bool operator==(const ImageVerification&) const = default;
+};
+
+enum class VerificationState : uint8_t { running, completed, cancelled, failed };
+template <>
+inline constexpr auto kWords<VerificationState> = words("running", "completed", "cancelled",
+                                                        "failed");
+
+/// A proof of several images, one after the other.
+struct Verification {
+  std::string id;
+  std::string backup_id, vm_name;  ///< of what: a backup with all that it stands on, a VM, or all
+  VerificationState state = VerificationState::running;
+  uint64_t image_count = 0, skipped_count = 0;  ///< to be proven; proven not long ago
+  uint64_t total_bytes = 0, read_bytes = 0;     ///< of the images' clusters
+  Time started_at{};
+  std::optional<Time> ended_at;
+  std::string error;                         ///< why it failed
+  std::vector<ImageVerification> images;     ///< as far as it has got
+  std::vector<std::string> damaged_backups;  ///< backups that read damaged bytes, all of them
 };
 
 // ---------------------------------------------------------------- telemetry

@@ -31,6 +31,10 @@ class MockEngine : public engine::Engine {
   MOCK_METHOD(engine::RestoreView, promote_restore,
               (const std::string&, const engine::NewPromotion&), (override));
   MOCK_METHOD(engine::RestoreView, cancel_promotion, (const std::string&), (override));
+  MOCK_METHOD(engine::Verification, verify, (const engine::NewVerification&), (override));
+  MOCK_METHOD(std::vector<engine::Verification>, verifications, (), (override));
+  MOCK_METHOD(engine::Verification, verification, (const std::string&), (override));
+  MOCK_METHOD(engine::Verification, cancel_verification, (const std::string&), (override));
   MOCK_METHOD(engine::ChangeIdAnswer, change_id, (const engine::ChangeIdQuery&), (override));
   MOCK_METHOD(engine::ChangeIdAnswer, change_id_by_path, (const engine::ChangeIdByPathQuery&),
               (override));

@@ -43,6 +43,11 @@ void backups(::testing::NiceMock<MockEngine>& engine) {
         view.restore.promotion->started_at + std::chrono::seconds(30);
     return view;
   });
+  ON_CALL(engine, verify).WillByDefault(Return(verification(engine::VerificationState::running)));
+  ON_CALL(engine, verification).WillByDefault(Return(verification()));
+  ON_CALL(engine, verifications).WillByDefault(Return(std::vector{verification()}));
+  ON_CALL(engine, cancel_verification)
+      .WillByDefault(Return(verification(engine::VerificationState::cancelled)));
   ON_CALL(engine, changes).WillByDefault(Return(changes()));
   ON_CALL(engine, points).WillByDefault(Return(std::vector{point()}));
   const engine::ChangeIdAnswer change_id{kChangeId, "backup-pgtest1-1759913694", false};

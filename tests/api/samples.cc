@@ -134,6 +134,35 @@ engine::RestoreView promoted() {
   return view;
 }
 
+engine::Verification verification(engine::VerificationState state) {
+  engine::Verification task{.id = "verification-1760000300-1",
+                            .backup_id = "backup-pgtest1-1760000101",
+                            .state = state,
+                            .image_count = 2,
+                            .total_bytes = 1077936128,
+                            .started_at = sample_time()};
+  if (state == engine::VerificationState::running) return task;
+  task.read_bytes = 1077936128;
+  task.ended_at = sample_time() + seconds(2);
+  engine::ImageVerification full{.image_id = "backup-pgtest1-disk1-20251008-085454",
+                                 .job_id = "backup-pgtest1-1759913694",
+                                 .vm_name = "pgtest1",
+                                 .disk_index = 1,
+                                 .verified_at = sample_time() + seconds(2)};
+  engine::ImageVerification increment = full;
+  full.result = engine::VerificationResult::damaged;
+  full.data_bytes = 1073741824;
+  full.damaged_bytes = 65536;
+  full.damaged = {{1048576, 65536, 1376256, "reads differently"}};
+  increment.image_id = "backup-pgtest1-disk1-20251009-085501";
+  increment.job_id = "backup-pgtest1-1760000101";
+  increment.data_bytes = 4194304;
+  increment.zero_bytes = 65536;
+  task.images = {full, increment};
+  task.damaged_backups = {full.job_id, increment.job_id};
+  return task;
+}
+
 engine::ChangesView changes() {
   return {.backup_id = "backup-pgtest1-1760000101",
           .since = "backup-pgtest1-1759913694",

@@ -23,6 +23,9 @@ engine::ChangesView changes();
 engine::RestoreView restore();
 /// The same, being promoted.
 engine::RestoreView promoted();
+/// Of a backup with a damaged parent; running: nothing is known yet.
+engine::Verification verification(
+    engine::VerificationState state = engine::VerificationState::completed);
 engine::TelemetryHistory telemetry_history();
 
 engine::RepositoryView repository();

@@ -32,8 +32,8 @@ std::optional<std::string> BesideRun::judge_point(engine::Core& core, const std:
                                                   const Contents& contents) {
   for (const engine::Point& point : core.catalogue->points.list("1")) {
     if (point.job_id != job_id) continue;
-    const std::string sidecar = engine::sidecar_path(point.image_path);
-    for (const std::string& path : {point.image_path, sidecar}) {
+    for (const std::string& path : {point.image_path, engine::sidecar_path(point.image_path),
+                                    engine::sums_path(point.image_path)}) {
       if (world_->disk.find(path) == nullptr) return fmt::format("LOST: {} is gone", path);
       owned_.insert(path);
     }

@@ -51,6 +51,7 @@ INSTANTIATE_TEST_SUITE_P(All, EnginePlantedBug,
                                            io::PlantedBug::decided_job_discarded,
                                            io::PlantedBug::delete_without_identity,
                                            io::PlantedBug::promotion_name_unsynced,
+                                           io::PlantedBug::manifest_name_unsynced,
                                            io::PlantedBug::restore_row_first));
 
 }  // namespace

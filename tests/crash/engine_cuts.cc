@@ -10,6 +10,7 @@
 #include "engine/values/layout.h"
 #include "qcow/chain/layer.h"
 #include "qcow/check/check.h"
+#include "qcow/check/check_content.h"
 #include "tests/crash/engine_process.h"
 #include "tests/crash/engine_run.h"
 
@@ -226,6 +227,27 @@ std::optional<std::string> EngineRun::judge_point(World& world, const engine::Po
     return "BAD: the sidecar is not the one of the image";
   }
   if (read_disk(world, point.image_path) != content) return "LOST: a point's content is wrong";
+  return judge_manifest(world, point, as_text(world.disk.content(sidecar->file)));
+}
+
+/// It is the one that the sidecar names, and the image is what it says.
+std::optional<std::string> EngineRun::judge_manifest(World& world, const engine::Point& point,
+                                                     std::string_view sidecar) {
+  const std::string path = engine::sums_path(point.image_path);
+  const Node* const sums = world.disk.find(path);
+  if (sums == nullptr) return fmt::format("LOST: {} is gone", path);
+  const std::string hash = engine::to_hex(engine::sha256(as_text(world.disk.content(sums->file))));
+  if (engine::decode_sidecar(sidecar).disk.sums_sha256 != hash) {
+    return fmt::format("LOST: {} is not what was published", path);
+  }
+  const auto compare = [&]() -> io::Task<qcow::ContentResult> {
+    const auto image = co_await qcow::Layer::open(world.runtime(), point.image_path, {});
+    const auto manifest = co_await qcow::SumsReader::open(world.files, path);
+    qcow::ContentOptions options;
+    co_return co_await qcow::check_content(world.runtime(), *image, *manifest, options);
+  };
+  const qcow::ContentResult found = world.scheduler.run(compare());
+  if (found.damaged_bytes > 0) return fmt::format("BAD: {} does not fit its manifest", path);
   return std::nullopt;
 }
 
@@ -233,6 +255,10 @@ std::optional<std::string> EngineRun::judge_point(World& world, const engine::Po
 std::optional<std::string> EngineRun::judge_names(World& world) {
   for (const auto& [path, node] : world.disk.names()) {
     if (path.find(".partial") != path.npos) return fmt::format("BAD: {} is left over", path);
+    const bool is_manifest = path.ends_with(engine::kSumsEnding);
+    if (is_manifest && world.disk.find(path.substr(0, path.rfind('.'))) == nullptr) {
+      return fmt::format("BAD: {} has no image", path);
+    }
   }
   return std::nullopt;
 }

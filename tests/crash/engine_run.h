@@ -64,6 +64,8 @@ class EngineRun {
   std::optional<std::string> judge_points(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_point(World& world, const engine::Point& point,
                                          const Bytes& content);
+  std::optional<std::string> judge_manifest(World& world, const engine::Point& point,
+                                            std::string_view sidecar);
   std::optional<std::string> judge_names(World& world);
   std::optional<std::string> judge_recovery(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_overlays(World& world, engine::Core& core, uint64_t moment);

@@ -20,6 +20,7 @@ class OwnImage : public KilledEngine {
     point_ = back_up("pgtest1", BackupType::full, "point", 1).job.disks[0].image_path;
     image_ = content(point_);
     sidecar_ = content(point_ + ".json");
+    manifest_ = content(point_ + ".sums");
     hub.reset();
     fs::remove(temp.file("catalogue.db-wal"));
     fs::remove(temp.file("catalogue.db-shm"));
@@ -42,20 +43,23 @@ class OwnImage : public KilledEngine {
   BackupView start_under_the_points_name() {
     fs::rename(point_, temp.file("image"));
     fs::rename(point_ + ".json", temp.file("sidecar"));
+    fs::rename(point_ + ".sums", temp.file("manifest"));
     const BackupView backup = start("pgtest1");
     EXPECT_EQ(backup.job.disks[0].image_path, point_);
     fs::rename(temp.file("image"), point_);
     fs::rename(temp.file("sidecar"), point_ + ".json");
+    fs::rename(temp.file("manifest"), point_ + ".sums");
     return backup;
   }
 
   void expect_point_untouched() {
     EXPECT_TRUE(content(point_) == image_);
     EXPECT_EQ(content(point_ + ".json"), sidecar_);
+    EXPECT_TRUE(content(point_ + ".sums") == manifest_);
     EXPECT_FALSE(fs::exists(point_ + ".partial"));
   }
 
-  std::string point_, image_, sidecar_;
+  std::string point_, image_, sidecar_, manifest_;
 };
 
 TEST_F(OwnImage, AStartRefusesANameThatIsTaken) {
@@ -101,7 +105,8 @@ TEST_F(OwnImage, ARestartLeavesAPointOfTheNameOfAJobThatWasKilled) {
   copy_at("sealing", 1);
   Writer writer(*hub, backup.job.disks[0].export_name);
   ASSERT_TRUE(writer.connect());
-  EXPECT_EQ(refusal_of([&] { complete(backup, 0, change_id(0, 1)); }), "being_published");
+  // The point's manifest has the name that this one's would get.
+  EXPECT_EQ(refusal_of([&] { complete(backup, 0, change_id(0, 1)); }), "seal_failed");
   writer.disconnect();
   ASSERT_TRUE(copied_);
   come_up_on_copy();

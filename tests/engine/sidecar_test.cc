@@ -32,6 +32,8 @@ Sidecar example() {
   sidecar.job.repository_id = "1";
   sidecar.disk.place.generation = 1;
   sidecar.disk.place.position = 1;
+  sidecar.disk.sums_sha256 = std::string(64, 'a');
+  sidecar.disk.parent_root = std::string(64, 'b');
   return sidecar;
 }
 
@@ -49,12 +51,14 @@ constexpr const char* kExample =
     R"("metadata":{"vmware_info":{"vmware_vm_id":"","vmware_disk_id":"disk-2000","disk_path":"",)"
     R"("datastore_name":"","change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5544",)"
     R"("cbt_enabled":true},"custom_metadata":{}},)"
-    R"("varve":{"format":1,"job_id":"backup-pgtest1-1760000101",)"
+    R"("varve":{"format":2,"job_id":"backup-pgtest1-1760000101",)"
     R"("job_images":["backup-pgtest1-disk0-20251009-085501",)"
     R"("backup-pgtest1-disk1-20251009-085501"],"repository_id":"1",)"
     R"("vm_path":"/DC1/vm/pgtest1","vcenter_host":"vc1","vmware_disk_key":2000,"generation":1,)"
     R"("position":1,"parent_change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531",)"
-    R"("tags":{},"warnings":[]}})"
+    R"("tags":{},"warnings":[],)"
+    R"("sums_sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",)"
+    R"("parent_root":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}})"
     "\n";
 
 TEST(SidecarText, IsByteForByteThatOfTheContract) {
@@ -73,6 +77,15 @@ TEST(SidecarText, ComesBackUnchanged) {
   EXPECT_EQ(encode_sidecar(decode_sidecar(encode_sidecar(sidecar))), encode_sidecar(sidecar));
 }
 
+TEST(SidecarText, OfEarlierVersionsIsReadAndWrittenAsItWas) {
+  Sidecar old = example();
+  old.format = 1;
+  old.disk.sums_sha256 = old.disk.parent_root = "";
+  const std::string text = encode_sidecar(old);
+  EXPECT_EQ(text.find("sums_sha256"), text.npos);
+  EXPECT_EQ(decode_sidecar(text), old);
+}
+
 TEST(SidecarText, EveryTruncationIsRefused) {
   const std::string text = kExample;
   for (size_t length = 0; length + 2 < text.size(); ++length) {
@@ -87,7 +100,7 @@ TEST(SidecarText, WrongMembersAreRefused) {
     return text;
   };
   EXPECT_THROW(decode_sidecar(replaced("\"varve\":", "\"other\":")), FileTextError);
-  EXPECT_THROW(decode_sidecar(replaced("\"format\":1,", "\"format\":2,")), FileTextError);
+  EXPECT_THROW(decode_sidecar(replaced("\"format\":2,", "\"format\":3,")), FileTextError);
   EXPECT_THROW(decode_sidecar(replaced("47251456", "-1")), FileTextError);
   EXPECT_THROW(decode_sidecar(replaced("47251456", "1.5")), FileTextError);
   EXPECT_THROW(decode_sidecar(replaced("\"incremental\"", "\"differential\"")), FileTextError);

@@ -1,0 +1,174 @@
+#include "api/object.h"
+#include "api/read_member.h"
+#include "api/routes.h"
+#include "api/schemas.h"
+
+/// Proofs that backups are what was sent: docs/http-api.md, "Verification".
+namespace api {
+namespace {
+
+using engine::Refusal;
+using engine::RefusalKind;
+using engine::Verification;
+using Image = engine::ImageVerification;
+
+constexpr int64_t kDaysMax = 36'500;
+
+const Object<engine::Damage>& damage_object() {
+  using D = engine::Damage;
+  static const Object<D> object(
+      "Damage", "Guest bytes that are not what was sent.",
+      {{"offset", "integer", "guest bytes", &D::offset},
+       {"length", "integer", "", &D::length},
+       {"host_offset", "integer", "where they lie in the image's file; 0: nowhere",
+        &D::host_offset},
+       {"what", "string", "", &D::what}});
+  return object;
+}
+
+const Object<Image>& image_object() {
+  static const Object<Image> object(
+      "ImageVerification", "The proof of one image.",
+      {{"backup_id", "string", "", &Image::job_id},
+       {"vm_name", "string", "", &Image::vm_name},
+       {"disk_id", "integer", "index", &Image::disk_index},
+       {"verified_at", "time", "", &Image::verified_at},
+       {"result", "string:sound,damaged,without_manifest",
+        "without_manifest: of an earlier version; tables and sidecar are proven, not the content",
+        &Image::result},
+       {"data_bytes", "integer", "whose content was compared with what was sent",
+        &Image::data_bytes},
+       {"zero_bytes", "integer", "zero by their mapping", &Image::zero_bytes},
+       {"damaged_bytes", "integer", "", &Image::damaged_bytes},
+       {"problem", "string?", "what else is wrong", &Image::problem},
+       {"damaged", "[Damage]", "the first ranges",
+        [](const Image& i) { return damage_object().list(i.damaged); }}});
+  return object;
+}
+
+const Object<Verification>& verification_object() {
+  using V = Verification;
+  static const Object<V> object(
+      "Verification", "Images proven one after the other.",
+      {{"verification_id", "string", "", &V::id},
+       {"backup_id", "string?", "with all that it stands on", &V::backup_id},
+       {"vm_name", "string?", "all points of a VM", &V::vm_name},
+       {"state", "string:running,completed,cancelled,failed", "", &V::state},
+       {"image_count", "integer", "to be proven", &V::image_count},
+       {"skipped_count", "integer", "found sound not long ago", &V::skipped_count},
+       {"total_bytes", "integer", "stored in these images", &V::total_bytes},
+       {"read_bytes", "integer", "of those", &V::read_bytes},
+       {"started_at", "time", "", &V::started_at},
+       {"ended_at", "time|null", "null: it is running", &V::ended_at},
+       {"error", "string?", "why it failed", &V::error},
+       {"damaged_backups", "[string]", "every backup that reads what is damaged",
+        &V::damaged_backups},
+       {"images", "[ImageVerification]", "as far as it has got",
+        [](const V& v) { return image_object().list(v.images); }}});
+  return object;
+}
+
+const Object<std::vector<Verification>>& verifications_object() {
+  using List = std::vector<Verification>;
+  static const Object<List> object(
+      "VerificationList", "Verifications since varve has started, newest first.",
+      {{"verifications", "[Verification]", "",
+        [](const List& list) { return verification_object().list(list); }},
+       {"count", "integer", "", &List::size}});
+  return object;
+}
+
+uint64_t bounded_member(const InputJson& body, const char* name, int64_t maximum) {
+  const auto number = integer_member(body, name);
+  if (!number) return 0;
+  if (*number >= 0 && *number <= maximum) return static_cast<uint64_t>(*number);
+  throw Refusal(RefusalKind::invalid, "invalid_body", kInvalidBody,
+                std::string("member '") + name + "' must be 0 to " + std::to_string(maximum));
+}
+
+/// What both bodies have; either may be left out.
+engine::NewVerification request_of(const Call& call, std::string_view schema) {
+  engine::NewVerification request;
+  if (call.request.body.empty()) return request;
+  const InputJson body = call.body(schema, kInvalidBody);
+  if (schema == "NewVerification") request.vm_name = text_member(body, "vm_name");
+  request.skip_days = static_cast<uint32_t>(bounded_member(body, "skip_days", kDaysMax));
+  request.bytes_per_second = bounded_member(body, "bytes_per_second", INT64_MAX);
+  return request;
+}
+
+Response verify_backup(const Call& call) {
+  engine::NewVerification request = request_of(call, "VerifyBackup");
+  request.backup_id = call.variable("backup_id");
+  return json_response(202, verification_object().json(call.engine.verify(request)));
+}
+
+Response verify(const Call& call) {
+  const engine::NewVerification request = request_of(call, "NewVerification");
+  return json_response(202, verification_object().json(call.engine.verify(request)));
+}
+
+Response list(const Call& call) {
+  return json_response(200, verifications_object().json(call.engine.verifications()));
+}
+
+Response get(const Call& call) {
+  const Verification found = call.engine.verification(call.variable("verification_id"));
+  return json_response(200, verification_object().json(found));
+}
+
+Response cancel(const Call& call) {
+  const Verification ended = call.engine.cancel_verification(call.variable("verification_id"));
+  return json_response(200, verification_object().json(ended));
+}
+
+}  // namespace
+
+std::vector<Schema> verification_answers() {
+  return schemas_of(damage_object(), image_object(), verification_object(), verifications_object());
+}
+
+const std::vector<Route>& verification_routes() {
+  static const std::vector<Route> routes = {
+      {.method = "POST",
+       .pattern = "/api/v1/backups/{backup_id}/verify",
+       .handler = verify_backup,
+       .summary = "Begin to prove that a backup, and all that it stands on, is what was sent",
+       .status = 202,
+       .answer = "Verification",
+       .body = "VerifyBackup",
+       .failure = "failed to begin the verification",
+       .body_may_be_left_out = true},
+      {.method = "POST",
+       .pattern = "/api/v1/verifications",
+       .handler = verify,
+       .summary = "The same of all points, or of those of a VM",
+       .status = 202,
+       .answer = "Verification",
+       .body = "NewVerification",
+       .failure = "failed to begin the verification",
+       .body_may_be_left_out = true},
+      {.method = "GET",
+       .pattern = "/api/v1/verifications",
+       .handler = list,
+       .summary = "List verifications since varve has started, newest first",
+       .answer = "VerificationList",
+       .failure = "failed to list verifications"},
+      {.method = "GET",
+       .pattern = "/api/v1/verifications/{verification_id}",
+       .handler = get,
+       .summary = "One verification, and how far it has got",
+       .answer = "Verification",
+       .failure = "failed to get the verification"},
+      {.method = "DELETE",
+       .pattern = "/api/v1/verifications/{verification_id}",
+       .handler = cancel,
+       .summary = "Cancel a verification; what it has found stays known",
+       .answer = "Verification",
+       .failure = "failed to cancel the verification",
+       .waits_for = WaitsFor::storage},
+  };
+  return routes;
+}
+
+}  // namespace api

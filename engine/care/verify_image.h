@@ -1,0 +1,45 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/values/types.h"
+#include "io/runtime.h"
+#include "io/sync.h"
+
+namespace engine {
+
+/// What verifying an image shares with whoever waits for it. Any thread.
+struct VerifyProgress {
+  std::atomic<uint64_t> read_bytes = 0;        ///< of all images so far
+  std::atomic<bool> cancelled = false;         ///< ends it within a request's time
+  std::atomic<uint64_t> bytes_per_second = 0;  ///< read at most; 0: as fast as it goes
+};
+
+/// A proof of several images.
+struct VerificationUnderWay {
+  explicit VerificationUnderWay(io::Executor& home) : ended(home) {}
+
+  Verification task;  ///< of the control thread, but for read_bytes
+  std::shared_ptr<VerifyProgress> progress = std::make_shared<VerifyProgress>();
+  io::Event ended;  ///< the control thread's
+};
+
+/// Oldest first; those that have ended, too.
+using Verifications = std::vector<std::shared_ptr<VerificationUnderWay>>;
+
+/// Proves that a published image is what was sent: its own tables (PU3), the sidecar by the hash in
+/// its header, the parent's sidecar by the root that this one's holds, the manifest by the hash in
+/// the sidecar, and by the manifest the content of every stored cluster.
+///
+/// What is wrong is an answer, and so is an image that cannot be read. An image of earlier versions
+/// has no manifest: of it the tables and the sidecar are proven. Throws ECANCELED, and memory.
+/// `verification` names the image; its other members are the answer. On a data thread.
+io::Task<ImageVerification> verify_image(io::Runtime data, ImageVerification verification,
+                                         std::string image_path, std::string parent_path,
+                                         std::shared_ptr<VerifyProgress> progress);
+
+}  // namespace engine

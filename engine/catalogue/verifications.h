@@ -1,0 +1,30 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "engine/catalogue/db.h"
+#include "engine/values/types.h"
+
+namespace engine {
+
+/// When each image was last proven to be what was sent, and with what result. Part of Catalogue.
+class VerificationCatalogue {
+ public:
+  explicit VerificationCatalogue(Db& db) : db_(db) {}
+
+  /// In the place of an earlier one of the image; durable. Does nothing when the image has gone.
+  void put(const ImageVerification& verification);
+
+  std::optional<ImageVerification> find(std::string_view image_id);
+  /// Of a backup's own images, ascending disk index.
+  std::vector<ImageVerification> of_job(std::string_view job_id);
+  /// Every image whose last proof found damage.
+  std::vector<ImageVerification> damaged();
+
+ private:
+  Db& db_;
+};
+
+}  // namespace engine

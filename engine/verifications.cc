@@ -1,0 +1,188 @@
+#include "engine/verifications.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "engine/jobs/job_view.h"
+#include "engine/values/refusal.h"
+#include "io/call_on.h"
+#include "io/log.h"
+#include "io/outcome.h"
+
+namespace engine {
+namespace {
+
+constexpr size_t kKept = 100;
+constexpr int64_t kSecondsPerDay = int64_t{24} * 60 * 60;
+
+using UnderWay = std::shared_ptr<VerificationUnderWay>;
+
+Verification seen(const VerificationUnderWay& under_way) {
+  Verification task = under_way.task;
+  task.read_bytes = under_way.progress->read_bytes;
+  return task;
+}
+
+UnderWay require_known(const Verifications& known, const std::string& id) {
+  const auto found = std::ranges::find(known, id, [](const UnderWay& one) { return one->task.id; });
+  if (found == known.end()) throw refusals::verification_not_found(id);
+  return *found;
+}
+
+/// The points of a backup and all that they stand on.
+std::vector<Point> with_parents(Catalogue& catalogue, const std::string& backup_id) {
+  const Job job = require_backup(catalogue, backup_id);
+  if (job.state != JobState::completed) {
+    throw refusals::backup_is_not_completed(backup_id, to_text(job.state));
+  }
+  std::vector<Point> points;
+  for (Point& point : catalogue.points.of_job(backup_id)) {
+    for (std::optional<Point> at = std::move(point); at;) {
+      std::string parent = at->parent_image_id;
+      points.push_back(*std::exchange(at, std::nullopt));
+      if (!parent.empty()) at = catalogue.points.find(parent);
+    }
+  }
+  return points;
+}
+
+/// Older ones first, so that what damages many points is known early.
+std::vector<Point> points_of(Catalogue& catalogue, const NewVerification& request) {
+  std::vector<Point> points;
+  if (!request.backup_id.empty()) {
+    points = with_parents(catalogue, request.backup_id);
+  } else {
+    if (!request.vm_name.empty() && !catalogue.vms.find(request.vm_name)) {
+      throw refusals::vm_context_not_found(request.vm_name);
+    }
+    points = catalogue.points.list("");
+    std::erase_if(points, [&](const Point& point) {
+      return !request.vm_name.empty() && point.vm_name != request.vm_name;
+    });
+  }
+  const auto age = [](const Point& point) {
+    return std::tie(point.completed_at, point.vm_name, point.disk_index, point.image_id);
+  };
+  std::ranges::sort(points, std::less<>(), age);
+  return points;
+}
+
+bool is_proven(Catalogue& catalogue, const Point& point, Time since) {
+  const auto last = catalogue.verifications.find(point.image_id);
+  return last && last->result == VerificationResult::sound && last->verified_at > since;
+}
+
+void note_damage(Catalogue& catalogue, Verification& task, const ImageVerification& image) {
+  if (image.result != VerificationResult::damaged) return;
+  std::set<std::string> damaged(task.damaged_backups.begin(), task.damaged_backups.end());
+  damaged.insert(image.job_id);
+  for (std::string& id : catalogue.jobs.dependents(image.job_id)) {
+    damaged.insert(std::move(id));
+  }
+  task.damaged_backups.assign(damaged.begin(), damaged.end());
+  std::string text = image.problem;
+  if (!image.damaged.empty()) {
+    text +=
+        fmt::format("{}{} bytes are not what was sent, the first at guest offset {}",
+                    text.empty() ? "" : "; ", image.damaged_bytes, image.damaged.front().offset);
+  }
+  io::log(io::LogLevel::error, "backup {} of VM {}: disk {} is damaged: {}", image.job_id,
+          image.vm_name, image.disk_index, text);
+}
+
+io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
+  // It may have been deleted while others were read.
+  if (!core.catalogue->points.find(point.image_id)) co_return;
+  const auto parent = core.catalogue->points.find(point.parent_image_id);
+  const io::Runtime data = core.least_loaded();
+  ImageVerification image{.image_id = point.image_id,
+                          .job_id = point.job_id,
+                          .vm_name = point.vm_name,
+                          .disk_index = point.disk_index};
+  const std::string parent_path = parent ? parent->image_path : "";
+  const auto there = [&] {
+    return verify_image(data, image, point.image_path, parent_path, under_way->progress);
+  };
+  ImageVerification done = co_await io::call_on(data.executor, core.parts.home.executor, there);
+  done.verified_at = core.now();
+  core.catalogue->verifications.put(done);
+  note_damage(*core.catalogue, under_way->task, done);
+  under_way->task.images.push_back(std::move(done));
+}
+
+io::Task<void> run_verification(Core& core, UnderWay under_way, std::vector<Point> points) {
+  Verification& task = under_way->task;
+  io::Outcome<> done = co_await io::attempt([&]() -> io::Task<void> {
+    for (const Point& point : points) {
+      if (under_way->progress->cancelled) break;
+      co_await verify_point(core, under_way, point);
+    }
+  });
+  task.state = VerificationState::completed;
+  if (under_way->progress->cancelled) {
+    task.state = VerificationState::cancelled;
+  } else if (done.failed()) {
+    task.state = VerificationState::failed;
+    task.error = text_of(done.failure());
+  }
+  task.ended_at = core.now();
+  io::log(task.state == VerificationState::failed ? io::LogLevel::error : io::LogLevel::info,
+          "verification {} {}: {} images, {} bytes, {} damaged backups{}{}", task.id,
+          to_text(task.state), task.images.size(), under_way->progress->read_bytes.load(),
+          task.damaged_backups.size(), task.error.empty() ? "" : ": ", task.error);
+  under_way->ended.set();
+}
+
+}  // namespace
+
+Verification begin_verification(Core& core, const NewVerification& request) {
+  if (core.shutting_down) throw refusals::shutting_down();
+  std::vector<Point> points = points_of(*core.catalogue, request);
+  for (const UnderWay& other : core.verifications) {
+    if (other->task.state == VerificationState::running) {
+      throw refusals::verification_is_running(other->task.id);
+    }
+  }
+  const auto under_way = std::make_shared<VerificationUnderWay>(core.parts.home.executor);
+  Verification& task = under_way->task;
+  task.started_at = core.now();
+  task.id =
+      fmt::format("verification-{}-{}", unix_seconds(task.started_at), ++core.verifications_begun);
+  task.backup_id = request.backup_id;
+  task.vm_name = request.vm_name;
+  if (request.skip_days > 0) {
+    const Time since = core.now() - std::chrono::seconds(request.skip_days * kSecondsPerDay);
+    task.skipped_count = std::erase_if(
+        points, [&](const Point& point) { return is_proven(*core.catalogue, point, since); });
+  }
+  task.image_count = points.size();
+  for (const Point& point : points) task.total_bytes += point.bytes_stored;
+  under_way->progress->bytes_per_second = request.bytes_per_second;
+  if (core.verifications.size() >= kKept) core.verifications.erase(core.verifications.begin());
+  core.verifications.push_back(under_way);
+  core.background.spawn(run_verification(core, under_way, std::move(points)));
+  return seen(*under_way);
+}
+
+std::vector<Verification> list_verifications(const Verifications& known) {
+  std::vector<Verification> list;
+  for (auto one = known.rbegin(); one != known.rend(); ++one) {
+    list.push_back(seen(**one));
+  }
+  return list;
+}
+
+Verification find_verification(const Verifications& known, const std::string& id) {
+  return seen(*require_known(known, id));
+}
+
+io::Task<Verification> cancel_verification(const Verifications& known, std::string id) {
+  const UnderWay under_way = require_known(known, id);
+  under_way->progress->cancelled = true;
+  if (under_way->task.state == VerificationState::running) co_await under_way->ended.wait();
+  co_return seen(*under_way);
+}
+
+}  // namespace engine

@@ -1,0 +1,68 @@
+#include "api_fixture.h"
+
+/// /verifications.
+namespace api_tests {
+namespace {
+
+using ::testing::Return;
+using ::testing::Throw;
+
+class Verifications : public ApiTest {};
+
+TEST_F(Verifications, OfABackupBeginAndAreAnsweredAtOnce) {
+  EXPECT_CALL(engine_, verify)
+      .WillOnce([](const engine::NewVerification& request) {
+        EXPECT_EQ(request.backup_id, "x");
+        EXPECT_EQ(request.vm_name, "");
+        EXPECT_EQ(request.skip_days, 7u);
+        EXPECT_EQ(request.bytes_per_second, 1000u);
+        return verification(engine::VerificationState::running);
+      })
+      .WillOnce([](const engine::NewVerification& request) {
+        EXPECT_EQ(request.skip_days, 0u);
+        return verification(engine::VerificationState::running);
+      });
+  const auto answer = post("/backups/x/verify", R"({"skip_days":7,"bytes_per_second":1000})");
+  EXPECT_EQ(answer.status, 202);
+  const Json body = Json::parse(answer.body);
+  EXPECT_EQ(body["state"], "running");
+  EXPECT_EQ(body["ended_at"], nullptr);
+  EXPECT_EQ(post("/backups/x/verify", "").status, 202);
+}
+
+TEST_F(Verifications, OfAVmNameIt) {
+  EXPECT_CALL(engine_, verify).WillOnce([](const engine::NewVerification& request) {
+    EXPECT_EQ(request.vm_name, "web01");
+    EXPECT_EQ(request.backup_id, "");
+    return verification();
+  });
+  EXPECT_EQ(post("/verifications", R"({"vm_name":"web01"})").status, 202);
+}
+
+TEST_F(Verifications, SayWhatIsDamagedAndWhoReadsIt) {
+  EXPECT_CALL(engine_, verification("v")).WillOnce(Return(verification()));
+  const auto answer = request("GET", "/api/v1/verifications/v");
+  const Json body = Json::parse(answer.body);
+  EXPECT_EQ(body["damaged_backups"].size(), 2u);
+  EXPECT_EQ(body["images"][0]["result"], "damaged");
+  EXPECT_EQ(body["images"][0]["damaged"][0]["offset"], 1048576);
+  EXPECT_EQ(body["images"][1]["result"], "sound");
+}
+
+TEST_F(Verifications, WhatCannotBeRightIsRefused) {
+  for (const char* const body : {R"({"skip_days":-1})", R"({"skip_days":"7"})",
+                                 R"({"skip_days":36501})", R"({"bytes_per_second":-1})", "[]"}) {
+    expect_problem(post("/backups/x/verify", body), 400, "invalid request body", "invalid_body");
+    expect_problem(post("/verifications", body), 400, "invalid request body", "invalid_body");
+  }
+  EXPECT_CALL(engine_, verify).WillOnce(Throw(engine::refusals::verification_is_running("v")));
+  expect_problem(post("/verifications", ""), 409, "a verification is running",
+                 "verification_is_running");
+  EXPECT_CALL(engine_, verification("v"))
+      .WillOnce(Throw(engine::refusals::verification_not_found("v")));
+  expect_problem(request("GET", "/api/v1/verifications/v"), 404, "verification not found",
+                 "verification_not_found");
+}
+
+}  // namespace
+}  // namespace api_tests
