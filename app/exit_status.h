@@ -8,6 +8,7 @@ enum ExitStatus : int {
   kWrongUsage = 2,
   kRefused = 3,       ///< what is there already, or under way, forbids it
   kNotFound = 4,      ///< no such VM, disk, point or repository
+  kDamaged = 5,       ///< something is not what was sent
   kInterrupted = 128  ///< and the signal's number
 };
 

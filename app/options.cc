@@ -9,6 +9,7 @@
 #include "app/pull/options.h"
 #include "app/restore/options.h"
 #include "app/settings.h"
+#include "app/verify_options.h"
 
 namespace app {
 namespace {
@@ -174,6 +175,9 @@ Command parse_command_line(int argc, const char* const* argv) {
       *app.add_subcommand("restore", "copy a restore point to a file, a device or an NBD server");
   RestoreOptions restore_options;
   declare_restore(restore, restore_options);
+  CLI::App& verify = *app.add_subcommand("verify", "prove that backups are what was sent");
+  VerifyArguments verify_arguments;
+  declare_verify(verify, verify_arguments);
   CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image over NBD, as qemu-nbd does");
   NbdOptions nbd_options;
   declare_nbd(nbd, nbd_options);
@@ -206,6 +210,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   if (pull.parsed()) return checked(std::move(pull_arguments));
   if (adopt.parsed()) return checked(std::move(adopt_arguments));
   if (restore.parsed()) return checked(std::move(restore_options));
+  if (verify.parsed()) return checked(std::move(verify_arguments));
   if (nbd.parsed()) return checked(std::move(nbd_options));
   return PrintText{app.help()};
 }

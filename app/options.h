@@ -130,6 +130,16 @@ struct AdoptOptions {
   PullOptions pull;                      ///< the rest, of every layer
 };
 
+/// `varve verify`
+struct VerifyOptions {
+  std::string vm_name;  ///< "": every point there is
+  std::string point;    ///< backup id, "latest" or RFC 3339 time; "": all points of the VM
+  uint32_t skip_days = 0;
+  uint64_t bytes_per_second = 0;
+  bool json = false;
+  std::string server = "http://127.0.0.1:8082", token;
+};
+
 /// `varve nbd`
 struct NbdOptions {
   std::string file;
@@ -160,7 +170,7 @@ struct PrintText {
 };
 
 using Command = std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, RebuildOptions,
-                             RestoreOptions, PullOptions, AdoptOptions, PrintText>;
+                             RestoreOptions, PullOptions, AdoptOptions, VerifyOptions, PrintText>;
 
 /// Throws UsageError with a sentence.
 Command parse_command_line(int argc, const char* const* argv);

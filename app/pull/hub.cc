@@ -137,20 +137,10 @@ std::map<uint32_t, std::string> targets_by_key(const std::string& text) {
 
 nlohmann::json Hub::call(const std::string& method, const std::string& target, const Json& body,
                          std::chrono::seconds patience) {
-  const HttpAnswer answer = http_call(server_, {.method = method,
-                                                .target = "/api/v1" + target,
-                                                .body = body.is_null() ? "" : body.dump(),
-                                                .patience = patience});
-  Json said = Json::parse(answer.body, nullptr, false);
-  if (answer.status >= 200 && answer.status < 300 && said.is_object()) return said;
-  const auto word = [&said](const char* name) {
-    return said.is_object() ? said.value(name, std::string()) : std::string();
-  };
-  std::string text = fmt::format("{}: {} {}", server_.url, answer.status, word("error"));
-  for (const char* more : {"details", "hint"}) {
-    if (!word(more).empty()) text += (*more == 'd' ? ": " : ". ") + word(more);
-  }
-  throw HubRefused(answer.status, word("code"), text);
+  return api_call(server_, {.method = method,
+                            .target = target,
+                            .body = body.is_null() ? "" : body.dump(),
+                            .patience = patience});
 }
 
 std::vector<uint32_t> Hub::register_disks(const std::string& vm_name,
@@ -159,7 +149,7 @@ std::vector<uint32_t> Hub::register_disks(const std::string& vm_name,
   Registration registration(vm_name, disks);
   try {
     registration.compare(call("GET", target), others_are_gone);
-  } catch (const HubRefused& refused) {
+  } catch (const ServerRefused& refused) {
     if (refused.status() != 404) throw;
   }
   registration.add_new();
@@ -175,7 +165,7 @@ nlohmann::json Hub::points(const std::string& vm_name, const std::string& reposi
     for (const Json& point : answer.at("points")) {
       if (point.at("repository_id") == repository_id) found.push_back(point);
     }
-  } catch (const HubRefused& refused) {
+  } catch (const ServerRefused& refused) {
     if (refused.status() != 404) throw;  // the VM is not registered yet
   }
   return found;
@@ -245,7 +235,7 @@ bool Hub::complete(const std::string& backup_id, uint32_t disk_index, const std:
   for (int attempt = 1;; ++attempt) {
     try {
       return call("POST", target, body, kCompletePatience).value("job_status", "") == "completed";
-    } catch (const HubRefused& refused) {
+    } catch (const ServerRefused& refused) {
       if (refused.code() != "being_published" || attempt == kCompleteAttempts) throw;
     } catch (const std::runtime_error&) {
       // The answer was lost, perhaps not the request: the same one is answered once it is done.

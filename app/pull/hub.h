@@ -8,23 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "app/http_client.h"
+#include "app/api_call.h"
 #include "app/options.h"
 
 namespace app {
-
-/// The server has said no, in its own words.
-class HubRefused : public std::runtime_error {
- public:
-  HubRefused(int status, const std::string& code, const std::string& text)
-      : std::runtime_error(text), status_(status), code_(code) {}
-  int status() const { return status_; }
-  const std::string& code() const { return code_; }
-
- private:
-  int status_;
-  std::string code_;  ///< the API's stable word, "base_mismatch" say
-};
 
 /// What is registered or under way forbids what was asked for.
 class PullRefused : public std::runtime_error {
@@ -51,7 +38,7 @@ struct HubBackup {
 };
 
 /// The API of a running `varve serve`, as a client that writes backups sees it. Every call blocks
-/// until the server has answered and throws HubRefused, or what failed. Any thread.
+/// until the server has answered and throws ServerRefused, or what failed. Any thread.
 class Hub {
  public:
   explicit Hub(HttpServerAddress server) : server_(std::move(server)) {}
@@ -77,7 +64,7 @@ class Hub {
                 const std::function<void()>& go_on);
   /// Why the backup has ended, in the server's words; "" while it is under way.
   std::string end_of(const std::string& backup_id);
-  /// Throws HubRefused for an unknown repository.
+  /// Throws ServerRefused for an unknown repository.
   void require_repository(const std::string& repository_id);
   void cancel(const std::string& backup_id, const std::string& reason);
 

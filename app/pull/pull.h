@@ -8,7 +8,7 @@
 namespace app {
 
 /// One backup of all disks of a VM, from their sources to the published points. Returns its id.
-/// Blocks; throws HubRefused, UsageError, or what failed, and leaves the backup to `under_way`.
+/// Blocks; throws ServerRefused, UsageError, or what failed, and leaves the backup to `under_way`.
 std::string pull(const PullOptions& options, Hub& hub, BackupUnderWay& under_way);
 
 }  // namespace app

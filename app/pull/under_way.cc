@@ -49,7 +49,7 @@ int run_backup_command(const PullOptions& options,
   } catch (const UsageError&) {
     under_way.cancel("the command failed");
     throw;
-  } catch (const HubRefused& refused) {
+  } catch (const ServerRefused& refused) {
     text = refused.what();
     if (refused.status() == 404) status = kNotFound;
     if (refused.status() == 400 || refused.status() == 409) status = kRefused;

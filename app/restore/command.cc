@@ -4,10 +4,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "app/api_call.h"
 #include "app/commands.h"
 #include "app/copy_report.h"
 #include "app/exit_status.h"
-#include "app/http_client.h"
 #include "app/nbd_connection.h"
 #include "app/restore/target.h"
 #include "io/failure.h"
@@ -23,12 +23,6 @@ namespace {
 constexpr io::Duration kKeepInterval = std::chrono::seconds(5);
 constexpr uint64_t kRequestBytes = 1 << 20;
 
-/// The server does not know the VM, disk or point.
-class NoSuchPoint : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
 struct SourcePoint {
   std::string backup_id, export_name;
   uint32_t disk_id = 0;
@@ -40,21 +34,10 @@ struct SourcePoint {
 std::vector<SourcePoint> ask_for_points(const RestoreOptions& options, const std::string& point,
                                         std::optional<uint32_t> disk) {
   std::string target =
-      fmt::format("/api/v1/points?vm_name={}&point={}", io::percent_encoded(options.vm_name),
+      fmt::format("/points?vm_name={}&point={}", io::percent_encoded(options.vm_name),
                   io::percent_encoded(point));
   if (disk) target += fmt::format("&disk_id={}", *disk);
-  const HttpAnswer answer = http_call({options.server, options.token}, {.target = target});
-  const auto body = nlohmann::json::parse(answer.body, nullptr, false);
-  if (answer.status != 200 || !body.is_object()) {
-    const auto word = [&body](const char* name) {
-      return body.is_object() ? body.value(name, std::string()) : std::string();
-    };
-    const std::string text =
-        fmt::format("{}: {} {}{}{}", options.server, answer.status, word("error"),
-                    word("details").empty() ? "" : ": ", word("details"));
-    if (answer.status == 404 && !word("code").empty()) throw NoSuchPoint(text);
-    throw std::runtime_error(text);
-  }
+  const nlohmann::json body = api_call({options.server, options.token}, {.target = target});
   std::vector<SourcePoint> points;
   for (const auto& found : body.at("points")) {
     const auto& uris = found.at("uris");
@@ -199,9 +182,9 @@ int run_restore(const RestoreOptions& options) {
     return 0;
   } catch (const UsageError&) {
     throw;
-  } catch (const NoSuchPoint& failure) {
-    status = kNotFound;
-    text = failure.what();
+  } catch (const ServerRefused& refused) {
+    if (refused.status() == 404 && !refused.code().empty()) status = kNotFound;
+    text = refused.what();
   } catch (const TargetRefused& failure) {
     status = kRefused;
     text = failure.what();

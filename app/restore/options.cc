@@ -5,20 +5,10 @@
 #include <stdexcept>
 
 #include "app/server_options.h"
-#include "engine/values/names.h"
 #include "engine/values/point_name.h"
-#include "engine/values/time_text.h"
 #include "nbd/uri.h"
 
 namespace app {
-namespace {
-
-bool is_point(std::string_view text) {
-  return text == engine::kLatestPoint || text.starts_with(engine::kJobPrefix) ||
-         engine::from_rfc3339(text);
-}
-
-}  // namespace
 
 void declare_restore(CLI::App& command, RestoreOptions& options) {
   command
@@ -51,11 +41,9 @@ void declare_restore(CLI::App& command, RestoreOptions& options) {
 }
 
 RestoreOptions checked(RestoreOptions options) {
-  const size_t at = options.vm_name.rfind('@');
-  if (at != std::string::npos && is_point(options.vm_name.substr(at + 1))) {
-    options.point = options.vm_name.substr(at + 1);
-    options.vm_name.resize(at);
-  }
+  const auto [vm_name, point] = engine::split_point(options.vm_name);
+  options.vm_name = vm_name;
+  if (!point.empty()) options.point = point;
   complete_server(options.server, options.token);
   if (options.vm_name.empty()) throw UsageError("varve restore: VM is empty");
   if (options.target.empty() == options.all_disks.empty()) {

@@ -114,7 +114,7 @@ class Readme(unittest.TestCase):
 
     def test_every_block_is_executed_here_or_named_as_left_out(self):
         tested = ["varve serve --repository", "--checkpoint monday\n", "--since monday", "varve create", "psktool", "varve check monday",
-                  "varve rebuild", "varve restore"]  # fmt: skip
+                  "varve rebuild", "varve restore", "varve verify"]  # fmt: skip
         for text in blocks():
             self.assertTrue(any(beginning in text for beginning in tested), text)
 
@@ -126,6 +126,7 @@ class Readme(unittest.TestCase):
         restored = self.run_block(self.block("varve restore"))
         self.assertIn("Images are identical.", restored)
         self.assertIn("export=\"web01/disk-0@backup-web01-", restored)
+        self.assertIn("completed: 2 images", self.run_block(self.block("varve verify")))
         listed = self.bash("curl -sS $api/backups")
         self.assertIn('"total":2', listed)
         self.assertNotIn("warnings", listed)

@@ -1,0 +1,174 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "app/api_call.h"
+#include "app/commands.h"
+#include "app/copy_report.h"
+#include "app/exit_status.h"
+#include "io/log.h"
+#include "io/percent_encoding.h"
+#include "io/signals.h"
+
+/// `varve verify`: a client of a running `varve serve`, which reads the disks.
+namespace app {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::chrono::milliseconds kPollInterval(500);
+
+class Verify {
+ public:
+  explicit Verify(const VerifyOptions& options)
+      : options_(options), server_{options.server, options.token} {}
+
+  /// The exit status.
+  int run(const std::atomic<int>& signal) {
+    Json task = begin();
+    const std::string target = "/verifications/" + task.at("verification_id").get<std::string>();
+    size_t shown = 0;
+    for (;;) {
+      const Json& images = task.at("images");
+      for (; shown < images.size(); ++shown) show_image(images[shown]);
+      if (task.at("state") != "running") break;
+      if (signal != 0) {
+        task = api_call(server_, {.method = "DELETE", .target = target});
+        continue;
+      }
+      show_progress(task);
+      std::this_thread::sleep_for(kPollInterval);
+      task = api_call(server_, {.target = target});
+    }
+    show_end(task);
+    if (task.at("state") == "failed") throw std::runtime_error(task.at("error"));
+    return task.at("damaged_backups").empty() ? 0 : kDamaged;
+  }
+
+ private:
+  Json begin() {
+    Json body = {{"skip_days", options_.skip_days},
+                 {"bytes_per_second", options_.bytes_per_second}};
+    std::string target = "/verifications";
+    if (!options_.point.empty()) {
+      target = fmt::format("/backups/{}/verify", io::percent_encoded(backup_of_point()));
+    } else if (!options_.vm_name.empty()) {
+      body["vm_name"] = options_.vm_name;
+    }
+    return api_call(server_, {.method = "POST", .target = target, .body = body.dump()});
+  }
+
+  std::string backup_of_point() {
+    const Json found = api_call(
+        server_,
+        {.target = fmt::format("/points?vm_name={}&point={}", io::percent_encoded(options_.vm_name),
+                               io::percent_encoded(options_.point))});
+    return found.at("points").at(0).at("backup_id");
+  }
+
+  void show_image(const Json& image) {
+    if (options_.json) {
+      nlohmann::ordered_json line = {{"event", "image"}};
+      line.update(image);
+      print_json_line(line);
+      return;
+    }
+    fmt::print("{} disk {}  {}  {}\n", image.at("vm_name").get<std::string>(),
+               image.at("disk_id").get<uint32_t>(), image.at("backup_id").get<std::string>(),
+               verdict_of(image));
+    for (const Json& range : image.at("damaged")) {
+      fmt::print("    bytes {} to {}: {}\n", range.at("offset").get<uint64_t>(),
+                 range.at("offset").get<uint64_t>() + range.at("length").get<uint64_t>() - 1,
+                 range.at("what").get<std::string>());
+    }
+    std::fflush(stdout);
+  }
+
+  static std::string verdict_of(const Json& image) {
+    const std::string result = image.at("result");
+    const uint64_t bytes = image.at("data_bytes");
+    if (result == "sound") return fmt::format("sound, {} bytes compared", bytes);
+    if (result == "without_manifest") return "of an earlier version: tables sound, content unknown";
+    std::string text = "DAMAGED";
+    if (const uint64_t damaged = image.at("damaged_bytes"); damaged > 0) {
+      text += fmt::format(": {} bytes are not what was sent", damaged);
+    }
+    const std::string problem = image.value("problem", "");
+    return problem.empty() ? text : text + ": " + problem;
+  }
+
+  void show_progress(const Json& task) {
+    if (options_.json) {
+      print_json_line({{"event", "progress"},
+                       {"read_bytes", task.at("read_bytes").get<uint64_t>()},
+                       {"total_bytes", task.at("total_bytes").get<uint64_t>()}});
+    } else if (::isatty(STDERR_FILENO) == 1) {
+      const auto total = static_cast<double>(task.at("total_bytes").get<uint64_t>());
+      const auto read = static_cast<double>(task.at("read_bytes").get<uint64_t>());
+      fmt::print(stderr, "\r{:.0f} %\r", total > 0 ? 100 * read / total : 100);
+    }
+  }
+
+  void show_end(const Json& task) {
+    if (options_.json) {
+      print_json_line({{"event", "end"},
+                       {"verification_id", task.at("verification_id").get<std::string>()},
+                       {"state", task.at("state").get<std::string>()},
+                       {"image_count", task.at("images").size()},
+                       {"skipped_count", task.at("skipped_count").get<uint64_t>()},
+                       {"read_bytes", task.at("read_bytes").get<uint64_t>()},
+                       {"damaged_backups", task.at("damaged_backups")}});
+      return;
+    }
+    fmt::print("{}: {} images, {} skipped, {} bytes read\n", task.at("state").get<std::string>(),
+               task.at("images").size(), task.at("skipped_count").get<uint64_t>(),
+               task.at("read_bytes").get<uint64_t>());
+    if (task.at("damaged_backups").empty()) return;
+    fmt::print("backups that read what is damaged:\n");
+    for (const Json& id : task.at("damaged_backups")) {
+      fmt::print("    {}\n", id.get<std::string>());
+    }
+  }
+
+  const VerifyOptions& options_;
+  const HttpServerAddress server_;
+};
+
+/// Set by the first signal; a second one ends the command at once.
+std::atomic<int>& first_signal() {
+  static std::atomic<int>& signal = *new std::atomic<int>(0);
+  io::block_termination_signals();
+  std::thread([] {
+    signal = io::wait_for_termination();
+    ::_exit(kInterrupted + io::wait_for_termination());
+  }).detach();
+  return signal;
+}
+
+}  // namespace
+
+int run_verify(const VerifyOptions& options) {
+  io::configure_log(io::LogFormat::text, io::LogLevel::error);
+  const std::atomic<int>& signal = first_signal();
+  int status = kFailed;
+  std::string text;
+  try {
+    status = Verify(options).run(signal);
+    if (signal == 0) return status;
+    text = "interrupted; the verification is cancelled";
+    status = kInterrupted + signal;
+  } catch (const ServerRefused& refused) {
+    text = refused.what();
+    if (refused.status() == 404 && !refused.code().empty()) status = kNotFound;
+    if (refused.status() == 409) status = kRefused;
+  } catch (const std::exception& failure) {
+    text = failure.what();
+  }
+  report_error(options.json, text, status);
+  return status;
+}
+
+}  // namespace app

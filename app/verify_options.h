@@ -1,0 +1,22 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "app/options.h"
+
+namespace app {
+
+/// `varve verify` as it is typed.
+struct VerifyArguments {
+  VerifyOptions options;
+  bool all = false;
+  std::string rate;
+};
+
+void declare_verify(CLI::App& command, VerifyArguments& arguments);
+
+/// What can be said of them without a look at the world. Throws UsageError.
+VerifyOptions checked(VerifyArguments arguments);
+
+}  // namespace app
