@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/jobs/job_view.h"
+#include "engine/jobs/repository_watch.h"
 #include "engine/values/refusal.h"
 #include "io/call_on.h"
 #include "io/log.h"
@@ -95,6 +96,8 @@ void note_damage(Catalogue& catalogue, Verification& task, const ImageVerificati
 io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   // It may have been deleted while others were read.
   if (!core.catalogue->points.find(point.image_id)) co_return;
+  const auto repository = core.catalogue->repositories.find(point.repository_id);
+  if (repository) co_await require_available(core, *repository);
   const auto parent = core.catalogue->points.find(point.parent_image_id);
   const io::Runtime data = core.least_loaded();
   ImageVerification image{.image_id = point.image_id,
@@ -106,6 +109,9 @@ io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
     return verify_image(data, image, point.image_path, parent_path, under_way->progress);
   };
   ImageVerification done = co_await io::call_on(data.executor, core.parts.home.executor, there);
+  // What cannot be read proves nothing while its file system may have gone.
+  const bool is_damaged = done.result == VerificationResult::damaged;
+  if (is_damaged && repository) co_await require_available(core, *repository);
   done.verified_at = core.now();
   core.catalogue->verifications.put(done);
   note_damage(*core.catalogue, under_way->task, done);

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <optional>
+#include <stdexcept>
 #include <system_error>
 
 #include "engine/repository/sidecar.h"
@@ -15,18 +15,11 @@
 #include "qcow/chain/sums_reader.h"
 #include "qcow/check/check.h"
 #include "qcow/check/check_content.h"
-#include "qcow/format/format_error.h"
 
 namespace engine {
 namespace {
 
 constexpr uint64_t kReadBytes = 1 << 20;
-
-/// Something is not as it was published; ends the verification of the image.
-class NotAsPublished : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 io::Task<Sha256> sha256_of_file(io::FileSystem& files, std::string path) {
   const auto file = co_await files.open(path, io::OpenMode::read_only);
@@ -56,13 +49,7 @@ class ImageProof {
     std::string problem;
     try {
       proved.take();
-    } catch (const NotAsPublished& other) {
-      problem = other.what();
-    } catch (const qcow::FormatError& refused) {
-      problem = refused.what();
-    } catch (const FileTextError& refused) {
-      problem = refused.what();
-    } catch (const std::system_error& failure) {
+    } catch (const std::runtime_error& failure) {  // refused, unreadable, or not as published
       if (progress_->cancelled) throw;
       problem = failure.what();
     }
@@ -101,11 +88,11 @@ class ImageProof {
   io::Task<Sidecar> prove_sidecar(const qcow::Layer& image) {
     const auto& record = image.header().record;
     if (!record || !record->published()) {
-      throw NotAsPublished("its header does not say that it was published");
+      throw std::runtime_error("its header does not say that it was published");
     }
     const std::string text = co_await io::read_text(data_.files, sidecar_path(path_));
     if (sha256(text) != record->manifest_hash) {
-      throw NotAsPublished("its sidecar is not the one that it was published with");
+      throw std::runtime_error("its sidecar is not the one that it was published with");
     }
     Sidecar sidecar = decode_sidecar(text);
     if (sidecar.disk.file_bytes != image.file_bytes()) {
@@ -136,7 +123,7 @@ class ImageProof {
     const std::string path = sums_path(path_);
     const Sha256 hash = co_await sha256_of_file(data_.files, path);
     if (to_hex(hash) != sidecar.disk.sums_sha256) {
-      throw NotAsPublished("its manifest is not the one that it was published with");
+      throw std::runtime_error("its manifest is not the one that it was published with");
     }
   }
 

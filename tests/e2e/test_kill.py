@@ -326,7 +326,7 @@ class KilledServer(HubCase):
         """What a FLUSH had answered is in the image of the failed job."""
         folder = self.hub.repository / ".quarantine" / job["backup_id"]
         for index, disk in enumerate(self.disks_of(job["backup_id"])):
-            kept = list(folder.glob(Path(disk["qcow2_path"]).name + "*"))
+            kept = list(folder.glob(Path(disk["qcow2_path"]).name + ".partial"))
             self.assertEqual(len(kept), 1, f"{disk['qcow2_path']} in {folder}")
             check_without_errors(kept[0])
             raw = self.dir / "kept.raw"

@@ -18,7 +18,7 @@ from harness import daemon, qemu, run, scratch  # noqa: E402
 from harness.case import HubCase, rounds  # noqa: E402
 from harness.pull_ends import SIZES, BeforeTheHub, BeforeTheSource, Machine  # noqa: E402
 
-MOMENTS = rounds(8, 60)
+MOMENTS = rounds(5, 60)
 RATE = "5M"  # a first pull takes 1 s, an incremental 0.5 s
 
 

@@ -194,6 +194,23 @@ class Verified(HubCase):
         answer = self.hub.api("POST", f"/backups/{running['backup_id']}/verify")
         self.assertEqual((answer.status, answer.body["code"]), (409, "backup_is_not_completed"))
 
+    def test_a_repository_that_is_away_damages_nothing(self):
+        ids = self.back_up(increments=0)
+        away = self.dir / "away"
+        self.hub.repository.rename(away)
+        _, end = self.verify(VM, status=1)
+        self.assertIn("repository", end["message"])
+        away.rename(self.hub.repository)
+        self.assertEqual([point["verified_at"] for point in self.points_of(ids[0])], [None, None])
+        command = [binary(), "verify", VM, "--server", self.hub.url]
+        again = scratch.wait_until(lambda: self.output_of(command), 30, "varve has seen that it is back")
+        self.assertIn("completed: 2 images", again)
+
+    def output_of(self, command):
+        """What it prints; nothing when it fails."""
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout if done.returncode == 0 else None
+
     def test_manifests_go_with_their_backups_and_with_jobs_that_fail(self):
         ids = self.back_up(increments=1)
         self.assertEqual(len(list(self.hub.repository.rglob("*.sums"))), 4)
