@@ -22,7 +22,7 @@ class ServerRefused : public std::runtime_error {
   std::string code_;  ///< the API's stable word, "base_mismatch" say
 };
 
-/// Calls the API of a running `varve serve`. `call.target` goes on behind /api/v1. Throws
+/// Calls the API of a running `varve serve`. `call.target` is the path after /api/v1. Throws
 /// ServerRefused, with error, details and hint as one text, and what http_call throws. Any thread.
 nlohmann::json api_call(const HttpServerAddress& server, HttpCall call);
 

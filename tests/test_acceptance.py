@@ -89,7 +89,7 @@ TEXT = {
 }
 # What no test of its own proves waits for a later issue, or is the whole suite.
 NO_TEST = {
-    39: "unchanged data is stored again until checksums and verification come",
+    39: "unchanged data is stored again until write elision comes",
     54: "`scripts/test` and `scripts/test --sanitize` run the whole suite",
 }
 HEAD = """# Acceptance

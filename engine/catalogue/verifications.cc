@@ -1,7 +1,5 @@
 #include "engine/catalogue/verifications.h"
 
-#include <fmt/format.h>
-
 #include "engine/catalogue/tables.h"
 
 namespace engine {
@@ -19,18 +17,6 @@ void VerificationCatalogue::put(const ImageVerification& verification) {
 std::optional<ImageVerification> VerificationCatalogue::find(std::string_view image_id) {
   return first_of(
       select_rows(db_, kVerificationTable, "FROM verification WHERE image_id = ?", image_id));
-}
-
-std::vector<ImageVerification> VerificationCatalogue::of_job(std::string_view job_id) {
-  return select_rows(db_, kVerificationTable,
-                     "FROM verification WHERE image_id IN "
-                     "(SELECT image_id FROM job_disk WHERE job_id = ?) ORDER BY 4",
-                     job_id);
-}
-
-std::vector<ImageVerification> VerificationCatalogue::damaged() {
-  return select_rows(db_, kVerificationTable,
-                     "FROM verification WHERE result = 'damaged' ORDER BY verified_at, image_id");
 }
 
 }  // namespace engine

@@ -2,7 +2,6 @@
 
 #include <optional>
 #include <string_view>
-#include <vector>
 
 #include "engine/catalogue/db.h"
 #include "engine/values/types.h"
@@ -18,10 +17,6 @@ class VerificationCatalogue {
   void put(const ImageVerification& verification);
 
   std::optional<ImageVerification> find(std::string_view image_id);
-  /// Of a backup's own images, ascending disk index.
-  std::vector<ImageVerification> of_job(std::string_view job_id);
-  /// Every image whose last proof found damage.
-  std::vector<ImageVerification> damaged();
 
  private:
   Db& db_;

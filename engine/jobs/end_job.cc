@@ -53,12 +53,8 @@ void record_end(Core& core, const ActiveJob& job, JobState state, const std::str
   }
 }
 
-io::Task<bool> is_file(io::FileSystem& files, std::string path) {
-  const auto status = co_await files.status(path, false);
-  co_return status && status->kind == io::FileKind::file;
-}
-
-/// A manifest that was being written is nobody else's while no image has its name.
+/// An incomplete manifest does not say whose it is: it is the job's unless an image with its name
+/// exists.
 io::Task<bool> is_own_manifest(io::FileSystem& files, JobDisk disk) {
   const std::string path = sums_path(disk.image_path);
   const NamedFile found = co_await look_at_manifest(files, path, disk.image_uuid);
@@ -88,8 +84,8 @@ io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
   if (has_manifest) made.insert(made.begin(), sums_path(disk.image_path));
   if (!decided_sidecar) co_return made;
   const std::string sidecar = sidecar_path(disk.image_path);
-  const bool written = co_await is_file(files, sidecar);
-  if (written) {
+  const auto written = co_await files.status(sidecar, false);
+  if (written && written->kind == io::FileKind::file) {
     const std::string text = co_await io::read_text(files, sidecar);
     if (text == *decided_sidecar) made.push_back(sidecar);
   }

@@ -30,12 +30,13 @@ bool is_temporary(std::string_view name) {
          std::string_view::npos;
 }
 
-/// A manifest goes with its image, which may have to be published yet. An image that is there keeps
-/// it, whosever it is.
+/// A manifest belongs to the image of its name, whoever made that. Without an image it is kept for
+/// a point, whose image may come back, and for a job that has yet to be published.
 bool is_orphaned_manifest(const Owners& owners, const std::string& image, bool has_image) {
+  if (has_image) return false;
   const auto owner = owners.find(image);
-  const bool is_decided = owner != owners.end() && owner->second.job_state == JobState::finalizing;
-  return !has_image && !is_decided;
+  return owner == owners.end() || (owner->second.job_state != JobState::finalizing &&
+                                   owner->second.job_state != JobState::completed);
 }
 
 /// Whether a file of a disk's directory, with these `names`, is left over. Nothing is being filled

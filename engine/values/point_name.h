@@ -31,7 +31,8 @@ inline std::string point_export_name(const Point& point) {
 
 inline constexpr std::string_view kLatestPoint = "latest";
 
-/// "<vm>@<point>" as {vm, point}; {text, ""} when what follows the last '@' is no point's name.
+/// "<vm>@<point>" as {vm, point}; {text, ""} when the text after the last '@' does not name a
+/// point.
 std::pair<std::string, std::string> split_point(const std::string& text);
 
 }  // namespace engine

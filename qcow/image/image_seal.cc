@@ -118,7 +118,7 @@ io::Task<void> Image::finish() {
   co_await committer_->sync_data();
 }
 
-/// Of an image that nobody will write again: until then the space is kept for what may come.
+/// Only of an image that is being sealed: before that, the space is reserved for later entries.
 io::Task<void> Image::give_back_empty_metadata(uint64_t file_bytes) {
   const Geometry& geometry = parts_.geometry;
   std::vector<HostOffset> clusters = parts_.map->tables();

@@ -91,7 +91,7 @@ io::Task<SumLog::Run> SumLog::write_run(const List& list) {
 io::Task<void> SumLog::merge_runs() {
   std::vector<Source> sources = sources_of_runs();
   Run merged{scratch_bytes_, 0};
-  // Runs are written one behind the other, and nobody else writes: making_room_.
+  // The merged parts are contiguous: making_room_ keeps other writers out.
   for (;;) {
     const List part = co_await take_from(sources, kForgotten, list_entries_);
     if (part.empty()) break;

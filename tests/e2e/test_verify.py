@@ -186,7 +186,7 @@ class Verified(HubCase):
         self.verify(VM)
 
     def test_what_is_not_there_is_refused(self):
-        self.verify("nobody", status=NOT_FOUND)
+        self.verify("unknown", status=NOT_FOUND)
         self.verify(f"{VM}@latest", status=NOT_FOUND)
         self.assert_problem(self.hub.get("/verifications/none"), 404, "verification not found", "verification_not_found")
         self.assert_problem(self.hub.api("POST", "/backups/none/verify"), 404, "backup not found")
@@ -210,6 +210,15 @@ class Verified(HubCase):
         """What it prints; nothing when it fails."""
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         return done.stdout if done.returncode == 0 else None
+
+    def test_the_manifest_of_an_image_that_is_away_is_kept_for_it(self):
+        self.back_up(increments=0)
+        image, away = self.image(0), self.dir / "image"
+        image.rename(away)
+        self.hub.stop()
+        self.hub.start()
+        away.rename(image)
+        self.verify(VM)
 
     def test_manifests_go_with_their_backups_and_with_jobs_that_fail(self):
         ids = self.back_up(increments=1)

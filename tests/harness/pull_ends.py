@@ -92,7 +92,7 @@ class BeforeTheHub:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                with contextlib.suppress(OSError):  # the hub has no answer any more, or nobody waits for it
+                with contextlib.suppress(OSError):  # the hub has stopped answering, or the client has gone
                     outer.pass_on(self)
 
             do_PUT = do_POST = do_GET
