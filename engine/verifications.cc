@@ -64,7 +64,7 @@ std::vector<Point> points_of(Catalogue& catalogue, const NewVerification& reques
     });
   }
   const auto age = [](const Point& point) {
-    return std::tie(point.completed_at, point.vm_name, point.disk_index, point.image_id);
+    return std::tie(point.completed_at, point.vm_name, point.place, point.disk_index);
   };
   std::ranges::sort(points, std::less<>(), age);
   return points;
