@@ -37,7 +37,7 @@ chmod 755 /bin/say
 count=0
 while :; do
   count=$((count + 1))
-  echo $count > /disk/count
+  echo $count 1<> /disk/count  # never truncated: a freeze may come between that and the write
   sync
   say count $count
   usleep 20000
