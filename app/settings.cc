@@ -214,6 +214,10 @@ std::vector<Setting> life_cycle_settings() {
        [](ServeOptions& o, const Values& values) {
          o.engine.commit_bytes = parse_commit_bytes(values.back());
        }},
+      {"write-elision", "true|false", "store nothing that the chain holds already (default true)",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.write_elision = yes_or_no(values.back());
+       }},
   };
 }
 

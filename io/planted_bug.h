@@ -42,6 +42,7 @@ enum class PlantedBug : uint8_t {
   promotion_name_unsynced,
   restore_row_first,
   manifest_name_unsynced,
+  elision_unconfirmed,
 };
 
 /// The one that is switched on.

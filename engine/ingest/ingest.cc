@@ -10,6 +10,7 @@
 
 #include "engine/ingest/change_contexts.h"
 #include "engine/ingest/coverage.h"
+#include "engine/values/layout.h"
 #include "io/call_on.h"
 #include "io/file.h"
 #include "io/log.h"
@@ -162,6 +163,7 @@ io::Task<void> Ingest::open_image() {
   // A client that ignored one refused write would complete a backup without it.
   options.full_is_final = true;
   options.sums_path = spec_.sums_path;
+  if (spec_.write_elision) options.elide_by = sums_path;
   options.on_sums = [this](std::span<const std::byte> bytes) { sums_.add(bytes); };
   options.on_failure = [this](std::exception_ptr cause) {
     if (export_) export_->fail(std::move(cause));

@@ -39,6 +39,7 @@ struct IngestSpec {
   std::string owner;  ///< the job, as TLS names its client
   io::Duration commit_interval = std::chrono::seconds(1);
   uint64_t commit_bytes = 256 << 20;
+  bool write_elision = true;  ///< what the parents hold already is not stored
   std::shared_ptr<qcow::DiskShare> disk;  ///< below the repository
   /// Both are called on the home thread.
   std::function<void()> on_connection;

@@ -58,6 +58,7 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   spec.access = core.options.export_access;
   spec.owner = disk.job_id;
   spec.commit_interval = core.options.commit_interval;
+  spec.write_elision = core.options.write_elision;
   spec.commit_bytes = core.options.commit_bytes;
   spec.disk = core.disk_share(plan.directory);
   spec.on_connection = [&core, job, index = disk.index] {

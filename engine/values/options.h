@@ -71,6 +71,8 @@ struct EngineOptions {
   /// Data are made durable after this time or this much, whichever is first.
   io::Duration commit_interval = std::chrono::seconds(1);
   uint64_t commit_bytes = 256 << 20;
+  /// What the chain holds already is not stored (qcow/image/elision.h).
+  bool write_elision = true;
 
   /// How often running jobs are looked at; shortened when a timeout is shorter.
   io::Duration watch_interval = std::chrono::seconds(1);

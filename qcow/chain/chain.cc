@@ -83,13 +83,13 @@ io::Task<void> Chain::read(uint64_t offset, std::span<std::byte> into) {
 }
 
 io::Task<void> Chain::read_inside(uint64_t offset, std::span<std::byte> into) {
-  const std::vector<Run> runs = co_await runs_in({offset}, {offset + into.size()});
-  if (runs.size() == 1) {
-    co_await read_run(runs.front(), into);
+  const std::vector<Run> found = co_await runs({offset}, {offset + into.size()});
+  if (found.size() == 1) {
+    co_await read_run(found.front(), into);
     co_return;
   }
   const auto read_all = [&](io::TaskScope& scope) -> io::Task<void> {
-    for (const Run& run : runs) {
+    for (const Run& run : found) {
       scope.spawn(read_run(run, into.subspan(run.guest.bytes - offset, run.length)));
     }
     co_return;
@@ -97,22 +97,22 @@ io::Task<void> Chain::read_inside(uint64_t offset, std::span<std::byte> into) {
   co_await io::run_scoped(read_all);
 }
 
-io::Task<std::vector<Run>> Chain::runs_in(GuestOffset from, GuestOffset end) {
-  std::vector<Run> runs;
+io::Task<std::vector<Run>> Chain::runs(GuestOffset from, GuestOffset end) {
+  std::vector<Run> found;
   while (from < end) {
     const auto region = co_await map_.region_at(from);
     const GuestOffset region_end = std::min(end, map_.region_end(from));
     if (!region) {
-      runs.push_back({.guest = from, .length = region_end.bytes - from.bytes});
+      found.push_back({.guest = from, .length = region_end.bytes - from.bytes});
       from = region_end;
       continue;
     }
     while (from < region_end) {
-      runs.push_back(region->run_at(from, region_end));
-      from.bytes += runs.back().length;
+      found.push_back(region->run_at(from, region_end));
+      from.bytes += found.back().length;
     }
   }
-  co_return runs;
+  co_return found;
 }
 
 /// Fills `into`, which is as long as the run.

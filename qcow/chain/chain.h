@@ -57,6 +57,8 @@ class Chain final : public io::BlockDevice {
                                             size_t count_max) override;
 
   const MergedMap& map() const { return map_; }
+  /// Which layer answers for bytes [from, end), both at most size(); ascending, without gaps.
+  io::Task<std::vector<Run>> runs(GuestOffset from, GuestOffset end);
 
   /// Top first.
   size_t layer_count() const { return layers_.size(); }
@@ -75,7 +77,6 @@ class Chain final : public io::BlockDevice {
  private:
   Chain(io::Runtime runtime, std::vector<std::unique_ptr<Layer>> layers, ChainOptions options);
   io::Task<void> read_inside(uint64_t offset, std::span<std::byte> into);
-  io::Task<std::vector<Run>> runs_in(GuestOffset from, GuestOffset end);
   io::Task<void> read_run(Run run, std::span<std::byte> into);
   io::Task<void> read_compressed_run(Run run, std::span<std::byte> into);
 

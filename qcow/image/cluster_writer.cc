@@ -41,29 +41,36 @@ io::Task<L2Table*> ClusterWriter::table_for_update(uint64_t l1_index) {
 }
 
 io::Task<void> ClusterWriter::place(std::shared_ptr<HeldWrite> held, uint64_t first, uint64_t count,
-                                    const std::byte* bytes) {
+                                    const std::byte* bytes, const Sum* sums) {
   while (count > 0) {
     const uint64_t part = std::min(count, geometry_.clusters_to_table_end(first));
     const uint64_t l1_index = geometry_.l1_index_of(first);
     L2Table* table = map_.must_move(l1_index) ? nullptr : map_.cached(l1_index);
     if (table == nullptr) table = co_await table_for_update(l1_index);
-    place_in_table(held, *table, first, part, bytes);
+    place_in_table(held, *table, first, part, bytes, sums);
     first += part;
     count -= part;
     bytes += part << geometry_.cluster_bits;
+    if (sums != nullptr) sums += part;
   }
+}
+
+void ClusterWriter::leave_to_parents(uint64_t first, uint64_t count) {
+  partials_.erase(first, count);
+  counters_.bytes_elided += count << geometry_.cluster_bits;
 }
 
 /// From look-up to submission without a suspension point (DU2): no snapshot sees a mapping whose
 /// data write it would not wait for.
 void ClusterWriter::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table,
-                                   uint64_t first, uint64_t count, const std::byte* bytes) {
+                                   uint64_t first, uint64_t count, const std::byte* bytes,
+                                   const Sum* sums) {
   assert(!held->hold || held->hold.may_change(first, count));  // else the caller holds them
   assert(table.l1_index() == geometry_.l1_index_of(first) && !map_.must_move(table.l1_index()));
   map_.require_sound(table, first, count);
   failure_.begin_step();  // until every write is submitted
   partials_.erase(first, count);
-  note_sums(first, count, bytes);
+  note_sums(first, count, bytes, sums);
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   HostOffset run_at;
   uint64_t run_bytes = 0;
@@ -84,11 +91,13 @@ void ClusterWriter::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Tab
 }
 
 /// Of what was sent, before it goes to the disk.
-void ClusterWriter::note_sums(uint64_t first, uint64_t count, const std::byte* bytes) {
+void ClusterWriter::note_sums(uint64_t first, uint64_t count, const std::byte* bytes,
+                              const Sum* sums) {
   if (sums_ == nullptr) return;
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   for (uint64_t i = 0; i < count; ++i) {
-    sums_->note(first + i, sum_of({bytes + i * cluster_bytes, cluster_bytes}));
+    sums_->note(first + i, sums != nullptr ? sums[i]
+                                           : sum_of({bytes + i * cluster_bytes, cluster_bytes}));
   }
 }
 
@@ -154,7 +163,7 @@ void ClusterWriter::store_partial(const std::shared_ptr<HeldWrite>& held, L2Tabl
       partial.valid_bytes() + partial.valid.size() * options_.sparse_write_cost_bytes;
   if (!fresh || cost > cluster_bytes) partial.fill_with_zeroes();
   if (sums_ != nullptr) partial.clear_gaps();
-  note_sums(cluster, 1, partial.bytes.data());
+  note_sums(cluster, 1, partial.bytes.data(), nullptr);
   held->cluster = std::move(partial.bytes);
   demand_.note(cluster_bytes);
   for (const ByteRange& range : partial.valid) {

@@ -22,9 +22,11 @@ class ClusterWriter {
  public:
   ClusterWriter(ImageParts& parts, ImageReader& reader);
 
-  /// Data for whole clusters that `held` holds.
+  /// Data for whole clusters that `held` holds; `sums` are their checksums, or null.
   io::Task<void> place(std::shared_ptr<HeldWrite> held, uint64_t first, uint64_t count,
-                       const std::byte* bytes);
+                       const std::byte* bytes, const Sum* sums = nullptr);
+  /// Clusters, held by the caller, that read the same without what was written to them (WP13).
+  void leave_to_parents(uint64_t first, uint64_t count);
   /// Stores a partial cluster whose gaps, if it has any, are zeroes. Until its mapping says so it
   /// stays where a commit looks for it, because its bytes were acknowledged.
   io::Task<void> finish_partial(uint64_t cluster, RangeQueue::Hold hold, bool detect_zeroes);
@@ -42,9 +44,9 @@ class ClusterWriter {
  private:
   io::Task<L2Table*> table_for_update(uint64_t l1_index);
   void place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table, uint64_t first,
-                      uint64_t count, const std::byte* bytes);
+                      uint64_t count, const std::byte* bytes, const Sum* sums);
   HostOffset host_for_new_data(L2Table& table, uint64_t cluster);
-  void note_sums(uint64_t first, uint64_t count, const std::byte* bytes);
+  void note_sums(uint64_t first, uint64_t count, const std::byte* bytes, const Sum* sums);
   void store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table, uint64_t cluster);
   void zero_in_table(L2Table& table, uint64_t first, uint64_t count,
                      const std::vector<ClusterRange>& already_zero);

@@ -12,6 +12,7 @@
 #include "qcow/image/admission.h"
 #include "qcow/image/cluster_writer.h"
 #include "qcow/image/committer.h"
+#include "qcow/image/elision.h"
 #include "qcow/image/image_options.h"
 #include "qcow/image/image_parts.h"
 #include "qcow/image/image_reader.h"
@@ -85,6 +86,8 @@ class Image final : public io::BlockDevice {
 
  private:
   enum class State : uint8_t { open, sealing, sealed, closed };
+  /// What becomes of a whole cluster that is written.
+  enum class Fate : uint8_t { store, zero, leave_to_parents };
   Image(io::Runtime runtime, std::string path, ImageOptions options,
         std::unique_ptr<io::File> file);
 
@@ -102,6 +105,9 @@ class Image final : public io::BlockDevice {
                              std::span<const std::byte> bytes);
   io::Task<void> write_partial(std::shared_ptr<Payload> payload, uint64_t offset,
                                std::span<const std::byte> bytes);
+  io::Task<std::vector<Fate>> fates_of(uint64_t first, std::span<const std::byte> bytes,
+                                       std::vector<Sum>& sums);
+  io::Task<void> finish_complete(uint64_t cluster, RangeQueue::Hold hold);
 
   // image_zero.cc
   io::Task<void> zero_range(uint64_t offset, uint64_t length, io::ZeroMode mode);
@@ -126,6 +132,7 @@ class Image final : public io::BlockDevice {
   // Made when the parts are whole; each stands on those before it.
   std::optional<ImageReader> reader_;
   std::optional<ClusterWriter> writer_;
+  std::optional<Elision> elision_;  // where it is wanted and there are parents
   std::optional<PartialRelief> relief_;
   std::optional<Committer> committer_;
   std::optional<Admission> admission_;

@@ -83,7 +83,8 @@ io::Task<void> Image::prepare() {
   }
   reader_.emplace(parts_);
   writer_.emplace(parts_, *reader_);
-  relief_.emplace(parts_, *reader_, *writer_);
+  if (parts_.parents && parts_.options.elide_by) elision_.emplace(parts_, *reader_);
+  relief_.emplace(parts_, *reader_, *writer_, elision_ ? &*elision_ : nullptr);
   committer_.emplace(parts_, *relief_);
   admission_.emplace(parts_, *relief_, *committer_);
 }

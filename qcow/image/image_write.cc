@@ -71,24 +71,45 @@ io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t off
   held->payload = std::move(payload);
   held->hold = co_await parts_.ranges.enter(first, count, RangeQueue::Access::exclusive);
   require_open("write", offset, bytes.size());
-  const auto zero_at = [&](uint64_t i) {
-    return is_zero(
-        bytes.subspan(i << parts_.geometry.cluster_bits, parts_.geometry.cluster_bytes()));
-  };
+  std::vector<Sum> sums;
+  const std::vector<Fate> fates = co_await fates_of(first, bytes, sums);
   for (uint64_t at = 0; at < count;) {
-    const bool zero = zero_at(at);
     uint64_t run_end = at + 1;
-    while (run_end < count && zero_at(run_end) == zero) ++run_end;
+    while (run_end < count && fates[run_end] == fates[at]) ++run_end;
     const bool in_steps = run_end < count || count > parts_.geometry.clusters_to_table_end(first);
     if (at == 0 && in_steps) co_await parts_.map->require_sound_range(first, count);
-    if (zero) {
+    if (fates[at] == Fate::zero) {
       co_await writer_->zero(first + at, run_end - at);
+    } else if (fates[at] == Fate::leave_to_parents) {
+      writer_->leave_to_parents(first + at, run_end - at);
     } else {
       co_await writer_->place(held, first + at, run_end - at,
-                              bytes.data() + (at << parts_.geometry.cluster_bits));
+                              bytes.data() + (at << parts_.geometry.cluster_bits),
+                              sums.empty() ? nullptr : &sums[at]);
     }
     at = run_end;
   }
+}
+
+/// Of whole clusters that the caller holds. `sums` become their checksums where they were needed.
+io::Task<std::vector<Image::Fate>> Image::fates_of(uint64_t first, std::span<const std::byte> bytes,
+                                                   std::vector<Sum>& sums) {
+  const uint64_t cluster_bytes = parts_.geometry.cluster_bytes();
+  std::vector<Fate> fates(bytes.size() >> parts_.geometry.cluster_bits, Fate::store);
+  for (size_t i = 0; i < fates.size(); ++i) {
+    if (is_zero(bytes.subspan(i * cluster_bytes, cluster_bytes))) fates[i] = Fate::zero;
+  }
+  if (!elision_) co_return fates;
+  sums.resize(fates.size());
+  for (size_t i = 0; i < fates.size(); ++i) {
+    if (fates[i] == Fate::store) sums[i] = sum_of(bytes.subspan(i * cluster_bytes, cluster_bytes));
+  }
+  const std::vector<bool> equal =
+      co_await elision_->find_equal(first, fates.size(), bytes.data(), sums);
+  for (size_t i = 0; i < fates.size(); ++i) {
+    if (fates[i] == Fate::store && equal[i]) fates[i] = Fate::leave_to_parents;
+  }
+  co_return fates;
 }
 
 /// Bytes of one cluster, not all of it.
@@ -119,7 +140,22 @@ io::Task<void> Image::write_partial(std::shared_ptr<Payload> payload, uint64_t o
   }
   partial->put(static_cast<uint32_t>(parts_.geometry.offset_in_cluster(offset)), bytes);
   parts_.demand.note(0);
-  if (partial->complete()) co_await writer_->finish_partial(cluster, std::move(hold), true);
+  if (partial->complete()) co_await finish_complete(cluster, std::move(hold));
+}
+
+/// Of a cluster that waited in memory until all of it had been written.
+io::Task<void> Image::finish_complete(uint64_t cluster, RangeQueue::Hold hold) {
+  if (elision_) {
+    const std::span<const std::byte> bytes = parts_.partials->find(cluster)->bytes.bytes();
+    const Sum sum = sum_of(bytes);
+    const std::vector<bool> equal =
+        co_await elision_->find_equal(cluster, 1, bytes.data(), std::span(&sum, 1));
+    if (equal[0]) {
+      writer_->leave_to_parents(cluster, 1);
+      co_return;
+    }
+  }
+  co_await writer_->finish_partial(cluster, std::move(hold), true);
 }
 
 }  // namespace qcow

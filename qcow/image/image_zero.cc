@@ -89,7 +89,7 @@ io::Task<void> Image::zero_partial(uint64_t offset, uint64_t length, io::ZeroMod
     co_await relief_->fill_gaps(cluster);
     co_await writer_->finish_partial(cluster, std::move(hold), false);
   } else if (partial.complete()) {
-    co_await writer_->finish_partial(cluster, std::move(hold), true);
+    co_await finish_complete(cluster, std::move(hold));
   }
 }
 

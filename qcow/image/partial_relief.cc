@@ -5,13 +5,15 @@
 
 namespace qcow {
 
-PartialRelief::PartialRelief(ImageParts& parts, ImageReader& reader, ClusterWriter& writer)
+PartialRelief::PartialRelief(ImageParts& parts, ImageReader& reader, ClusterWriter& writer,
+                             Elision* elision)
     : bytes_max_(parts.options.partial_bytes),
       partials_(*parts.partials),
       ranges_(parts.ranges),
       failure_(parts.failure),
       reader_(reader),
       writer_(writer),
+      elision_(elision),
       relieved_(parts.runtime.executor) {}
 
 io::Task<void> PartialRelief::fill_gaps(uint64_t cluster) {
@@ -34,7 +36,14 @@ io::Task<void> PartialRelief::complete_one(uint64_t cluster) {
     failure_.require_none();
     if (partials_.find(cluster) == nullptr) co_return;  // completed or overwritten meanwhile
     const bool gaps_are_zero = co_await reader_.base_reads_as_zero(cluster);
-    if (!gaps_are_zero) co_await fill_gaps(cluster);
+    if (!gaps_are_zero && elision_ != nullptr) {
+      if (co_await elision_->fill_or_find_equal(cluster, *partials_.find(cluster))) {
+        writer_.leave_to_parents(cluster, 1);
+        co_return;
+      }
+    } else if (!gaps_are_zero) {
+      co_await fill_gaps(cluster);
+    }
     co_await writer_.finish_partial(cluster, std::move(hold), true);
   } catch (...) {
     failure_.fail(std::current_exception());

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "qcow/image/cluster_writer.h"
+#include "qcow/image/elision.h"
 
 namespace qcow {
 
@@ -11,7 +12,8 @@ namespace qcow {
 /// short. Belongs to one executor thread; outlives its tasks.
 class PartialRelief {
  public:
-  PartialRelief(ImageParts& parts, ImageReader& reader, ClusterWriter& writer);
+  /// `elision` may be null.
+  PartialRelief(ImageParts& parts, ImageReader& reader, ClusterWriter& writer, Elision* elision);
 
   /// More memory than partial clusters shall have.
   bool due() const { return partials_.memory_bytes() > bytes_max_; }
@@ -40,6 +42,7 @@ class PartialRelief {
   ImageFailure& failure_;
   ImageReader& reader_;
   ClusterWriter& writer_;
+  Elision* const elision_;  // or null
   bool relieving_ = false;
   io::Event relieved_;
 };

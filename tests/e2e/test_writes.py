@@ -149,7 +149,6 @@ class Limits(HubCase):
 
 
 class SameBytesAgain(HubCase):
-    @unittest.expectedFailure  # varve stores unchanged data until the integrity work compares it
     def test_a_disk_sent_again_with_the_same_bytes_costs_metadata_only(self):
         """A39 the same bytes"""
         data = random.Random(39).randbytes(4 * MIB)

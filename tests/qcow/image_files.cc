@@ -50,6 +50,15 @@ void patch(const std::string& path, uint64_t offset, std::span<const std::byte> 
   file.write(reinterpret_cast<const char*>(with.data()), static_cast<std::streamsize>(with.size()));
 }
 
+uint64_t first_table_of(const std::string& path) {
+  const auto l1_table = peek_be<uint64_t>(path, 40);
+  return peek_be<uint64_t>(path, l1_table) & qcow::kEntryOffsetMask;
+}
+
+uint64_t host_of(const std::string& path, uint64_t cluster) {
+  return peek_be<uint64_t>(path, first_table_of(path) + cluster * 8) & qcow::kEntryOffsetMask;
+}
+
 std::string ImageFiles::qemu_img(const std::string& words) {
   std::vector<std::string> arguments = {"env", "-C", directory(), "qemu-img"};
   std::istringstream in(words);

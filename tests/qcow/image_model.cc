@@ -28,7 +28,10 @@ void ImageModel::create(const std::string& name, Shape shape) {
   if (!shape.parent.empty()) {
     qcow::NewParent parent;
     parent.name = shape.parent;
-    if (const auto& record = header(shape.parent).record) parent.uuid = record->image_uuid;
+    if (const auto& record = header(shape.parent).record) {
+      parent.uuid = record->image_uuid;
+      parent.manifest_hash = record->manifest_hash;
+    }
     options.parent = parent;
   }
   run(qcow::create(runtime(), file(name), options));

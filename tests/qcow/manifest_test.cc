@@ -38,14 +38,6 @@ class Manifest : public qcow_test::ImageModel {
     const auto byte = qcow_test::peek_be<uint8_t>(path, at);
     qcow_test::patch_be<uint8_t>(path, at, static_cast<uint8_t>(byte ^ (1 << bit)));
   }
-
-  /// Host offset of a guest cluster in a published image.
-  uint64_t host_of(const std::string& name, uint64_t cluster) {
-    const std::string path = file(name);
-    const auto l1_table = qcow_test::peek_be<uint64_t>(path, 40);
-    const uint64_t l2_table = qcow_test::peek_be<uint64_t>(path, l1_table) & kEntryOffsetMask;
-    return qcow_test::peek_be<uint64_t>(path, l2_table + cluster * 8) & kEntryOffsetMask;
-  }
 };
 
 TEST_F(Manifest, OfAnImageThatWasWrittenInEveryWayIsTrueOfIt) {
@@ -89,7 +81,7 @@ TEST_F(Manifest, FindsEveryBitThatIsFlippedInDataAndNamesItsPlace) {
   publish();
   for (int i = 0; i < 64; ++i) {
     const uint64_t cluster = random_below((2 << 20) / kCluster);
-    const uint64_t host = host_of("a.qcow2", cluster);
+    const uint64_t host = qcow_test::host_of(file("a.qcow2"), cluster);
     const uint64_t at = host + random_below(kCluster);
     const int bit = static_cast<int>(random_below(8));
     flip(file("a.qcow2"), at, bit);
