@@ -46,9 +46,15 @@ Response start(const Call& call) {
     request.client = *client;
   }
   request.base = text_member(body, "base");
-  if (!request.base.empty() && *type == engine::BackupType::full) {
+  request.into_chain = bool_member(body, "into_chain").value_or(false);
+  if (!request.base.empty() && *type == engine::BackupType::full && !request.into_chain) {
     throw Refusal(RefusalKind::invalid, "base_without_incremental",
                   "base needs backup_type 'incremental'", "a full backup takes the whole disk");
+  }
+  if (request.into_chain && *type != engine::BackupType::full) {
+    throw Refusal(RefusalKind::invalid, "into_chain_without_full",
+                  "into_chain needs backup_type 'full'",
+                  "an incremental backup goes into the chain by itself");
   }
   const engine::BackupView backup = call.engine.start_backup(request);
   return json_response(200, backup_object().json({backup, call.settings.pid, true}));

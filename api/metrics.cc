@@ -97,7 +97,7 @@ void nbd(Page& page, const engine::MetricsSnapshot& snapshot) {
   page.histogram("varve_nbd_request_seconds", "From an NBD request's header to its reply.",
                  snapshot.nbd_request_seconds);
   page.family("varve_bytes_total", "counter",
-              "Bytes of backups and restores by what became of them; nothing is elided yet.");
+              "Bytes of backups and restores by what became of them.");
   const std::pair<std::string_view, uint64_t> kinds[] = {{"received", snapshot.bytes_received},
                                                          {"zeroed", snapshot.bytes_zeroed},
                                                          {"elided", snapshot.bytes_elided},

@@ -17,6 +17,9 @@ std::vector<Schema> request_schemas() {
         {"base", "string?",
          "incremental: backup id or change id that the writer's changes are against; refused "
          "when that is not the parent"},
+        {"into_chain", "boolean?",
+         "full: the whole disk is sent, and disks that have a point store only what differs from "
+         "it; what is not sent reads as zeroes"},
         {"policy_id", "string?", "stored and echoed"},
         {"tags", "{string}?", "at most 64 pairs; stored and echoed"}}},
       {"NewRestore",

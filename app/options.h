@@ -115,6 +115,11 @@ struct PullOptions {
   std::string since;            ///< names the state that the changes are against; "": full
   std::string base;             ///< the same as a backup id; "": what `since` says
   bool full = false, trim_source = false, json = false;
+  /// Everything is sent, and what differs from the newest point is stored.
+  bool into_chain = false;
+  /// The same, and told is what differs although the changes do not name it.
+  bool check_tracking = false;
+  double sampled_share = 0;  ///< of what is called clean, compared with the newest point; 0: none
   std::string server = "http://127.0.0.1:8082", token;
   uint32_t connections = 4, requests = 64;  ///< and requests under way for each
   uint64_t request_bytes = 1 << 20, bytes_per_second = 0;

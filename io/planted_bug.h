@@ -42,7 +42,7 @@ enum class PlantedBug : uint8_t {
   promotion_name_unsynced,
   restore_row_first,
   manifest_name_unsynced,
-  elision_unconfirmed,
+  elision_of_own_cluster,
 };
 
 /// The one that is switched on.

@@ -195,12 +195,13 @@ std::string Hub::newest_backup(const std::string& vm_name, const std::string& re
   return found.front().at("backup_id");
 }
 
-HubBackup Hub::start(const PullOptions& options, const std::string& base) {
+HubBackup Hub::start(const PullOptions& options, const std::string& base, bool into_chain) {
   Json request = {{"vm_name", options.vm_name},
                   {"repository_id", options.repository_id},
-                  {"backup_type", base.empty() ? "full" : "incremental"},
+                  {"backup_type", base.empty() || into_chain ? "full" : "incremental"},
                   {"client", "external"}};
   if (!base.empty()) request["base"] = base;
+  if (into_chain) request["into_chain"] = true;
   const Json started = call("POST", "/backups", request);
   HubBackup backup{.id = started.at("backup_id"), .disks = {}};
   try {
@@ -224,6 +225,7 @@ void Hub::read_disks(const Json& started, HubBackup& backup) {
     if (uri == targets.end()) throw std::runtime_error("the server names no target for a disk");
     backup.disks.push_back({.index = disk.at("disk_index"),
                             .is_full = disk.at("backup_type") == "full",
+                            .parent_backup_id = disk.value("parent_backup_id", ""),
                             .uri = uri->second});
   }
 }
@@ -244,6 +246,23 @@ bool Hub::complete(const std::string& backup_id, uint32_t disk_index, const std:
     go_on();
     std::this_thread::sleep_for(kCompletePause);
   }
+}
+
+std::vector<engine::CopyRange> Hub::changes(const std::string& backup_id, const std::string& since,
+                                            uint32_t disk_index) {
+  std::vector<engine::CopyRange> ranges;
+  Json next = 0;
+  while (!next.is_null()) {
+    const Json page =
+        call("GET", fmt::format("/backups/{}/changes?since={}&disk_id={}&offset={}",
+                                io::percent_encoded(backup_id), io::percent_encoded(since),
+                                disk_index, next.get<uint64_t>()));
+    for (const Json& range : page.at("ranges")) {
+      ranges.push_back({range.at("offset"), range.at("length"), false});
+    }
+    next = page.at("next_offset");
+  }
+  return ranges;
 }
 
 std::string Hub::end_of(const std::string& backup_id) {

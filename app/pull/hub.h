@@ -10,6 +10,7 @@
 
 #include "app/api_call.h"
 #include "app/options.h"
+#include "engine/restore/copier.h"
 
 namespace app {
 
@@ -30,8 +31,9 @@ struct HubDisk {
 struct HubBackup {
   struct Disk {
     uint32_t index = 0;
-    bool is_full = false;  ///< it stands alone: everything is wanted
-    std::string uri;       ///< of its export
+    bool is_full = false;          ///< it stands alone: everything is wanted
+    std::string parent_backup_id;  ///< "": it stands alone
+    std::string uri;               ///< of its export
   };
   std::string id;
   std::vector<Disk> disks;  ///< ascending index
@@ -56,12 +58,16 @@ class Hub {
   /// The id of that point's backup. Throws std::runtime_error when there is none.
   std::string newest_backup(const std::string& vm_name, const std::string& repository_id);
 
-  /// An incremental when `base` is given, else a full.
-  HubBackup start(const PullOptions& options, const std::string& base);
+  /// An incremental when `base` is given, else a full. Into the chain: a full, of which disks that
+  /// have a point store what differs from it; `base`, where given, must be that point.
+  HubBackup start(const PullOptions& options, const std::string& base, bool into_chain);
   /// Whether the whole backup is published. Repeats what got no answer; `go_on` may throw
   /// meanwhile.
   bool complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id,
                 const std::function<void()>& go_on);
+  /// What of a disk differs between a backup and an older one, ascending.
+  std::vector<engine::CopyRange> changes(const std::string& backup_id, const std::string& since,
+                                         uint32_t disk_index);
   /// Why the backup has ended, in the server's words; "" while it is under way.
   std::string end_of(const std::string& backup_id);
   /// Throws ServerRefused for an unknown repository.

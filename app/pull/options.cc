@@ -78,6 +78,28 @@ std::vector<PullDisk> disks_of(const PullArguments& arguments) {
   return disks;
 }
 
+/// "1%" or "0.01".
+double parse_share(const std::string& text) {
+  const bool percent = text.ends_with('%');
+  const char* const end = text.data() + text.size() - (percent ? 1 : 0);
+  double share = 0;
+  const auto [stop, error] = std::from_chars(text.data(), end, share);
+  if (percent) share /= 100;
+  if (error != std::errc() || stop != end || !(share > 0) || share > 1) {
+    throw UsageError(fmt::format("--sample {}: write a share from above 0% to 100%", text));
+  }
+  return share;
+}
+
+void check_modes(const PullOptions& options) {
+  if (options.full && (options.check_tracking || options.sampled_share > 0)) {
+    throw UsageError("--full makes a new chain: nothing is compared with the newest point");
+  }
+  if (options.sampled_share > 0 && (options.into_chain || options.check_tracking)) {
+    throw UsageError("--sample is for incrementals: --into-chain compares everything");
+  }
+}
+
 void check_changes(const PullOptions& options) {
   for (const PullDisk& disk : options.disks) {
     if (!disk.bitmap.empty() && !disk.changed.empty()) {
@@ -94,6 +116,15 @@ void check_changes(const PullOptions& options) {
     if (!disk.bitmap.empty() && options.since.empty() && !options.full) {
       throw UsageError(
           "--bitmap needs --since, the checkpoint that the bitmap counts from, or --full");
+    }
+    if (options.check_tracking && !tells_changes) {
+      throw UsageError(
+          fmt::format("--check-tracking: disk {} has neither --bitmap nor --changed to be checked",
+                      disk.index));
+    }
+    if (options.check_tracking && options.since.empty()) {
+      throw UsageError(
+          "--check-tracking needs --since, the checkpoint that the changes are against");
     }
     if (!options.since.empty() && !options.full && !tells_changes) {
       throw UsageError(fmt::format(
@@ -192,6 +223,15 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
                   "is of it")
       ->type_name("ID");
   command.add_flag("--full", options.full, "take everything, whatever --since says");
+  command.add_flag("--into-chain", options.into_chain,
+                   "take everything, and store what differs from the newest point");
+  command.add_flag(
+      "--check-tracking", options.check_tracking,
+      "the same, and say what differs although --bitmap or --changed does not name it");
+  command
+      .add_option("--sample", arguments.sample,
+                  "compare that much of what is called clean with the newest point, as 1%")
+      ->type_name("SHARE");
   command
       .add_option("--connect", options.libvirt_connect,
                   "of libvirt:DOMAIN: libvirt's URI (default: libvirt's own)")
@@ -269,6 +309,8 @@ PullOptions checked(PullArguments arguments) {
     }
   }
   check_parallel(options.connections, options.requests);
+  if (!arguments.sample.empty()) options.sampled_share = parse_share(arguments.sample);
+  check_modes(options);
   return options;
 }
 

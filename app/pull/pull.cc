@@ -13,6 +13,7 @@
 #include "app/nbd_connection.h"
 #include "app/pull/libvirt.h"
 #include "app/pull/source.h"
+#include "app/pull/tracking.h"
 #include "io/outcome.h"
 #include "io/ring_thread.h"
 
@@ -70,6 +71,7 @@ class TrimQueue {
 struct Published {
   std::string backup_id, change_id;
   bool is_incremental = false;
+  bool is_in_chain = false;  // a full of which disks stand on their newest point
 };
 
 class Pull {
@@ -100,6 +102,12 @@ class Pull {
   }
 
  private:
+  /// A disk that was copied.
+  struct Checked {
+    HubBackup::Disk disk;
+    std::unique_ptr<Tracking> tracking;
+  };
+
   /// Sources are closed on their ring, whatever has happened.
   struct Closing {
     ~Closing() {
@@ -162,7 +170,10 @@ class Pull {
         checkpoint = std::string(kLibvirtTracker) + domain->checkpoint();
     }
     under_way_.require_uninterrupted();
-    const HubBackup backup = hub_.start(options_, base_);
+    // What libvirt cannot tell is sent whole, and stored where it differs.
+    const bool is_fallback = domain && !options_.full && base_.empty();
+    into_chain_ = options_.into_chain || options_.check_tracking || is_fallback;
+    const HubBackup backup = hub_.start(options_, base_, into_chain_);
     under_way_.begin(backup.id);
     under_way_.require_uninterrupted();  // before there was an id to cancel
     if (backup.disks.size() != disks.size()) {
@@ -182,7 +193,9 @@ class Pull {
     }
     if (!published) throw std::runtime_error("the server has not published the backup");
     under_way_.published();
-    return {backup.id, change_id, !base_.empty()};
+    for (const Checked& one : checked_) report_missed(one, backup.id);
+    const bool is_incremental = !base_.empty() && !into_chain_;
+    return {backup.id, change_id, is_incremental, !is_incremental && stands_on_another(backup)};
   }
 
   /// What fails a copy is often how the server ended the backup: that is the cause to tell.
@@ -211,17 +224,23 @@ class Pull {
     report.start(disk.label.empty() ? disk.source : disk.label, fmt::format("disk {}", disk.index),
                  source.size(), 0);
     // Only a list without a base says what holds data; else it tells nothing of a disk that is new.
-    const bool is_list_of_data = !disk.changed.empty() && base_.empty() && !options_.full;
+    const bool is_list_of_data =
+        !disk.changed.empty() && base_.empty() && !options_.full && !options_.check_tracking;
+    const bool everything = (to.is_full || base_.empty() || into_chain_) && !is_list_of_data;
+    Checked checked{.disk = to,
+                    .tracking = std::make_unique<Tracking>(mode_of(to), options_.sampled_share,
+                                                           source, *targets.front())};
     io::Outcome<> done = co_await io::attempt([&]() -> io::Task<void> {
       const engine::CopyProgress progress =
-          co_await copy(source, targets, to.is_full && !is_list_of_data, report, backup_id);
+          co_await copy(source, *checked.tracking, targets, everything, report, backup_id);
       report.done(progress, fmt::format("disk {}", disk.index));
     });
+    checked_.push_back(std::move(checked));
     for (const auto& target : targets) co_await target->close();
     done.take();
   }
 
-  io::Task<engine::CopyProgress> copy(PullSource& source,
+  io::Task<engine::CopyProgress> copy(PullSource& source, Tracking& tracking,
                                       const std::vector<std::unique_ptr<nbd::Client>>& targets,
                                       bool everything, CopyReport& report,
                                       const std::string& backup_id) {
@@ -236,8 +255,8 @@ class Pull {
     copying.requests = options_.requests;
     copying.find_zeroes = true;
     copying.bytes_per_second = options_.bytes_per_second;
-    copying.plan = [&source, everything](uint64_t offset, uint64_t length, uint64_t& until) {
-      return source.plan(offset, length, until, everything);
+    copying.plan = [&tracking, everything](uint64_t offset, uint64_t length, uint64_t& until) {
+      return tracking.plan(offset, length, until, everything);
     };
     copying.on_failure = [&] {
       source.abort();
@@ -268,22 +287,47 @@ class Pull {
     co_return progress;
   }
 
+  TrackingMode mode_of(const HubBackup::Disk& disk) const {
+    if (disk.parent_backup_id.empty()) return TrackingMode::trusted;
+    if (options_.check_tracking) return TrackingMode::checked;
+    return options_.sampled_share > 0 ? TrackingMode::sampled : TrackingMode::trusted;
+  }
+
+  static bool stands_on_another(const HubBackup& backup) {
+    return std::ranges::any_of(backup.disks, [](const auto& disk) { return !disk.is_full; });
+  }
+
+  /// What change tracking has missed; the point has it right.
+  void report_missed(const Checked& one, const std::string& backup_id) {
+    const HubBackup::Disk& disk = one.disk;
+    const TrackingMode mode = mode_of(disk);
+    if (mode == TrackingMode::trusted) return;
+    if (mode == TrackingMode::checked) {
+      one.tracking->note_changed(hub_.changes(backup_id, disk.parent_backup_id, disk.index));
+    }
+    report_untracked(options_.json, disk.index, *one.tracking);
+  }
+
   void report_published(const Published& published) {
     const char* const type = published.is_incremental ? "incremental" : "full";
     if (options_.json) {
       print_json_line({{"event", "published"},
                        {"backup_id", published.backup_id},
                        {"backup_type", type},
+                       {"into_chain", published.is_in_chain},
                        {"change_id", published.change_id}});
     } else {
-      fmt::print(stderr, "published {}, {} of {}\n", published.backup_id, type, options_.vm_name);
+      fmt::print(stderr, "published {}, {} of {}{}\n", published.backup_id, type, options_.vm_name,
+                 published.is_in_chain ? ", into the chain" : "");
     }
   }
 
   const PullOptions& options_;
   Hub& hub_;
   BackupUnderWay& under_way_;
-  std::string base_;  // of the backup under way; "": a full
+  std::string base_;         // of the backup under way; "": a full
+  bool into_chain_ = false;  // of a full
+  std::vector<Checked> checked_;
   io::RingRuntime here_;
 };
 

@@ -105,6 +105,21 @@ class Ingest::Filling final : public io::BlockDevice {
     return image_->extents(offset, length, count_max);
   }
 
+  /// Of an image that stands on others, so that it reads as one without them would.
+  io::Task<void> zero_the_rest() {
+    if (!coverage_.complete()) {
+      throw std::runtime_error(
+          fmt::format("the disk was written in more than {} separate pieces; a full backup into "
+                      "the chain must tell them apart: send it in larger ones, or without "
+                      "into_chain",
+                      Coverage::kRangesMax));
+    }
+    for (const auto& gap : coverage_.gaps(size())) {
+      co_await image_->write_zeroes(gap.offset, gap.length, io::ZeroMode::may_unmap);
+      note(gap.offset, gap.length);
+    }
+  }
+
   void note(uint64_t offset, uint64_t length) {
     coverage_.add(offset, length);
     stored_.covered_bytes = coverage_.covered_bytes();
@@ -212,6 +227,7 @@ io::Task<SealedImage> Ingest::seal() {
   SealedImage sealed;
   const auto there = [&]() -> io::Task<void> {
     co_await export_->seal();
+    if (spec_.whole && spec_.parent) co_await filling_->zero_the_rest();
     const qcow::SealedImage image = co_await filling_->image().seal();
     filling_->note_stored();
     co_await require_clean();

@@ -32,14 +32,15 @@ struct IngestSpec {
   std::string export_name, description;
   uint64_t capacity_bytes = 0;
   std::optional<IngestParent> parent;
-  std::vector<Ancestor> ancestors;   ///< clients may ask what changed since (M3)
+  bool whole = false;               ///< what is not sent reads as zeroes, whatever the parent holds
+  std::vector<Ancestor> ancestors;  ///< clients may ask what changed since (M3)
   std::string repository_directory;  ///< parents must lie in here
   uint32_t connections_max = 64;
   nbd::ExportAccess access = nbd::ExportAccess::anybody;
   std::string owner;  ///< the job, as TLS names its client
   io::Duration commit_interval = std::chrono::seconds(1);
   uint64_t commit_bytes = 256 << 20;
-  bool write_elision = true;  ///< what the parents hold already is not stored
+  bool write_elision = true;              ///< what the parents hold already is not stored
   std::shared_ptr<qcow::DiskShare> disk;  ///< below the repository
   /// Both are called on the home thread.
   std::function<void()> on_connection;

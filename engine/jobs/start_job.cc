@@ -53,6 +53,7 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
       spec.ancestors.push_back({point.image_id, point.job_id});
     }
   }
+  spec.whole = plan.job.type == BackupType::full;
   spec.repository_directory = plan.directory;
   spec.connections_max = core.options.connections_per_export;
   spec.access = core.options.export_access;

@@ -63,8 +63,9 @@ io::Task<void> require_space(Core& core, const StartPlan& plan) {
   if (free < reserve) throw refusals::no_space(free, reserve, reserve - free);
 }
 
-/// Standalone in an incremental job: a disk without a point, and one that shrank.
-void plan_disk(StartPlan& plan, const VmDisk& from, std::optional<Point> parent) {
+/// Standalone in a job that goes into the chain: a disk without a point, and one that shrank.
+void plan_disk(StartPlan& plan, const StartBackup& request, const VmDisk& from,
+               std::optional<Point> parent) {
   JobDisk disk;
   disk.index = from.index;
   disk.key = from.key;
@@ -72,7 +73,8 @@ void plan_disk(StartPlan& plan, const VmDisk& from, std::optional<Point> parent)
   disk.unit_number = from.unit_number;
   disk.vmdk_path = from.vmdk_path;
   disk.datastore = from.datastore;
-  if (plan.job.type != BackupType::incremental) {
+  const bool incremental = request.backup_type == BackupType::incremental;
+  if (!incremental && !request.into_chain) {
     parent.reset();
   } else if (auto warning = standalone_warning(from.index, from.capacity_bytes, parent)) {
     plan.job.warnings.push_back(std::move(*warning));
@@ -87,7 +89,9 @@ void plan_disk(StartPlan& plan, const VmDisk& from, std::optional<Point> parent)
     disk.type = BackupType::incremental;
     disk.parent_image_id = parent->image_id;
     disk.parent_job_id = parent->job_id;
-    if (change_id_is_usable(parent->change_id)) disk.parent_change_id = parent->change_id;
+    if (incremental && change_id_is_usable(parent->change_id)) {
+      disk.parent_change_id = parent->change_id;
+    }
   }
   plan.job.disks.push_back(std::move(disk));
   plan.parents.push_back(std::move(parent));
@@ -153,7 +157,7 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
   for (const VmDisk& disk : disks) {
     const std::optional<Point> newest =
         core.catalogue->points.newest(plan.vm.context_id, plan.repository.id, disk.index);
-    plan_disk(plan, disk, newest);
+    plan_disk(plan, request, disk, newest);
     require_base(request.base, plan.job.disks.back(), newest);
     plan.image_uuids.push_back(qcow::make_uuid(core.parts.home));
     plan.job.disks.back().image_uuid = qcow::uuid_text(plan.image_uuids.back());

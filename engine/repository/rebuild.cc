@@ -141,7 +141,10 @@ Job job_of(const std::string& repository_id, const Group& group, const Accepted&
   job.decided_at = job.completed_at;
   for (const auto& [id, described] : group) {
     const Sidecar& sidecar = described.sidecar;
-    if (sidecar.disk.type == BackupType::incremental) job.type = BackupType::incremental;
+    const bool says_type = sidecar.format >= 3;
+    if (!says_type && sidecar.disk.type == BackupType::incremental) {
+      job.type = BackupType::incremental;
+    }
     job.disks.push_back(disk_of(described, accepted.find(sidecar.disk.parent_image_id)));
     for (const Warning& warning : sidecar.job.warnings) {
       if (std::find(job.warnings.begin(), job.warnings.end(), warning) == job.warnings.end()) {

@@ -126,6 +126,8 @@ void visit(Visitor& to, SidecarOrConst& sidecar) {
   if (sidecar.format < 2) return;
   to.both("/varve/sums_sha256", sidecar.disk.sums_sha256);
   to.both("/varve/parent_root", sidecar.disk.parent_root);
+  if (sidecar.format < 3) return;
+  to.both("/varve/job_type", sidecar.job.type);
 }
 
 void require_own_name(std::string_view member, std::string_view name, std::string_view prefix) {

@@ -17,8 +17,9 @@ struct StartBackup {
   BackupType backup_type = BackupType::full;  ///< never differential
   std::string repository_id;
   BackupClient client = BackupClient::node;  ///< external: no node is called
-  std::string base;       ///< backup id or change id that the writer's changes are against
-  std::string policy_id;  ///< stored and echoed, like the tags
+  bool into_chain = false;  ///< full: disks that have a point store what differs from it
+  std::string base;         ///< backup id or change id that the writer's changes are against
+  std::string policy_id;    ///< stored and echoed, like the tags
   Tags tags;
 };
 

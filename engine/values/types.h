@@ -214,7 +214,7 @@ struct Warning {
 struct DiskCounters {
   uint64_t bytes_received = 0;  ///< payload of WRITE
   uint64_t bytes_zeroed = 0;    ///< WRITE_ZEROES and TRIM
-  uint64_t bytes_elided = 0;    ///< equal to the parent and dropped; 0: nothing is dropped yet
+  uint64_t bytes_elided = 0;    ///< equal to what the chain holds, and not stored
   uint64_t bytes_stored = 0;    ///< allocated for guest data in the file
   uint64_t covered_bytes = 0;   ///< of the disk, touched by any WRITE or WRITE_ZEROES at least once
   /// WRITE_ZEROES of 4 MiB or more, of a client that looked at 40 KiB of each.
@@ -305,6 +305,14 @@ struct Job {
     uint64_t sum = 0;
     for (const JobDisk& disk : disks) sum += disk.capacity_bytes;
     return sum;
+  }
+  /// The whole disks were asked for, and some store what differs from their newest point.
+  bool into_chain() const {
+    if (type != BackupType::full) return false;
+    for (const JobDisk& disk : disks) {
+      if (disk.type == BackupType::incremental) return true;
+    }
+    return false;
   }
   /// What bytes_received() grows towards, never less: what the client says, or the sizes of the
   /// disks. A client says it of the disk that it copies, which is the job only when there is one.

@@ -25,8 +25,8 @@ struct ChainOptions {
 
 /// A restore point, read through its layers: one image and its parents, all read-only.
 ///
-/// Which layer answers for a cluster is kept in a flat map (BC4, qcow/chain/merged_map.h), so a read
-/// costs the same over one layer and over sixty. Bytes past the end of a shorter parent are
+/// Which layer answers for a cluster is kept in a flat map (BC4, qcow/chain/merged_map.h), so a
+/// read costs the same over one layer and over sixty. Bytes past the end of a shorter parent are
 /// zeroes, of a longer one are cut (BC3). Reads past size() give zeroes too: a grown overlay asks
 /// for them.
 ///

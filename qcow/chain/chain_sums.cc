@@ -58,8 +58,7 @@ io::Task<std::shared_ptr<const ChainSums::Block>> ChainSums::block(size_t layer,
   co_return loaded;
 }
 
-io::Task<std::shared_ptr<const ChainSums::Block>> ChainSums::load(size_t layer,
-                                                                  uint64_t l1_index) {
+io::Task<std::shared_ptr<const ChainSums::Block>> ChainSums::load(size_t layer, uint64_t l1_index) {
   auto loaded = std::make_shared<Block>(Block{.layer = layer, .l1_index = l1_index});
   try {
     SumsReader* const reader = co_await manifest_of(layer);

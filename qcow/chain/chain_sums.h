@@ -19,9 +19,9 @@ namespace qcow {
 /// What the manifests of a chain's layers say that its clusters hold. A hint and no proof: the
 /// files may have changed since, or say what is wrong.
 ///
-/// A layer without a manifest, with a damaged one or with another image's says nothing, as one whose
-/// clusters have another size. Memory is bounded: 4 MiB of blocks of clusters of 64 KiB. Belongs to
-/// one executor thread; the chain outlives it. Spec: docs/manifest.md.
+/// A layer without a manifest, with a damaged one or with another image's says nothing, as one
+/// whose clusters have another size. Memory is bounded: 4 MiB of blocks of clusters of 64 KiB.
+/// Belongs to one executor thread; the chain outlives it. Spec: docs/manifest.md.
 class ChainSums {
  public:
   /// Where the manifest of the image at a path lies.

@@ -96,8 +96,8 @@ void ClusterWriter::note_sums(uint64_t first, uint64_t count, const std::byte* b
   if (sums_ == nullptr) return;
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   for (uint64_t i = 0; i < count; ++i) {
-    sums_->note(first + i, sums != nullptr ? sums[i]
-                                           : sum_of({bytes + i * cluster_bytes, cluster_bytes}));
+    sums_->note(first + i,
+                sums != nullptr ? sums[i] : sum_of({bytes + i * cluster_bytes, cluster_bytes}));
   }
 }
 

@@ -56,8 +56,8 @@ struct ImageOptions {
   /// Where seal() writes the manifest (docs/manifest.md), for which the checksum of each cluster is
   /// kept as it is written; empty: none is.
   std::string sums_path;
-  /// Where the manifest of the image at a path lies. With it, a written cluster that the parents hold
-  /// already is not stored (qcow/image/elision.h); empty: all are.
+  /// Where the manifest of the image at a path lies. With it, a written cluster that the parents
+  /// hold already is not stored (qcow/image/elision.h); empty: all are.
   std::function<std::string(std::string_view image_path)> elide_by;
   /// Called with each piece of the manifest as it is written, in order; throws nothing.
   std::function<void(std::span<const std::byte>)> on_sums;

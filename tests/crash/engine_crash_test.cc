@@ -52,6 +52,7 @@ INSTANTIATE_TEST_SUITE_P(All, EnginePlantedBug,
                                            io::PlantedBug::delete_without_identity,
                                            io::PlantedBug::promotion_name_unsynced,
                                            io::PlantedBug::manifest_name_unsynced,
+                                           io::PlantedBug::elision_of_own_cluster,
                                            io::PlantedBug::restore_row_first));
 
 }  // namespace

@@ -92,6 +92,7 @@ io::Task<void> EngineRun::back_up(engine::Core& core, World& world, Rng& rng, si
 }
 
 io::Task<void> EngineRun::fill(engine::Core& core, World& world, Rng& rng, const engine::Job& job) {
+  constexpr uint64_t kClusterBytes = 64 << 10;
   for (const engine::JobDisk& disk : job.disks) {
     const auto exported = core.parts.exports.find(disk.export_name);
     auto connected = exported->connect();
@@ -101,7 +102,14 @@ io::Task<void> EngineRun::fill(engine::Core& core, World& world, Rng& rng, const
       op.offset = sector_down(rng.below(kDiskBytes));
       op.length = std::min(kSector * rng.between(1, 200), kDiskBytes - op.offset);
       op.tag = rng.next();
-      const Bytes bytes = op.bytes();
+      Bytes bytes = op.bytes();
+      const auto& points = history_[disk.index];
+      if (!points.empty() && rng.one_in(3)) {  // what the newest point holds is sent again
+        op.offset = op.offset / kClusterBytes * kClusterBytes;
+        bytes.resize(std::min(kClusterBytes * rng.between(1, 3), kDiskBytes - op.offset));
+        std::copy_n(points.back().begin() + static_cast<ptrdiff_t>(op.offset), bytes.size(),
+                    bytes.begin());
+      }
       io::Buffer buffer = co_await world.buffers.acquire(bytes.size(), op.offset % 4096);
       std::copy(bytes.begin(), bytes.end(), buffer.data());
       std::copy(bytes.begin(), bytes.end(),

@@ -51,14 +51,14 @@ constexpr const char* kExample =
     R"("metadata":{"vmware_info":{"vmware_vm_id":"","vmware_disk_id":"disk-2000","disk_path":"",)"
     R"("datastore_name":"","change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5544",)"
     R"("cbt_enabled":true},"custom_metadata":{}},)"
-    R"("varve":{"format":2,"job_id":"backup-pgtest1-1760000101",)"
+    R"("varve":{"format":3,"job_id":"backup-pgtest1-1760000101",)"
     R"("job_images":["backup-pgtest1-disk0-20251009-085501",)"
     R"("backup-pgtest1-disk1-20251009-085501"],"repository_id":"1",)"
     R"("vm_path":"/DC1/vm/pgtest1","vcenter_host":"vc1","vmware_disk_key":2000,"generation":1,)"
     R"("position":1,"parent_change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531",)"
     R"("tags":{},"warnings":[],)"
     R"("sums_sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",)"
-    R"("parent_root":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}})"
+    R"("parent_root":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","job_type":"full"}})"
     "\n";
 
 TEST(SidecarText, IsByteForByteThatOfTheContract) {

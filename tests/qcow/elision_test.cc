@@ -107,7 +107,8 @@ TEST_F(Elisions, WhatHasTheChecksumOfTheParentsButOtherBytesIsStored) {
   publish();
   const Bytes other = model_;
   const std::string sums = sums_of(file("base.qcow2"));
-  const Uuid uuid = run(Layer::open(runtime(), file("base.qcow2"), {}))->header().record->image_uuid;
+  const Uuid uuid =
+      run(Layer::open(runtime(), file("base.qcow2"), {}))->header().record->image_uuid;
   std::filesystem::rename(sums_of(file("other.qcow2")), sums);
   claim(sums, uuid);
 
@@ -216,7 +217,8 @@ TEST_F(Elisions, ARottenClusterOfTheParentIsStoredAnew) {
 TEST_F(Elisions, WhatAParentCannotGiveIsStoredAnew) {
   publish_base();
   const std::string base = file("base.qcow2");
-  qcow_test::patch_be<uint64_t>(base, qcow_test::first_table_of(base) + 5 * 8, 0x8000'0000'0000'0201);
+  qcow_test::patch_be<uint64_t>(base, qcow_test::first_table_of(base) + 5 * 8,
+                                0x8000'0000'0000'0201);
   open_overlay();
   write_again(0, 2 << 20);
   expect_reads_as_model();

@@ -40,7 +40,8 @@ T peek_be(const std::string& path, uint64_t offset) {
   const Bytes content = read_file(path);
   return io::load_be<T>(&content.at(offset));
 }
-/// Host offsets of the first L2 table of an image, and of the cluster that it gives a guest cluster.
+/// Host offsets of the first L2 table of an image, and of the cluster that it gives a guest
+/// cluster.
 uint64_t first_table_of(const std::string& path);
 uint64_t host_of(const std::string& path, uint64_t cluster);
 
