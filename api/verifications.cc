@@ -26,6 +26,22 @@ const Object<engine::Damage>& damage_object() {
   return object;
 }
 
+const Object<engine::SecondReading>& second_reading_object() {
+  using S = engine::SecondReading;
+  static const Object<S> object(
+      "SecondReading", "What a second implementation, libqcow, has read of an image.",
+      {{"reader", "string", "libqcow", &S::reader},
+       {"stored_bytes", "integer", "of the clusters that the manifest names as stored",
+        &S::stored_bytes},
+       {"covered_bytes", "integer", "of those, what it read and was compared with what was sent",
+        &S::covered_bytes},
+       {"damaged_bytes", "integer", "of those", &S::damaged_bytes},
+       {"problem", "string?", "why it did not read, or not all; no damage by itself", &S::problem},
+       {"damaged", "[Damage]", "the first ranges, without their place in the file",
+        [](const S& s) { return damage_object().list(s.damaged); }}});
+  return object;
+}
+
 const Object<Image>& image_object() {
   static const Object<Image> object(
       "ImageVerification", "The proof of one image.",
@@ -36,13 +52,17 @@ const Object<Image>& image_object() {
        {"result", "string:sound,damaged,without_manifest",
         "without_manifest: of an earlier version; tables and sidecar are proven, not the content",
         &Image::result},
-       {"data_bytes", "integer", "whose content was compared with what was sent",
+       {"data_bytes", "integer", "whose content varve's own reader compared with what was sent",
         &Image::data_bytes},
        {"zero_bytes", "integer", "zero by their mapping", &Image::zero_bytes},
-       {"damaged_bytes", "integer", "", &Image::damaged_bytes},
+       {"damaged_bytes", "integer", "by the reader that found most", &Image::damaged_bytes},
        {"problem", "string?", "what else is wrong", &Image::problem},
-       {"damaged", "[Damage]", "the first ranges",
-        [](const Image& i) { return damage_object().list(i.damaged); }}});
+       {"damaged", "[Damage]", "the first ranges that varve's own reader found",
+        [](const Image& i) { return damage_object().list(i.damaged); }},
+       {"second_reader", "SecondReading|null", "null: it was not asked for, or not reached",
+        [](const Image& i) {
+          return i.second_reader ? second_reading_object().json(*i.second_reader) : Json();
+        }}});
   return object;
 }
 
@@ -56,7 +76,7 @@ const Object<Verification>& verification_object() {
        {"state", "string:running,completed,cancelled,failed", "", &V::state},
        {"image_count", "integer", "to be proven", &V::image_count},
        {"skipped_count", "integer", "found sound not long ago", &V::skipped_count},
-       {"total_bytes", "integer", "stored in these images", &V::total_bytes},
+       {"total_bytes", "integer", "stored in these images, for each reader", &V::total_bytes},
        {"read_bytes", "integer", "of those", &V::read_bytes},
        {"started_at", "time", "", &V::started_at},
        {"ended_at", "time|null", "null: it is running", &V::ended_at},
@@ -86,6 +106,24 @@ uint64_t bounded_member(const InputJson& body, const char* name, int64_t maximum
                 std::string("member '") + name + "' must be 0 to " + std::to_string(maximum));
 }
 
+/// Who reads: all there are, when nobody is named.
+void take_readers(const InputJson& body, engine::NewVerification& request) {
+  const InputJson* const readers = member(body, "readers");
+  if (readers == nullptr) return;
+  request.by_varve = request.by_libqcow = false;
+  for (const InputJson& reader : *readers) {
+    const std::string name = reader.get<std::string>();
+    if (name == "varve") request.by_varve = true;
+    if (name == "libqcow") request.by_libqcow = true;
+    if (name == "varve" || name == "libqcow") continue;
+    throw Refusal(RefusalKind::invalid, "invalid_body", kInvalidBody,
+                  "member 'readers' may name varve and libqcow");
+  }
+  if (request.by_varve || request.by_libqcow) return;
+  throw Refusal(RefusalKind::invalid, "invalid_body", kInvalidBody,
+                "member 'readers' must name varve, libqcow or both");
+}
+
 /// What both bodies have; either may be left out.
 engine::NewVerification request_of(const Call& call, std::string_view schema) {
   engine::NewVerification request;
@@ -94,6 +132,7 @@ engine::NewVerification request_of(const Call& call, std::string_view schema) {
   if (schema == "NewVerification") request.vm_name = text_member(body, "vm_name");
   request.skip_days = static_cast<uint32_t>(bounded_member(body, "skip_days", kDaysMax));
   request.bytes_per_second = bounded_member(body, "bytes_per_second", INT64_MAX);
+  take_readers(body, request);
   return request;
 }
 
@@ -125,7 +164,8 @@ Response cancel(const Call& call) {
 }  // namespace
 
 std::vector<Schema> verification_answers() {
-  return schemas_of(damage_object(), image_object(), verification_object(), verifications_object());
+  return schemas_of(damage_object(), second_reading_object(), image_object(), verification_object(),
+                    verifications_object());
 }
 
 const std::vector<Route>& verification_routes() {

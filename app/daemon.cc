@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "app/read_image.h"
 #include "io/call_on.h"
 #include "io/log.h"
 
@@ -147,8 +148,8 @@ io::Task<void> Daemon::bind_nbd() {
     if (options_.engine.nbd_port == 0) options_.engine.nbd_port = bound.listener->port();
   }
   if (!options_.nbd_socket.empty()) {
-    auto listener =
-        io::Listener::unix_socket(nbd_ring(), options_.nbd_socket, io::ListeningSocket::kStartPatience);
+    auto listener = io::Listener::unix_socket(nbd_ring(), options_.nbd_socket,
+                                              io::ListeningSocket::kStartPatience);
     bound_.push_back({std::move(listener), tls_access(options_.engine.socket_tls)});
   }
   nbd::ServerSettings settings;
@@ -166,7 +167,13 @@ void Daemon::start_engine() {
                             .server = *nbd_,
                             .exports = exports_,
                             .node = *node_};
-  for (const auto& thread : data_) parts.data.push_back(thread->runtime());
+  std::vector<io::Ring*> rings;
+  for (const auto& thread : data_) {
+    parts.data.push_back(thread->runtime());
+    rings.push_back(&thread->ring());
+  }
+  readers_ = make_reader_processes(std::move(rings));
+  parts.second_reader = readers_.get();
   engine_ = std::make_unique<engine::EngineImpl>(std::move(parts), options_.engine);
   engine_->start();
 }

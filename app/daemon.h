@@ -8,6 +8,7 @@
 #include "api/http_server.h"
 #include "app/activation.h"
 #include "app/options.h"
+#include "engine/care/second_reader.h"
 #include "engine/engine_impl.h"
 #include "engine/ingest/node_client.h"
 #include "engine/values/names.h"
@@ -70,6 +71,7 @@ class Daemon {
   std::vector<nbd::TlsMode> activated_tls_;  // of activated_
   std::vector<std::string> nbd_addresses_;
   std::unique_ptr<engine::NodeClient> node_;
+  std::unique_ptr<engine::ReaderProcesses> readers_;
   std::unique_ptr<engine::EngineImpl> engine_;
   std::unique_ptr<api::Api> api_;
   std::unique_ptr<api::HttpServer> http_;

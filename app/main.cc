@@ -20,6 +20,9 @@ struct Run {
   int operator()(const app::RestoreOptions& options) const { return app::run_restore(options); }
   int operator()(const app::PullOptions& options) const { return app::run_pull(options); }
   int operator()(const app::AdoptOptions& options) const { return app::run_adopt(options); }
+  int operator()(const app::ReadImageOptions& options) const {
+    return app::run_read_image(options);
+  }
   int operator()(const app::VerifyOptions& options) const { return app::run_verify(options); }
   int operator()(const app::PrintText& print) const {
     std::fputs(print.text.c_str(), stdout);

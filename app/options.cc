@@ -136,6 +136,14 @@ void declare_rebuild(CLI::App& command, RebuildOptions& options) {
       "Exit status: 0 all taken over, 1 failed, 2 wrong usage, 3 something was left out.");
 }
 
+void declare_read_image(CLI::App& command, ReadImageOptions& options) {
+  command.add_option("IMAGE", options.image, "an image")->required();
+  command.add_option("--cluster-bytes", options.cluster_bytes, "bytes of a cluster")
+      ->required()
+      ->check(CLI::Range(uint64_t{512}, uint64_t{2} << 20));
+  command.add_option("--parent", options.parent, "the process that asks")->required();
+}
+
 }  // namespace
 
 ServeOptions configured(const std::string& config_file) { return serve_options({config_file, {}}); }
@@ -181,6 +189,9 @@ Command parse_command_line(int argc, const char* const* argv) {
   CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image over NBD, as qemu-nbd does");
   NbdOptions nbd_options;
   declare_nbd(nbd, nbd_options);
+  CLI::App& read_image = *app.add_subcommand("read-image", "")->group("");  // not for people
+  ReadImageOptions read_image_options;
+  declare_read_image(read_image, read_image_options);
   const CLI::App& help = *app.add_subcommand("help", "print this text");
   const std::string help_text = app.help();  // once a command is parsed, help() is that command's
 
@@ -211,6 +222,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   if (adopt.parsed()) return checked(std::move(adopt_arguments));
   if (restore.parsed()) return checked(std::move(restore_options));
   if (verify.parsed()) return checked(std::move(verify_arguments));
+  if (read_image.parsed()) return read_image_options;
   if (nbd.parsed()) return checked(std::move(nbd_options));
   return PrintText{app.help()};
 }

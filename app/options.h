@@ -139,10 +139,18 @@ struct AdoptOptions {
 struct VerifyOptions {
   std::string vm_name;  ///< "": every point there is
   std::string point;    ///< backup id, "latest" or RFC 3339 time; "": all points of the VM
+  std::vector<std::string> readers;  ///< none: all there are
   uint32_t skip_days = 0;
   uint64_t bytes_per_second = 0;
   bool json = false;
   std::string server = "http://127.0.0.1:8082", token;
+};
+
+/// `varve read-image`, of which only `varve serve` knows: docs/verify.md.
+struct ReadImageOptions {
+  std::string image;
+  uint64_t cluster_bytes = 0;
+  int64_t parent = 0;  ///< the process that asks; without it there is nothing to do
 };
 
 /// `varve nbd`
@@ -175,7 +183,8 @@ struct PrintText {
 };
 
 using Command = std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, RebuildOptions,
-                             RestoreOptions, PullOptions, AdoptOptions, VerifyOptions, PrintText>;
+                             RestoreOptions, PullOptions, AdoptOptions, VerifyOptions,
+                             ReadImageOptions, PrintText>;
 
 /// Throws UsageError with a sentence.
 Command parse_command_line(int argc, const char* const* argv);

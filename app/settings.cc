@@ -208,6 +208,11 @@ std::vector<Setting> life_cycle_settings() {
       duration_setting("point-idle",
                        "how long a restore point stays open without readers (default 30s)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.point_idle; }),
+      duration_setting(
+          "reader-patience",
+          "how long libqcow may take for the next mebibyte of an image that is\n"
+          "verified (default 30s)",
+          [](ServeOptions& o) -> io::Duration& { return o.engine.second_reader_patience; }),
       duration_setting("commit-interval", "longest time between two commits (default 1s)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.commit_interval; }),
       {"commit-bytes", "SIZE", "most data between two commits (default 256M)",

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -52,6 +53,7 @@ class Verify {
   Json begin() {
     Json body = {{"skip_days", options_.skip_days},
                  {"bytes_per_second", options_.bytes_per_second}};
+    if (!options_.readers.empty()) body["readers"] = options_.readers;
     std::string target = "/verifications";
     if (!options_.point.empty()) {
       target = fmt::format("/backups/{}/verify", io::percent_encoded(backup_of_point()));
@@ -80,17 +82,32 @@ class Verify {
                image.at("disk_id").get<uint32_t>(), image.at("backup_id").get<std::string>(),
                verdict_of(image));
     for (const Json& range : image.at("damaged")) {
-      fmt::print("    bytes {} to {}: {}\n", range.at("offset").get<uint64_t>(),
-                 range.at("offset").get<uint64_t>() + range.at("length").get<uint64_t>() - 1,
-                 range.at("what").get<std::string>());
+      show_range(range, "");
     }
+    if (!image.at("second_reader").is_null()) show_second(image.at("second_reader"));
     std::fflush(stdout);
+  }
+
+  static void show_range(const Json& range, const std::string& by) {
+    const uint64_t offset = range.at("offset"), length = range.at("length");
+    fmt::print("    bytes {} to {}: {}{}\n", offset, offset + length - 1,
+               range.at("what").get<std::string>(), by);
+  }
+
+  /// What share of the stored bytes the second reader confirms or not.
+  static void show_second(const Json& second) {
+    const std::string reader = second.at("reader"), problem = second.value("problem", "");
+    const uint64_t stored = second.at("stored_bytes"), covered = second.at("covered_bytes");
+    const double percent =
+        stored == 0 ? 100 : 100 * static_cast<double>(covered) / static_cast<double>(stored);
+    fmt::print("    {}: {} of {} stored bytes compared ({:.1f} %){}{}\n", reader, covered, stored,
+               percent, problem.empty() ? "" : "; ", problem);
+    for (const Json& range : second.at("damaged")) show_range(range, ", by " + reader);
   }
 
   static std::string verdict_of(const Json& image) {
     const std::string result = image.at("result");
-    const uint64_t bytes = image.at("data_bytes");
-    if (result == "sound") return fmt::format("sound, {} bytes compared", bytes);
+    if (result == "sound") return fmt::format("sound, {} bytes compared", compared_bytes(image));
     if (result == "without_manifest") return "of an earlier version: tables sound, content unknown";
     std::string text = "DAMAGED";
     if (const uint64_t damaged = image.at("damaged_bytes"); damaged > 0) {
@@ -98,6 +115,13 @@ class Verify {
     }
     const std::string problem = image.value("problem", "");
     return problem.empty() ? text : text + ": " + problem;
+  }
+
+  /// By the reader that has compared most.
+  static uint64_t compared_bytes(const Json& image) {
+    const uint64_t bytes = image.at("data_bytes");
+    const Json& second = image.at("second_reader");
+    return second.is_null() ? bytes : std::max<uint64_t>(bytes, second.at("covered_bytes"));
   }
 
   void show_progress(const Json& task) {

@@ -15,6 +15,12 @@ void declare_verify(CLI::App& command, VerifyArguments& arguments) {
       .add_option("--skip-days", options.skip_days,
                   "leave out what was found sound within so many days")
       ->type_name("N");
+  command
+      .add_option("--reader", arguments.reader,
+                  "who reads the content: varve, libqcow, or both (default); what libqcow cannot\n"
+                  "read, varve does in any case")
+      ->type_name("READER")
+      ->check(CLI::IsMember({"varve", "libqcow", "both"}));
   command.add_option("--rate", arguments.rate, "bytes read a second at most, with K, M or G")
       ->type_name("SIZE");
   command.add_flag("--json", options.json, "print one JSON object a line, errors too");
@@ -36,6 +42,7 @@ VerifyOptions checked(VerifyArguments arguments) {
   const auto [name, point] = engine::split_point(options.vm_name);
   options.vm_name = name;
   options.point = point;
+  if (arguments.reader != "both") options.readers = {arguments.reader};
   if (!arguments.rate.empty()) options.bytes_per_second = parse_size(arguments.rate);
   return options;
 }

@@ -11,7 +11,7 @@ namespace app {
 struct VerifyArguments {
   VerifyOptions options;
   bool all = false;
-  std::string rate;
+  std::string reader = "both", rate;
 };
 
 void declare_verify(CLI::App& command, VerifyArguments& arguments);

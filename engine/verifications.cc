@@ -84,10 +84,11 @@ void note_damage(Catalogue& catalogue, Verification& task, const ImageVerificati
   }
   task.damaged_backups.assign(damaged.begin(), damaged.end());
   std::string text = image.problem;
-  if (!image.damaged.empty()) {
-    text +=
-        fmt::format("{}{} bytes are not what was sent, the first at guest offset {}",
-                    text.empty() ? "" : "; ", image.damaged_bytes, image.damaged.front().offset);
+  const bool by_second = image.damaged.empty() && image.second_reader;
+  const std::vector<Damage>& ranges = by_second ? image.second_reader->damaged : image.damaged;
+  if (!ranges.empty()) {
+    text += fmt::format("{}{} bytes are not what was sent, the first at guest offset {}",
+                        text.empty() ? "" : "; ", image.damaged_bytes, ranges.front().offset);
   }
   io::log(io::LogLevel::error, "backup {} of VM {}: disk {} is damaged: {}", image.job_id,
           image.vm_name, image.disk_index, text);
@@ -106,7 +107,8 @@ io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
                           .disk_index = point.disk_index};
   const std::string parent_path = parent ? parent->image_path : "";
   const auto there = [&] {
-    return verify_image(data, image, point.image_path, parent_path, under_way->progress);
+    return verify_image(data, image, point.image_path, parent_path, under_way->readers,
+                        under_way->progress);
   };
   ImageVerification done = co_await io::call_on(data.executor, core.parts.home.executor, there);
   // What cannot be read proves nothing while its file system may have gone.
@@ -164,7 +166,13 @@ Verification begin_verification(Core& core, const NewVerification& request) {
         points, [&](const Point& point) { return is_proven(*core.catalogue, point, since); });
   }
   task.image_count = points.size();
-  for (const Point& point : points) task.total_bytes += point.bytes_stored;
+  const ContentReaders& readers = under_way->readers =
+      ContentReaders{.varve = request.by_varve,
+                     .second = request.by_libqcow,
+                     .processes = core.parts.second_reader,
+                     .patience = core.options.second_reader_patience};
+  const uint64_t times = (readers.varve ? 1 : 0) + (readers.second && readers.processes ? 1 : 0);
+  for (const Point& point : points) task.total_bytes += times * point.bytes_stored;
   under_way->progress->bytes_per_second = request.bytes_per_second;
   if (core.verifications.size() >= kKept) core.verifications.erase(core.verifications.begin());
   core.verifications.push_back(under_way);

@@ -37,8 +37,10 @@ io::Task<Sha256> sha256_of_file(io::FileSystem& files, std::string path) {
 class ImageProof {
  public:
   ImageProof(io::Runtime data, ImageVerification verification, std::string image_path,
-             std::string parent_path, std::shared_ptr<VerifyProgress> progress)
+             std::string parent_path, ContentReaders readers,
+             std::shared_ptr<VerifyProgress> progress)
       : data_(data),
+        readers_(readers),
         answer_(std::move(verification)),
         path_(std::move(image_path)),
         parent_path_(std::move(parent_path)),
@@ -54,6 +56,9 @@ class ImageProof {
       problem = failure.what();
     }
     if (!problem.empty()) answer_.problem = problem;
+    if (answer_.second_reader) {
+      answer_.damaged_bytes = std::max(answer_.damaged_bytes, answer_.second_reader->damaged_bytes);
+    }
     if (!answer_.problem.empty() || answer_.damaged_bytes > 0) {
       answer_.result = VerificationResult::damaged;
     }
@@ -71,7 +76,8 @@ class ImageProof {
       co_return;
     }
     co_await prove_manifest(sidecar);
-    co_await prove_content(*image);
+    const bool is_covered = co_await prove_by_second(*image);
+    co_await prove_content(*image, readers_.varve || !is_covered);
     answer_.result = VerificationResult::sound;
   }
 
@@ -127,9 +133,25 @@ class ImageProof {
     }
   }
 
-  io::Task<void> prove_content(qcow::Layer& image) {
+  /// True when the second reader has read every stored cluster.
+  io::Task<bool> prove_by_second(const qcow::Layer& image) {
+    if (!readers_.second) co_return false;
+    const auto sums = co_await qcow::SumsReader::open(data_.files, sums_path(path_));
+    SecondReaderOptions options;
+    options.processes = readers_.processes;
+    options.patience = readers_.patience;
+    options.damages_max = kDamagesMax;
+    options.is_cancelled = [this] { return progress_->cancelled.load(); };
+    options.on_progress = [this](uint64_t bytes) { return advance(bytes); };
+    answer_.second_reader = co_await read_second(data_, image, *sums, std::move(options));
+    co_return answer_.second_reader->covered_bytes == answer_.second_reader->stored_bytes;
+  }
+
+  /// Which clusters the image stores, and what it holds, if that is asked for.
+  io::Task<void> prove_content(qcow::Layer& image, bool reads_data) {
     const auto sums = co_await qcow::SumsReader::open(data_.files, sums_path(path_));
     qcow::ContentOptions options;
+    options.reads_data = reads_data;
     options.on_progress = [this](uint64_t bytes) { return advance(bytes); };
     options.damages_max = kDamagesMax;
     const qcow::ContentResult content = co_await qcow::check_content(data_, image, *sums, options);
@@ -167,6 +189,7 @@ class ImageProof {
   static constexpr io::Duration kPause = std::chrono::milliseconds(100);
   static constexpr size_t kDamagesMax = 100;
   const io::Runtime data_;
+  const ContentReaders readers_;
   ImageVerification answer_;
   const std::string path_, parent_path_;
   const std::shared_ptr<VerifyProgress> progress_;
@@ -177,9 +200,10 @@ class ImageProof {
 
 io::Task<ImageVerification> verify_image(io::Runtime data, ImageVerification verification,
                                          std::string image_path, std::string parent_path,
+                                         ContentReaders readers,
                                          std::shared_ptr<VerifyProgress> progress) {
   ImageProof proof(data, std::move(verification), std::move(image_path), std::move(parent_path),
-                   std::move(progress));
+                   readers, std::move(progress));
   co_return co_await proof.run();
 }
 

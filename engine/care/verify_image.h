@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/care/second_reader.h"
 #include "engine/values/types.h"
 #include "io/runtime.h"
 #include "io/sync.h"
@@ -19,11 +20,20 @@ struct VerifyProgress {
   std::atomic<uint64_t> bytes_per_second = 0;  ///< read at most; 0: as fast as it goes
 };
 
+/// Who reads the content of an image.
+struct ContentReaders {
+  bool varve = true;  ///< what the second one cannot read, varve does in any case
+  bool second = false;
+  ReaderProcesses* processes = nullptr;  ///< of the second one
+  io::Duration patience = std::chrono::seconds(30);
+};
+
 /// A proof of several images.
 struct VerificationUnderWay {
   explicit VerificationUnderWay(io::Executor& home) : ended(home) {}
 
   Verification task;  ///< of the control thread, but for read_bytes
+  ContentReaders readers;
   std::shared_ptr<VerifyProgress> progress = std::make_shared<VerifyProgress>();
   io::Event ended;  ///< the control thread's
 };
@@ -33,13 +43,14 @@ using Verifications = std::vector<std::shared_ptr<VerificationUnderWay>>;
 
 /// Proves that a published image is what was sent: its own tables (PU3), the sidecar by the hash in
 /// its header, the parent's sidecar by the root that this one's holds, the manifest by the hash in
-/// the sidecar, and by the manifest the content of every stored cluster.
+/// the sidecar, and by the manifest the content of every stored cluster, as each reader reads it.
 ///
 /// What is wrong is an answer, and so is an image that cannot be read. An image of earlier versions
 /// has no manifest: of it the tables and the sidecar are proven. Throws ECANCELED, and memory.
 /// `verification` names the image; its other members are the answer. On a data thread.
 io::Task<ImageVerification> verify_image(io::Runtime data, ImageVerification verification,
                                          std::string image_path, std::string parent_path,
+                                         ContentReaders readers,
                                          std::shared_ptr<VerifyProgress> progress);
 
 }  // namespace engine

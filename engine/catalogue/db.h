@@ -100,6 +100,8 @@ class Stmt {
       return warnings_from_json(take_text());
     } else if constexpr (std::is_same_v<T, std::vector<Damage>>) {
       return damages_from_json(take_text());
+    } else if constexpr (std::is_same_v<T, SecondReading>) {
+      return second_reading_from_json(take_text());
     } else if constexpr (std::floating_point<T>) {
       return take_real();
     } else {

@@ -271,9 +271,13 @@ CREATE TABLE verification (
 ) STRICT;
 )sql";
 
-constexpr std::array<const char*, 8> kMigrations = {
-    kSchema1,        kSchemaAbilities,  kSchemaMarker, kSchemaImageUuid,
-    kSchemaRestores, kSchemaPromotions, kSchemaClient, kSchemaManifest};
+/// What libqcow has read of each image.
+constexpr const char* kSchemaSecondReader =
+    "ALTER TABLE verification ADD COLUMN second_reader TEXT";
+
+constexpr std::array<const char*, 9> kMigrations = {
+    kSchema1,          kSchemaAbilities, kSchemaMarker,   kSchemaImageUuid,   kSchemaRestores,
+    kSchemaPromotions, kSchemaClient,    kSchemaManifest, kSchemaSecondReader};
 
 }  // namespace
 

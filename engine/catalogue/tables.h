@@ -178,7 +178,8 @@ inline constexpr auto kVerificationTable = columns<ImageVerification>(
     col("data_bytes", &ImageVerification::data_bytes),
     col("zero_bytes", &ImageVerification::zero_bytes),
     col("damaged_bytes", &ImageVerification::damaged_bytes),
-    col("problem", &ImageVerification::problem), col("damaged", &ImageVerification::damaged));
+    col("problem", &ImageVerification::problem), col("damaged", &ImageVerification::damaged),
+    col("second_reader", &ImageVerification::second_reader));
 
 inline constexpr auto kSampleColumns = columns<ProgressSample>(
     col("seconds", &ProgressSample::seconds),

@@ -41,6 +41,7 @@ struct EngineParts {
   nbd::Server& server;        ///< of server_thread
   nbd::ExportTable& exports;  ///< the one that the server looks names up in
   NodeClient& node;
+  ReaderProcesses* second_reader = nullptr;  ///< none: verifications do without
   /// Told after each step of start, seal and publish, by name: tests stop, fail or copy there.
   std::function<void(std::string_view step)> reached = [](std::string_view) {};
 };

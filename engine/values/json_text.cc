@@ -9,6 +9,31 @@ namespace engine {
 
 using Json = nlohmann::ordered_json;
 
+namespace {
+
+Json array_of(const std::vector<Damage>& damages) {
+  Json array = Json::array();
+  for (const Damage& damage : damages) {
+    array.push_back({{"offset", damage.offset},
+                     {"length", damage.length},
+                     {"host_offset", damage.host_offset},
+                     {"what", damage.what}});
+  }
+  return array;
+}
+
+std::vector<Damage> damages_of(const Json& array) {
+  std::vector<Damage> damages;
+  for (const Json& object : array) {
+    damages.push_back({object.at("offset").get<uint64_t>(), object.at("length").get<uint64_t>(),
+                       object.at("host_offset").get<uint64_t>(),
+                       object.at("what").get<std::string>()});
+  }
+  return damages;
+}
+
+}  // namespace
+
 std::string to_json(const Tags& tags) {
   Json object = Json::object();
   for (const auto& [key, value] : tags) object[key] = value;
@@ -53,28 +78,37 @@ std::vector<Warning> warnings_from_json(std::string_view text) {
   }
 }
 
-std::string to_json(const std::vector<Damage>& damages) {
-  Json array = Json::array();
-  for (const Damage& damage : damages) {
-    array.push_back({{"offset", damage.offset},
-                     {"length", damage.length},
-                     {"host_offset", damage.host_offset},
-                     {"what", damage.what}});
-  }
-  return array.dump();
-}
+std::string to_json(const std::vector<Damage>& damages) { return array_of(damages).dump(); }
 
 std::vector<Damage> damages_from_json(std::string_view text) {
   try {
-    std::vector<Damage> damages;
-    for (const Json& object : Json::parse(text)) {
-      damages.push_back({object.at("offset").get<uint64_t>(), object.at("length").get<uint64_t>(),
-                         object.at("host_offset").get<uint64_t>(),
-                         object.at("what").get<std::string>()});
-    }
-    return damages;
+    return damages_of(Json::parse(text));
   } catch (const Json::exception& cause) {
     throw std::runtime_error(fmt::format("damages: {}", cause.what()));
+  }
+}
+
+std::string to_json(const SecondReading& reading) {
+  const Json object = {{"reader", reading.reader},
+                       {"stored_bytes", reading.stored_bytes},
+                       {"covered_bytes", reading.covered_bytes},
+                       {"damaged_bytes", reading.damaged_bytes},
+                       {"problem", reading.problem},
+                       {"damaged", array_of(reading.damaged)}};
+  return object.dump();
+}
+
+SecondReading second_reading_from_json(std::string_view text) {
+  try {
+    const Json object = Json::parse(text);
+    return {.reader = object.at("reader"),
+            .stored_bytes = object.at("stored_bytes"),
+            .covered_bytes = object.at("covered_bytes"),
+            .damaged_bytes = object.at("damaged_bytes"),
+            .problem = object.at("problem"),
+            .damaged = damages_of(object.at("damaged"))};
+  } catch (const Json::exception& cause) {
+    throw std::runtime_error(fmt::format("second reader: {}", cause.what()));
   }
 }
 

@@ -83,6 +83,8 @@ struct EngineOptions {
   io::Duration repository_interval = std::chrono::seconds(5);
   /// How long the start of varve, and a look, wait before a silent repository is unavailable.
   io::Duration repository_patience = std::chrono::seconds(10);
+  /// How long the second reader of a verification may take for its next mebibyte of an image.
+  io::Duration second_reader_patience = std::chrono::seconds(30);
   /// How long a point stays open without readers.
   io::Duration point_idle = std::chrono::seconds(30);
   /// The first pause before a publish or a deletion that was held up is tried again. It doubles.

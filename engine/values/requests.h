@@ -71,6 +71,8 @@ struct NewPromotion {
 
 /// POST /verifications, and /backups/{backup_id}/verify.
 struct NewVerification {
+  /// Who reads the content. What libqcow cannot read, varve's own reader does in any case.
+  bool by_varve = true, by_libqcow = true;
   std::string backup_id;          ///< with all that it stands on; "": not one backup
   std::string vm_name;            ///< its points; "" as well: every point there is
   uint32_t skip_days = 0;         ///< images that were found sound so recently are left out

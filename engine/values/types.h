@@ -426,6 +426,18 @@ struct Damage {
   bool operator==(const Damage&) const = default;
 };
 
+/// What a second implementation of QCOW2 has read of an image.
+struct SecondReading {
+  std::string reader = "libqcow";
+  uint64_t stored_bytes = 0;    ///< of the clusters that the manifest names as stored
+  uint64_t covered_bytes = 0;   ///< of those, what it read and was compared with what was sent
+  uint64_t damaged_bytes = 0;   ///< of those, what was not the same
+  std::string problem;          ///< why it did not read, or not all, as a sentence; no damage
+  std::vector<Damage> damaged;  ///< the first ones; without host offsets
+
+  bool operator==(const SecondReading&) const = default;
+};
+
 /// The last proof of one image.
 struct ImageVerification {
   std::string image_id;
@@ -433,11 +445,12 @@ struct ImageVerification {
   uint32_t disk_index = 0;
   Time verified_at{};
   VerificationResult result = VerificationResult::sound;
-  uint64_t data_bytes = 0;      ///< whose content was compared with what was sent
+  uint64_t data_bytes = 0;      ///< whose content varve's own reader compared with what was sent
   uint64_t zero_bytes = 0;      ///< zero by their mapping
-  uint64_t damaged_bytes = 0;   ///< of both
+  uint64_t damaged_bytes = 0;   ///< of both, by the reader that found most
   std::string problem;          ///< what else is wrong, as a sentence
-  std::vector<Damage> damaged;  ///< the first ones
+  std::vector<Damage> damaged;  ///< the first ones that varve's own reader found
+  std::optional<SecondReading> second_reader;  ///< none when it was not asked for, or not reached
 
   bool operator==(const ImageVerification&) const = default;
 };

@@ -60,6 +60,7 @@ class ContentCheck {
     const SumBlock block = said.value_or(SumBlock{.l1_index = l1_index});
     const std::vector<Found> found = co_await tables_say(l1_index);
     const std::vector<Piece> pieces = compare_kinds(block, found);
+    if (!options_.reads_data) co_return;
     size_t next = 0;
     const auto work = [&]() -> io::Task<void> {
       while (next < pieces.size()) {

@@ -24,6 +24,7 @@ struct ContentOptions {
   /// ends the check.
   std::function<io::Task<void>(uint64_t bytes)> on_progress;
   size_t damages_max = 1000;  ///< ranges kept; all bytes are counted
+  bool reads_data = true;     ///< else only which clusters there are is compared
 };
 
 struct ContentResult {

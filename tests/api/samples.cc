@@ -158,6 +158,14 @@ engine::Verification verification(engine::VerificationState state) {
   increment.job_id = "backup-pgtest1-1760000101";
   increment.data_bytes = 4194304;
   increment.zero_bytes = 65536;
+  full.second_reader = engine::SecondReading{.stored_bytes = 1073741824,
+                                             .covered_bytes = 1073741824,
+                                             .damaged_bytes = 65536,
+                                             .damaged = {{1048576, 65536, 0, "reads differently"}}};
+  increment.second_reader = engine::SecondReading{
+      .stored_bytes = 4194304,
+      .covered_bytes = 2097152,
+      .problem = "libqcow was killed by signal 11 (SIGSEGV); it had read 2097152 of 4194304 bytes"};
   task.images = {full, increment};
   task.damaged_backups = {full.job_id, increment.job_id};
   return task;

@@ -39,6 +39,32 @@ TEST_F(Verifications, OfAVmNameIt) {
   EXPECT_EQ(post("/verifications", R"({"vm_name":"web01"})").status, 202);
 }
 
+TEST_F(Verifications, NameTheirReaders) {
+  const auto expect = [this](const char* body, bool by_varve, bool by_libqcow) {
+    EXPECT_CALL(engine_, verify).WillOnce([=](const engine::NewVerification& request) {
+      EXPECT_EQ(request.by_varve, by_varve) << body;
+      EXPECT_EQ(request.by_libqcow, by_libqcow) << body;
+      return verification();
+    });
+    EXPECT_EQ(post("/verifications", body).status, 202) << body;
+  };
+  expect("", true, true);
+  expect(R"({"readers":null})", true, true);
+  expect(R"({"readers":["varve"]})", true, false);
+  expect(R"({"readers":["libqcow"]})", false, true);
+  expect(R"({"readers":["libqcow","varve"]})", true, true);
+}
+
+TEST_F(Verifications, SayWhatShareTheSecondReaderCovered) {
+  EXPECT_CALL(engine_, verification("v")).WillOnce(Return(verification()));
+  const Json images = Json::parse(request("GET", "/api/v1/verifications/v").body)["images"];
+  EXPECT_EQ(images[0]["second_reader"]["reader"], "libqcow");
+  EXPECT_EQ(images[0]["second_reader"]["damaged"][0]["offset"], 1048576);
+  EXPECT_FALSE(images[0]["second_reader"].contains("problem"));
+  EXPECT_EQ(images[1]["second_reader"]["covered_bytes"], 2097152);
+  EXPECT_NE(images[1]["second_reader"]["problem"], "");
+}
+
 TEST_F(Verifications, SayWhatIsDamagedAndWhoReadsIt) {
   EXPECT_CALL(engine_, verification("v")).WillOnce(Return(verification()));
   const auto answer = request("GET", "/api/v1/verifications/v");
@@ -50,8 +76,10 @@ TEST_F(Verifications, SayWhatIsDamagedAndWhoReadsIt) {
 }
 
 TEST_F(Verifications, WhatCannotBeRightIsRefused) {
-  for (const char* const body : {R"({"skip_days":-1})", R"({"skip_days":"7"})",
-                                 R"({"skip_days":36501})", R"({"bytes_per_second":-1})", "[]"}) {
+  for (const char* const body :
+       {R"({"skip_days":-1})", R"({"skip_days":"7"})", R"({"skip_days":36501})",
+        R"({"bytes_per_second":-1})", "[]", R"({"readers":[]})", R"({"readers":["qemu"]})",
+        R"({"readers":"varve"})", R"({"readers":[1]})"}) {
     expect_problem(post("/backups/x/verify", body), 400, "invalid request body", "invalid_body");
     expect_problem(post("/verifications", body), 400, "invalid request body", "invalid_body");
   }
