@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "api/answers_signals.h"
+
 namespace api {
 namespace {
 
@@ -59,7 +61,7 @@ const Object<Warning>& warning_object() {
       "Warning", "Something about a backup that does not make it fail.",
       {{"code",
         "string:sampled_zeroes,full_not_covered,change_tracking_reset,change_id_unusable,"
-        "disk_added,disk_shrunk,long_chain",
+        "disk_added,disk_shrunk,long_chain,encrypted,entropy_jump,wrong_disk,layout_changed",
         "", &Warning::code},
        {"disk_id", "integer|null", "index of the disk concerned", &Warning::disk_index},
        {"message", "string", "", &Warning::message}});
@@ -131,6 +133,15 @@ const Object<ShownBackup>& backup_object() {
   return object;
 }
 
+namespace {
+
+Json signals_of_disk(const engine::BackupDiskView& view) {
+  return signals_object().json(
+      {engine::signals_of(view.disk.counters, view.disk.capacity_bytes), view.flags});
+}
+
+}  // namespace
+
 const Object<engine::BackupDiskView>& backup_disk_object() {
   using V = engine::BackupDiskView;
   static const Object<V> object(
@@ -162,6 +173,9 @@ const Object<engine::BackupDiskView>& backup_disk_object() {
         [](const V& v) { return v.disk.counters.bytes_elided; }},
        {"bytes_stored", "integer", "allocated in the file",
         [](const V& v) { return v.disk.counters.bytes_stored; }},
+       {"signals", "Signals", "what this backup looks like", signals_of_disk},
+       {"history", "[PointSignals]", "the disk's points before this one, newest first",
+        [](const V& v) { return point_signals_object().list(v.history); }},
        {"progress_percent", "number", "", [](const V& v) { return finite(v.progress_percent); }},
        {"connections", "integer", "open NBD connections", &V::connections},
        {"last_request_at", "string", "time; empty when there was none",

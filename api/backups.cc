@@ -1,4 +1,5 @@
 #include "api/answers_backups.h"
+#include "api/answers_signals.h"
 #include "api/read_member.h"
 #include "api/routes.h"
 #include "api/schemas.h"
@@ -275,7 +276,7 @@ std::vector<Schema> backup_answers() {
   std::vector<Schema> schemas =
       schemas_of(backups_object(), backup_disks_object(), completed_object(), cancelled_object(),
                  deleted_object(), stats_object());
-  for (const auto part : {backup_schemas, chain_schemas}) {
+  for (const auto part : {backup_schemas, signals_schemas, chain_schemas}) {
     for (Schema& schema : part()) schemas.push_back(std::move(schema));
   }
   return schemas;

@@ -131,6 +131,10 @@ std::string prometheus_text(const engine::MetricsSnapshot& snapshot, std::string
   nbd(page, snapshot);
   repositories(page, snapshot);
   page.histogram("varve_seal_seconds", "From `complete` to a durable disk.", snapshot.seal_seconds);
+  page.family("varve_flags_total", "counter", "Disks of backups that looked unusual, by flag.");
+  for (const auto& [flag, count] : snapshot.flags_total) {
+    page.sample("varve_flags_total", {{"flag", engine::to_text(flag)}}, count);
+  }
   page.family("varve_node_calls_total", "counter", "Calls to the node API by result.");
   for (const auto& [result, count] : snapshot.node_calls_total) {
     page.sample("varve_node_calls_total", {{"result", result}}, count);

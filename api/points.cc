@@ -1,3 +1,4 @@
+#include "api/answers_signals.h"
 #include "api/object.h"
 #include "api/routes.h"
 #include "api/schemas.h"
@@ -28,6 +29,8 @@ const Object<engine::PointView>& served_point_object() {
         [](const P& p) { return p.point.verified_at; }},
        {"verification", "string:sound,damaged,without_manifest?", "its result",
         [](const P& p) { return p.point.verification; }},
+       {"signals", "Signals", "what this backup looks like",
+        [](const P& p) { return signals_object().json(signals_of_point(p.point)); }},
        {"generation", "integer", "of the chain",
         [](const P& p) { return p.point.place.generation; }},
        {"position", "integer", "in the chain; 0 is the full",

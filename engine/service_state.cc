@@ -83,6 +83,7 @@ MetricsSnapshot metrics_snapshot(Core& core) {
       metrics.repositories.push_back(std::move(*storage));
     }
   }
+  metrics.flags_total = tally.flags;
   metrics.seal_seconds = tally.seal_seconds;
   metrics.node_calls_total = tally.node_calls;
   for (const Vm& vm : core.catalogue->vms.list()) {

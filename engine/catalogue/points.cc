@@ -116,6 +116,17 @@ std::vector<Point> PointCatalogue::newest_first(std::string_view vm_name,
                        static_cast<int64_t>(offset));
 }
 
+std::vector<Point> PointCatalogue::history(std::string_view context_id,
+                                           std::string_view repository_id, uint32_t disk_index,
+                                           std::string_view before, size_t count_max) {
+  return select_points(db_,
+                       "AND j.context_id = ?1 AND j.repository_id = ?2 AND d.disk_index = ?3 "
+                       "AND (?4 = '' OR j.row < (SELECT b.row FROM job b WHERE b.id = ?4)) "
+                       "ORDER BY d.generation DESC, p.position DESC LIMIT ?5",
+                       context_id, repository_id, disk_index, before,
+                       static_cast<int64_t>(count_max));
+}
+
 std::vector<Point> PointCatalogue::lineage(const Point& point) {
   return select_points(db_,
                        "AND j.context_id = ? AND j.repository_id = ? AND d.disk_index = ? "

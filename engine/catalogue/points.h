@@ -45,6 +45,10 @@ class PointCatalogue {
   /// By time of completion. "" and nothing mean all VMs and all disks.
   std::vector<Point> newest_first(std::string_view vm_name, std::optional<uint32_t> disk_index,
                                   uint64_t limit, uint64_t offset);
+  /// Of a disk in its repository, over all its chains, newest first: those published before the job
+  /// `before` began; of all with "".
+  std::vector<Point> history(std::string_view context_id, std::string_view repository_id,
+                             uint32_t disk_index, std::string_view before, size_t count_max);
   /// The point and those below it in its chain, the nearest first.
   std::vector<Point> lineage(const Point& point);
   /// At most `count_max` points in the order of VM name, disk and job id, after the point of these.

@@ -271,13 +271,17 @@ CREATE TABLE verification (
 ) STRICT;
 )sql";
 
-/// What libqcow has read of each image.
-constexpr const char* kSchemaSecondReader =
-    "ALTER TABLE verification ADD COLUMN second_reader TEXT";
+/// What libqcow has read of each image, and what the written data looks like, by samples.
+constexpr const char* kSchemaProof = R"sql(
+ALTER TABLE verification ADD COLUMN second_reader TEXT;
+ALTER TABLE job_disk ADD COLUMN judged_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job_disk ADD COLUMN incompressible_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job_disk ADD COLUMN zero_data_bytes INTEGER NOT NULL DEFAULT 0;
+)sql";
 
 constexpr std::array<const char*, 9> kMigrations = {
-    kSchema1,          kSchemaAbilities, kSchemaMarker,   kSchemaImageUuid,   kSchemaRestores,
-    kSchemaPromotions, kSchemaClient,    kSchemaManifest, kSchemaSecondReader};
+    kSchema1,          kSchemaAbilities, kSchemaMarker,   kSchemaImageUuid, kSchemaRestores,
+    kSchemaPromotions, kSchemaClient,    kSchemaManifest, kSchemaProof};
 
 }  // namespace
 

@@ -100,7 +100,10 @@ inline constexpr auto kDiskCounters =
                           col("bytes_stored", &DiskCounters::bytes_stored),
                           col("covered_bytes", &DiskCounters::covered_bytes),
                           col("sampled_zero_requests", &DiskCounters::sampled_zero_requests),
-                          col("sampled_zero_bytes", &DiskCounters::sampled_zero_bytes));
+                          col("sampled_zero_bytes", &DiskCounters::sampled_zero_bytes),
+                          col("judged_bytes", &DiskCounters::judged_bytes),
+                          col("incompressible_bytes", &DiskCounters::incompressible_bytes),
+                          col("zero_data_bytes", &DiskCounters::zero_data_bytes));
 
 /// Without `sidecar`, which stands there from the decision to the publish only.
 inline constexpr auto kJobDiskTable = columns<JobDisk>(
@@ -136,7 +139,16 @@ inline constexpr auto kPointColumns = columns<Point>(
     col("d.change_id", &Point::change_id), col("d.parent_image_id", &Point::parent_image_id),
     col("d.parent_job_id", &Point::parent_job_id), col("d.file_bytes", &Point::file_bytes),
     col("d.allocated_bytes", &Point::allocated_bytes), col("d.bytes_stored", &Point::bytes_stored),
-    col("j.created_at", &Point::created_at), col("j.completed_at", &Point::completed_at),
+    nested(&Point::counters,
+           columns<DiskCounters>(col("d.bytes_received", &DiskCounters::bytes_received),
+                                 col("d.bytes_zeroed", &DiskCounters::bytes_zeroed),
+                                 col("d.bytes_elided", &DiskCounters::bytes_elided),
+                                 col("d.bytes_stored", &DiskCounters::bytes_stored),
+                                 col("d.judged_bytes", &DiskCounters::judged_bytes),
+                                 col("d.incompressible_bytes", &DiskCounters::incompressible_bytes),
+                                 col("d.zero_data_bytes", &DiskCounters::zero_data_bytes))),
+    col("j.warnings", &Point::warnings), col("j.created_at", &Point::created_at),
+    col("j.completed_at", &Point::completed_at),
     derived("(SELECT v.verified_at FROM verification v WHERE v.image_id = d.image_id)",
             &Point::verified_at),
     derived("coalesce((SELECT v.result FROM verification v WHERE v.image_id = d.image_id), '')",

@@ -107,7 +107,8 @@ SELECT d.id, b.id AS vm_backup_context_id, d.job_id AS backup_job_id, d.disk_ind
     ELSE min(99.9, 100.0 * d.covered_bytes / d.capacity_bytes) END AS progress_percent,
   d.image_id, nullif(d.parent_image_id, '') AS parent_image_id, d.type AS backup_type,
   d.capacity_bytes, nullif(d.handed_out_change_id, '') AS handed_out_change_id, d.bytes_zeroed,
-  d.bytes_elided, d.bytes_stored, p.chain_id, p.position AS chain_position, d.export_name
+  d.bytes_elided, d.bytes_stored, p.chain_id, p.position AS chain_position, d.export_name,
+  d.judged_bytes, d.incompressible_bytes, d.zero_data_bytes
 FROM job_disk d JOIN job j ON j.id = d.job_id
 JOIN backup_context b ON b.context_id = j.context_id AND b.repository_id = j.repository_id
 LEFT JOIN point p ON p.image_id = d.image_id

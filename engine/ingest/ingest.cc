@@ -10,6 +10,8 @@
 
 #include "engine/ingest/change_contexts.h"
 #include "engine/ingest/coverage.h"
+#include "engine/ingest/entropy_sampler.h"
+#include "engine/ingest/parent_comparison.h"
 #include "engine/values/layout.h"
 #include "io/call_on.h"
 #include "io/file.h"
@@ -88,6 +90,7 @@ class Ingest::Filling final : public io::BlockDevice {
   }
   io::Task<void> write(uint64_t offset, io::Buffer from) override {
     const uint64_t length = from.size();
+    sampler_.add(offset, {from.data(), from.size()});
     co_await image_->write(offset, std::move(from));
     note(offset, length);
   }
@@ -130,12 +133,17 @@ class Ingest::Filling final : public io::BlockDevice {
     stored_.stored_bytes = counters.bytes_stored;
     stored_.elided_bytes = counters.bytes_elided;
     stored_.used_bytes = counters.file_bytes;
+    stored_.judged_bytes = sampler_.judged_bytes();
+    stored_.incompressible_bytes = sampler_.incompressible_bytes();
+    stored_.zero_data_bytes = sampler_.zero_bytes();
   }
+  const EntropySampler& sampler() const { return sampler_; }
 
  private:
   std::unique_ptr<qcow::Image> image_;
   Stored& stored_;
   Coverage coverage_;
+  EntropySampler sampler_;
 };
 
 Ingest::Ingest(io::Runtime home, io::Runtime data, IngestSpec spec)
@@ -214,6 +222,9 @@ DiskCounters Ingest::counters() const {
   counters.bytes_elided = stored_.elided_bytes;
   counters.bytes_stored = stored_.stored_bytes;
   counters.covered_bytes = stored_.covered_bytes;
+  counters.judged_bytes = stored_.judged_bytes;
+  counters.incompressible_bytes = stored_.incompressible_bytes;
+  counters.zero_data_bytes = stored_.zero_data_bytes;
   return counters;
 }
 
@@ -231,7 +242,7 @@ io::Task<SealedImage> Ingest::seal() {
     const qcow::SealedImage image = co_await filling_->image().seal();
     filling_->note_stored();
     co_await require_clean();
-    co_await require_parents_there();
+    const auto parents = co_await open_parents_there();
     const auto status = co_await data_.files.status(spec_.path);
     sealed.file_bytes = image.file_bytes;
     sealed.allocated_bytes = status ? status->allocated_bytes : 0;
@@ -240,6 +251,7 @@ io::Task<SealedImage> Ingest::seal() {
     if (record && record->parent_manifest_hash != Sha256{}) {
       sealed.parent_root = to_hex(record->parent_manifest_hash);
     }
+    if (parents) sealed.comparison = co_await compare_there(*parents);
   };
   co_await io::call_on(data_.executor, home_.executor, there);
   sealed.counters = counters();
@@ -259,21 +271,34 @@ io::Task<void> Ingest::require_clean() {
 }
 
 io::Task<void> Ingest::require_parents() {
-  const auto there = [&]() -> io::Task<void> { return require_parents_there(); };
+  const auto there = [&]() -> io::Task<void> { co_await open_parents_there(); };
   co_await io::call_on(data_.executor, home_.executor, there);
 }
 
-/// Opens them by their names, as whoever reads the point will.
-io::Task<void> Ingest::require_parents_there() {
-  if (!spec_.parent) co_return;
+/// What is looked at here endangers no backup: a failure costs the comparison.
+io::Task<ParentComparison> Ingest::compare_there(qcow::Chain& parents) {
+  ParentComparison comparison;
+  try {
+    comparison = co_await compare_with_parent(filling_->image(), parents,
+                                              filling_->sampler().incompressible_places());
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::warning, "{}: not compared with its parent: {}", spec_.path,
+            failure.what());
+  }
+  co_return comparison;
+}
+
+/// By their names, as whoever reads the point will. Null for a full.
+io::Task<std::unique_ptr<qcow::Chain>> Ingest::open_parents_there() {
+  if (!spec_.parent) co_return nullptr;
   qcow::ChainOptions options;
   options.repository_root = spec_.repository_directory;
   std::string cause;
   try {
-    const auto parents = co_await qcow::Chain::open_parents_of(data_, spec_.path,
-                                                               filling_->image().header(), options);
+    auto parents = co_await qcow::Chain::open_parents_of(data_, spec_.path,
+                                                         filling_->image().header(), options);
     cause = parents->suspect().value_or("");
-    if (cause.empty()) co_return;
+    if (cause.empty()) co_return parents;
   } catch (const qcow::FormatError& other) {
     cause = other.what();
   } catch (const std::system_error& failure) {

@@ -10,10 +10,12 @@
 
 #include "engine/ingest/change_contexts.h"
 #include "engine/values/digest.h"
+#include "engine/values/signals.h"
 #include "engine/values/types.h"
 #include "io/runtime.h"
 #include "io/task.h"
 #include "nbd/export.h"
+#include "qcow/chain/chain.h"
 #include "qcow/image/disk_share.h"
 #include "qcow/image/publish_header.h"
 
@@ -53,6 +55,7 @@ struct SealedImage {
   uint64_t file_bytes = 0, allocated_bytes = 0;
   std::string sums_sha256;  ///< of the manifest
   std::string parent_root;  ///< SHA-256 of the parent's sidecar; "": a full, or the parent has none
+  ParentComparison comparison;  ///< of a full, and where it cannot be made: empty
 };
 
 /// One disk being filled: its image and its export, which live on a data thread.
@@ -103,13 +106,15 @@ class Ingest final : public nbd::ExportObserver {
   /// Of the image, written by the data thread.
   struct Stored {
     std::atomic<uint64_t> covered_bytes = 0, stored_bytes = 0, elided_bytes = 0, used_bytes = 0;
+    std::atomic<uint64_t> judged_bytes = 0, incompressible_bytes = 0, zero_data_bytes = 0;
   };
 
   Ingest(io::Runtime home, io::Runtime data, IngestSpec spec);
   io::Task<void> open_there();
   io::Task<void> open_image();
   io::Task<void> require_clean();
-  io::Task<void> require_parents_there();
+  io::Task<std::unique_ptr<qcow::Chain>> open_parents_there();
+  io::Task<ParentComparison> compare_there(qcow::Chain& parents);
   io::Task<void> retire_there();
 
   void connection_opened(nbd::Export&) override;

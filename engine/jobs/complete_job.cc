@@ -8,6 +8,7 @@
 #include "engine/jobs/publish.h"
 #include "engine/jobs/watch.h"
 #include "engine/values/refusal.h"
+#include "engine/values/signals.h"
 #include "engine/values/warnings.h"
 #include "io/log.h"
 
@@ -101,6 +102,8 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
   done.allocated_bytes = sealed.allocated_bytes;
   done.sums_sha256 = sealed.sums_sha256;
   done.parent_root = sealed.parent_root;
+  const std::vector<Point> history = core.catalogue->points.history(
+      job->row.context_id, job->row.repository_id, disk.index, job->row.id, kHistoryPoints);
   SealRecord record{.change_id = request.change_id,
                     .counters = done.counters,
                     .file_bytes = sealed.file_bytes,
@@ -109,6 +112,12 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
                     .parent_root = sealed.parent_root,
                     .warnings = sealed_warnings(
                         done, previous_full_stored(*core.catalogue, job->row, disk.index))};
+  for (Warning& flag : signal_warnings(done, sealed.comparison, history)) {
+    ++core.tally.flags[flag.code];
+    io::log(io::LogLevel::warning, "job {} of VM {}: {}", job->row.id, job->row.vm_name,
+            flag.message);
+    record.warnings.push_back(std::move(flag));
+  }
   core.catalogue->jobs.set_sealed(job->row.id, disk.index, record, core.now());
   done.state = DiskState::sealed;
   done.completed_at = core.now();

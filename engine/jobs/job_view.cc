@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/values/refusal.h"
+#include "engine/values/signals.h"
 
 namespace engine {
 namespace {
@@ -92,6 +93,9 @@ std::vector<BackupDiskView> backup_disk_views(Core& core, const std::string& bac
   std::vector<BackupDiskView> views;
   for (size_t at = 0; at < backup.job.disks.size(); ++at) {
     BackupDiskView view{.disk = backup.job.disks[at]};
+    view.flags = flags_of(backup.job.warnings, view.disk.index);
+    view.history = core.catalogue->points.history(backup.job.context_id, backup.job.repository_id,
+                                                  view.disk.index, backup.job.id, kHistoryPoints);
     view.progress_percent = backup.job.state == JobState::completed ? 100 : percent_of(view.disk);
     const Ingest* const ingest = running ? running->ingests[at].get() : nullptr;
     if (ingest) {

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "engine/values/signals.h"
+
 namespace engine {
 namespace {
 
@@ -29,6 +31,12 @@ Tally::Requests Tally::no_requests() {
   for (const char* const command : kCommandNames) {
     for (const char* const result : kResultNames) counts[{command, result}] = 0;
   }
+  return counts;
+}
+
+std::map<WarningCode, uint64_t> Tally::no_flags() {
+  std::map<WarningCode, uint64_t> counts;
+  for (const WarningCode flag : kFlags) counts[flag] = 0;
   return counts;
 }
 

@@ -52,6 +52,10 @@ enum class WarningCode : uint8_t {
   disk_added,
   disk_shrunk,
   long_chain,
+  encrypted,
+  entropy_jump,
+  wrong_disk,
+  layout_changed,
 };
 
 /// Who took a telemetry sample.
@@ -82,7 +86,9 @@ inline constexpr auto kWords<RepositoryType> = words("local", "nfs", "cifs", "sm
 template <>
 inline constexpr auto kWords<WarningCode> = words("sampled_zeroes", "full_not_covered",
                                                   "change_tracking_reset", "change_id_unusable",
-                                                  "disk_added", "disk_shrunk", "long_chain");
+                                                  "disk_added", "disk_shrunk", "long_chain",
+                                                  "encrypted", "entropy_jump", "wrong_disk",
+                                                  "layout_changed");
 template <>
 inline constexpr auto kWords<SampleSource> = words("client", "server");
 
@@ -220,6 +226,10 @@ struct DiskCounters {
   /// WRITE_ZEROES of 4 MiB or more, of a client that looked at 40 KiB of each.
   uint64_t sampled_zero_requests = 0;
   uint64_t sampled_zero_bytes = 0;
+  // Estimates of what bytes_received holds, by samples (engine/ingest/entropy_sampler.h).
+  uint64_t judged_bytes = 0;          ///< what the samples stand for; 0: nothing is known
+  uint64_t incompressible_bytes = 0;  ///< encrypted or compressed
+  uint64_t zero_data_bytes = 0;       ///< zeroes that came as data
 
   bool operator==(const DiskCounters&) const = default;
 };
@@ -337,6 +347,8 @@ struct Point {
   std::string change_id;
   std::string parent_image_id, parent_job_id;
   uint64_t file_bytes = 0, allocated_bytes = 0, bytes_stored = 0;
+  DiskCounters counters;            ///< zeroes where the catalogue was rebuilt from the files
+  std::vector<Warning> warnings;    ///< of the job, all disks
   Time created_at;                  ///< of the job
   Time completed_at;                ///< of the job
   std::optional<Time> verified_at;  ///< last; nothing: never

@@ -28,7 +28,9 @@ struct BackupList {
 };
 
 struct BackupDiskView {
-  JobDisk disk;  ///< with live counters
+  JobDisk disk;                ///< with live counters
+  std::vector<Warning> flags;  ///< of this disk (signals.h)
+  std::vector<Point> history;  ///< the disk's points before this one, newest first
   double progress_percent = 0;
   uint32_t connections = 0;
   std::optional<Time> last_request_at;
@@ -233,6 +235,7 @@ struct MetricsSnapshot {
   uint64_t ports_allocated = 0;
   std::vector<StorageInfo> repositories;  ///< as last measured
   Histogram seal_seconds;
+  std::map<WarningCode, uint64_t> flags_total;
   std::map<std::string, uint64_t> node_calls_total;  ///< by result: "accepted", "refused", ...
   std::map<std::string, Time> last_success;          ///< by VM name
 };

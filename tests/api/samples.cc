@@ -90,6 +90,13 @@ engine::BackupDiskView backup_disk() {
   view.disk.handed_out_change_id = kChangeId;
   view.disk.counters = {
       .bytes_received = 1048576, .bytes_zeroed = 65536, .bytes_elided = 0, .bytes_stored = 917504};
+  view.disk.counters.judged_bytes = 1 << 20;
+  view.disk.counters.incompressible_bytes = 983040;
+  view.flags = {{engine::WarningCode::encrypted, 0, "disk 0: looks encrypted: 94 % of the data…"}};
+  view.history = {chain().points.front().point};
+  view.history[0].completed_at = sample_time() - seconds(86400);
+  view.history[0].capacity_bytes = view.disk.capacity_bytes;
+  view.history[0].counters = {.bytes_received = 1 << 30, .bytes_stored = 1 << 30};
   view.progress_percent = 12.5;
   view.connections = 2;
   view.last_request_at = sample_time() + seconds(9);
@@ -301,6 +308,7 @@ engine::MetricsSnapshot metrics() {
   snapshot.ports_allocated = 2;
   snapshot.repositories = {storage()};
   snapshot.seal_seconds = {{1}, {2, 0}, 0.5};
+  snapshot.flags_total = {{engine::WarningCode::encrypted, 1}};
   snapshot.node_calls_total = {{"accepted", 4}};
   snapshot.last_success = {{"pg\"test\"\\1\n", sample_time()}};
   return snapshot;

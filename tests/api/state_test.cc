@@ -124,6 +124,7 @@ varve_seal_seconds_bucket{le="1"} 2
 varve_seal_seconds_bucket{le="+Inf"} 2
 varve_seal_seconds_sum 0.5
 varve_seal_seconds_count 2
+varve_flags_total{flag="encrypted"} 1
 varve_node_calls_total{result="accepted"} 4
 )");
 }
@@ -135,7 +136,8 @@ TEST_F(State, EveryMetricHasItsTypeBeforeAnythingIsCounted) {
        {"build_info gauge", "jobs gauge", "backups_total counter", "nbd_connections gauge",
         "nbd_requests_total counter", "nbd_request_seconds histogram", "bytes_total counter",
         "ports_allocated gauge", "repository_bytes gauge", "seal_seconds histogram",
-        "node_calls_total counter", "last_success_timestamp_seconds gauge"}) {
+        "flags_total counter", "node_calls_total counter",
+        "last_success_timestamp_seconds gauge"}) {
     EXPECT_NE(text.find(std::string("# TYPE varve_") + name + "\n"), std::string::npos) << name;
   }
 }

@@ -19,7 +19,7 @@ COLUMNS = {  # of docs/catalogue.md
     "backup_disks": "id vm_backup_context_id backup_job_id disk_index vmware_disk_key size_gb unit_number"
     " disk_change_id qcow2_path bytes_transferred status error_message created_at completed_at progress_percent"
     " image_id parent_image_id backup_type capacity_bytes handed_out_change_id bytes_zeroed bytes_elided"
-    " bytes_stored chain_id chain_position export_name",
+    " bytes_stored chain_id chain_position export_name judged_bytes incompressible_bytes zero_data_bytes",
     "vm_backup_contexts": "context_id vm_name vmware_vm_id vm_path vcenter_host datacenter repository_id"
     " total_backups_run successful_backups failed_backups last_backup_id last_backup_type last_backup_at"
     " created_at updated_at",

@@ -185,7 +185,7 @@ TEST_F(CatalogueJobs, AFinalizingJobMayStillFail) {
 
 TEST_F(CatalogueJobs, CountersWarningsAndHandedOutIdsAreKept) {
   const Job job = start(add_vm("a"), BackupType::full);
-  const DiskCounters counters{1, 2, 3, 4, 5, 6, 7};
+  const DiskCounters counters{1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
   catalogue().jobs.set_counters(job.id, 1, counters);
   catalogue().jobs.set_handed_out(job.id, 1, "handed/1");
   SealRecord record;

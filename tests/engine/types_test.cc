@@ -27,7 +27,8 @@ TEST(Types, WordsAreThoseOfTheContractBothWays) {
   expect_words<BackupType>({"full", "incremental", "differential"});
   expect_words<RepositoryType>({"local", "nfs", "cifs", "smb"});
   expect_words<WarningCode>({"sampled_zeroes", "full_not_covered", "change_tracking_reset",
-                             "change_id_unusable", "disk_added", "disk_shrunk", "long_chain"});
+                             "change_id_unusable", "disk_added", "disk_shrunk", "long_chain",
+                             "encrypted", "entropy_jump", "wrong_disk", "layout_changed"});
   expect_words<SampleSource>({"client", "server"});
   expect_words<CredentialsRef::Kind>({"none", "reference", "inline"});
 }

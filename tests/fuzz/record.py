@@ -169,6 +169,52 @@ def clients(directory, address):
     yield "refused", lambda: refused_session(address)
 
 
+def manifests():
+    """(name, form, bytes) of a manifest's parts, by docs/manifest.md; their checks are fuzz_sums.cc's to make right."""
+    zero, mended = 1 << 31, 4
+    runs = ((0, 3), (9, 1), (10, 2 | zero), (4000, 1 | zero), (8191, 1))
+    sums = b"".join(bytes([number]) * 16 for number in range(5))
+    body = b"".join(struct.pack(">II", *run) for run in runs) + sums
+    yield "block", mended, struct.pack(">IIQ", len(runs), 5, 0) + body
+    yield "block-that-holds-nothing", mended, bytes(16)
+    yield "block-that-is-damaged", 0, struct.pack(">IIQ", len(runs), 5, 0) + body
+    for name, second in (("touch", (2, 1)), ("overlap", (1, 3)), ("leave-the-table", (8191, 2)), ("are-empty", (5, 0))):
+        clusters = 2 + second[1]
+        two = struct.pack(">IIQIIII", 2, clusters, 0, 0, 2, *second)
+        yield f"block-whose-runs-{name}", mended, two + bytes(16 * clusters)
+    yield "block-of-more-runs-than-bytes", mended, struct.pack(">IIQ", 0xFFFFFFFF, 0xFFFFFFFF, 0) + body
+    yield "index", 1, struct.pack(">6Q", 0, 0, 3, 400, 9, 900)
+    yield "index-out-of-order", 1, struct.pack(">6Q", 0, 0, 3, 400, 2, 900)
+    footer = struct.pack(">QQQQ16sII", 7, 4096 - 72 - 32, 2, 1 << 30, b"u" * 16, 16, 1)
+    yield "footer", 2 | mended, footer + bytes(8) + b"VARVSUMS"
+    footer = struct.pack(">QQQQ16sII", 7, (1 << 64) - 72, 2, 1 << 30, b"u" * 16, 16, 1)
+    yield "footer-whose-index-is-outside", 2 | mended, footer + bytes(8) + b"VARVSUMS"
+
+
+def layouts():
+    """(name, bytes) of the beginnings of disks, by the specifications of those who made the formats."""
+    mbr = bytearray(512)
+    struct.pack_into("<I", mbr, 440, 0xC0FFEE01)
+    for number in range(4):
+        struct.pack_into("<B3sB3sII", mbr, 446 + 16 * number, 0, b"", 0x83, b"", 2048 << number, 2048)
+    mbr[510:] = b"\x55\xaa"
+    yield "mbr", mbr
+    header = struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 1 << 16, 92, 0, 0, 1, 2047, 34, 2014, b"g" * 16, 2, 4, 128, 0)
+    entries = b"".join(struct.pack("<16s16sQQQ72s", b"t", b"u", first, first, 0, b"") for first in (34, 2048, 1 << 63))
+    yield "gpt", bytes(512) + header.ljust(512, b"\0") + entries.ljust(512, b"\0")
+    super_block = bytearray(1024)
+    struct.pack_into("<H", super_block, 0x38, 0xEF53)
+    struct.pack_into("<II", super_block, 0x5C, 4, 0x40)
+    super_block[0x68:0x78] = bytes(range(16))
+    yield "ext4", bytes(1024) + super_block
+    yield "luks", (b"LUKS\xba\xbe".ljust(168, b"\0") + b"0dbd8e8a-1fbf-4cf5-8f3e-6d5d2c1f0a11").ljust(512, b"\0")
+    yield "lvm", bytes(512) + b"LABELONE".ljust(24, b"\0") + b"LVM2 001" + b"abcdefghijklmnopqrstuvwxyz012345"
+    yield "xfs", b"XFSB".ljust(32, b"\0") + bytes(range(16))
+    yield "ntfs", b"\xeb\x52\x90NTFS    ".ljust(0x48, b"\0") + bytes(range(8))
+    yield "fat32", bytes(67) + b"\1\2\3\4".ljust(15, b"\0") + b"FAT32   "
+    yield "fat16", bytes(39) + b"\1\2\3\4".ljust(15, b"\0") + b"FAT16   "
+
+
 def keep(corpus, fuzzer, name, form, data):
     path = corpus / fuzzer / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +222,11 @@ def keep(corpus, fuzzer, name, form, data):
 
 
 def main(corpus):
+    for name, form, data in manifests():
+        keep(corpus, "sums", name, form, data)
+    (corpus / "layout").mkdir(exist_ok=True)
+    for name, data in layouts():
+        (corpus / "layout" / name).write_bytes(data)
     with scratch.directory() as directory:
         image = directory / "image.qcow2"
         assert image_server.create(image, SIZE).returncode == 0
