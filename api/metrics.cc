@@ -121,6 +121,25 @@ void repositories(Page& page, const engine::MetricsSnapshot& snapshot) {
   }
 }
 
+void verifications(Page& page, const engine::MetricsSnapshot& snapshot) {
+  page.family("varve_points", "gauge", "Published images by the result of their last proof.");
+  for (const auto& [result, count] : snapshot.points) {
+    page.sample("varve_points", {{"verification", result}}, count);
+  }
+  page.family("varve_verified_images_total", "counter",
+              "Images proven, by who began it and result.");
+  for (const auto& total : snapshot.verified_images_total) {
+    page.sample("varve_verified_images_total",
+                {{"begun_by", to_text(total.begun_by)}, {"result", to_text(total.result)}},
+                total.count);
+  }
+  page.family("varve_verified_bytes_total", "counter",
+              "Bytes read by verifications that have ended.");
+  for (const auto& [begun_by, bytes] : snapshot.verified_bytes_total) {
+    page.sample("varve_verified_bytes_total", {{"begun_by", to_text(begun_by)}}, bytes);
+  }
+}
+
 }  // namespace
 
 std::string prometheus_text(const engine::MetricsSnapshot& snapshot, std::string_view version) {
@@ -130,6 +149,7 @@ std::string prometheus_text(const engine::MetricsSnapshot& snapshot, std::string
   jobs(page, snapshot);
   nbd(page, snapshot);
   repositories(page, snapshot);
+  verifications(page, snapshot);
   page.histogram("varve_seal_seconds", "From `complete` to a durable disk.", snapshot.seal_seconds);
   page.family("varve_flags_total", "counter", "Disks of backups that looked unusual, by flag.");
   for (const auto& [flag, count] : snapshot.flags_total) {

@@ -73,6 +73,7 @@ const Object<Verification>& verification_object() {
       {{"verification_id", "string", "", &V::id},
        {"backup_id", "string?", "with all that it stands on", &V::backup_id},
        {"vm_name", "string?", "all points of a VM", &V::vm_name},
+       {"begun_by", "string:request,scrub", "scrub: by varve, on its schedule", &V::begun_by},
        {"state", "string:running,completed,cancelled,failed", "", &V::state},
        {"image_count", "integer", "to be proven", &V::image_count},
        {"skipped_count", "integer", "found sound not long ago", &V::skipped_count},

@@ -226,6 +226,19 @@ std::vector<Setting> life_cycle_settings() {
   };
 }
 
+std::vector<Setting> verification_settings() {
+  return {
+      duration_setting("scrub-interval",
+                       "age at which a point's last proof is made anew, 7d say\n"
+                       "(default 0: only when asked)",
+                       [](ServeOptions& o) -> io::Duration& { return o.engine.scrub_interval; }),
+      {"scrub-rate", "SIZE", "bytes per second that this reads (default 64M; 0: no limit)",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.scrub_bytes_per_second = parse_size(values.back());
+       }},
+  };
+}
+
 std::vector<Setting> process_settings() {
   return {
       {"threads", "N", "ring threads (default: the cores)",
@@ -265,7 +278,7 @@ const std::vector<Setting>& serve_settings() {
   static const std::vector<Setting> all = [] {
     std::vector<Setting> settings;
     for (auto part : {storage_settings(), network_settings(), access_settings(),
-                      life_cycle_settings(), process_settings()}) {
+                      life_cycle_settings(), verification_settings(), process_settings()}) {
       settings.insert(settings.end(), part.begin(), part.end());
     }
     return settings;

@@ -138,7 +138,7 @@ RestoreView EngineImpl::cancel_promotion(const std::string& id) {
 }
 
 Verification EngineImpl::verify(const NewVerification& request) {
-  return ask_now([&] { return begin_verification(core_, request); });
+  return ask([this, request] { return begin_verification(core_, request); });
 }
 
 std::vector<Verification> EngineImpl::verifications() {

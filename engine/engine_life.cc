@@ -11,6 +11,7 @@
 #include "engine/jobs/watch.h"
 #include "engine/repositories.h"
 #include "engine/restores.h"
+#include "engine/scrub.h"
 #include "engine/values/layout.h"
 #include "io/log.h"
 
@@ -73,6 +74,7 @@ io::Task<void> EngineImpl::start_there() {
   watch_.spawn(core_.restores.close_idle_until(core_.stop_watching));
   watch_.spawn(watch_restores(core_));
   watch_.spawn(watch_repositories(core_));
+  watch_.spawn(scrub_points(core_));
   watch_.spawn(finish_what_is_unfinished(core_));
 }
 

@@ -77,6 +77,11 @@ MetricsSnapshot metrics_snapshot(Core& core) {
   metrics.bytes_elided = tally.bytes_elided;
   metrics.bytes_stored = tally.bytes_stored;
   metrics.bytes_read = tally.bytes_read;
+  for (const auto& [key, count] : tally.verified_images) {
+    metrics.verified_images_total.push_back({key.first, key.second, count});
+  }
+  metrics.verified_bytes_total = tally.verified_bytes;
+  metrics.points = core.catalogue->points.count_by_verification();
   metrics.ports_allocated = core.ports.allocated();
   for (const Repository& repository : core.catalogue->repositories.list()) {
     if (auto storage = known_storage(*core.catalogue, repository)) {

@@ -16,6 +16,7 @@ namespace engine {
 namespace {
 
 constexpr size_t kKept = 100;
+constexpr size_t kRangesNamed = 8;
 constexpr int64_t kSecondsPerDay = int64_t{24} * 60 * 60;
 
 using UnderWay = std::shared_ptr<VerificationUnderWay>;
@@ -75,20 +76,31 @@ bool is_proven(Catalogue& catalogue, const Point& point, Time since) {
   return last && last->result == VerificationResult::sound && last->verified_at > since;
 }
 
+/// "131072 bytes are not what was sent: 327680+65536, 2621440+65536", in guest bytes.
+std::string ranges_text(uint64_t bytes, const std::vector<Damage>& ranges) {
+  std::string text = fmt::format("{} bytes are not what was sent", bytes);
+  const size_t named = std::min(ranges.size(), kRangesNamed);
+  for (size_t at = 0; at < named; ++at) {
+    text += fmt::format("{}{}+{}", at == 0 ? ": " : ", ", ranges[at].offset, ranges[at].length);
+  }
+  return named < ranges.size() ? text + ", ..." : text;
+}
+
 void note_damage(Catalogue& catalogue, Verification& task, const ImageVerification& image) {
   if (image.result != VerificationResult::damaged) return;
+  const std::vector<std::string> dependents = catalogue.jobs.dependents(image.job_id);
   std::set<std::string> damaged(task.damaged_backups.begin(), task.damaged_backups.end());
   damaged.insert(image.job_id);
-  for (std::string& id : catalogue.jobs.dependents(image.job_id)) {
-    damaged.insert(std::move(id));
-  }
+  damaged.insert(dependents.begin(), dependents.end());
   task.damaged_backups.assign(damaged.begin(), damaged.end());
   std::string text = image.problem;
   const bool by_second = image.damaged.empty() && image.second_reader;
   const std::vector<Damage>& ranges = by_second ? image.second_reader->damaged : image.damaged;
   if (!ranges.empty()) {
-    text += fmt::format("{}{} bytes are not what was sent, the first at guest offset {}",
-                        text.empty() ? "" : "; ", image.damaged_bytes, ranges.front().offset);
+    text += (text.empty() ? "" : "; ") + ranges_text(image.damaged_bytes, ranges);
+  }
+  if (!dependents.empty()) {
+    text += fmt::format("; so are the backups on it: {}", fmt::join(dependents, ", "));
   }
   io::log(io::LogLevel::error, "backup {} of VM {}: disk {} is damaged: {}", image.job_id,
           image.vm_name, image.disk_index, text);
@@ -116,6 +128,7 @@ io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   if (is_damaged && repository) co_await require_available(core, *repository);
   done.verified_at = core.now();
   core.catalogue->verifications.put(done);
+  ++core.tally.verified_images[{under_way->task.begun_by, done.result}];
   note_damage(*core.catalogue, under_way->task, done);
   under_way->task.images.push_back(std::move(done));
 }
@@ -136,28 +149,42 @@ io::Task<void> run_verification(Core& core, UnderWay under_way, std::vector<Poin
     task.error = text_of(done.failure());
   }
   task.ended_at = core.now();
+  core.tally.verified_bytes[task.begun_by] += under_way->progress->read_bytes;
   io::log(task.state == VerificationState::failed ? io::LogLevel::error : io::LogLevel::info,
-          "verification {} {}: {} images, {} bytes, {} damaged backups{}{}", task.id,
+          "{} {} {}: {} images, {} bytes, {} damaged backups{}{}",
+          task.begun_by == VerificationOrigin::scrub ? "scrub" : "verification", task.id,
           to_text(task.state), task.images.size(), under_way->progress->read_bytes.load(),
           task.damaged_backups.size(), task.error.empty() ? "" : ": ", task.error);
   under_way->ended.set();
 }
 
-}  // namespace
-
-Verification begin_verification(Core& core, const NewVerification& request) {
-  if (core.shutting_down) throw refusals::shutting_down();
-  std::vector<Point> points = points_of(*core.catalogue, request);
-  for (const UnderWay& other : core.verifications) {
-    if (other->task.state == VerificationState::running) {
-      throw refusals::verification_is_running(other->task.id);
-    }
-  }
-  const auto under_way = std::make_shared<VerificationUnderWay>(core.parts.home.executor);
+/// Spawned in the same step in which nothing else was running.
+void begin(Core& core, UnderWay under_way, std::vector<Point> points) {
   Verification& task = under_way->task;
   task.started_at = core.now();
   task.id =
       fmt::format("verification-{}-{}", unix_seconds(task.started_at), ++core.verifications_begun);
+  task.image_count = points.size();
+  const ContentReaders& readers = under_way->readers;
+  const uint64_t times = (readers.varve ? 1 : 0) + (readers.second && readers.processes ? 1 : 0);
+  for (const Point& point : points) task.total_bytes += times * point.bytes_stored;
+  if (core.verifications.size() >= kKept) core.verifications.erase(core.verifications.begin());
+  core.verifications.push_back(under_way);
+  core.background.spawn(run_verification(core, std::move(under_way), std::move(points)));
+}
+
+}  // namespace
+
+io::Task<Verification> begin_verification(Core& core, NewVerification request) {
+  if (core.shutting_down) throw refusals::shutting_down();
+  std::vector<Point> points = points_of(*core.catalogue, request);
+  co_await end_scrub(core.verifications);
+  if (core.shutting_down) throw refusals::shutting_down();
+  if (const UnderWay other = running_verification(core.verifications)) {
+    throw refusals::verification_is_running(other->task.id);
+  }
+  const auto under_way = std::make_shared<VerificationUnderWay>(core.parts.home.executor);
+  Verification& task = under_way->task;
   task.backup_id = request.backup_id;
   task.vm_name = request.vm_name;
   if (request.skip_days > 0) {
@@ -165,19 +192,29 @@ Verification begin_verification(Core& core, const NewVerification& request) {
     task.skipped_count = std::erase_if(
         points, [&](const Point& point) { return is_proven(*core.catalogue, point, since); });
   }
-  task.image_count = points.size();
-  const ContentReaders& readers = under_way->readers =
-      ContentReaders{.varve = request.by_varve,
-                     .second = request.by_libqcow,
-                     .processes = core.parts.second_reader,
-                     .patience = core.options.second_reader_patience};
-  const uint64_t times = (readers.varve ? 1 : 0) + (readers.second && readers.processes ? 1 : 0);
-  for (const Point& point : points) task.total_bytes += times * point.bytes_stored;
+  under_way->readers = ContentReaders{.varve = request.by_varve,
+                                      .second = request.by_libqcow,
+                                      .processes = core.parts.second_reader,
+                                      .patience = core.options.second_reader_patience};
   under_way->progress->bytes_per_second = request.bytes_per_second;
-  if (core.verifications.size() >= kKept) core.verifications.erase(core.verifications.begin());
-  core.verifications.push_back(under_way);
-  core.background.spawn(run_verification(core, under_way, std::move(points)));
-  return seen(*under_way);
+  begin(core, under_way, std::move(points));
+  co_return seen(*under_way);
+}
+
+UnderWay begin_scrub(Core& core, std::vector<Point> points) {
+  const auto under_way = std::make_shared<VerificationUnderWay>(core.parts.home.executor);
+  under_way->task.begun_by = VerificationOrigin::scrub;
+  under_way->progress->bytes_per_second = core.options.scrub_bytes_per_second;
+  begin(core, under_way, std::move(points));
+  return under_way;
+}
+
+UnderWay running_verification(const Verifications& known) {
+  const auto is_running = [](const UnderWay& one) {
+    return one->task.state == VerificationState::running;
+  };
+  const auto found = std::ranges::find_if(known, is_running);
+  return found == known.end() ? nullptr : *found;
 }
 
 std::vector<Verification> list_verifications(const Verifications& known) {

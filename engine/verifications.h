@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,12 @@
 /// image; the tasks themselves are kept until varve ends, the last ones. Spec: docs/verify.md.
 namespace engine {
 
-/// Returns once it has started; it continues in Core::background.
-Verification begin_verification(Core& core, const NewVerification& request);
+/// Returns once it has started; it continues in Core::background. One of the schedule makes room.
+io::Task<Verification> begin_verification(Core& core, NewVerification request);
+/// The same of `points`, which the schedule wants proven (scrub.h); nothing may be running.
+std::shared_ptr<VerificationUnderWay> begin_scrub(Core& core, std::vector<Point> points);
+/// The one that is running, or null.
+std::shared_ptr<VerificationUnderWay> running_verification(const Verifications& known);
 std::vector<Verification> list_verifications(const Verifications& known);
 Verification find_verification(const Verifications& known, const std::string& id);
 /// Returns once it has ended.

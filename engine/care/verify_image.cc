@@ -67,6 +67,7 @@ class ImageProof {
 
  private:
   io::Task<void> prove() {
+    co_await wait_for_turn();
     const auto image = co_await qcow::Layer::open(data_, path_, {});
     co_await prove_tables();
     const Sidecar sidecar = co_await prove_sidecar(*image);
@@ -75,6 +76,7 @@ class ImageProof {
       answer_.result = VerificationResult::without_manifest;
       co_return;
     }
+    co_await wait_for_turn();
     co_await prove_manifest(sidecar);
     const bool is_covered = co_await prove_by_second(*image);
     co_await prove_content(*image, readers_.varve || !is_covered);
@@ -163,10 +165,10 @@ class ImageProof {
     }
   }
 
-  /// Keeps to the rate, and lets a cancellation through.
+  /// Keeps to the rate, waits while it is paused, and lets a cancellation through.
   io::Task<void> advance(uint64_t bytes) {
     progress_->read_bytes += bytes;
-    require_wanted();
+    co_await wait_for_turn();
     const uint64_t rate = progress_->bytes_per_second;
     if (rate == 0) co_return;
     const std::chrono::duration<double> takes(static_cast<double>(bytes) /
@@ -178,6 +180,13 @@ class ImageProof {
       const io::SteadyTime now = data_.clock.now();
       if (now >= turn) co_return;
       co_await io::sleep(data_.executor, data_.clock, std::min<io::Duration>(turn - now, kPause));
+      require_wanted();
+    }
+  }
+  io::Task<void> wait_for_turn() {
+    require_wanted();
+    while (progress_->paused) {
+      co_await io::sleep(data_.executor, data_.clock, kPause);
       require_wanted();
     }
   }
@@ -197,6 +206,15 @@ class ImageProof {
 };
 
 }  // namespace
+
+io::Task<void> end_scrub(const Verifications& known) {
+  for (const auto& one : Verifications(known)) {
+    if (one->task.state != VerificationState::running) continue;
+    if (one->task.begun_by != VerificationOrigin::scrub) continue;
+    one->progress->cancelled = true;
+    co_await one->ended.wait();
+  }
+}
 
 io::Task<ImageVerification> verify_image(io::Runtime data, ImageVerification verification,
                                          std::string image_path, std::string parent_path,

@@ -17,6 +17,7 @@ namespace engine {
 struct VerifyProgress {
   std::atomic<uint64_t> read_bytes = 0;        ///< of all images so far
   std::atomic<bool> cancelled = false;         ///< ends it within a request's time
+  std::atomic<bool> paused = false;            ///< nothing is read until it is false again
   std::atomic<uint64_t> bytes_per_second = 0;  ///< read at most; 0: as fast as it goes
 };
 
@@ -40,6 +41,10 @@ struct VerificationUnderWay {
 
 /// Oldest first; those that have ended, too.
 using Verifications = std::vector<std::shared_ptr<VerificationUnderWay>>;
+
+/// Cancels the verification of the schedule that is under way, if there is one; returns once it
+/// has ended. Whoever wants what it reads, or its place, comes first. The caller has no turn.
+io::Task<void> end_scrub(const Verifications& known);
 
 /// Proves that a published image is what was sent: its own tables (PU3), the sidecar by the hash in
 /// its header, the parent's sidecar by the root that this one's holds, the manifest by the hash in

@@ -53,6 +53,32 @@ std::vector<Point> PointCatalogue::list(std::string_view repository_id) {
       repository_id);
 }
 
+std::vector<Point> PointCatalogue::unproven_since(Time until) {
+  return select_points(db_,
+                       "AND NOT EXISTS (SELECT 1 FROM verification v "
+                       "WHERE v.image_id = d.image_id AND v.verified_at > ?) "
+                       "ORDER BY (SELECT v.verified_at FROM verification v "
+                       "WHERE v.image_id = d.image_id) NULLS FIRST, j.completed_at, "
+                       "j.vm_name, d.disk_index, p.position",
+                       until);
+}
+
+std::map<std::string, uint64_t> PointCatalogue::count_by_verification() {
+  std::map<std::string, uint64_t> counts = {
+      {"never", 0}, {"sound", 0}, {"damaged", 0}, {"without_manifest", 0}};
+  Stmt select(db_,
+              "SELECT coalesce(v.result, 'never') AS verification, count(*) "
+              "FROM point p JOIN job_disk d ON d.image_id = p.image_id "
+              "JOIN job j ON j.id = d.job_id "
+              "LEFT JOIN verification v ON v.image_id = p.image_id "
+              "WHERE j.deleting = 0 GROUP BY verification");
+  while (select.step()) {
+    const auto verification = select.take<std::string>();
+    counts[verification] = select.take<uint64_t>();
+  }
+  return counts;
+}
+
 std::vector<Chain> PointCatalogue::chains(std::string_view context_id,
                                           std::string_view repository_id, uint32_t disk_index) {
   const std::vector<Point> points =

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,6 +31,11 @@ class PointCatalogue {
   std::vector<Point> of_job(std::string_view job_id);
   /// Every point of a repository, or of all with "": by VM, disk, generation, position.
   std::vector<Point> list(std::string_view repository_id);
+
+  /// Those whose last proof is no newer than `until`: without one first, then the oldest.
+  std::vector<Point> unproven_since(Time until);
+  /// How many there are by the result of their last proof, "never" without one.
+  std::map<std::string, uint64_t> count_by_verification();
 
   /// One generation, or the newest; nothing when there is no point.
   std::optional<Chain> chain(std::string_view context_id, std::string_view repository_id,

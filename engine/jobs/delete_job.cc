@@ -188,6 +188,7 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   }
   const Job job = require_backup(*core.catalogue, backup_id);
   co_await require_repository(core, job);
+  co_await end_scrub(core.verifications);
   // Whoever deletes the same backup, or another one of the VM, comes first or finds it gone.
   const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
   const std::vector<std::string> doomed = doomed_with(core, backup_id, cascade);

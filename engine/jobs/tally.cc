@@ -40,6 +40,17 @@ std::map<WarningCode, uint64_t> Tally::no_flags() {
   return counts;
 }
 
+Tally::Verified Tally::no_verified() {
+  Verified counts;
+  for (const auto begun_by : {VerificationOrigin::request, VerificationOrigin::scrub}) {
+    for (const auto result : {VerificationResult::sound, VerificationResult::damaged,
+                              VerificationResult::without_manifest}) {
+      counts[{begun_by, result}] = 0;
+    }
+  }
+  return counts;
+}
+
 void Tally::note_export(const nbd::Counters& counters, const DiskCounters& disk) {
   bytes_elided += disk.bytes_elided;
   bytes_stored += disk.bytes_stored;

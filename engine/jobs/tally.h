@@ -22,6 +22,10 @@ struct Tally {
   std::map<std::string, uint64_t> node_calls = {
       {"accepted", 0}, {"refused", 0}, {"unreachable", 0}};  ///< by result
   std::map<WarningCode, uint64_t> flags = no_flags();  ///< disks that looked unusual (signals.h)
+  using Verified = std::map<std::pair<VerificationOrigin, VerificationResult>, uint64_t>;
+  Verified verified_images = no_verified();
+  std::map<VerificationOrigin, uint64_t> verified_bytes = {{VerificationOrigin::request, 0},
+                                                           {VerificationOrigin::scrub, 0}};
   Histogram seal_seconds = histogram({0.1, 0.3, 1, 3, 10, 30, 100, 300});
 
   // Of exports that are gone; those of live ones are added on request.
@@ -36,6 +40,7 @@ struct Tally {
   static Backups no_backups();
   static Requests no_requests();
   static std::map<WarningCode, uint64_t> no_flags();
+  static Verified no_verified();
   static Histogram histogram(std::vector<double> bounds);
   static std::vector<double> request_bounds();
   static void add(Histogram& to, double seconds);

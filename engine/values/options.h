@@ -89,6 +89,10 @@ struct EngineOptions {
   io::Duration point_idle = std::chrono::seconds(30);
   /// The first pause before a publish or a deletion that was held up is tried again. It doubles.
   io::Duration retry_interval = std::chrono::seconds(1);
+  /// A point is proven again once its last proof is this old; zero: only when somebody asks.
+  io::Duration scrub_interval = io::Duration::zero();
+  /// Read in a second by the proofs of that schedule; 0: as fast as it goes.
+  uint64_t scrub_bytes_per_second = 64 << 20;
   /// Free space of a repository below which no job is started and running ones are failed; none:
   /// 1 GiB, or one percent of the file system when that is less.
   std::optional<uint64_t> space_reserve_bytes;

@@ -472,9 +472,15 @@ template <>
 inline constexpr auto kWords<VerificationState> = words("running", "completed", "cancelled",
                                                         "failed");
 
+/// Who wanted a proof: a request, or varve itself on its schedule.
+enum class VerificationOrigin : uint8_t { request, scrub };
+template <>
+inline constexpr auto kWords<VerificationOrigin> = words("request", "scrub");
+
 /// A proof of several images, one after the other.
 struct Verification {
   std::string id;
+  VerificationOrigin begun_by = VerificationOrigin::request;
   std::string backup_id, vm_name;  ///< of what: a backup with all that it stands on, a VM, or all
   VerificationState state = VerificationState::running;
   uint64_t image_count = 0, skipped_count = 0;  ///< to be proven; proven not long ago

@@ -232,6 +232,15 @@ struct MetricsSnapshot {
   std::vector<RequestsTotal> nbd_requests_total;
   Histogram nbd_request_seconds;
   uint64_t bytes_received = 0, bytes_zeroed = 0, bytes_elided = 0, bytes_stored = 0, bytes_read = 0;
+  struct VerifiedImages {
+    VerificationOrigin begun_by = VerificationOrigin::request;
+    VerificationResult result = VerificationResult::sound;
+    uint64_t count = 0;
+  };
+  std::vector<VerifiedImages> verified_images_total;
+  std::map<VerificationOrigin, uint64_t> verified_bytes_total;
+  /// Published images by their last proof, "never" without one.
+  std::map<std::string, uint64_t> points;
   uint64_t ports_allocated = 0;
   std::vector<StorageInfo> repositories;  ///< as last measured
   Histogram seal_seconds;

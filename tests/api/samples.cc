@@ -305,6 +305,10 @@ engine::MetricsSnapshot metrics() {
   snapshot.nbd_requests_total = {{"write", "ok", 32}};
   snapshot.nbd_request_seconds = {{0.001, 0.01}, {30, 1, 1}, 0.25};
   snapshot.bytes_received = 1048576;
+  snapshot.verified_images_total = {
+      {engine::VerificationOrigin::scrub, engine::VerificationResult::sound, 3}};
+  snapshot.verified_bytes_total = {{engine::VerificationOrigin::scrub, 65536}};
+  snapshot.points = {{"never", 1}, {"sound", 3}};
   snapshot.ports_allocated = 2;
   snapshot.repositories = {storage()};
   snapshot.seal_seconds = {{1}, {2, 0}, 0.5};

@@ -120,6 +120,10 @@ varve_ports_allocated 2
 varve_repository_bytes{repository="1",kind="total"} 1000000000
 varve_repository_bytes{repository="1",kind="used"} 250000000
 varve_repository_bytes{repository="1",kind="available"} 750000000
+varve_points{verification="never"} 1
+varve_points{verification="sound"} 3
+varve_verified_images_total{begun_by="scrub",result="sound"} 3
+varve_verified_bytes_total{begun_by="scrub"} 65536
 varve_seal_seconds_bucket{le="1"} 2
 varve_seal_seconds_bucket{le="+Inf"} 2
 varve_seal_seconds_sum 0.5
@@ -135,9 +139,9 @@ TEST_F(State, EveryMetricHasItsTypeBeforeAnythingIsCounted) {
   for (const char* name :
        {"build_info gauge", "jobs gauge", "backups_total counter", "nbd_connections gauge",
         "nbd_requests_total counter", "nbd_request_seconds histogram", "bytes_total counter",
-        "ports_allocated gauge", "repository_bytes gauge", "seal_seconds histogram",
-        "flags_total counter", "node_calls_total counter",
-        "last_success_timestamp_seconds gauge"}) {
+        "ports_allocated gauge", "repository_bytes gauge", "seal_seconds histogram", "points gauge",
+        "verified_images_total counter", "verified_bytes_total counter", "flags_total counter",
+        "node_calls_total counter", "last_success_timestamp_seconds gauge"}) {
     EXPECT_NE(text.find(std::string("# TYPE varve_") + name + "\n"), std::string::npos) << name;
   }
 }

@@ -97,6 +97,16 @@ TEST(CommandLine, EverySettingOfServeCanBeGiven) {
   EXPECT_EQ(options.engine.commit_bytes, 64u << 20);
 }
 
+TEST(CommandLine, WhatIsProvenAndHowFastCanBeSaid) {
+  const auto options = parse<ServeOptions>(
+      {"serve", "--scrub-interval", "7d", "--scrub-rate", "32M"});
+  EXPECT_EQ(options.engine.scrub_interval, io::Duration(7 * 24h));
+  EXPECT_EQ(options.engine.scrub_bytes_per_second, 32u << 20);
+  const auto usual = parse<ServeOptions>({"serve"});
+  EXPECT_EQ(usual.engine.scrub_interval, io::Duration::zero());
+  EXPECT_EQ(usual.engine.scrub_bytes_per_second, 64u << 20);
+}
+
 TEST(CommandLine, AWrongValueIsRefusedWithItsOption) {
   EXPECT_EQ(refusal({"serve", "--ports", "10200-10100"}),
             "--ports: \"10100\" is not a number from 10200 to 65535");

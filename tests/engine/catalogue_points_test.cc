@@ -133,6 +133,39 @@ TEST_F(CataloguePoints, A21TheNewestUsableChangeIdOfEachDiskIsTold) {
   EXPECT_EQ(catalogue().vms.find("a")->disks[0].change_id, change_id(0, 2));
 }
 
+TEST_F(CataloguePoints, ThoseWithoutAProofComeFirstThenThoseWithTheOldest) {
+  const Vm vm = add_vm("a", {2000});
+  std::vector<std::string> images;
+  for (uint32_t number = 1; number <= 4; ++number) {
+    const BackupType type = number == 1 ? BackupType::full : BackupType::incremental;
+    images.push_back(backup(vm, type, number).disks[0].image_id);
+  }
+  const auto prove = [&](size_t number, VerificationResult result) {
+    ImageVerification proof;
+    proof.image_id = images[number];
+    proof.verified_at = tick();
+    proof.result = result;
+    catalogue().verifications.put(proof);
+    return proof.verified_at;
+  };
+  prove(2, VerificationResult::sound);
+  const Time second = prove(0, VerificationResult::damaged);
+  prove(3, VerificationResult::sound);
+  const auto unproven = [&](Time until) {
+    std::vector<std::string> ids;
+    for (const Point& point : catalogue().points.unproven_since(until))
+      ids.push_back(point.image_id);
+    return ids;
+  };
+  using Ids = std::vector<std::string>;
+  EXPECT_EQ(unproven(now()), (Ids{images[1], images[2], images[0], images[3]}));
+  EXPECT_EQ(unproven(second), (Ids{images[1], images[2], images[0]}));
+  EXPECT_EQ(unproven(Time{}), (Ids{images[1]}));
+  EXPECT_EQ(catalogue().points.count_by_verification(),
+            (std::map<std::string, uint64_t>{
+                {"never", 1}, {"sound", 2}, {"damaged", 1}, {"without_manifest", 0}}));
+}
+
 TEST_F(CataloguePoints, A25AChangeIdIsKeptByteForByte) {
   const Vm vm = add_vm("a", {2000});
   const std::string id = "52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531";
