@@ -236,6 +236,12 @@ std::vector<Setting> verification_settings() {
        [](ServeOptions& o, const Values& values) {
          o.engine.scrub_bytes_per_second = parse_size(values.back());
        }},
+      {"verify-restores", "BOOL",
+       "compare what is read of points with what was sent: true\n"
+       "(default) or false",
+       [](ServeOptions& o, const Values& values) {
+         o.engine.verify_restores = yes_or_no(values.back());
+       }},
   };
 }
 

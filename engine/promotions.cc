@@ -130,7 +130,8 @@ io::Task<void> copy_disks(Core& core, const Restore& restore,
     const std::string root = is_inside ? repository->directory : "";
     const io::Runtime& data = core.restores.least_loaded();
     const auto there = [&] {
-      return copy_into_file(data, source, root, targets[at], restore.promotion->format, under_way);
+      return copy_into_file(data, source, root, targets[at], restore.promotion->format,
+                            core.options.verify_restores, under_way);
     };
     co_await io::call_on(data.executor, core.parts.home.executor, there);
   }

@@ -7,6 +7,8 @@
 
 #include "engine/jobs/job_view.h"
 #include "engine/jobs/repository_watch.h"
+#include "engine/repository/proof_file.h"
+#include "engine/values/layout.h"
 #include "engine/values/refusal.h"
 #include "io/call_on.h"
 #include "io/log.h"
@@ -106,6 +108,21 @@ void note_damage(Catalogue& catalogue, Verification& task, const ImageVerificati
           image.vm_name, image.disk_index, text);
 }
 
+/// For a rebuild. The point is there, or is deleted while nothing else of it is made: the turn. It
+/// is derived from the catalogue, so it is worth no failure.
+io::Task<void> write_proof(Core& core, Point point, ImageVerification proof) {
+  const io::Grant turn = co_await core.turns.take(point.repository_id, point.context_id);
+  if (!core.catalogue->points.find(point.image_id)) co_return;
+  try {
+    const std::string path = proof_path(point.image_path);
+    const std::string text = encode_proof_file(proof);
+    co_await io::replace_text(core.parts.home, path, text);
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::warning, "the proof of {} is in the catalogue only: {}", point.image_path,
+            failure.what());
+  }
+}
+
 io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   // It may have been deleted while others were read.
   if (!core.catalogue->points.find(point.image_id)) co_return;
@@ -130,6 +147,7 @@ io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   core.catalogue->verifications.put(done);
   ++core.tally.verified_images[{under_way->task.begun_by, done.result}];
   note_damage(*core.catalogue, under_way->task, done);
+  co_await write_proof(core, point, done);
   under_way->task.images.push_back(std::move(done));
 }
 

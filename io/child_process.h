@@ -20,7 +20,8 @@ namespace io {
 /// takes its number back. Dropping it before that kills it. Belongs to one ring's thread.
 class ChildProcess {
  public:
-  /// Throws std::system_error when it cannot be started; what it then does wrong, its end says. The kernel kills a child that has asked for it when this thread ends.
+  /// Throws std::system_error when it cannot be started; what it then does wrong, its end says. The
+  /// kernel kills a child that has asked for it when this thread ends.
   ChildProcess(Ring& ring, const std::string& program, std::vector<std::string> arguments);
   ChildProcess(const ChildProcess&) = delete;
   ~ChildProcess();

@@ -48,6 +48,10 @@ std::vector<std::string> Catalogue::adopt(const RebuildPlan& plan) {
     }
   }
   tx.commit();
+  for (const ImageVerification& proof : plan.proofs) {
+    const auto known = verifications.find(proof.image_id);
+    if (!known || known->verified_at < proof.verified_at) verifications.put(proof);
+  }
   return left_out;
 }
 

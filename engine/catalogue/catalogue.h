@@ -35,7 +35,8 @@ class Catalogue {
   void try_write();
 
   /// Takes over what the files of a repository said: VMs, completed jobs, points, chains. What is
-  /// known already stays. One transaction. Returns a sentence per VM or job that was left out.
+  /// known already stays, unless a proof is newer. One transaction, and one for each proof. Returns
+  /// a sentence per VM or job that was left out.
   std::vector<std::string> adopt(const RebuildPlan& plan);
 
  private:

@@ -127,7 +127,7 @@ io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk) {
   uint64_t freed = 0;
   bool removed = false;
   const std::array names = {disk.image_path, sidecar_path(disk.image_path),
-                            sums_path(disk.image_path)};
+                            sums_path(disk.image_path), proof_path(disk.image_path)};
   for (const std::string& path : names) {
     const auto status = co_await files.status(path, false);
     if (!status) continue;

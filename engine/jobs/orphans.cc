@@ -30,9 +30,10 @@ bool is_temporary(std::string_view name) {
          std::string_view::npos;
 }
 
-/// A manifest belongs to the image of its name, whoever made that. Without an image it is kept for
-/// a point, whose image may come back, and for a job that has yet to be published.
-bool is_orphaned_manifest(const Owners& owners, const std::string& image, bool has_image) {
+/// A manifest, or a last proof, belongs to the image of its name, whoever made that. Without an
+/// image it is kept for a point, whose image may come back, and for a job that has yet to be
+/// published.
+bool is_without_image(const Owners& owners, const std::string& image, bool has_image) {
   if (has_image) return false;
   const auto owner = owners.find(image);
   return owner == owners.end() || (owner->second.job_state != JobState::finalizing &&
@@ -44,10 +45,10 @@ bool is_orphaned_manifest(const Owners& owners, const std::string& image, bool h
 /// are left where they are: they may be all that is left of a lost catalogue.
 bool is_orphan(const Owners& owners, const std::set<std::string>& names, const std::string& path) {
   if (is_temporary(path)) return true;
-  if (path.ends_with(kSumsEnding)) {
-    const std::string image =
-        path.substr(0, path.size() - kSumsEnding.size() + kImageEnding.size());
-    return is_orphaned_manifest(owners, image, names.contains(image.substr(image.rfind('/') + 1)));
+  for (const std::string_view ending : {kSumsEnding, kProofEnding}) {
+    if (!path.ends_with(ending)) continue;
+    const std::string image = path.substr(0, path.size() - ending.size() + kImageEnding.size());
+    return is_without_image(owners, image, names.contains(image.substr(image.rfind('/') + 1)));
   }
   if (!path.ends_with(kPartialEnding)) return false;
   const std::string image = path.substr(0, path.size() - kPartialEnding.size());

@@ -85,7 +85,7 @@ void require_active(const ActiveJob& job) {
 /// catalogue has forgotten.
 io::Task<void> require_free_names(io::FileSystem& files, std::string image_path) {
   const std::array names = {image_path, partial_path(image_path), sidecar_path(image_path),
-                            sums_path(image_path)};
+                            sums_path(image_path), proof_path(image_path)};
   for (const std::string& path : names) {
     const auto taken = co_await files.status(path, false);
     if (!taken) continue;

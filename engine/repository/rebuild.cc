@@ -7,6 +7,7 @@
 #include <set>
 
 #include "engine/repository/chain_file.h"
+#include "engine/repository/proof_file.h"
 #include "engine/repository/sidecar.h"
 #include "engine/values/layout.h"
 #include "engine/values/names.h"
@@ -236,6 +237,24 @@ void accept_jobs(const std::string& repository_id, const std::vector<Group>& gro
   }
 }
 
+/// Of the jobs that are accepted. One that cannot be believed leaves its image unproven.
+void accept_proofs(const std::vector<FoundImage>& images, RebuildPlan& plan) {
+  std::map<std::string, std::string> image_ids;  // by path
+  for (const Job& job : plan.jobs) {
+    for (const JobDisk& disk : job.disks) image_ids[disk.image_path] = disk.image_id;
+  }
+  for (const FoundImage& image : images) {
+    const auto known = image_ids.find(image.image_path);
+    if (image.proof.empty() || known == image_ids.end()) continue;
+    try {
+      plan.proofs.push_back(decode_proof_file(image.proof, known->second));
+    } catch (const std::exception& cause) {
+      plan.problems.push_back(fmt::format("the last proof, {}: {}; the image counts as unproven",
+                                          proof_path(image.image_path), cause.what()));
+    }
+  }
+}
+
 }  // namespace
 
 RebuildPlan plan_rebuild(const std::string& repository_id, const std::vector<std::string>& vm_files,
@@ -243,6 +262,7 @@ RebuildPlan plan_rebuild(const std::string& repository_id, const std::vector<std
   RebuildPlan plan;
   const std::vector<Group> groups = groups_of(describe(images, plan.problems));
   accept_jobs(repository_id, groups, plan);
+  accept_proofs(images, plan);
   std::set<std::string> context_ids;
   for (const std::string& text : vm_files) {
     try {

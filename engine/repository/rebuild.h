@@ -19,6 +19,7 @@ struct FoundImage {
   std::string image_path;
   uint64_t file_bytes = 0, allocated_bytes = 0;
   std::string sidecar;  ///< its text; "" when there is none
+  std::string proof;    ///< text of its last proof; "" when there is none
 };
 
 /// What the files of repository `repository_id` say. `vm_files` are the texts of vm.json; a VM

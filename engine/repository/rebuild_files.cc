@@ -19,6 +19,13 @@ struct Found {
   std::vector<FoundImage> images;
 };
 
+/// "" when it is no file.
+io::Task<std::string> read_if_file(io::FileSystem& files, std::string path) {
+  const auto there = co_await files.status(path, false);
+  if (!there || there->kind != io::FileKind::file) co_return "";
+  co_return co_await io::read_text(files, path);
+}
+
 io::Task<void> read_disk(io::FileSystem& files, std::string directory, Found& found) {
   const std::vector<io::DirectoryEntry> entries = co_await files.list(directory);
   for (const io::DirectoryEntry& entry : entries) {
@@ -29,9 +36,9 @@ io::Task<void> read_disk(io::FileSystem& files, std::string directory, Found& fo
     image.file_bytes = status->size;
     image.allocated_bytes = status->allocated_bytes;
     const std::string sidecar = sidecar_path(image.image_path);
-    const auto has_sidecar = co_await files.status(sidecar, false);
-    const bool is_file = has_sidecar && has_sidecar->kind == io::FileKind::file;
-    if (is_file) image.sidecar = co_await io::read_text(files, sidecar);
+    image.sidecar = co_await read_if_file(files, sidecar);
+    const std::string proof = proof_path(image.image_path);
+    image.proof = co_await read_if_file(files, proof);
     found.images.push_back(std::move(image));
   }
 }

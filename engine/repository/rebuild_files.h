@@ -22,9 +22,9 @@ struct RebuildReport {
   std::vector<std::string> left_out;        ///< a sentence each
 };
 
-/// Reads vm.json, images and sidecars below `directory`, and takes over each job that is there as a
-/// whole. Changes no file of the repository but its lock. Throws when a varve works with catalogue
-/// or repository, or when the id belongs to another directory.
+/// Reads vm.json, images, sidecars and last proofs below `directory`, and takes over each job that
+/// is there as a whole. Changes no file of the repository but its lock. Throws when a varve works
+/// with catalogue or repository, or when the id belongs to another directory.
 io::Task<RebuildReport> rebuild_catalogue(io::Runtime runtime, RebuildRequest request);
 
 }  // namespace engine

@@ -128,6 +128,13 @@ void visit(Visitor& to, SidecarOrConst& sidecar) {
   to.both("/varve/parent_root", sidecar.disk.parent_root);
   if (sidecar.format < 3) return;
   to.both("/varve/job_type", sidecar.job.type);
+  to.both("/varve/bytes_received", sidecar.disk.counters.bytes_received);
+  to.both("/varve/bytes_zeroed", sidecar.disk.counters.bytes_zeroed);
+  to.both("/varve/bytes_elided", sidecar.disk.counters.bytes_elided);
+  to.both("/varve/bytes_stored", sidecar.disk.counters.bytes_stored);
+  to.both("/varve/judged_bytes", sidecar.disk.counters.judged_bytes);
+  to.both("/varve/incompressible_bytes", sidecar.disk.counters.incompressible_bytes);
+  to.both("/varve/zero_data_bytes", sidecar.disk.counters.zero_data_bytes);
 }
 
 void require_own_name(std::string_view member, std::string_view name, std::string_view prefix) {

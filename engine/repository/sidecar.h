@@ -21,7 +21,7 @@ class FileTextError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// 2: sums_sha256 and parent_root. 3: job_type. Older ones are read.
+/// 2: sums_sha256 and parent_root. 3: job_type, what was received and stored. Older ones are read.
 inline constexpr uint32_t kSidecarFormat = 3;
 
 /// What it says; other members of job and disk are not in the file.

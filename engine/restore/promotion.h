@@ -23,9 +23,11 @@ struct PromotionUnderWay {
 
 /// Copies the disk whose chain ends with `image_path` into a new file, which stands alone and is
 /// durable but for its name. `repository_directory`: parents must lie in there; "": anywhere.
+/// `verified`: what is read is compared with what was sent, and EIO what is not.
 /// Throws ECANCELED within a second of a cancellation. On a data thread.
 io::Task<void> copy_into_file(io::Runtime data, std::string image_path,
                               std::string repository_directory, std::string target,
-                              DiskFormat format, std::shared_ptr<PromotionUnderWay> under_way);
+                              DiskFormat format, bool verified,
+                              std::shared_ptr<PromotionUnderWay> under_way);
 
 }  // namespace engine

@@ -126,6 +126,7 @@ DiskToServe RestoreExports::point_to_serve(const Point& point) const {
   if (point.image_path.starts_with(directory + "/")) disk.repository_directory = directory;
   disk.ancestors = ancestors_of(*catalogue_, point);
   disk.apart = apart_from(*catalogue_, point, disk.ancestors);
+  disk.verified = options_.verify_restores;
   disk.spec.name = point_export_name(point);
   disk.spec.description = description_of(point);
   disk.spec.kind = nbd::ExportKind::point;

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "engine/values/layout.h"
 #include "io/log.h"
 #include "io/outcome.h"
 
@@ -75,7 +76,13 @@ io::Task<std::unique_ptr<ServedDisk>> ServedDisk::open(io::Runtime data, DiskToS
       io::log(io::LogLevel::warning, "restore: {}: {}", disk.path, *doubt);
     }
     disk.spec.more_contexts = contexts_of(*served->chain_, 1, disk);
-    served->export_ = nbd::Export::make(std::move(disk.spec), *served->chain_, data);
+    io::BlockDevice* device = served->chain_.get();
+    if (disk.verified) {
+      served->verified_ =
+          std::make_unique<qcow::VerifiedChain>(data, *served->chain_, sums_path, disk.spec.name);
+      device = served->verified_.get();
+    }
+    served->export_ = nbd::Export::make(std::move(disk.spec), *device, data);
     co_return served;
   }
   qcow::ImageOptions options;
@@ -113,6 +120,7 @@ io::Task<void> ServedDisk::close(std::optional<std::string> reason) {
   }
   capped_.reset();
   image_.reset();
+  verified_.reset();
   chain_.reset();
 }
 

@@ -11,6 +11,7 @@
 #include "io/runtime.h"
 #include "nbd/export.h"
 #include "qcow/chain/chain.h"
+#include "qcow/chain/verified_chain.h"
 #include "qcow/image/image.h"
 
 namespace engine {
@@ -25,6 +26,7 @@ struct DiskToServe {
   std::vector<Ancestor> ancestors;   ///< the point itself and those below it, or below the overlay
   std::vector<std::string> apart;    ///< ids of older backups that share nothing with it
   bool writable = false;
+  bool verified = false;  ///< what is read of a point is compared with what was sent
   std::optional<uint64_t> size_limit_bytes;  ///< of an overlay's file
   io::Duration commit_interval = std::chrono::seconds(1);
   uint64_t commit_bytes = 256 << 20;
@@ -50,6 +52,7 @@ class ServedDisk {
   ServedDisk() = default;
 
   std::unique_ptr<qcow::Chain> chain_;  // of a point
+  std::unique_ptr<qcow::VerifiedChain> verified_;
   std::unique_ptr<qcow::Image> image_;  // an overlay
   std::unique_ptr<Capped> capped_;
   std::shared_ptr<nbd::Export> export_;

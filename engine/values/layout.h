@@ -17,6 +17,7 @@
 ///                                          <image>.qcow2          a point
 ///                                          <image>.qcow2.json     its sidecar
 ///                                          <image>.qcow2.sums     its manifest
+///                                          <image>.qcow2.verified its last proof
 ///                                          <image>.qcow2.partial  before its publish
 ///                                          <restore>-disk<index>.overlay  what a writable restore
 ///                                                                 has written on a point
@@ -38,6 +39,7 @@ inline constexpr std::string_view kImageEnding = ".qcow2";
 inline constexpr std::string_view kPartialEnding = ".qcow2.partial";
 inline constexpr std::string_view kSidecarEnding = ".qcow2.json";
 inline constexpr std::string_view kSumsEnding = ".qcow2.sums";
+inline constexpr std::string_view kProofEnding = ".qcow2.verified";
 inline constexpr std::string_view kOverlayEnding = ".overlay";
 
 // ---------------------------------------------------------------- in a repository
@@ -59,6 +61,7 @@ std::string image_file_name(std::string_view image_id);
 std::string partial_path(std::string_view image_path);
 std::string sidecar_path(std::string_view image_path);
 std::string sums_path(std::string_view image_path);
+std::string proof_path(std::string_view image_path);
 /// In the directory of the point that it stands on.
 std::string overlay_path(std::string_view image_path, std::string_view restore_id,
                          uint32_t disk_index);

@@ -93,6 +93,8 @@ struct EngineOptions {
   io::Duration scrub_interval = io::Duration::zero();
   /// Read in a second by the proofs of that schedule; 0: as fast as it goes.
   uint64_t scrub_bytes_per_second = 64 << 20;
+  /// What is read of points is compared with what was sent, where that is known.
+  bool verify_restores = true;
   /// Free space of a repository below which no job is started and running ones are failed; none:
   /// 1 GiB, or one percent of the file system when that is less.
   std::optional<uint64_t> space_reserve_bytes;

@@ -129,12 +129,12 @@ TEST_F(Backups, DisksShowTheirBytesAndParents) {
       "parent_backup_id":"backup-pgtest1-1759827294","change_id":"",
       "handed_out_change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531",
       "bytes_received":1048576,"bytes_zeroed":65536,"bytes_elided":0,"bytes_stored":917504,
-      "signals":{"change_share":8.377366233461455e-06,"incompressible_share":0.9375,
+      "signals":{"change_share":8.377374387254903e-06,"incompressible_share":0.9375,
         "zero_share":0.058823529411764705,"elided_share":0.0,
         "flags":[{"flag":"encrypted","reason":"disk 0: looks encrypted: 94 % of the data…"}]},
       "history":[{"backup_id":"backup-pgtest1-1759913694","backup_type":"full",
         "completed_at":"2025-10-07T08:54:54Z",
-        "signals":{"change_share":0.009803931204297593,"incompressible_share":null,
+        "signals":{"change_share":0.00980392156862745,"incompressible_share":null,
           "zero_share":null,"elided_share":0.0,"flags":[]}}],
       "progress_percent":12.5,"connections":2,"last_request_at":"2025-10-08T08:55:03Z"}]})"));
 }

@@ -99,12 +99,14 @@ TEST(CommandLine, EverySettingOfServeCanBeGiven) {
 
 TEST(CommandLine, WhatIsProvenAndHowFastCanBeSaid) {
   const auto options = parse<ServeOptions>(
-      {"serve", "--scrub-interval", "7d", "--scrub-rate", "32M"});
+      {"serve", "--scrub-interval", "7d", "--scrub-rate", "32M", "--verify-restores", "false"});
   EXPECT_EQ(options.engine.scrub_interval, io::Duration(7 * 24h));
   EXPECT_EQ(options.engine.scrub_bytes_per_second, 32u << 20);
+  EXPECT_FALSE(options.engine.verify_restores);
   const auto usual = parse<ServeOptions>({"serve"});
   EXPECT_EQ(usual.engine.scrub_interval, io::Duration::zero());
   EXPECT_EQ(usual.engine.scrub_bytes_per_second, 64u << 20);
+  EXPECT_TRUE(usual.engine.verify_restores);
 }
 
 TEST(CommandLine, AWrongValueIsRefusedWithItsOption) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/repository/chain_file.h"
+#include "engine/repository/proof_file.h"
 #include "tests/engine/catalogue_fixture.h"
 
 namespace engine {
@@ -31,6 +32,8 @@ class Rebuild : public CatalogueTest {
     }
   }
   FoundImage& image(size_t job, size_t disk) { return images_.at(job * 2 + disk); }
+
+  std::string image_id(size_t job, size_t disk) { return jobs_.at(job).disks.at(disk).image_id; }
 
   RebuildPlan plan() { return plan_rebuild("1", {encode_vm_file(vm_)}, images_); }
   std::vector<std::string> accepted() {
@@ -208,6 +211,62 @@ TEST_F(Rebuild, ANameThatVarveCannotHaveMadeIsNotAccepted) {
   const RebuildPlan files = plan_rebuild("1", {encode_vm_file(vm)}, {});
   EXPECT_TRUE(files.vms.empty());
   EXPECT_EQ(files.problems.size(), 1u);
+}
+
+TEST_F(Rebuild, TheLastProofOfEachImageComesBack) {
+  ImageVerification damaged;
+  damaged.image_id = jobs_[1].disks[0].image_id;
+  damaged.verified_at = now();
+  damaged.result = VerificationResult::damaged;
+  damaged.data_bytes = 196608;
+  damaged.zero_bytes = 65536;
+  damaged.damaged_bytes = 65536;
+  damaged.problem = "its tables have \"errors\", sha256";
+  damaged.damaged = {{131072, 65536, 327680, "reads differently"}};
+  image(1, 0).proof = encode_proof_file(damaged);
+  ImageVerification sound;
+  sound.image_id = jobs_[2].disks[1].image_id;
+  sound.verified_at = now();
+  image(2, 1).proof = encode_proof_file(sound);
+  const RebuildPlan files = plan();
+  EXPECT_TRUE(files.problems.empty());
+  lose_catalogue();
+  catalogue().adopt(files);
+  auto found = catalogue().verifications.find(damaged.image_id).value();
+  EXPECT_EQ(std::exchange(found.job_id, ""), jobs_[1].id);
+  found.vm_name.clear();
+  EXPECT_EQ(found, damaged);
+  EXPECT_EQ(catalogue().points.find(sound.image_id)->verification, "sound");
+  EXPECT_EQ(catalogue().points.find(image_id(0, 0))->verification, "");
+  // What the catalogue knows better stays.
+  sound.verified_at = tick();
+  sound.result = VerificationResult::damaged;
+  catalogue().verifications.put(sound);
+  catalogue().adopt(files);
+  EXPECT_EQ(catalogue().points.find(sound.image_id)->verification, "damaged");
+}
+
+TEST_F(Rebuild, AProofThatIsDamagedOrOfAnotherImageIsReportedAndNotBelieved) {
+  ImageVerification proof;
+  proof.image_id = image_id(0, 0);
+  proof.verified_at = now();
+  const std::string good = encode_proof_file(proof);
+  std::vector<std::string> bad = {"x", "{}", good.substr(0, good.size() - 1), good + "x",
+                                  good.substr(good.find(','))};
+  for (size_t at = 0; at < good.size(); ++at) {
+    bad.push_back(good);
+    bad.back()[at] ^= 1;
+  }
+  proof.image_id = image_id(1, 0);
+  bad.push_back(encode_proof_file(proof));
+  for (const std::string& text : bad) {
+    image(0, 0).proof = text;
+    const RebuildPlan files = plan();
+    EXPECT_TRUE(files.proofs.empty()) << text;
+    ASSERT_EQ(files.problems.size(), 1u) << text;
+    EXPECT_NE(files.problems[0].find(image_id(0, 0) + ".qcow2.verified"), std::string::npos);
+    EXPECT_EQ(files.jobs.size(), 4u);
+  }
 }
 
 TEST_F(Rebuild, ADirectoryMayComeBackUnderAnotherId) {

@@ -34,6 +34,10 @@ Sidecar example() {
   sidecar.disk.place.position = 1;
   sidecar.disk.sums_sha256 = std::string(64, 'a');
   sidecar.disk.parent_root = std::string(64, 'b');
+  sidecar.disk.counters.bytes_received = 52428800;
+  sidecar.disk.counters.bytes_zeroed = 65536;
+  sidecar.disk.counters.bytes_elided = 5242880;
+  sidecar.disk.counters.bytes_stored = 47185920;
   return sidecar;
 }
 
@@ -58,7 +62,9 @@ constexpr const char* kExample =
     R"("position":1,"parent_change_id":"52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d/5531",)"
     R"("tags":{},"warnings":[],)"
     R"("sums_sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",)"
-    R"("parent_root":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","job_type":"full"}})"
+    R"("parent_root":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",)"
+    R"("job_type":"full","bytes_received":52428800,"bytes_zeroed":65536,"bytes_elided":5242880,)"
+    R"("bytes_stored":47185920,"judged_bytes":0,"incompressible_bytes":0,"zero_data_bytes":0}})"
     "\n";
 
 TEST(SidecarText, IsByteForByteThatOfTheContract) {
@@ -79,6 +85,10 @@ TEST(SidecarText, ComesBackUnchanged) {
 
 TEST(SidecarText, OfEarlierVersionsIsReadAndWrittenAsItWas) {
   Sidecar old = example();
+  old.format = 2;
+  old.disk.counters = {};
+  EXPECT_EQ(encode_sidecar(old).find("bytes_received"), std::string::npos);
+  EXPECT_EQ(decode_sidecar(encode_sidecar(old)), old);
   old.format = 1;
   old.disk.sums_sha256 = old.disk.parent_root = "";
   const std::string text = encode_sidecar(old);
@@ -100,7 +110,7 @@ TEST(SidecarText, WrongMembersAreRefused) {
     return text;
   };
   EXPECT_THROW(decode_sidecar(replaced("\"varve\":", "\"other\":")), FileTextError);
-  EXPECT_THROW(decode_sidecar(replaced("\"format\":2,", "\"format\":3,")), FileTextError);
+  EXPECT_THROW(decode_sidecar(replaced("\"format\":3,", "\"format\":4,")), FileTextError);
   EXPECT_THROW(decode_sidecar(replaced("47251456", "-1")), FileTextError);
   EXPECT_THROW(decode_sidecar(replaced("47251456", "1.5")), FileTextError);
   EXPECT_THROW(decode_sidecar(replaced("\"incremental\"", "\"differential\"")), FileTextError);
