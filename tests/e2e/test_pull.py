@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import nbd
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import loop_mount, qemu, run, scratch, sources  # noqa: E402
 from harness.case import MIB, HubCase  # noqa: E402
@@ -18,6 +20,7 @@ from harness.storage_daemon import StorageDaemon  # noqa: E402
 
 VM = "web 01"
 CLUSTER = 65536
+GIB = 1 << 30
 
 
 class Pulls(HubCase):
@@ -453,6 +456,53 @@ class KilledPulls(SlowPulls):
         puller.kill()
         self.assert_no_backup()
         self.assert_next_pull_works(raw)
+
+
+class Huge(Pulls):
+    """A disk of 100 GiB of which little is written, exported by QEMU with a bitmap."""
+
+    SIZE, RANGES = 100 * GIB, 400
+    FIRST_BYTE = 0.2  # seconds, on a machine that does nothing else
+
+    def setUp(self):
+        super().setUp()
+        image = self.dir / "disk.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, str(self.SIZE)], check=True)
+        self.vm = StorageDaemon(self.dir, [{"driver": "file", "node-name": "file", "filename": str(image)},
+                                           {"driver": "qcow2", "node-name": "disk", "file": "file"}])  # fmt: skip
+        self.addCleanup(self.vm.close)
+        socket = self.dir / "nbd.sock"
+        self.vm.command("nbd-server-start", addr={"type": "unix", "data": {"path": str(socket)}}, **{"max-connections": 0})
+        self.vm.command("block-dirty-bitmap-add", node="disk", name="dirty")
+        self.vm.command("block-export-add", type="nbd", id="guest", writable=True, **{"node-name": "disk", "name": "guest"})
+        dice = random.Random(1)
+        guest = nbd.NBD()
+        guest.connect_uri(f"nbd+unix:///guest?socket={socket}")
+        for number in dice.sample(range(self.SIZE // CLUSTER), self.RANGES):
+            guest.pwrite(dice.randbytes(CLUSTER), number * CLUSTER)
+        guest.shutdown()
+        self.vm.command("block-export-del", id="guest")
+        scratch.wait_until(lambda: not self.vm.command("query-block-exports"), 10, "the export is gone")
+        self.vm.command("block-export-add", type="nbd", id="disk", bitmaps=[{"node": "disk", "name": "dirty"}],
+                        **{"node-name": "disk", "name": "disk"})  # fmt: skip
+        self.uri = f"nbd+unix:///disk?socket={socket}"
+
+    def test_the_first_byte_comes_before_the_disk_is_mapped(self):
+        empty = self.dir / "empty.raw"
+        with open(empty, "wb") as file:
+            file.truncate(self.SIZE)
+        self.pull("--disk", f"0={empty}", "--checkpoint", "a")
+        words = ("--disk", f"0={self.uri}", "--bitmap", "dirty", "--since", "a", "--rate", "2M")
+        puller = subprocess.Popen(self.command(*words), stderr=subprocess.DEVNULL)
+        began = time.monotonic()
+        self.addCleanup(scratch.end_process, puller)
+        scratch.wait_until(lambda: any(self.job(job["backup_id"])["bytes_transferred"] > 0 for job in
+                                       self.hub.get("/backups", status="running").body["backups"]),
+                           30, "a byte has come")  # fmt: skip
+        seconds = time.monotonic() - began
+        print(f"the first byte came after {seconds * 1000:.0f} ms")
+        self.assertLess(seconds, 10 * self.FIRST_BYTE)
+        self.assertIsNone(puller.poll(), "it was to be seen under way")
 
 
 if __name__ == "__main__":

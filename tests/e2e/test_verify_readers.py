@@ -69,12 +69,13 @@ class Readers(HubCase):
         self.hub.start()
 
     def test_one_of_them_can_be_chosen(self):
-        self.back_up(increments=0)
-        [image] = self.verify("--reader", "varve")
-        self.assertEqual((image["data_bytes"], image["second_reader"]), (49 * CLUSTER, None))
-        [image] = self.verify("--reader", "libqcow")
-        self.assertEqual((image["result"], image["data_bytes"], image["zero_bytes"]), ("sound", 0, MIB))
-        self.assertEqual(image["second_reader"]["covered_bytes"], 49 * CLUSTER)
+        self.back_up(increments=1)
+        full, increment = self.verify("--reader", "varve")
+        self.assertEqual((full["data_bytes"], full["second_reader"]), (49 * CLUSTER, None))
+        full, increment = self.verify("--reader", "libqcow")
+        self.assertEqual((full["result"], full["data_bytes"]), ("sound", 0))
+        self.assertEqual(full["second_reader"]["covered_bytes"], 49 * CLUSTER)
+        self.assertEqual((increment["data_bytes"], increment["zero_bytes"]), (0, CLUSTER), "zeroes are varve's to compare")
 
     def test_a_flipped_bit_is_found_by_both(self):
         self.back_up()
