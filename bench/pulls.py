@@ -8,6 +8,8 @@
   libvirt   the same from a libvirt domain, beside virtnbdbackup of the same domain (where libvirt and it are installed)
   dirty     1 GiB in 64 KiB ranges all over a sparse disk of 100 GiB, by a dirty bitmap; beside as much in one piece
   thin      what is stored of 16 MiB of data in 512 MiB, and after a trim of the whole disk
+  resend    a disk that is sent whole a second time into its chain, as it was and with 1 % of its clusters changed,
+            beside the first time
   delay     a pull through a line of 1 Gbit/s with 50 ms of delay (a proxy: bench/slow_line.py)
 
 Both sides end durable: published, or flushed and the file synchronised. Figures are medians (smallest-largest),
@@ -220,6 +222,35 @@ def thin(tools):
             f"| the same disk after a trim of all of it | {trimmed} | {report.verdict(100 * trimmed / size, 0.1, False)} % of the disk |"]
 
 
+def resend(tools):
+    changed = tools.directory / "changed.raw"
+    shutil.copy(tools.raw, changed)
+    dice = random.Random(2)
+    clusters = dice.sample(range(tools.size // RANGE), tools.size // RANGE // 100)
+    with open(changed, "r+b") as file:
+        for cluster in clusters:
+            file.seek(cluster * RANGE + dice.randrange(RANGE - 512))
+            file.write(dice.randbytes(512))
+
+    def first():
+        delete_points(tools, "resent")
+        seconds, _, _ = run_pull(tools, "resent", "--disk", f"0={tools.raw}")
+        return {"mib_s": tools.size / seconds / MIB}
+
+    def again(raw):
+        first()
+        seconds, _, events = run_pull(tools, "resent", "--disk", f"0={raw}", "--into-chain")
+        [disk] = tools.hub.get(f"/backups/{events[-1]['backup_id']}/disks").body["disks"]
+        return {"mib_s": tools.size / seconds / MIB, "stored": 100 * disk["bytes_stored"] / tools.size}
+
+    results = tools.interleaved({"the same": lambda: again(tools.raw), "1 % changed": lambda: again(changed), "first time": first})
+    stored = [report.median(results[name], "stored") for name in ("the same", "1 % changed")]
+    return ["| sent whole, MiB/s | a second time, the same | a second time, 1 % of the clusters changed | the first time | the same ÷ first time "
+            "| stored of the same, % | stored of 1 % changed, % |", "|---" * 7 + "|",
+            f"| {tools.size // MIB} MiB, incompressible | {cells(results)} | {report.verdict(ratio(results, 'first time', of='the same'), 0.8, True)} | "
+            f"{stored[0]:.2f} | {report.verdict(stored[1], 1.2, False)} |"]
+
+
 def delay(tools):
     # The source is far away, and the puller beside varve.
     server = subprocess.Popen(["nbdkit", "-f", "-r", "-i", "127.0.0.1", "--port", str(port := scratch.free_port()),
@@ -244,7 +275,7 @@ def delay(tools):
             f"| {tools.size // MIB} MiB | {cells(results)} | {report.verdict(mine / (1e9 / 8 / MIB), 0.8, True)} |"]
 
 
-WORKLOADS = {"full": full, "libvirt": from_libvirt, "dirty": dirty, "thin": thin, "delay": delay}
+WORKLOADS = {"full": full, "libvirt": from_libvirt, "dirty": dirty, "thin": thin, "resend": resend, "delay": delay}
 
 
 if __name__ == "__main__":

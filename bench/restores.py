@@ -6,6 +6,8 @@
   sequential   256 KiB x 16 from a chain of 1, 8 and 64 layers, cold and in the page cache
   random       4 KiB x 16 from the same chains, cold
   nbdcopy      an unmodified nbdcopy out of the chain of 8, cold and in the page cache
+  compared     the same nbdcopy, and 4 KiB and 64 KiB at random, one at a time: with and without comparing what is read
+               with what was sent (--verify-restores)
   copy         `varve restore` to a raw file, beside `qemu-img convert` and a plain write of the disk
   first        the first byte of a point of 64 layers that is not open yet, beside qemu-nbd's start
   status       BLOCK_STATUS of a whole 16 TiB disk; what changed between the ends of a chain of 250
@@ -18,6 +20,7 @@ the page cache before. Figures are medians (smallest-largest), ratios medians of
 import json
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import time
@@ -100,6 +103,41 @@ def nbdcopy(tools):
         results = tools.interleaved({s: lambda s=s: served(tools, s, 8, cold, copies, tools.size) for s in servers})
         ratios = " | ".join(f"{ratio(results, s):.2f}" for s in servers[1:])
         lines.append(f"| {'cold' if cold else 'in the page cache'} | {cells(results)} | {ratios} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def small_reads(uri, size, length, count=4000):
+    handle = nbd.NBD()
+    handle.connect_uri(uri)
+    dice = random.Random(2)
+    begun = time.monotonic()
+    for _ in range(count):
+        handle.pread(length, dice.randrange(size // length) * length)
+    seconds = time.monotonic() - begun
+    handle.shutdown()
+    return count / seconds
+
+
+def compared(tools):
+    name, _ = tools.chain(8)
+
+    def reads(setting):
+        tools.hub.stop()
+        tools.hub.options["verify_restores"] = setting
+        tools.hub.start()
+        uri = tools.uri(name)
+        subprocess.run(["nbdcopy", uri, "null:"], check=True)  # the point is open, the files are in the page cache
+        begun = time.monotonic()
+        subprocess.run(["nbdcopy", uri, "null:"], check=True)
+        return {"mib_s": tools.size / (time.monotonic() - begun) / MIB, "4k": small_reads(uri, tools.size, 4096),
+                "64k": small_reads(uri, tools.size, 65536)}
+
+    results = tools.interleaved({"varve": lambda: reads("true"), "as it is": lambda: reads("false")})
+    lines = ["| 8 layers, in the page cache | compared | as it is | compared ÷ as it is |", "|---" * 4 + "|"]
+    for title, member in (("nbdcopy to nowhere, MiB/s", "mib_s"), ("4 KiB at random, one at a time, 1/s", "4k"),
+                          ("64 KiB at random, one at a time, 1/s", "64k")):
+        lines.append(f"| {title} | {cells(results, member)} | {ratio(results, 'as it is', member):.2f} |")
         print(lines[-1], flush=True)
     return lines
 
@@ -277,7 +315,7 @@ def delay(tools):
             f"| {tools.size // MIB} MiB | {cells(results)} | {report.verdict(mine / (1e9 / 8 / MIB), 0.8, True)} |"]
 
 
-WORKLOADS = {"sequential": sequential, "random": random_reads, "nbdcopy": nbdcopy, "copy": copy, "first": first,
+WORKLOADS = {"sequential": sequential, "random": random_reads, "nbdcopy": nbdcopy, "compared": compared, "copy": copy, "first": first,
              "status": status, "beside": beside, "delay": delay}
 
 
