@@ -183,10 +183,14 @@ class LargeDisk(Conformance):
         self.assertEqual(wire.error(WRITE_ZEROES, 0, self.size, flags=FAST_ZERO), 0)
         self.assertEqual(wire.error(WRITE_ZEROES, 0, self.size), 0)
         self.assertEqual(wire.error(TRIM, 1, self.size - 1), 0)
-        status = wire.status(0, self.size)
+        described = 0
+        while described < self.size:  # a slow machine describes it in pieces, so that no request lasts
+            status = wire.status(described, self.size - described)
+            self.assertEqual({flags for _, flags in status[1]}, {3})
+            self.assertLessEqual(sum(length for length, _ in status[2]), self.size - described)
+            described += sum(length for length, _ in status[1])
+        self.assertEqual(described, self.size)
         self.assertLess(time.monotonic() - start, 3)
-        self.assertEqual(status[1], [(self.size, 3)])
-        self.assertLessEqual(sum(length for length, _ in status[2]), self.size)
 
 
 if __name__ == "__main__":
