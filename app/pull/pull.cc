@@ -302,8 +302,14 @@ class Pull {
     const HubBackup::Disk& disk = one.disk;
     const TrackingMode mode = mode_of(disk);
     if (mode == TrackingMode::trusted) return;
-    if (mode == TrackingMode::checked) {
-      one.tracking->note_changed(hub_.changes(backup_id, disk.parent_backup_id, disk.index));
+    try {
+      if (mode == TrackingMode::checked) {
+        one.tracking->note_changed(hub_.changes(backup_id, disk.parent_backup_id, disk.index));
+      }
+    } catch (const std::exception& failure) {  // the point is published, and its source is told so
+      report_warning(options_.json, fmt::format("disk {}: the tracking could not be checked: {}",
+                                                disk.index, failure.what()));
+      return;
     }
     report_untracked(options_.json, disk.index, *one.tracking);
   }
