@@ -45,6 +45,7 @@ const std::vector<Route>& backup_routes();
 const std::vector<Route>& point_routes();
 const std::vector<Route>& restore_routes();
 const std::vector<Route>& verification_routes();
+const std::vector<Route>& wanted_routes();
 const std::vector<Route>& change_id_routes();
 const std::vector<Route>& telemetry_routes();
 const std::vector<Route>& repository_routes();

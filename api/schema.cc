@@ -99,8 +99,8 @@ std::span<const Schema> all_schemas() {
     std::vector<Schema> joined;
     for (const auto part :
          {request_schemas, problem_schemas, backup_answers, point_answers, restore_answers,
-          verification_answers, change_id_answers, telemetry_answers, repository_answers,
-          vm_context_answers, nbd_state_answers, service_answers}) {
+          verification_answers, wanted_answers, change_id_answers, telemetry_answers,
+          repository_answers, vm_context_answers, nbd_state_answers, service_answers}) {
       for (Schema& schema : part()) joined.push_back(std::move(schema));
     }
     return joined;

@@ -14,6 +14,7 @@ std::vector<Schema> backup_answers();
 std::vector<Schema> point_answers();
 std::vector<Schema> restore_answers();
 std::vector<Schema> verification_answers();
+std::vector<Schema> wanted_answers();
 std::vector<Schema> change_id_answers();
 std::vector<Schema> telemetry_answers();
 std::vector<Schema> repository_answers();

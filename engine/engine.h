@@ -8,6 +8,7 @@
 #include "engine/values/requests.h"
 #include "engine/values/types.h"
 #include "engine/values/views.h"
+#include "engine/values/wanted.h"
 
 namespace engine {
 
@@ -92,6 +93,9 @@ class Engine {
   virtual Verification verification(const std::string& id) = 0;
   /// Returns once it has ended.
   virtual Verification cancel_verification(const std::string& id) = 0;
+  /// What the last proofs say that the newest points of a VM lack. Throws vm_context_not_found,
+  /// unknown_repository, repository_unavailable.
+  virtual WantedView wanted(const WantedQuery& query) = 0;
 
   // ---- change ids and telemetry ----
 

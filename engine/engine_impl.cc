@@ -20,6 +20,7 @@
 #include "engine/service_state.h"
 #include "engine/verifications.h"
 #include "engine/vms.h"
+#include "engine/wanted.h"
 #include "io/call_on.h"
 
 namespace engine {
@@ -151,6 +152,10 @@ Verification EngineImpl::verification(const std::string& id) {
 
 Verification EngineImpl::cancel_verification(const std::string& id) {
   return ask([this, id] { return engine::cancel_verification(core_.verifications, id); });
+}
+
+WantedView EngineImpl::wanted(const WantedQuery& query) {
+  return ask([this, query] { return engine::wanted(core_, query); });
 }
 
 ChangeIdAnswer EngineImpl::change_id(const ChangeIdQuery& query) {

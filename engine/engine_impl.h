@@ -50,6 +50,7 @@ class EngineImpl final : public Engine {
   std::vector<Verification> verifications() override;
   Verification verification(const std::string& id) override;
   Verification cancel_verification(const std::string& id) override;
+  WantedView wanted(const WantedQuery& query) override;
 
   ChangeIdAnswer change_id(const ChangeIdQuery& query) override;
   ChangeIdAnswer change_id_by_path(const ChangeIdByPathQuery& query) override;

@@ -10,6 +10,7 @@
 #include "engine/repository/proof_file.h"
 #include "engine/values/layout.h"
 #include "engine/values/refusal.h"
+#include "engine/wanted.h"
 #include "io/call_on.h"
 #include "io/log.h"
 #include "io/outcome.h"
@@ -88,12 +89,11 @@ std::string ranges_text(uint64_t bytes, const std::vector<Damage>& ranges) {
   return named < ranges.size() ? text + ", ..." : text;
 }
 
-void note_damage(Catalogue& catalogue, Verification& task, const ImageVerification& image) {
-  if (image.result != VerificationResult::damaged) return;
-  const std::vector<std::string> dependents = catalogue.jobs.dependents(image.job_id);
+/// `readers`: every backup that reads it.
+void note_damage(Verification& task, const ImageVerification& image,
+                 std::vector<std::string> readers) {
   std::set<std::string> damaged(task.damaged_backups.begin(), task.damaged_backups.end());
-  damaged.insert(image.job_id);
-  damaged.insert(dependents.begin(), dependents.end());
+  damaged.insert(readers.begin(), readers.end());
   task.damaged_backups.assign(damaged.begin(), damaged.end());
   std::string text = image.problem;
   const bool by_second = image.damaged.empty() && image.second_reader;
@@ -101,8 +101,9 @@ void note_damage(Catalogue& catalogue, Verification& task, const ImageVerificati
   if (!ranges.empty()) {
     text += (text.empty() ? "" : "; ") + ranges_text(image.damaged_bytes, ranges);
   }
-  if (!dependents.empty()) {
-    text += fmt::format("; so are the backups on it: {}", fmt::join(dependents, ", "));
+  std::erase(readers, image.job_id);
+  if (!readers.empty()) {
+    text += fmt::format("; so are the backups on it: {}", fmt::join(readers, ", "));
   }
   io::log(io::LogLevel::error, "backup {} of VM {}: disk {} is damaged: {}", image.job_id,
           image.vm_name, image.disk_index, text);
@@ -144,9 +145,14 @@ io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   const bool is_damaged = done.result == VerificationResult::damaged;
   if (is_damaged && repository) co_await require_available(core, *repository);
   done.verified_at = core.now();
+  std::vector<std::string> readers;
+  if (is_damaged) {
+    readers = co_await readers_of_damage(core, point, done);
+    done = co_await with_first_ranges(core, point, std::move(done));
+  }
   core.catalogue->verifications.put(done);
   ++core.tally.verified_images[{under_way->task.begun_by, done.result}];
-  note_damage(*core.catalogue, under_way->task, done);
+  if (is_damaged) note_damage(under_way->task, done, std::move(readers));
   co_await write_proof(core, point, done);
   under_way->task.images.push_back(std::move(done));
 }

@@ -196,7 +196,7 @@ class ImageProof {
   }
 
   static constexpr io::Duration kPause = std::chrono::milliseconds(100);
-  static constexpr size_t kDamagesMax = 100;
+  static constexpr size_t kDamagesMax = 1 << 16;
   const io::Runtime data_;
   const ContentReaders readers_;
   ImageVerification answer_;

@@ -51,8 +51,9 @@ io::Task<void> end_scrub(const Verifications& known);
 /// the sidecar, and by the manifest the content of every stored cluster, as each reader reads it.
 ///
 /// What is wrong is an answer, and so is an image that cannot be read. An image of earlier versions
-/// has no manifest: of it the tables and the sidecar are proven. Throws ECANCELED, and memory.
-/// `verification` names the image; its other members are the answer. On a data thread.
+/// has no manifest: of it the tables and the sidecar are proven. Throws ECANCELED, and memory. Up
+/// to 65,536 ranges are named, more than anybody remembers (engine/wanted.h). `verification` names
+/// the image; its other members are the answer. On a data thread.
 io::Task<ImageVerification> verify_image(io::Runtime data, ImageVerification verification,
                                          std::string image_path, std::string parent_path,
                                          ContentReaders readers,

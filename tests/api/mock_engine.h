@@ -35,6 +35,7 @@ class MockEngine : public engine::Engine {
   MOCK_METHOD(std::vector<engine::Verification>, verifications, (), (override));
   MOCK_METHOD(engine::Verification, verification, (const std::string&), (override));
   MOCK_METHOD(engine::Verification, cancel_verification, (const std::string&), (override));
+  MOCK_METHOD(engine::WantedView, wanted, (const engine::WantedQuery&), (override));
   MOCK_METHOD(engine::ChangeIdAnswer, change_id, (const engine::ChangeIdQuery&), (override));
   MOCK_METHOD(engine::ChangeIdAnswer, change_id_by_path, (const engine::ChangeIdByPathQuery&),
               (override));

@@ -48,6 +48,7 @@ void backups(::testing::NiceMock<MockEngine>& engine) {
   ON_CALL(engine, verifications).WillByDefault(Return(std::vector{verification()}));
   ON_CALL(engine, cancel_verification)
       .WillByDefault(Return(verification(engine::VerificationState::cancelled)));
+  ON_CALL(engine, wanted).WillByDefault(Return(wanted()));
   ON_CALL(engine, changes).WillByDefault(Return(changes()));
   ON_CALL(engine, points).WillByDefault(Return(std::vector{point()}));
   const engine::ChangeIdAnswer change_id{kChangeId, "backup-pgtest1-1759913694", false};

@@ -178,6 +178,27 @@ engine::Verification verification(engine::VerificationState state) {
   return task;
 }
 
+engine::WantedView wanted() {
+  const engine::Verification proof = verification();
+  const engine::ImageVerification& full = proof.images[0];
+  const std::string newest = "backup-pgtest1-1760000101";
+  return {.context_id = kContext,
+          .vm_name = "pgtest1",
+          .repository_id = "1",
+          .disks = {{.disk_index = 1,
+                     .backup_id = newest,
+                     .change_id = "52 1f 3c 9a/8",
+                     .size_bytes = 10737418240,
+                     .cluster_bytes = 65536,
+                     .ranges = {{1048576, 65536, false, {"8d7e4c1fa0b23e965d11c0a7f4e29b38"}}}}},
+          .images = {{.backup_id = full.job_id,
+                      .disk_index = 1,
+                      .verified_at = full.verified_at,
+                      .damaged_bytes = full.damaged_bytes,
+                      .newest_reads_it = true,
+                      .damaged_backups = {full.job_id}}}};
+}
+
 engine::ChangesView changes() {
   return {.backup_id = "backup-pgtest1-1760000101",
           .since = "backup-pgtest1-1759913694",

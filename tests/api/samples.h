@@ -19,6 +19,7 @@ engine::BackupView failed_backup();
 engine::BackupDiskView backup_disk();
 engine::ChainView chain();
 engine::PointView point();
+engine::WantedView wanted();
 engine::ChangesView changes();
 engine::RestoreView restore();
 /// The same, being promoted.

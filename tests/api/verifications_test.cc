@@ -39,6 +39,32 @@ TEST_F(Verifications, OfAVmNameIt) {
   EXPECT_EQ(post("/verifications", R"({"vm_name":"web01"})").status, 202);
 }
 
+TEST_F(Verifications, SayWhatTheNewestPointLacks) {
+  engine::WantedView lacks = wanted();
+  lacks.disks[0].ranges.push_back({2097152, 131072, true, {}});
+  lacks.disks[0].complete = false;
+  EXPECT_CALL(engine_, wanted).WillOnce([&](const engine::WantedQuery& query) {
+    EXPECT_EQ(query.vm, "a b");
+    EXPECT_EQ(query.repository_id, "2");
+    return lacks;
+  });
+  const Json body =
+      Json::parse(request("GET", "/api/v1/vm-contexts/a%20b/wanted?repository_id=2").body);
+  const Json& disk = body["disks"][0];
+  EXPECT_EQ(disk["ranges"][0]["sums"], Json::parse(R"(["8d7e4c1fa0b23e965d11c0a7f4e29b38"])"));
+  EXPECT_EQ(disk["ranges"][1], Json::parse(R"({"offset":2097152,"length":131072,"zero":true})"));
+  EXPECT_EQ(disk["bytes"], 196608);
+  EXPECT_EQ(body["bytes"], 196608);
+  EXPECT_EQ(body["complete"], false);
+  EXPECT_EQ(body["damaged_images"][0]["damaged_backups"],
+            Json::parse(R"(["backup-pgtest1-1759913694"])"));
+}
+
+TEST_F(Verifications, OfWhatAnUnknownVmLacksIsNotFound) {
+  EXPECT_CALL(engine_, wanted).WillOnce(Throw(engine::refusals::vm_context_not_found("x")));
+  EXPECT_EQ(request("GET", "/api/v1/vm-contexts/x/wanted").status, 404);
+}
+
 TEST_F(Verifications, NameTheirReaders) {
   const auto expect = [this](const char* body, bool by_varve, bool by_libqcow) {
     EXPECT_CALL(engine_, verify).WillOnce([=](const engine::NewVerification& request) {
