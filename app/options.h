@@ -119,6 +119,8 @@ struct PullOptions {
   bool into_chain = false;
   /// The same, and told is what differs although the changes do not name it.
   bool check_tracking = false;
+  /// Only what verifications have found damaged in the newest point is sent, where it is the same.
+  bool repair = false;
   double sampled_share = 0;  ///< of what is called clean, compared with the newest point; 0: none
   std::string server = "http://127.0.0.1:8082", token;
   uint32_t connections = 4, requests = 64;  ///< and requests under way for each

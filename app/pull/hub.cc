@@ -265,6 +265,20 @@ std::vector<engine::CopyRange> Hub::changes(const std::string& backup_id, const 
   return ranges;
 }
 
+nlohmann::json Hub::wanted(const std::string& vm_name, const std::string& repository_id) {
+  return call("GET", fmt::format("/vm-contexts/{}/wanted?repository_id={}",
+                                 io::percent_encoded(vm_name), io::percent_encoded(repository_id)));
+}
+
+nlohmann::json Hub::vm_disks(const std::string& vm_name) {
+  Json disks = Json::array();
+  const Json vm = call("GET", "/vm-contexts/" + io::percent_encoded(vm_name));
+  for (const Json& disk : vm.at("disks")) {
+    if (!disk.value("removed", false)) disks.push_back(disk);
+  }
+  return disks;
+}
+
 std::string Hub::end_of(const std::string& backup_id) {
   const Json backup = call("GET", "/backups/" + io::percent_encoded(backup_id));
   const std::string state = backup.value("state", "");

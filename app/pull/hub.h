@@ -68,6 +68,10 @@ class Hub {
   /// What of a disk differs between a backup and an older one, ascending.
   std::vector<engine::CopyRange> changes(const std::string& backup_id, const std::string& since,
                                          uint32_t disk_index);
+  /// What the newest points of the VM lack, and its disks as registered, both as the server answers
+  /// them.
+  nlohmann::json wanted(const std::string& vm_name, const std::string& repository_id);
+  nlohmann::json vm_disks(const std::string& vm_name);
   /// Why the backup has ended, in the server's words; "" while it is under way.
   std::string end_of(const std::string& backup_id);
   /// Throws ServerRefused for an unknown repository.

@@ -19,6 +19,8 @@ struct LibvirtRequest {
   std::vector<std::string> checkpoints;
   bool full = false;   ///< everything is wanted, whatever there is
   bool freeze = true;  ///< the guest's file systems, where its agent answers
+  /// The disks are only read: no checkpoint is made, and none may be removed by publish().
+  bool only_read = false;
 };
 
 /// One disk of a domain, readable over NBD as it was at the instant of the backup.

@@ -69,7 +69,8 @@ class RunningDomain final : public DomainBackup {
   RunningDomain(Connection connection, Domain domain, const LibvirtRequest& request)
       : connection_(std::move(connection)),
         domain_(std::move(domain)),
-        replaced_(request.checkpoints) {
+        replaced_(request.checkpoints),
+        only_read_(request.only_read) {
     if (!request.full) since_ = request.newest();
     name_ = virDomainGetName(domain_.get());
   }
@@ -81,7 +82,7 @@ class RunningDomain final : public DomainBackup {
       throw std::runtime_error(fmt::format("domain {} has no disk to back up", name_));
     }
     for (const DomainDisk& disk : domain_disks_) {
-      if (disk.format != "qcow2") {
+      if (disk.format != "qcow2" && !only_read_) {
         warn(
             fmt::format("disk {} is {}: libvirt keeps no checkpoint of it, and it is always read "
                         "whole",
@@ -120,6 +121,7 @@ class RunningDomain final : public DomainBackup {
     end_job();
     freeze_.reset();  // what it has to warn of comes before the pull ends
     // They hold bitmaps that every write of the guest has to mark.
+    if (only_read_) return;
     for (const std::string& name : checkpoints()) {
       if (std::ranges::find(replaced_, name) != replaced_.end()) remove_checkpoint(name);
     }
@@ -234,7 +236,7 @@ class RunningDomain final : public DomainBackup {
       pugi::xml_node point = checkpoint_disks.append_child("disk");
       point.append_attribute("name") = disk.target.c_str();
       point.append_attribute("checkpoint") = tracked ? "bitmap" : "no";
-      any_checkpoint = any_checkpoint || tracked;
+      any_checkpoint = any_checkpoint || (tracked && !only_read_);
     }
     if (!any_checkpoint) checkpoint_.clear();
     const std::string checkpoint_xml = any_checkpoint ? text_of(checkpoint) : "";
@@ -273,6 +275,7 @@ class RunningDomain final : public DomainBackup {
   Connection connection_;
   Domain domain_;
   std::vector<std::string> replaced_;  // what the new checkpoint is in the place of, newest first
+  const bool only_read_;
   std::string domain_xml_, socket_;
   std::vector<DomainDisk> domain_disks_;
   std::optional<Freeze> freeze_;

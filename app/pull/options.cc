@@ -100,6 +100,17 @@ void check_modes(const PullOptions& options) {
   }
 }
 
+/// What is wanted is the server's to say, and the new point is of the newest one's state.
+void check_repair(const PullArguments& arguments, const PullOptions& options) {
+  if (options.full || options.into_chain || options.check_tracking || options.trim_source ||
+      !arguments.sample.empty() || !arguments.bitmaps.empty() || !arguments.changed.empty() ||
+      !options.since.empty() || !options.checkpoint.empty()) {
+    throw UsageError(
+        "--repair sends what the server says is damaged: --full, --into-chain, --since, --bitmap, "
+        "--changed, --sample, --check-tracking, --checkpoint and --trim-source do not go with it");
+  }
+}
+
 void check_changes(const PullOptions& options) {
   for (const PullDisk& disk : options.disks) {
     if (!disk.bitmap.empty() && !disk.changed.empty()) {
@@ -232,6 +243,10 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
       .add_option("--sample", arguments.sample,
                   "compare that much of what is called clean with the newest point, as 1%")
       ->type_name("SHARE");
+  command.add_flag(
+      "--repair", options.repair,
+      "send only what verifications have found damaged in the newest point, where the\n"
+      "source still holds the same content: a new point that is as the newest was made");
   command
       .add_option("--connect", options.libvirt_connect,
                   "of libvirt:DOMAIN: libvirt's URI (default: libvirt's own)")
@@ -255,7 +270,8 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
   command.footer(
       "All disks become one backup: it is published whole, or not at all.\n"
       "Exit status: 0 published, 1 failed, 2 wrong usage, 3 refused (--since is not of the newest\n"
-      "point, a backup of the VM is running, disks that do not fit), 4 no such repository.");
+      "point, a backup of the VM is running, disks that do not fit), 4 no such repository. With\n"
+      "--repair also: 0 nothing is wanted, 1 nothing can be healed, 4 no such VM.");
 }
 
 AdoptOptions checked(AdoptArguments arguments) {
@@ -291,6 +307,7 @@ PullOptions checked(PullArguments arguments) {
   PullOptions options = std::move(arguments.options);
   complete_server(options.server, options.token);
   if (options.vm_name.empty()) throw UsageError("varve pull: VM is empty");
+  if (options.repair) check_repair(arguments, options);
   options.disks = disks_of(arguments);
   if (options.vm_name.starts_with(kLibvirt)) {
     options.libvirt_domain = options.vm_name.substr(kLibvirt.size());

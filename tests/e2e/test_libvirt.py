@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import libvirt, qemu, run, scratch, sources  # noqa: E402
 from harness.case import MIB, HubCase, rounds  # noqa: E402
 from harness.daemon import binary  # noqa: E402
+from harness.qcow2_bytes import Qcow2Bytes  # noqa: E402
 
 VM = "web01"
 CLUSTER = 65536
@@ -121,6 +122,54 @@ class Pulls(Domains):
             return [first, *map(json.loads, out.splitlines())]
 
         return ended
+
+    def rot(self, cluster):
+        """A flipped bit in the full of the first disk, found by a verification."""
+        image = Qcow2Bytes(self.chain(VM)["backups"][0]["file_path"])
+        at = image.host(cluster) + 100
+        image.write(at, bytes([image.read(at, 1)[0] ^ 1]))
+        subprocess.run([binary(), "verify", VM, "--server", self.hub.url], stdout=subprocess.DEVNULL, check=False)
+
+    def wanted(self):
+        [disk, other] = self.hub.get(f"/vm-contexts/{VM}/wanted", repository_id=1).body["disks"]
+        self.assertEqual(other["bytes"], 0)
+        return [(r["offset"], r["length"]) for r in disk["ranges"]]
+
+    def test_a_repair_reads_the_domain_and_leaves_its_checkpoints_to_the_next_pull(self):
+        self.define()
+        self.pull()
+        self.write()
+        since = self.published(self.pull())["change_id"]
+        image, newer = (Qcow2Bytes(path) for path in self.repository_images())
+        data = [c for c in range(SIZES[0] // CLUSTER) if image.host(c) and not newer.entry(c)]
+        for is_running in (True, False):
+            cluster = data[-1]
+            self.rot(cluster)
+            self.assertEqual(self.wanted(), [(cluster * CLUSTER, CLUSTER)])
+            checkpoints = self.session.checkpoints(VM)
+            events = self.pull("--repair")
+            [published] = [event for event in events if event["event"] == "published"]
+            self.assertEqual((published["change_id"], self.warnings(events)), (since, []))
+            self.assertEqual(self.wanted(), [])
+            self.assert_newest_equals(self.flat)
+            self.assertEqual(self.session.checkpoints(VM), checkpoints)
+            if is_running:
+                self.assertIn("None", self.session.virsh("domjobinfo", VM))
+                self.write()
+                events = self.pull()
+                self.assertEqual((self.published(events)["backup_type"], self.warnings(events)), ("incremental", []))
+                since = events[-1]["change_id"]
+                self.assert_newest_equals(self.flat)
+                self.session.virsh("destroy", VM, "--graceful")
+                data = [c for c in data if c != cluster and not Qcow2Bytes(self.repository_images()[-1]).entry(c)]
+        self.session.start(VM)
+        self.write()
+        self.assertEqual(self.published(self.pull())["backup_type"], "incremental")
+        self.assert_newest_equals(self.flat)
+        self.assertEqual(len(self.session.checkpoints(VM)), 1)
+
+    def repository_images(self):
+        return [point["file_path"] for point in self.chain(VM)["backups"]]
 
     def test_a_killed_machine_has_lost_its_bitmaps_and_gets_a_full(self):
         self.define()
