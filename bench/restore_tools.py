@@ -87,6 +87,9 @@ class Tools:
                     while opened.read(16 * MIB):
                         pass
 
+    def start_load(self, arguments):
+        return subprocess.Popen([str(word) for word in [self.load, *arguments]], stdout=subprocess.PIPE, text=True)
+
     def interleaved(self, runs):
         """name -> function that returns a dictionary of figures; the first round warms up."""
         results = {name: [] for name in runs}
