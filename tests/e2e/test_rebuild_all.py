@@ -53,7 +53,7 @@ class RebuildCase(HubCase):
         return scratch.wait_until(ended, 60, "it has ended")
 
     def everything(self):
-        """Every GET that tells of VMs, backups, chains and points."""
+        """Every GET that tells of VMs, backups, chains, points and changes. A repository's name is in no file."""
         answers = {}
 
         def get(path, **query):
@@ -65,13 +65,20 @@ class RebuildCase(HubCase):
         for vm in get("/vm-contexts")["vm_contexts"]:
             name = vm["vm_name"]
             get(f"/vm-contexts/{name}")
+            get(f"/vm-contexts/by-id/{vm['context_id']}")
+            for disk in get(f"/vm-contexts/{name}/disks")["disks"]:
+                get("/replications/changeid", vm_path=vm["vm_path"], disk_id=disk["disk_id"])
             points = get("/points", vm_name=name)["points"]
             get("/backups/stats", vm_name=name, repository_id="1")
             for disk in {point["disk_id"] for point in points}:
                 get("/points", vm_name=name, disk_id=disk, point="latest")
                 for generation in {point["generation"] for point in points}:
                     get("/backups/chain", vm_name=name, disk_id=disk, generation=generation)
+                get(f"/backups/{name}/chain", disk_id=disk)
                 get("/backups/changeid", vm_name=name, disk_id=disk)
+                of_disk = [point["backup_id"] for point in points if point["disk_id"] == disk]  # newest first
+                for newer, older in zip(of_disk, of_disk[1:]):
+                    get(f"/backups/{newer}/changes", since=older, disk_id=disk)
         for backup in get("/backups", limit=1000)["backups"]:
             get(f"/backups/{backup['backup_id']}")
             get(f"/backups/{backup['backup_id']}/disks")
