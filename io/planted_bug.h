@@ -43,6 +43,12 @@ enum class PlantedBug : uint8_t {
   restore_row_first,
   manifest_name_unsynced,
   elision_of_own_cluster,
+  elision_unconfirmed,
+  manifest_unsynced,
+  manifest_keeps_old_sum,
+  proof_in_place,
+  proof_without_checksum,
+  damage_overlooked,
 };
 
 /// The one that is switched on.

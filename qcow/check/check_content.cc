@@ -7,6 +7,7 @@
 #include <optional>
 #include <system_error>
 
+#include "io/planted_bug.h"
 #include "io/task_scope.h"
 #include "qcow/format/format_error.h"
 
@@ -157,6 +158,7 @@ class ContentCheck {
     for (uint64_t i = 0; i < piece.count; ++i) {
       const auto cluster =
           content.bytes().subspan(i << geometry_.cluster_bits, geometry_.cluster_bytes());
+      PLANTED_BUG(damage_overlooked, if (i > 0) continue)
       if (is_read && sum_of(cluster) == block.sums[piece.sum + i]) continue;
       note(piece.cluster + i, 1, HostOffset{piece.host.bytes + (i << geometry_.cluster_bits)},
            is_read ? "reads differently" : "cannot be read");

@@ -65,6 +65,7 @@ io::Task<std::vector<bool>> Elision::suggested(uint64_t first, uint64_t count,
 /// Of clusters that are all suggested; equal[at + i] becomes false for those that differ.
 io::Task<void> Elision::confirm(uint64_t first, uint64_t count, const std::byte* bytes,
                                 std::vector<bool>& equal, uint64_t at) {
+  PLANTED_BUG(elision_unconfirmed, co_return )
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   const uint64_t length = count << geometry_.cluster_bits;
   const io::Grant turn = co_await io::Grant::acquire(comparing_, length);

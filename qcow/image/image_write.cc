@@ -132,6 +132,7 @@ io::Task<void> Image::write_partial(std::shared_ptr<Payload> payload, uint64_t o
       PLANTED_BUG(zero_before_rewrite, const std::vector<std::byte> zeroes(bytes.size());
                   co_await parts_.file->write(at.bytes, zeroes))
       parts_.demand.note(bytes.size());
+      UNLESS_PLANTED(manifest_keeps_old_sum)
       if (parts_.sums) parts_.sums->forget(cluster);
       parts_.write_behind->submit(at, bytes, held);
       co_return;

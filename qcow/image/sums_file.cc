@@ -40,7 +40,7 @@ class SumsWriter {
                             .index_check = check_of(index)};
     put(footer.encode());
     co_await flush();
-    co_await file_.sync();
+    UNLESS_PLANTED(manifest_unsynced) co_await file_.sync();
   }
 
  private:

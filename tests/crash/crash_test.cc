@@ -22,9 +22,14 @@ TEST(PowerCut, LeavesEveryPromiseKept) {
   const uint64_t wanted = amount(20'000, 1'000'000);
   const auto finding = search(campaign, wanted);
   if (finding) FAIL() << report(*finding);
-  fmt::print("{} states judged in {} runs, {} of them by qemu-img check too\n", campaign.states,
-             campaign.runs, campaign.other_checks);
+  fmt::print(
+      "{} states judged in {} runs, {} of them by qemu-img check too, {} by their manifests; {} "
+      "bytes elided\n",
+      campaign.states, campaign.runs, campaign.other_checks, campaign.published_states,
+      campaign.elided_bytes);
   EXPECT_GE(campaign.states, wanted);
+  EXPECT_GE(campaign.published_states, wanted / 20);
+  EXPECT_GE(campaign.elided_bytes, wanted * 5);
   EXPECT_GE(campaign.other_checks, wanted / 1000);
 }
 
@@ -100,7 +105,10 @@ INSTANTIATE_TEST_SUITE_P(
                       io::PlantedBug::directory_not_synced, io::PlantedBug::l1_before_l2,
                       io::PlantedBug::table_evicted_while_committed,
                       io::PlantedBug::lock_on_other_description,
-                      io::PlantedBug::direct_beside_buffered));
+                      io::PlantedBug::direct_beside_buffered,
+                      io::PlantedBug::elision_of_own_cluster, io::PlantedBug::elision_unconfirmed,
+                      io::PlantedBug::manifest_name_unsynced, io::PlantedBug::manifest_unsynced,
+                      io::PlantedBug::manifest_keeps_old_sum, io::PlantedBug::damage_overlooked));
 
 }  // namespace
 }  // namespace crash

@@ -2,6 +2,7 @@
 
 #include "qcow/check/check.h"
 #include "tests/crash/image_run.h"
+#include "tests/crash/manifest.h"
 #include "tests/crash/other_checker.h"
 
 namespace crash {
@@ -82,18 +83,23 @@ std::optional<Failure> ImageRun::judge_cut(const Replay& replay, const Parts& pa
     if (const auto wrong = ask_other_checker(state)) return Failure{*wrong, cut_name(number)};
   }
   if (generation_ >= kGenerationsMax || !(replaying || rng.one_in(kGoOnEvery))) return {};
+  World published(state);
+  if (is_published(published, kPath)) return {};  // nobody writes to it any more
   Shape shape = shape_;
   shape.made_in_run = shape.over_nbd = false;
   shape.faults.call.reset();
   const uint64_t seed = seed_of(seed_, number);
   ImageRun sequel(campaign_, seed, shape, script_of_seed(seed, shape, kOpsOfSequel), state,
                   std::move(found), cut_name(number) + "/", generation_ + 1);
+  sequel.sent_below_ = sent_below_;
   return sequel.run();
 }
 
 bool ImageRun::seen_before(const State& state, uint64_t cut) {
   const Bytes* const file = state.find(kPath);
-  const uint64_t hash = file == nullptr ? 0 : hash_of(*file);
+  const Bytes* const sums = state.find(manifest_path(kPath));
+  const uint64_t hash =
+      (file == nullptr ? 0 : hash_of(*file)) + (sums == nullptr ? 0 : 3 * hash_of(*sums));
   return !seen_.insert({hash, model_->promises(Disk::last_moment(cut))}).second;
 }
 
@@ -129,6 +135,8 @@ std::optional<std::string> ImageRun::judge_state(const State& state, uint64_t cu
 }
 
 std::optional<std::string> ImageRun::judge_and_recover(World& world, uint64_t cut, Bytes& found) {
+  if (is_published(world, kPath)) return judge_published(world, cut, found);
+  if (published_at_ <= Disk::last_moment(cut)) return "LOST: the image is not published any more";
   const auto check = [&] {
     return world.scheduler.run(qcow::check(world.runtime(), kPath, qcow::CheckOptions()));
   };
@@ -136,26 +144,49 @@ std::optional<std::string> ImageRun::judge_and_recover(World& world, uint64_t cu
   if (result.corruptions > 0 || result.shared_clusters > 0) {
     return fmt::format("BAD: {}", result.findings.front());
   }
-  const auto recover = [&]() -> io::Task<void> {
-    const auto image = co_await qcow::Image::open(world.runtime(), kPath, shape_.options);
-    found.resize(image->size());
-    std::exception_ptr failure;
-    try {
-      co_await image->read(0, found);
-      co_await image->close();
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    co_await image->abandon();
-    if (failure) std::rethrow_exception(failure);
-  };
-  world.scheduler.run(recover());
+  const bool publishes = shape_.publishes && campaign_.states % 2 == 0;
+  world.scheduler.run(recover(world, publishes, found));
   if (auto wrong = model_->judge(found, Disk::last_moment(cut))) return wrong;
   const qcow::CheckResult after = check();
   if (!after.clean() || after.shared_clusters > 0) {
     return fmt::format("BAD after the recovery: {}", after.findings.front());
   }
-  return std::nullopt;
+  return publishes ? judge_published(world, cut, found) : std::nullopt;
+}
+
+/// Recovers the image, and reads it. It ends closed, or published.
+io::Task<void> ImageRun::recover(World& world, bool publishes, Bytes& found) {
+  const std::string sums = manifest_path(kPath);
+  if (publishes && world.disk.find(sums) != nullptr) co_await world.files.remove(sums);
+  const auto image = co_await qcow::Image::open(world.runtime(), kPath, shape_.options);
+  found.resize(image->size());
+  std::exception_ptr failure;
+  try {
+    co_await image->read(0, found);
+    if (publishes) {
+      co_await image->seal();
+      co_await image->publish_header({}, 1);
+    }
+    co_await image->close();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  co_await image->abandon();
+  if (failure) std::rethrow_exception(failure);
+}
+
+/// It holds all that was acknowledged, and is what its manifest says.
+std::optional<std::string> ImageRun::judge_published(World& world, uint64_t cut, Bytes& found) {
+  ++campaign_.published_states;
+  const qcow::CheckResult check =
+      world.scheduler.run(qcow::check(world.runtime(), kPath, qcow::CheckOptions()));
+  if (!check.clean() || check.shared_clusters > 0) {
+    return fmt::format("BAD, published: {}", check.findings.front());
+  }
+  found = read_disk(world, kPath);
+  if (auto wrong = model_->judge(found, Disk::last_moment(cut))) return wrong;
+  Rng rng(seed_of(seed_of(seed_, 15), cut));
+  return judge_manifest(world, kPath, manifest_path(kPath), rng);
 }
 
 }  // namespace crash

@@ -21,6 +21,7 @@ Shape shape_of(uint64_t seed) {
   shape.hot_size = shape.size;
   shape.clients = 1;
   shape.faults = {};
+  shape.elides = shape.publishes = false;
   return shape;
 }
 
@@ -74,7 +75,7 @@ io::Task<Reading> read_by_cluster(World& world, uint64_t size, uint64_t cluster_
 
 DamageRun::DamageRun(Campaign& campaign, uint64_t seed)
     : campaign_(campaign), seed_(seed), shape_(shape_of(seed)) {
-  start_ = prepare_disk(seed, shape_);
+  start_ = prepare_disk(seed, shape_).disk;
   Rng rng(seed_of(seed, 12));
   World world(start_);
   published_ = rng.one_in(4);

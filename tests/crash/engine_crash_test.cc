@@ -45,15 +45,15 @@ TEST_P(EnginePlantedBug, IsFoundWithin20000States) {
   fmt::print("found after {} states: {}\n", campaign.states, *finding);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EnginePlantedBug,
-                         ::testing::Values(io::PlantedBug::completed_before_durable,
-                                           io::PlantedBug::directory_not_synced,
-                                           io::PlantedBug::decided_job_discarded,
-                                           io::PlantedBug::delete_without_identity,
-                                           io::PlantedBug::promotion_name_unsynced,
-                                           io::PlantedBug::manifest_name_unsynced,
-                                           io::PlantedBug::elision_of_own_cluster,
-                                           io::PlantedBug::restore_row_first));
+INSTANTIATE_TEST_SUITE_P(
+    All, EnginePlantedBug,
+    ::testing::Values(io::PlantedBug::completed_before_durable,
+                      io::PlantedBug::directory_not_synced, io::PlantedBug::decided_job_discarded,
+                      io::PlantedBug::delete_without_identity,
+                      io::PlantedBug::promotion_name_unsynced,
+                      io::PlantedBug::manifest_name_unsynced, io::PlantedBug::manifest_unsynced,
+                      io::PlantedBug::proof_in_place, io::PlantedBug::proof_without_checksum,
+                      io::PlantedBug::damage_overlooked, io::PlantedBug::restore_row_first));
 
 }  // namespace
 }  // namespace crash

@@ -10,9 +10,9 @@
 #include "engine/values/layout.h"
 #include "qcow/chain/layer.h"
 #include "qcow/check/check.h"
-#include "qcow/check/check_content.h"
 #include "tests/crash/engine_process.h"
 #include "tests/crash/engine_run.h"
+#include "tests/crash/manifest.h"
 
 namespace crash {
 
@@ -164,6 +164,10 @@ std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment,
     if (!wrong) wrong = judge_points(world, process.core(), moment);
     if (!wrong) wrong = judge_recovery(world, process.core(), moment);
     if (!wrong) wrong = judge_names(world);
+    if (!wrong) wrong = judge_proofs(world, process.core(), moment);
+    const bool goes_on = !wrong && go_on;
+    Rng dice(seed_of(seed_of(seed_, 17), moment));
+    if (goes_on) wrong = judge_verification(world, process.core(), dice);
     const size_t points = process.core().catalogue->points.list("1").size() / kDisks;
     if (!wrong && go_on && points > 0) {
       const std::vector<Bytes> content = content_;
@@ -178,7 +182,10 @@ std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment,
   } catch (const std::exception& failure) {
     wrong = fmt::format("BAD: the engine: {}", failure.what());
   }
+  std::vector<engine::Point> points;
+  if (!wrong && go_on) points = process.core().catalogue->points.list("1");
   process.end();
+  if (!wrong && go_on) wrong = judge_rebuild(world, points);
   return wrong;
 }
 
@@ -227,12 +234,12 @@ std::optional<std::string> EngineRun::judge_point(World& world, const engine::Po
     return "BAD: the sidecar is not the one of the image";
   }
   if (read_disk(world, point.image_path) != content) return "LOST: a point's content is wrong";
-  return judge_manifest(world, point, as_text(world.disk.content(sidecar->file)));
+  return judge_manifest_of(world, point, as_text(world.disk.content(sidecar->file)));
 }
 
 /// It is the one that the sidecar names, and the image is what it says.
-std::optional<std::string> EngineRun::judge_manifest(World& world, const engine::Point& point,
-                                                     std::string_view sidecar) {
+std::optional<std::string> EngineRun::judge_manifest_of(World& world, const engine::Point& point,
+                                                        std::string_view sidecar) {
   const std::string path = engine::sums_path(point.image_path);
   const Node* const sums = world.disk.find(path);
   if (sums == nullptr) return fmt::format("LOST: {} is gone", path);
@@ -240,15 +247,8 @@ std::optional<std::string> EngineRun::judge_manifest(World& world, const engine:
   if (engine::decode_sidecar(sidecar).disk.sums_sha256 != hash) {
     return fmt::format("LOST: {} is not what was published", path);
   }
-  const auto compare = [&]() -> io::Task<qcow::ContentResult> {
-    const auto image = co_await qcow::Layer::open(world.runtime(), point.image_path, {});
-    const auto manifest = co_await qcow::SumsReader::open(world.files, path);
-    qcow::ContentOptions options;
-    co_return co_await qcow::check_content(world.runtime(), *image, *manifest, options);
-  };
-  const qcow::ContentResult found = world.scheduler.run(compare());
-  if (found.damaged_bytes > 0) return fmt::format("BAD: {} does not fit its manifest", path);
-  return std::nullopt;
+  Rng rng(seed_of(seed_, sums->file));
+  return judge_manifest(world, point.image_path, path, rng);
 }
 
 /// Nothing unpublished stays behind.

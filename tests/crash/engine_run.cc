@@ -68,6 +68,7 @@ io::Task<void> EngineRun::play(engine::Core& core) {
     while (!core.jobs.empty()) {
       co_await io::sleep(world_->scheduler, world_->scheduler, std::chrono::milliseconds(50));
     }
+    co_await verify_and_note(core);
   }
   co_await recover(core);
 }

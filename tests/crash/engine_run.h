@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +20,11 @@ namespace crash {
 /// every disk of the VM has the new restore point when the catalogue held the decision, and none
 /// has before. Some restarts meet a call that fails, and are cut off too, at any event of the
 /// recovery. An older copy of the catalogue, put back, harms no published image.
+///
+/// After each job all points are verified. The file that remembers a proof is the old one, the new
+/// one or not there, whenever the power is cut; a catalogue that is made anew from the files tells
+/// of the same points and proofs. A verification after the restart finds them sound, and finds what
+/// is damaged then.
 ///
 /// Then the first point is restored: overlays, writes that are flushed, a promotion of both disks,
 /// and the drop. What was flushed is there until the drop; the promoted disks are there together or
@@ -47,11 +53,19 @@ class EngineRun {
     std::vector<Bytes> content;  // of its disks, once flushed
   };
 
+  /// What verifications have left beside an image, oldest first.
+  struct Proof {
+    uint64_t moment = 0;  // from then on it is there
+    std::string text;
+  };
+
   // Playing.
   io::Task<void> play(engine::Core& core);
   io::Task<void> back_up(engine::Core& core, World& world, Rng& rng, size_t number);
   io::Task<void> fill(engine::Core& core, World& world, Rng& rng, const engine::Job& job);
 
+  io::Task<engine::Verification> verify(engine::Core& core, World& world);
+  io::Task<void> verify_and_note(engine::Core& core);
   io::Task<void> recover(engine::Core& core);
   io::Task<void> write_to_overlay(engine::Core& core, Rng& rng, const std::string& name);
 
@@ -64,8 +78,12 @@ class EngineRun {
   std::optional<std::string> judge_points(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_point(World& world, const engine::Point& point,
                                          const Bytes& content);
-  std::optional<std::string> judge_manifest(World& world, const engine::Point& point,
-                                            std::string_view sidecar);
+  std::optional<std::string> judge_manifest_of(World& world, const engine::Point& point,
+                                               std::string_view sidecar);
+  std::optional<std::string> judge_proofs(World& world, engine::Core& core, uint64_t moment);
+  std::optional<std::string> judge_torn_proofs(const engine::Point& point);
+  std::optional<std::string> judge_verification(World& world, engine::Core& core, Rng& rng);
+  std::optional<std::string> judge_rebuild(World& world, const std::vector<engine::Point>& points);
   std::optional<std::string> judge_names(World& world);
   std::optional<std::string> judge_recovery(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_overlays(World& world, engine::Core& core, uint64_t moment);
@@ -83,6 +101,7 @@ class EngineRun {
   std::vector<Bytes> content_;               // of each disk now
   std::vector<std::vector<Bytes>> history_;  // of each disk after each job
   Recovery recovery_;
+  std::map<std::string, std::vector<Proof>> proofs_;  // by the path of the file
 };
 
 }  // namespace crash

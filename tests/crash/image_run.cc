@@ -5,6 +5,7 @@
 #include "io/task_scope.h"
 #include "qcow/image/create.h"
 #include "tests/crash/client.h"
+#include "tests/crash/manifest.h"
 
 namespace crash {
 
@@ -22,7 +23,11 @@ struct ImageRun::Session {
 
 ImageRun::ImageRun(Campaign& campaign, uint64_t seed, Shape shape, std::vector<Op> script)
     : campaign_(campaign), seed_(seed), shape_(std::move(shape)), script_(std::move(script)) {
-  const State start = prepare_disk(seed, shape_);
+  Prepared prepared = prepare_disk(seed, shape_);
+  const State start = std::move(prepared.disk);
+  sent_below_ = std::move(prepared.sent_below);
+  if (shape_.elides) shape_.options.elide_by = manifest_path;
+  if (shape_.publishes) shape_.options.sums_path = manifest_path(kPath);
   State made = start;
   if (shape_.made_in_run) {
     World before(start);
@@ -108,7 +113,7 @@ io::Task<void> ImageRun::play_session(size_t first, size_t end, bool kill) {
   co_await session->work.join();
   const uint64_t closing_at = world_->disk.moment();
   if (session->server) co_await session->server->stop(session->clients, broken_);
-  co_await end_session(*session, closing_at);
+  co_await end_session(*session, closing_at, end == script_.size());
 }
 
 /// The lock of a killed process is given back when its last write has landed; until then whoever
@@ -150,11 +155,14 @@ io::Task<void> ImageRun::bury(std::unique_ptr<Session> session) {
   if (session->server) co_await session->server->stop(session->clients, true);
 }
 
-io::Task<void> ImageRun::end_session(Session& session, uint64_t closing_at) {
+io::Task<void> ImageRun::end_session(Session& session, uint64_t closing_at, bool is_last) {
   std::string trouble;
+  campaign_.elided_bytes += session.image->counters().bytes_elided;
   try {
     if (broken_) {
       co_await session.image->abandon();
+    } else if (is_last && shape_.publishes) {
+      co_await publish(*session.image, closing_at);
     } else {
       co_await session.image->close();
       model_->flushed(closing_at, world_->disk.moment());
@@ -163,8 +171,21 @@ io::Task<void> ImageRun::end_session(Session& session, uint64_t closing_at) {
     trouble = failure.what();
   }
   if (trouble.empty()) co_return;
+  co_await session.image->abandon();
   broken_ = true;
   if (shape_.faults.is_silent()) complaint_ = fmt::format("closing: {}", trouble);
+}
+
+/// As the engine does it, without the sidecar.
+io::Task<void> ImageRun::publish(qcow::Image& image, uint64_t closing_at) {
+  const std::string sums = manifest_path(kPath);
+  // Of a process that ended while it sealed.
+  if (world_->disk.find(sums) != nullptr) co_await world_->files.remove(sums);
+  co_await image.seal();
+  model_->flushed(closing_at, world_->disk.moment());
+  co_await image.publish_header({}, 1);
+  published_at_ = world_->disk.moment();
+  co_await image.close();
 }
 
 /// After a kill the disk holds some of what was not flushed; from now on that is what is there.
@@ -234,7 +255,7 @@ io::Task<void> ImageRun::perform(Session& session, Client& client, const Op& op)
 
 io::Task<void> ImageRun::change(Session& session, Client& client, const Op& op) {
   const bool zero = op.kind != Op::Kind::write && op.kind != Op::Kind::write_fua;
-  Bytes bytes = zero ? Bytes(op.length) : op.bytes();
+  Bytes bytes = zero ? Bytes(op.length) : bytes_of(op);
   const uint64_t change = model_->begin(world_->disk.moment(), op.offset, bytes);
   const bool fua = op.kind == Op::Kind::write_fua;
   std::exception_ptr failure;

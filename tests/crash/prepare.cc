@@ -1,7 +1,9 @@
 #include "io/big_endian.h"
 #include "qcow/chain/chain.h"
 #include "qcow/image/create.h"
+#include "tests/crash/harm.h"
 #include "tests/crash/image_run.h"
+#include "tests/crash/manifest.h"
 
 namespace crash {
 
@@ -24,10 +26,20 @@ io::Task<void> write_some(World& world, std::string path, qcow::ImageOptions opt
     std::copy(bytes.begin(), bytes.end(), buffer.data());
     co_await image->write(op.offset, std::move(buffer));
   }
+  if (!options.sums_path.empty()) {
+    co_await image->seal();
+    co_await image->publish_header({}, 1);
+  }
   co_await image->close();
 }
 
 std::string parent_path_of(size_t i) { return "/d/p" + std::to_string(i) + ".qcow2"; }
+
+qcow::Uuid uuid_of_parent(size_t i) {
+  qcow::Uuid uuid{};
+  uuid[0] = static_cast<std::byte>(i + 1);
+  return uuid;
+}
 
 /// As another program may leave it: the disk was made larger, and the refcount table was not.
 void grow_the_disk_alone(State& state, uint64_t size) {
@@ -49,11 +61,13 @@ qcow::CreateOptions create_options(const Shape& shape) {
   if (!shape.parent_sizes.empty()) {
     options.parent.emplace();
     options.parent->name = "p" + std::to_string(shape.parent_sizes.size() - 1) + ".qcow2";
+    if (shape.elides) options.parent->uuid = uuid_of_parent(shape.parent_sizes.size() - 1);
   }
+  if (shape.publishes) options.image_uuid = uuid_of_parent(shape.parent_sizes.size());
   return options;
 }
 
-State prepare_disk(uint64_t seed, const Shape& shape) {
+Prepared prepare_disk(uint64_t seed, const Shape& shape) {
   State empty;
   empty.directories = {"/", "/d"};
   World world(empty);
@@ -69,11 +83,28 @@ State prepare_disk(uint64_t seed, const Shape& shape) {
     if (i > 0) {
       create.parent.emplace();
       create.parent->name = "p" + std::to_string(i - 1) + ".qcow2";
+      if (shape.elides) create.parent->uuid = uuid_of_parent(i - 1);
     }
+    qcow::ImageOptions of_parent = options;
+    if (shape.elides) {
+      create.image_uuid = uuid_of_parent(i);
+      of_parent.sums_path = manifest_path(parent_path_of(i));
+      of_parent.elide_by = manifest_path;
+    }
+    const int rounds = shape.elides ? 30 : 12;
     world.scheduler.run(qcow::create(world.runtime(), parent_path_of(i), create));
-    world.scheduler.run(write_some(world, parent_path_of(i), options, rng, 12, true));
+    world.scheduler.run(write_some(world, parent_path_of(i), of_parent, rng, rounds, true));
   }
-  if (shape.made_in_run) return world.disk.live();
+  Bytes sent_below;
+  if (shape.elides) {
+    sent_below = read_disk(world, parent_path_of(shape.parent_sizes.size() - 1));
+    Rng harming(seed_of(seed, 16));
+    const std::string other = manifest_path(parent_path_of(0));
+    for (size_t i = shape.parent_sizes.size(); i-- > 0;) {
+      harm(world, parent_path_of(i), other, shape.harm, harming);
+    }
+  }
+  if (shape.made_in_run) return {world.disk.live(), std::move(sent_below)};
   world.scheduler.run(qcow::create(world.runtime(), ImageRun::kPath, create_options(shape)));
   if (shape.used_before) {
     world.scheduler.run(write_some(world, ImageRun::kPath, options, rng, 12, false));
@@ -81,7 +112,18 @@ State prepare_disk(uint64_t seed, const Shape& shape) {
   }
   State state = world.disk.live();
   if (shape.small_table) grow_the_disk_alone(state, shape.size);
-  return state;
+  return {std::move(state), std::move(sent_below)};
+}
+
+/// What the op writes.
+Bytes ImageRun::bytes_of(const Op& op) const {
+  if (!op.again) return op.bytes();
+  Bytes bytes(op.length);
+  const uint64_t from = std::min<uint64_t>(*op.again, sent_below_.size());
+  const uint64_t end = std::min<uint64_t>(*op.again + op.length, sent_below_.size());
+  std::copy_n(sent_below_.begin() + static_cast<ptrdiff_t>(from), end - from, bytes.begin());
+  if (op.almost) bytes[op.tag % bytes.size()] ^= std::byte{1};
+  return bytes;
 }
 
 Bytes read_disk(World& world, const std::string& path) {

@@ -12,8 +12,11 @@ namespace crash {
 std::string Op::text() const {
   static constexpr const char* kNames[] = {
       "write", "write-fua", "zero", "zero-no-hole", "discard", "flush", "read", "reopen", "kill"};
-  return fmt::format("client {} {} {}+{}", client, kNames[static_cast<size_t>(kind)], offset,
-                     length);
+  std::string text =
+      fmt::format("client {} {} {}+{}", client, kNames[static_cast<size_t>(kind)], offset, length);
+  if (again)
+    text += fmt::format(", the parents' of {}{}", *again, almost ? " but for one bit" : "");
+  return text;
 }
 
 Bytes Op::bytes() const {
@@ -46,6 +49,41 @@ Faults faults_of(Rng& rng) {
   faults.call = kCalls[rng.below(kCalls.size())];
   faults.at = rng.below(kCallsOfRun[static_cast<size_t>(*faults.call)]);
   return faults;
+}
+
+/// Whether parents have manifests, and the image becomes a point.
+void decide_proofs(Shape& shape, uint64_t seed) {
+  Rng rng(seed_of(seed, 13));
+  shape.publishes = rng.one_in(3);
+  if (shape.parent_sizes.empty() || rng.one_in(4)) return;
+  shape.elides = true;
+  shape.used_before &= rng.one_in(3);  // what the image stores itself is not the parents'
+  constexpr std::array kHarms = {
+      Harm::none,           Harm::rotten,           Harm::rotten,
+      Harm::swapped,        Harm::swapped,          Harm::lying_manifest,
+      Harm::lying_manifest, Harm::damaged_manifest, Harm::foreign_manifest,
+      Harm::no_manifest};
+  shape.harm = kHarms[rng.below(kHarms.size())];
+}
+
+/// What the parents hold comes again: mostly where it was, often all of a cluster.
+void send_again(std::vector<Op>& ops, const Shape& shape, uint64_t seed) {
+  Rng rng(seed_of(seed, 14));
+  const uint64_t cluster_bytes = uint64_t{1} << shape.cluster_bits;
+  for (Op& op : ops) {
+    const bool writes = op.kind == Op::Kind::write || op.kind == Op::Kind::write_fua;
+    if (!writes || op.length == 0 || rng.one_in(3)) continue;
+    if (rng.one_in(2)) {
+      op.offset = op.offset / cluster_bytes * cluster_bytes;
+      op.length = std::min(rng.between(1, 6) * cluster_bytes, shape.hot_size - op.offset);
+    }
+    op.again = op.offset;
+    if (rng.one_in(4)) {
+      op.again =
+          rng.below(shape.hot_size) / cluster_bytes * cluster_bytes + op.offset % cluster_bytes;
+    }
+    op.almost = rng.one_in(6);
+  }
 }
 
 }  // namespace
@@ -90,17 +128,22 @@ Shape Shape::of_seed(uint64_t seed) {
   options.sparse_unit_bytes = kSector;
   if (!rng.one_in(3)) options.sparse_write_cost_bytes = rng.below(cluster_bytes / 2);
   if (rng.one_in(2)) options.no_hole = qcow::NoHole::allocate;
+  decide_proofs(shape, seed);
   return shape;
 }
 
 std::string Shape::text() const {
+  static constexpr const char* kHarms[] = {"unharmed",       "rotten",           "swapped",
+                                           "lying manifest", "damaged manifest", "foreign manifest",
+                                           "no manifest"};
   return fmt::format(
-      "{} bytes in clusters of {}, refcounts of 2^{} bits, {} parents{}{}{}{}, {} clients of depth "
-      "{}{}",
+      "{} bytes in clusters of {}, refcounts of 2^{} bits, {} parents{}{}{}{}{}{}, {} clients of "
+      "depth {}{}",
       size, 1u << cluster_bits, refcount_order, parent_sizes.size(),
-      made_in_run ? ", made in the run" : "", small_table ? ", small refcount table" : "",
-      used_before ? ", used before" : "", over_nbd ? ", over NBD" : "", clients, depth,
-      faults.call ? ", " + faults.text() : "");
+      elides ? fmt::format(" whose bytes are elided ({})", kHarms[static_cast<size_t>(harm)]) : "",
+      publishes ? ", published in the end" : "", made_in_run ? ", made in the run" : "",
+      small_table ? ", small refcount table" : "", used_before ? ", used before" : "",
+      over_nbd ? ", over NBD" : "", clients, depth, faults.call ? ", " + faults.text() : "");
 }
 
 std::vector<Op> script_of_seed(uint64_t seed, const Shape& shape, size_t count) {
@@ -134,6 +177,7 @@ std::vector<Op> script_of_seed(uint64_t seed, const Shape& shape, size_t count) 
     if (rng.one_in(90)) op.kind = Op::Kind::kill;
     ops.push_back(op);
   }
+  if (shape.elides) send_again(ops, shape, seed);
   return ops;
 }
 
