@@ -57,7 +57,7 @@ io::Task<void> EngineRun::verify_and_note(engine::Core& core) {
   if (!is_sound) throw std::logic_error("what was just published is not found sound");
   for (const engine::Point& point : core.catalogue->points.list("1")) {
     const std::string path = engine::proof_path(point.image_path);
-    proofs_[path].push_back({world_->disk.moment(), text_at(*world_, path)});
+    proofs_[path].push_back({world_->disk.moment(), point.image_id, text_at(*world_, path)});
   }
 }
 
@@ -87,20 +87,20 @@ std::optional<std::string> EngineRun::judge_proofs(World& world, engine::Core& c
     if (!known || known->verified_at < proof->verified_at) {
       return fmt::format("BAD: {} says more than the catalogue", path);
     }
-    if (auto wrong = judge_torn_proofs(point)) return wrong;
   }
   return std::nullopt;
 }
 
 /// One that other storage has put together from two, or cut off, is not believed.
-std::optional<std::string> EngineRun::judge_torn_proofs(const engine::Point& point) {
-  const std::vector<Proof>& proofs = proofs_[engine::proof_path(point.image_path)];
-  const std::string &older = proofs.front().text, &newer = proofs.back().text;
-  for (size_t at = 1; at < newer.size(); at += 7) {
-    for (std::string torn : {newer.substr(0, at), newer.substr(0, at) + older.substr(at),
-                             newer.substr(0, at) + std::string(newer.size() - at, '\0')}) {
-      if (torn == older || torn == newer || !believed(torn, point.image_id)) continue;
-      return fmt::format("BAD: a proof that is torn after {} bytes is believed", at);
+std::optional<std::string> EngineRun::judge_torn_proofs() const {
+  for (const auto& [path, proofs] : proofs_) {
+    const std::string &older = proofs.front().text, &newer = proofs.back().text;
+    for (size_t at = 1; at < newer.size(); at += 7) {
+      for (const std::string& torn : {newer.substr(0, at), newer.substr(0, at) + older.substr(at),
+                                      newer.substr(0, at) + std::string(newer.size() - at, '\0')}) {
+        if (torn == older || torn == newer || !believed(torn, proofs.back().image_id)) continue;
+        return fmt::format("BAD: {}, torn after {} bytes, is believed", path, at);
+      }
     }
   }
   return std::nullopt;

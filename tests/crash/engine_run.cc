@@ -43,6 +43,7 @@ std::optional<Failure> EngineRun::run() {
     world_->scheduler.run(play(process.core()));
     process.end();
   }
+  if (const auto wrong = judge_torn_proofs()) return Failure{*wrong, "0"};
   return judge_cuts();
 }
 

@@ -56,7 +56,7 @@ class EngineRun {
   /// What verifications have left beside an image, oldest first.
   struct Proof {
     uint64_t moment = 0;  // from then on it is there
-    std::string text;
+    std::string image_id, text;
   };
 
   // Playing.
@@ -81,7 +81,7 @@ class EngineRun {
   std::optional<std::string> judge_manifest_of(World& world, const engine::Point& point,
                                                std::string_view sidecar);
   std::optional<std::string> judge_proofs(World& world, engine::Core& core, uint64_t moment);
-  std::optional<std::string> judge_torn_proofs(const engine::Point& point);
+  std::optional<std::string> judge_torn_proofs() const;
   std::optional<std::string> judge_verification(World& world, engine::Core& core, Rng& rng);
   std::optional<std::string> judge_rebuild(World& world, const std::vector<engine::Point>& points);
   std::optional<std::string> judge_names(World& world);
