@@ -107,14 +107,15 @@ std::optional<std::string> EngineRun::judge_torn_proofs() const {
 }
 
 /// After the restart: all points are sound; and one that is damaged then is found, with those that
-/// stand on it. The damage is mended, the proof that tells of it stays.
+/// read it. The damage is mended, the proof that tells of it stays.
 std::optional<std::string> EngineRun::judge_verification(World& world, engine::Core& core,
                                                          Rng& rng) {
   const engine::Verification sound = world.scheduler.run(verify(core, world));
   if (sound.state != engine::VerificationState::completed || !sound.damaged_backups.empty()) {
     return fmt::format("BAD: a verification after the restart: {}", sound.error);
   }
-  std::vector<engine::Point> points = core.catalogue->points.list("1");
+  const std::vector<engine::Point> all = core.catalogue->points.list("1");
+  std::vector<engine::Point> points = all;
   std::erase_if(points, [&](const engine::Point& point) {
     return stored_clusters(world, point.image_path).empty();
   });
@@ -123,7 +124,13 @@ std::optional<std::string> EngineRun::judge_verification(World& world, engine::C
   const std::vector<StoredCluster> stored = stored_clusters(world, victim.image_path);
   const StoredCluster& cluster = stored[rng.below(stored.size())];
   const uint64_t at = cluster.host.bytes + rng.below(64 << 10);
+  std::vector<Bytes> before;
+  for (const engine::Point& point : all) before.push_back(read_disk(world, point.image_path));
   spoil(world, victim.image_path, at);
+  std::vector<std::string> wanted;  // whoever reads other bytes now
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (read_disk(world, all[i].image_path) != before[i]) wanted.push_back(all[i].job_id);
+  }
   const engine::Verification damaged = world.scheduler.run(verify(core, world));
   spoil(world, victim.image_path, at);
   for (const engine::ImageVerification& image : damaged.images) {
@@ -133,8 +140,6 @@ std::optional<std::string> EngineRun::judge_verification(World& world, engine::C
                          image.image_id);
     }
   }
-  std::vector<std::string> wanted = core.catalogue->jobs.dependents(victim.job_id);
-  wanted.push_back(victim.job_id);
   std::ranges::sort(wanted);
   if (damaged.damaged_backups != wanted) return "BAD: other backups are said to be damaged";
   return std::nullopt;
