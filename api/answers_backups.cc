@@ -92,6 +92,17 @@ const Object<ShownBackup>& backup_object() {
         [](const B& b) { return b.view.job.type; }},
        {"into_chain", "boolean?", "true: a full of which disks stand on their newest point",
         [](const B& b) { return b.view.job.into_chain() ? std::optional(true) : std::nullopt; }},
+       {"keep_partial", "boolean?", "true: if it fails, what has arrived stays",
+        [](const B& b) { return b.view.job.keep_partial ? std::optional(true) : std::nullopt; }},
+       {"resumable", "boolean?", "true: it failed, and another backup can resume it",
+        [](const B& b) { return b.view.job.kept ? std::optional(true) : std::nullopt; }},
+       {"resumes", "string?", "the failed backup whose transfer it goes on with",
+        [](const B& b) { return b.view.job.resumes; }},
+       {"resumed_bytes", "integer?", "of bytes_transferred, what that one had received",
+        [](const B& b) {
+          return b.view.job.resumes.empty() ? std::nullopt
+                                            : std::optional(b.view.job.resumed_bytes());
+        }},
        {"client", "string:node,external", "who writes the disks",
         [](const B& b) { return b.view.job.client; }},
        {"repository_id", "string", "", [](const B& b) { return b.view.job.repository_id; }},

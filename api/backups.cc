@@ -18,9 +18,22 @@ Refusal missing_field(std::string_view name) {
   return {RefusalKind::invalid, "missing_field", std::string(name) + " is required"};
 }
 
+Response started(const Call& call, const engine::StartBackup& request) {
+  const engine::BackupView backup = call.engine.start_backup(request);
+  return json_response(200, backup_object().json({backup, call.settings.pid, true}));
+}
+
 Response start(const Call& call) {
   const InputJson body = call.body("StartBackup", kInvalidBody);
   engine::StartBackup request;
+  request.resume = text_member(body, "resume");
+  if (!request.resume.empty()) {
+    if (body.size() != 1) {
+      throw Refusal(RefusalKind::invalid, "resume_with_others", "resume goes with no other member",
+                    "the interrupted backup says them");
+    }
+    return started(call, request);
+  }
   if (const InputJson* tags = member(body, "tags")) {
     if (tags->size() > kTagsMax) {
       throw Refusal(RefusalKind::invalid, "invalid_body", kInvalidBody,
@@ -57,8 +70,8 @@ Response start(const Call& call) {
                   "into_chain needs backup_type 'full'",
                   "an incremental backup goes into the chain by itself");
   }
-  const engine::BackupView backup = call.engine.start_backup(request);
-  return json_response(200, backup_object().json({backup, call.settings.pid, true}));
+  request.keep_partial = bool_member(body, "keep_partial").value_or(false);
+  return started(call, request);
 }
 
 struct Listed {

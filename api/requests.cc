@@ -8,9 +8,12 @@ std::vector<Schema> request_schemas() {
   return {
       {"StartBackup",
        "Asks for one backup of one VM.",
-       {{"vm_name", "string", "registered name, or inventory name if exactly one VM has it"},
-        {"backup_type", "string:full,incremental", ""},
-        {"repository_id", "string", "for example 1"},
+       {{"vm_name", "string?",
+         "registered name, or inventory name if exactly one VM has it; needed, as the next two "
+         "are, "
+         "unless resume is given"},
+        {"backup_type", "string:full,incremental?", ""},
+        {"repository_id", "string?", "for example 1"},
         {"client", "string:node,external?",
          "who writes the disks: node, the default, is called and starts its client; external is "
          "whoever connects to the targets of the answer"},
@@ -20,6 +23,10 @@ std::vector<Schema> request_schemas() {
         {"into_chain", "boolean?",
          "full: the whole disk is sent, and disks that have a point store only what differs from "
          "it; what is not sent reads as zeroes"},
+        {"keep_partial", "boolean?",
+         "true: if the backup fails, what has arrived stays for another one that resumes it"},
+        {"resume", "string?",
+         "a failed backup whose transfer goes on; no other member is given, it has said them"},
         {"policy_id", "string?", "stored and echoed"},
         {"tags", "{string}?", "at most 64 pairs; stored and echoed"}}},
       {"NewRestore",

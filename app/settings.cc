@@ -219,6 +219,10 @@ std::vector<Setting> life_cycle_settings() {
        [](ServeOptions& o, const Values& values) {
          o.engine.commit_bytes = parse_commit_bytes(values.back());
        }},
+      duration_setting("keep-partial-for",
+                       "how long what arrived in a failed backup waits to be resumed,\n"
+                       "where it was to be kept (default 7d; 0: for ever)",
+                       [](ServeOptions& o) -> io::Duration& { return o.engine.keep_partial_for; }),
       {"write-elision", "true|false", "store nothing that the chain holds already (default true)",
        [](ServeOptions& o, const Values& values) {
          o.engine.write_elision = yes_or_no(values.back());

@@ -230,8 +230,7 @@ std::vector<VmDisk> EngineImpl::vm_disks(const std::string& context_id_or_name) 
 }
 
 std::string EngineImpl::delete_vm(const std::string& vm_name) {
-  return ask(
-      [this, vm_name] { return engine::delete_vm(*core_.catalogue, *core_.secrets, vm_name); });
+  return ask([this, vm_name] { return engine::delete_vm(core_, vm_name); });
 }
 
 std::vector<ExportView> EngineImpl::exports() {

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "engine/jobs/end_job.h"
 #include "engine/jobs/job_view.h"
 #include "engine/values/refusal.h"
 #include "io/log.h"
@@ -84,9 +85,12 @@ std::vector<VmDisk> disks_of_vm(Catalogue& catalogue, const std::string& context
   return disks;
 }
 
-io::Task<std::string> delete_vm(Catalogue& catalogue, Secrets& secrets, std::string vm_name) {
-  const std::string context_id = catalogue.vms.erase(vm_name);
-  co_await secrets.remove(context_id);
+io::Task<std::string> delete_vm(Core& core, std::string vm_name) {
+  std::vector<Job> kept = core.catalogue->jobs.kept_jobs();
+  const std::string context_id = core.catalogue->vms.erase(vm_name);
+  co_await core.secrets->remove(context_id);
+  std::erase_if(kept, [&](const Job& job) { return job.context_id != context_id; });
+  for (const Job& job : kept) co_await discard_images(core, job);
   io::log(io::LogLevel::info, "VM {} is no longer registered", vm_name);
   co_return context_id;
 }

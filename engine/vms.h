@@ -13,6 +13,6 @@ io::Task<PutVmResult> put_vm(Core& core, PutVmContext request);
 VmView vm_view(Core& core, const std::string& vm_name);
 VmView vm_view_by_context(Core& core, const std::string& context_id);
 std::vector<VmDisk> disks_of_vm(Catalogue& catalogue, const std::string& context_id_or_name);
-io::Task<std::string> delete_vm(Catalogue& catalogue, Secrets& secrets, std::string vm_name);
+io::Task<std::string> delete_vm(Core& core, std::string vm_name);
 
 }  // namespace engine

@@ -43,6 +43,7 @@ enum class PlantedBug : uint8_t {
   restore_row_first,
   manifest_name_unsynced,
   elision_of_own_cluster,
+  arrival_before_flush,
   elision_unconfirmed,
   manifest_unsynced,
   manifest_keeps_old_sum,

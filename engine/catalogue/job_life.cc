@@ -194,14 +194,14 @@ void JobCatalogue::publish_disk(const Job& job, const JobDisk& disk, Time now) {
 }
 
 void JobCatalogue::end(const std::string& job_id, JobState state, const std::string& cause,
-                       Time now) {
+                       Time now, bool kept) {
   Tx tx(db_);
   const Job job = get(job_id);
   if (!is_active(job.state)) return;
   Stmt(db_,
        "UPDATE job SET state = ?, error_message = ?, completed_at = ?, decided_at = NULL, "
-       "nbd_targets = '' WHERE id = ?",
-       state, cause, now, job_id)
+       "nbd_targets = '', kept = ? WHERE id = ?",
+       state, cause, now, kept, job_id)
       .run();
   Stmt(db_,
        "UPDATE job_disk SET error_message = CASE state WHEN 'sealed' THEN '' ELSE ?1 END, "

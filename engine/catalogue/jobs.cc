@@ -49,10 +49,12 @@ void give_names(Db& db, Job& job, const std::string& repository_directory,
       disk.export_name = name_secret.empty()
                              ? export_name(safe, job.created_at, attempt, disk.index)
                              : export_name(safe, job.created_at, attempt, disk.index, name_secret);
+      is_free = is_free && !is_used(db, disk.export_name);
+      if (!job.resumes.empty()) continue;
       disk.image_id = image_name(safe, job.created_at, attempt, disk.index);
       disk.image_path = disk_directory(repository_directory, job.context_id, disk.index) + '/' +
                         image_file_name(disk.image_id);
-      is_free = is_free && !is_used(db, disk.export_name) && !is_used(db, disk.image_id);
+      is_free = is_free && !is_used(db, disk.image_id);
     }
     if (is_free) return;
   }
@@ -69,11 +71,33 @@ Job JobCatalogue::insert(Job job, const std::string& repository_directory,
     throw refusals::backup_already_running(running->id);
   }
   job.state = JobState::preparing;
+  job.kept = false;
+  if (!job.resumes.empty()) take_over_images(job.resumes);
   give_names(db_, job, repository_directory, name_secret);
   count_start(job);
   insert_rows(job);
   tx.commit();
   return job;
+}
+
+/// An image has one owner; the failed job's rows keep a name that no image has.
+void JobCatalogue::take_over_images(const std::string& failed_job_id) {
+  if (!clear_kept(failed_job_id)) {
+    throw refusals::not_resumable(failed_job_id, "was resumed or removed meanwhile");
+  }
+  Stmt(db_, "UPDATE job_disk SET image_id = image_id || '+' || id WHERE job_id = ?", failed_job_id)
+      .run();
+}
+
+bool JobCatalogue::clear_kept(const std::string& job_id) {
+  return Stmt(db_, "UPDATE job SET kept = 0 WHERE id = ? AND kept = 1", job_id).run() > 0;
+}
+
+bool JobCatalogue::forget_kept(const std::string& job_id) {
+  Tx tx(db_);
+  const bool was_kept = clear_kept(job_id);
+  tx.commit();
+  return was_kept;
 }
 
 void JobCatalogue::count_start(const Job& job) {
@@ -100,8 +124,9 @@ void JobCatalogue::insert_rows(Job& job) {
   for (JobDisk& disk : job.disks) {
     insert_row(db_, "job_disk", kJobDiskTable, disk);
     disk.id = db_.last_insert_id();
-    Stmt(db_, "INSERT INTO used_name (name) VALUES (?), (?)", disk.export_name, disk.image_id)
-        .run();
+    Stmt(db_, "INSERT INTO used_name (name) VALUES (?)", disk.export_name).run();
+    // A job that resumes another has its images' names too.
+    Stmt(db_, "INSERT OR IGNORE INTO used_name (name) VALUES (?)", disk.image_id).run();
   }
 }
 
@@ -124,6 +149,10 @@ std::optional<Job> JobCatalogue::active_job(std::string_view context_id) {
 
 std::vector<Job> JobCatalogue::active_jobs() {
   return select_jobs(db_, fmt::format("WHERE state IN {} ORDER BY row", kActive));
+}
+
+std::vector<Job> JobCatalogue::kept_jobs() {
+  return select_jobs(db_, "WHERE kept = 1 ORDER BY row");
 }
 
 std::vector<Job> JobCatalogue::deleting_jobs() {
@@ -180,11 +209,12 @@ std::vector<KnownImage> JobCatalogue::known_images(std::string_view repository_i
   static constexpr auto kColumns = columns<KnownImage>(
       col("j.id", &KnownImage::job_id), col("d.image_id", &KnownImage::image_id),
       col("d.image_path", &KnownImage::image_path), col("j.state", &KnownImage::job_state),
-      col("j.deleting", &KnownImage::deleting));
-  return select_rows(db_, kColumns,
-                     "FROM job j JOIN job_disk d ON d.job_id = j.id WHERE j.repository_id = ? "
-                     "AND j.state NOT IN ('failed', 'cancelled') ORDER BY j.row, d.disk_index",
-                     repository_id);
+      col("j.deleting", &KnownImage::deleting), col("j.kept", &KnownImage::kept));
+  return select_rows(
+      db_, kColumns,
+      "FROM job j JOIN job_disk d ON d.job_id = j.id WHERE j.repository_id = ? "
+      "AND (j.state NOT IN ('failed', 'cancelled') OR j.kept = 1) ORDER BY j.row, d.disk_index",
+      repository_id);
 }
 
 void JobCatalogue::move_image(std::string_view image_id, std::string_view image_path) {

@@ -40,6 +40,7 @@ struct KnownImage {
   std::string job_id, image_id, image_path;
   JobState job_state = JobState::preparing;
   bool deleting = false;
+  bool kept = false;  ///< unpublished, for a job that resumes it
 };
 
 struct JobPage {
@@ -67,7 +68,8 @@ class JobCatalogue {
   /// of each disk id, job_id, image_id, image_path (below `repository_directory`), export_name,
   /// created_at. The caller gives context, repository, type, tags, warnings, created_at and of each
   /// disk key, index, capacity, type and parent. Throws backup_already_running.
-  /// With `name_secret`, the names of the exports carry it.
+  /// With `name_secret`, the names of the exports carry it. Of a job that resumes another the disks
+  /// come with image_id and image_path: they are the other's no longer, in the same transaction.
   Job insert(Job job, const std::string& repository_directory, const std::string& name_secret = {});
 
   void set_ports(const std::string& job_id, const std::string& nbd_targets,
@@ -95,9 +97,12 @@ class JobCatalogue {
   void publish(const std::string& job_id);
 
   /// Any active state -> failed or cancelled, with its unfinished disks. Nothing happens when the
-  /// job has ended already.
+  /// job has ended already. `kept`: what has arrived waits for a job that resumes it.
   void end(const std::string& job_id, JobState failed_or_cancelled, const std::string& cause,
-           Time now);
+           Time now, bool kept = false);
+  /// What has arrived is not to be resumed any more, durably; its files may go. False when it was
+  /// not kept.
+  bool forget_kept(const std::string& job_id);
 
   /// A telemetry report; only what is not empty or zero overwrites.
   void set_telemetry(const std::string& job_id, const Telemetry& report, Time now);
@@ -112,6 +117,8 @@ class JobCatalogue {
   std::optional<Job> active_job(std::string_view context_id);
   /// preparing, running and finalizing ones, oldest first.
   std::vector<Job> active_jobs();
+  /// Failed ones of which what has arrived is kept.
+  std::vector<Job> kept_jobs();
   /// Newest first. `filter.vm_name` is a registered name, else an inventory name.
   JobPage list(const BackupFilter& filter);
   JobTotals totals(std::string_view context_id, std::string_view repository_id);
@@ -137,6 +144,8 @@ class JobCatalogue {
   /// Throws std::logic_error when there is no such job.
   Job get(const std::string& job_id);
   void insert_rows(Job& job);
+  void take_over_images(const std::string& failed_job_id);
+  bool clear_kept(const std::string& job_id);
   void count_start(const Job& job);
   void append_warnings(const std::string& job_id, const std::vector<Warning>& added);
   void publish_disk(const Job& job, const JobDisk& disk, Time now);

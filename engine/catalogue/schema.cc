@@ -279,9 +279,17 @@ ALTER TABLE job_disk ADD COLUMN incompressible_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE job_disk ADD COLUMN zero_data_bytes INTEGER NOT NULL DEFAULT 0;
 )sql";
 
-constexpr std::array<const char*, 9> kMigrations = {
+/// Transfers that were interrupted and go on in another job.
+constexpr const char* kSchemaResume = R"sql(
+ALTER TABLE job ADD COLUMN keep_partial INTEGER NOT NULL DEFAULT 0 CHECK (keep_partial IN (0, 1));
+ALTER TABLE job ADD COLUMN resumes TEXT NOT NULL DEFAULT '';
+ALTER TABLE job ADD COLUMN kept INTEGER NOT NULL DEFAULT 0 CHECK (kept IN (0, 1));
+ALTER TABLE job_disk ADD COLUMN resumed_bytes INTEGER NOT NULL DEFAULT 0;
+)sql";
+
+constexpr std::array<const char*, 10> kMigrations = {
     kSchema1,          kSchemaAbilities, kSchemaMarker,   kSchemaImageUuid, kSchemaRestores,
-    kSchemaPromotions, kSchemaClient,    kSchemaManifest, kSchemaProof};
+    kSchemaPromotions, kSchemaClient,    kSchemaManifest, kSchemaProof,     kSchemaResume};
 
 }  // namespace
 

@@ -91,7 +91,9 @@ inline constexpr auto kJobTable = columns<Job>(
     col("error_message", &Job::error_message), col("created_at", &Job::created_at),
     col("started_at", &Job::started_at), col("completed_at", &Job::completed_at),
     col("decided_at", &Job::decided_at), nested(&Job::telemetry, kTelemetryState),
-    col("warnings", &Job::warnings), col("deleting", &Job::deleting));
+    col("warnings", &Job::warnings), col("deleting", &Job::deleting),
+    col("keep_partial", &Job::keep_partial), col("resumes", &Job::resumes),
+    col("kept", &Job::kept));
 
 inline constexpr auto kDiskCounters =
     columns<DiskCounters>(col("bytes_received", &DiskCounters::bytes_received),
@@ -103,7 +105,8 @@ inline constexpr auto kDiskCounters =
                           col("sampled_zero_bytes", &DiskCounters::sampled_zero_bytes),
                           col("judged_bytes", &DiskCounters::judged_bytes),
                           col("incompressible_bytes", &DiskCounters::incompressible_bytes),
-                          col("zero_data_bytes", &DiskCounters::zero_data_bytes));
+                          col("zero_data_bytes", &DiskCounters::zero_data_bytes),
+                          col("resumed_bytes", &DiskCounters::resumed_bytes));
 
 /// Without `sidecar`, which stands there from the decision to the publish only.
 inline constexpr auto kJobDiskTable = columns<JobDisk>(

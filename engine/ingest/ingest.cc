@@ -9,8 +9,6 @@
 #include <utility>
 
 #include "engine/ingest/change_contexts.h"
-#include "engine/ingest/coverage.h"
-#include "engine/ingest/entropy_sampler.h"
 #include "engine/ingest/parent_comparison.h"
 #include "engine/values/layout.h"
 #include "io/call_on.h"
@@ -75,77 +73,6 @@ std::string text_of(const std::exception_ptr& failure) noexcept {
   }
 }
 
-/// The image as its export sees it, with a note of what was covered. On the data thread.
-class Ingest::Filling final : public io::BlockDevice {
- public:
-  Filling(std::unique_ptr<qcow::Image> image, Stored& stored)
-      : image_(std::move(image)), stored_(stored) {}
-
-  qcow::Image& image() { return *image_; }
-
-  uint64_t size() const override { return image_->size(); }
-  uint32_t preferred_block_size() const override { return image_->preferred_block_size(); }
-  io::Task<void> read(uint64_t offset, std::span<std::byte> into) override {
-    return image_->read(offset, into);
-  }
-  io::Task<void> write(uint64_t offset, io::Buffer from) override {
-    const uint64_t length = from.size();
-    sampler_.add(offset, {from.data(), from.size()});
-    co_await image_->write(offset, std::move(from));
-    note(offset, length);
-  }
-  io::Task<void> write_zeroes(uint64_t offset, uint64_t length, io::ZeroMode mode) override {
-    co_await image_->write_zeroes(offset, length, mode);
-    note(offset, length);
-  }
-  io::Task<void> discard(uint64_t offset, uint64_t length) override {
-    co_await image_->discard(offset, length);
-    note(offset, length);
-  }
-  io::Task<void> flush() override { return image_->flush(); }
-  io::Task<std::vector<io::Extent>> extents(uint64_t offset, uint64_t length,
-                                            size_t count_max) override {
-    return image_->extents(offset, length, count_max);
-  }
-
-  /// Of an image that stands on others, so that it reads as one without them would.
-  io::Task<void> zero_the_rest() {
-    if (!coverage_.complete()) {
-      throw std::runtime_error(
-          fmt::format("the disk was written in more than {} separate pieces; a full backup into "
-                      "the chain must tell them apart: send it in larger ones, or without "
-                      "into_chain",
-                      Coverage::kRangesMax));
-    }
-    for (const auto& gap : coverage_.gaps(size())) {
-      co_await image_->write_zeroes(gap.offset, gap.length, io::ZeroMode::may_unmap);
-      note(gap.offset, gap.length);
-    }
-  }
-
-  void note(uint64_t offset, uint64_t length) {
-    coverage_.add(offset, length);
-    stored_.covered_bytes = coverage_.covered_bytes();
-    note_stored();
-  }
-  void note_stored() {
-    const qcow::ImageCounters counters = image_->counters();
-    stored_.stored_bytes = counters.bytes_stored;
-    stored_.elided_bytes = counters.bytes_elided;
-    stored_.used_bytes = counters.file_bytes;
-    stored_.judged_bytes = sampler_.judged_bytes();
-    stored_.incompressible_bytes = sampler_.incompressible_bytes();
-    stored_.zero_data_bytes = sampler_.zero_bytes();
-  }
-  const EntropySampler& sampler() const { return sampler_; }
-
- private:
-  std::unique_ptr<qcow::Image> image_;
-  Stored& stored_;
-  Coverage coverage_;
-  EntropySampler sampler_;
-};
-
 Ingest::Ingest(io::Runtime home, io::Runtime data, IngestSpec spec)
     : home_(home), data_(data), spec_(std::move(spec)) {}
 
@@ -160,23 +87,68 @@ io::Task<std::unique_ptr<Ingest>> Ingest::open(io::Runtime home, io::Runtime dat
 }
 
 io::Task<void> Ingest::open_there() {
+  if (spec_.resumes) {
+    co_await take_up_image();
+  } else {
+    co_await make_image();
+  }
+  filling_->count();
+}
+
+io::Task<void> Ingest::make_image() {
   qcow::CreateOptions create;
   create.virtual_size = spec_.capacity_bytes;
   create.image_uuid = spec_.image_uuid;
   if (spec_.parent) {
     create.parent = co_await inspect_parent(data_, *spec_.parent, spec_.repository_directory);
   }
-  co_await qcow::create(data_, spec_.path, create);
-  io::Outcome<> opened = co_await io::attempt([this] { return open_image(); });
-  if (opened.failed()) {
+  bool noted = false;
+  io::Outcome<> opened = co_await io::attempt([&]() -> io::Task<void> {
+    std::unique_ptr<ArrivalLog> log;
+    if (!spec_.arrived_path.empty()) {
+      // Before the image, whose creation makes the names of both durable.
+      log = co_await ArrivalLog::create(data_, spec_.arrived_path, spec_.image_uuid,
+                                        qcow::kClusterBitsDefault);
+      noted = true;
+    }
+    co_await qcow::create(data_, spec_.path, create);
+    arrivals_ = std::make_unique<Arrivals>(data_, std::move(log), Coverage());
+  });
+  if (opened.failed() && noted) co_await data_.files.remove(spec_.arrived_path);
+  opened.take();
+  io::Outcome<> filling = co_await io::attempt([this] { return open_image(); });
+  if (filling.failed()) {
     if (filling_) co_await filling_->image().abandon();
     filling_.reset();
     co_await data_.files.remove(spec_.path);
+    if (noted) co_await data_.files.remove(spec_.arrived_path);
+  }
+  filling.take();
+}
+
+/// What an earlier job has left stays, whatever fails here.
+io::Task<void> Ingest::take_up_image() {
+  if (spec_.parent) {
+    co_await inspect_parent(data_, *spec_.parent, spec_.repository_directory);
+  }
+  auto log = co_await ArrivalLog::open(data_, spec_.arrived_path, spec_.image_uuid,
+                                       qcow::kClusterBitsDefault);
+  resumed_ = log->counters();
+  resumed_.resumed_bytes = resumed_.bytes_received;
+  Coverage kept = log->take_arrived();
+  arrivals_ = std::make_unique<Arrivals>(data_, std::move(log), std::move(kept));
+  // Of a disk that was sealed, and not published with the others.
+  const auto manifest = co_await data_.files.status(spec_.sums_path, false);
+  if (manifest) co_await data_.files.remove(spec_.sums_path);
+  io::Outcome<> opened = co_await io::attempt([this] { return open_image(); });
+  if (opened.failed() && filling_) {
+    co_await filling_->image().abandon();
+    filling_.reset();
   }
   opened.take();
 }
 
-/// The image that was created, and its export.
+/// The image that is there, and its export.
 io::Task<void> Ingest::open_image() {
   qcow::ImageOptions options;
   options.repository_root = spec_.repository_directory;
@@ -188,6 +160,11 @@ io::Task<void> Ingest::open_image() {
   options.sums_path = spec_.sums_path;
   if (spec_.write_elision) options.elide_by = sums_path;
   options.on_sums = [this](std::span<const std::byte> bytes) { sums_.add(bytes); };
+  if (!spec_.arrived_path.empty()) {
+    options.on_sum = [this](uint64_t cluster, const qcow::Sum* sum) {
+      arrivals_->note_sum(cluster, sum);
+    };
+  }
   options.on_failure = [this](std::exception_ptr cause) {
     if (export_) export_->fail(std::move(cause));
   };
@@ -197,7 +174,12 @@ io::Task<void> Ingest::open_image() {
             "{}: this file system has no byte-range locks; other programs are not kept out",
             spec_.path);
   }
-  filling_ = std::make_unique<Filling>(std::move(image), stored_);
+  filling_ = std::make_unique<Filling>(std::move(image), *arrivals_, stored_);
+  export_ = nbd::Export::make(export_spec(), *filling_, data_);
+  arrivals_->start(filling_->image(), [this] { return counters(); });
+}
+
+nbd::ExportSpec Ingest::export_spec() {
   nbd::ExportSpec spec;
   spec.name = spec_.export_name;
   spec.description = spec_.description;
@@ -209,22 +191,22 @@ io::Task<void> Ingest::open_image() {
     spec.more_contexts = change_contexts_of(*parents, 0, spec_.ancestors);
   }
   spec.observer = this;
-  export_ = nbd::Export::make(std::move(spec), *filling_, data_);
+  return spec;
 }
 
 DiskCounters Ingest::counters() const {
   const nbd::Counters& traffic = export_->counters();
-  DiskCounters counters;
-  counters.bytes_received = traffic.bytes_received;
-  counters.bytes_zeroed = traffic.bytes_zeroed;
-  counters.sampled_zero_requests = traffic.zero_requests_4mib;
-  counters.sampled_zero_bytes = traffic.zero_bytes_4mib;
-  counters.bytes_elided = stored_.elided_bytes;
-  counters.bytes_stored = stored_.stored_bytes;
+  DiskCounters counters = resumed_;
+  counters.bytes_received += traffic.bytes_received;
+  counters.bytes_zeroed += traffic.bytes_zeroed;
+  counters.sampled_zero_requests += traffic.zero_requests_4mib;
+  counters.sampled_zero_bytes += traffic.zero_bytes_4mib;
+  counters.bytes_elided += stored_.elided_bytes;
+  counters.bytes_stored += stored_.stored_bytes;
   counters.covered_bytes = stored_.covered_bytes;
-  counters.judged_bytes = stored_.judged_bytes;
-  counters.incompressible_bytes = stored_.incompressible_bytes;
-  counters.zero_data_bytes = stored_.zero_data_bytes;
+  counters.judged_bytes += stored_.judged_bytes;
+  counters.incompressible_bytes += stored_.incompressible_bytes;
+  counters.zero_data_bytes += stored_.zero_data_bytes;
   return counters;
 }
 
@@ -238,9 +220,11 @@ io::Task<SealedImage> Ingest::seal() {
   SealedImage sealed;
   const auto there = [&]() -> io::Task<void> {
     co_await export_->seal();
+    co_await arrivals_->confirm_all();
     if (spec_.whole && spec_.parent) co_await filling_->zero_the_rest();
+    co_await keep_there();
     const qcow::SealedImage image = co_await filling_->image().seal();
-    filling_->note_stored();
+    filling_->count();
     co_await require_clean();
     const auto parents = co_await open_parents_there();
     const auto status = co_await data_.files.status(spec_.path);
@@ -327,15 +311,34 @@ io::Task<void> Ingest::close() {
   co_await io::call_on(data_.executor, home_.executor, there);
 }
 
-io::Task<void> Ingest::retire() {
-  const auto there = [&]() -> io::Task<void> { return retire_there(); };
+io::Task<void> Ingest::retire(Leaving leaving) {
+  const auto there = [&]() -> io::Task<void> { return retire_there(leaving); };
   co_await io::call_on(data_.executor, home_.executor, there);
   alive_.reset();
 }
 
-io::Task<void> Ingest::retire_there() {
+/// A failure costs what was not saved before: it would have to be sent again.
+io::Task<void> Ingest::keep_there() {
+  co_await arrivals_->stop();
+  try {
+    co_await arrivals_->save();
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::warning, "{}: what arrived last could not be noted: {}", spec_.path,
+            failure.what());
+  }
+}
+
+io::Task<void> Ingest::retire_there(Leaving leaving) {
   co_await export_->join();
-  filling_->note_stored();
+  filling_->count();
+  if (leaving == Leaving::what_has_arrived) {
+    co_await keep_there();
+    io::Outcome<> closed = co_await io::attempt([this] { return filling_->image().close(); });
+    if (closed.failed()) {
+      io::log(io::LogLevel::warning, "{}: {}", spec_.path, text_of(closed.failure()));
+    }
+  }
+  co_await arrivals_->stop();
   co_await filling_->image().abandon();
   filling_.reset();
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -8,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/ingest/arrivals.h"
 #include "engine/ingest/change_contexts.h"
+#include "engine/ingest/filling.h"
 #include "engine/values/digest.h"
 #include "engine/values/signals.h"
 #include "engine/values/types.h"
@@ -30,6 +33,9 @@ struct IngestParent {
 struct IngestSpec {
   std::string path;       ///< of the unpublished file
   std::string sums_path;  ///< where its manifest goes when it is sealed
+  /// Where it is noted what has arrived, so that another job can go on with the image; "": nowhere.
+  std::string arrived_path;
+  bool resumes = false;  ///< goes on with the image and the notes that an earlier job has left
   qcow::Uuid image_uuid{};
   std::string export_name, description;
   uint64_t capacity_bytes = 0;
@@ -97,33 +103,35 @@ class Ingest final : public nbd::ExportObserver {
   /// Every request is refused from now on, and the connections end soon. The file may be renamed
   /// or removed at any time.
   io::Task<void> close();
-  /// Waits until the last connection has ended, and takes everything down; what is not sealed is
-  /// not made durable any more.
-  io::Task<void> retire();
+  /// Waits until the last connection has ended, and takes everything down. Kept: what has arrived
+  /// is durable, as far as that is possible, and the image at rest for who resumes it; else what is
+  /// not sealed is not made durable any more.
+  enum class Leaving : uint8_t { nothing, what_has_arrived };
+  io::Task<void> retire(Leaving leaving = Leaving::nothing);
 
  private:
-  class Filling;
-  /// Of the image, written by the data thread.
-  struct Stored {
-    std::atomic<uint64_t> covered_bytes = 0, stored_bytes = 0, elided_bytes = 0, used_bytes = 0;
-    std::atomic<uint64_t> judged_bytes = 0, incompressible_bytes = 0, zero_data_bytes = 0;
-  };
-
   Ingest(io::Runtime home, io::Runtime data, IngestSpec spec);
   io::Task<void> open_there();
+  io::Task<void> make_image();
+  io::Task<void> take_up_image();
   io::Task<void> open_image();
+  nbd::ExportSpec export_spec();
   io::Task<void> require_clean();
   io::Task<std::unique_ptr<qcow::Chain>> open_parents_there();
   io::Task<ParentComparison> compare_there(qcow::Chain& parents);
-  io::Task<void> retire_there();
+  io::Task<void> keep_there();
+  io::Task<void> retire_there(Leaving leaving);
 
   void connection_opened(nbd::Export&) override;
   void storage_failed(nbd::Export&, std::exception_ptr cause) override;
 
   const io::Runtime home_, data_;
   const IngestSpec spec_;
-  Stored stored_;
-  std::unique_ptr<Filling> filling_;  // of the data thread, as the next one is
+  FillingCounters stored_;
+  DiskCounters resumed_;  // of the transfer that this one goes on with
+  // Of the data thread.
+  std::unique_ptr<Arrivals> arrivals_;
+  std::unique_ptr<Filling> filling_;
   Sha256Stream sums_;
   std::shared_ptr<nbd::Export> export_;
   std::atomic<uint64_t> connection_order_ = 0;

@@ -52,6 +52,7 @@ struct UnrecordedEnd {
   JobState state = JobState::failed;
   std::string cause;
   Time at{};
+  bool kept = false;
 };
 
 /// What the parts of the engine share.

@@ -6,6 +6,7 @@
 
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/job_view.h"
+#include "engine/jobs/kept_transfers.h"
 #include "engine/jobs/repository_files.h"
 #include "engine/jobs/repository_watch.h"
 #include "engine/repository/own_image.h"
@@ -188,6 +189,7 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   }
   const Job job = require_backup(*core.catalogue, backup_id);
   co_await require_repository(core, job);
+  if (job.kept) co_await drop_kept(core, job, "it is deleted");
   co_await end_scrub(core.verifications);
   // Whoever deletes the same backup, or another one of the VM, comes first or finds it gone.
   const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);

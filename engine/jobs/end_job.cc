@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <system_error>
 
@@ -38,18 +39,15 @@ io::Task<void> remove_directory_if_empty(io::FileSystem& files, std::string dire
 
 /// A catalogue that cannot be written now is written later (record_missing_ends), or the next start
 /// finds the job.
-void record_end(Core& core, const ActiveJob& job, JobState state, const std::string& cause) {
+void record_end(Core& core, const Job& row, const std::string& cause) {
   try {
-    for (const JobDisk& disk : job.row.disks) {
-      if (const Ingest* const ingest = job.ingest(disk)) {
-        core.catalogue->jobs.set_counters(job.row.id, disk.index, ingest->counters());
-      }
+    for (const JobDisk& disk : row.disks) {
+      core.catalogue->jobs.set_counters(row.id, disk.index, disk.counters);
     }
-    core.catalogue->jobs.end(job.row.id, state, cause, core.now());
+    core.catalogue->jobs.end(row.id, row.state, cause, core.now(), row.kept);
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::error, "job {}: its end cannot be recorded: {}", job.row.id,
-            failure.what());
-    core.unrecorded_ends.push_back({job.row.id, state, cause, core.now()});
+    io::log(io::LogLevel::error, "job {}: its end cannot be recorded: {}", row.id, failure.what());
+    core.unrecorded_ends.push_back({row.id, row.state, cause, core.now(), row.kept});
   }
 }
 
@@ -73,6 +71,11 @@ io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
   // The name was free when the job began to make the image, so one that is not ready is the job's.
   if (unpublished == NamedFile::ours || unpublished == NamedFile::unreadable) {
     made.push_back(partial);
+  }
+  if (unpublished != NamedFile::of_another) {
+    const std::string arrived = arrived_path(disk.image_path);
+    const auto notes = co_await files.status(arrived, false);
+    if (notes) made.push_back(arrived);
   }
   if (decided_sidecar) {
     const NamedFile published = co_await look_at_image(files, disk.image_path, disk.image_uuid);
@@ -199,11 +202,16 @@ io::Task<void> close_exports(Ports& ports, ActiveJob& job) {
 }
 
 io::Task<void> release_exports(Tally& tally, io::TaskScope& background,
-                               std::shared_ptr<ActiveJob> job) {
+                               std::shared_ptr<ActiveJob> job, Ingest::Leaving leaving) {
   for (auto& ingest : job->ingests) {
     if (!ingest) continue;
     tally.note_export(ingest->traffic(), ingest->counters());
-    co_await retire_now_or_later(background, std::move(ingest));
+    if (leaving == Ingest::Leaving::what_has_arrived) {
+      co_await ingest->retire(leaving);
+      ingest.reset();
+    } else {
+      co_await retire_now_or_later(background, std::move(ingest));
+    }
   }
 }
 
@@ -223,18 +231,38 @@ io::Task<void> discard_what_was_made(Core& core, const ActiveJob& job) {
 
 }  // namespace
 
+namespace {
+
+/// A start that failed has nothing to keep, unless it was to go on with what an earlier one left.
+bool has_something(const ActiveJob& job) {
+  if (!job.row.resumes.empty()) return true;
+  return std::ranges::any_of(job.row.disks,
+                             [](const JobDisk& disk) { return disk.counters.covered_bytes > 0; });
+}
+
+}  // namespace
+
 io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
-                       std::string cause) {
+                       std::string cause, Ingest::Leaving leaving) {
   if (!is_active(job->row.state) || job->row.state == JobState::finalizing) co_return;
   for (const auto& ingest : job->ingests) {
     if (ingest) co_await ingest->close();
   }
-  co_await discard_what_was_made(core, *job);
+  for (JobDisk& disk : job->row.disks) {
+    if (const Ingest* const ingest = job->ingest(disk)) disk.counters = ingest->counters();
+  }
+  const bool kept = leaving == Ingest::Leaving::what_has_arrived && job->row.keep_partial &&
+                    failed_or_cancelled == JobState::failed && has_something(*job);
+  if (!kept) co_await discard_what_was_made(core, *job);
   co_await close_exports(core.ports, *job);
-  // The row comes last, so that whoever reads `failed` finds everything gone.
-  record_end(core, *job, failed_or_cancelled, cause);
+  if (kept) {
+    co_await release_exports(core.tally, core.background, job, Ingest::Leaving::what_has_arrived);
+  }
+  // The row comes last, so that whoever reads `failed` finds everything gone, or at rest.
   job->row.state = failed_or_cancelled;
   job->row.error_message = cause;
+  job->row.kept = kept;
+  record_end(core, job->row, cause);
   ++core.tally.backups[{std::string(to_text(failed_or_cancelled)), job->row.type}];
   core.jobs.remove(job->row.id);
   io::log(io::LogLevel::warning, "job {} of VM {} {}: {}", job->row.id, job->row.vm_name,
@@ -245,14 +273,15 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
 void record_missing_ends(Catalogue& catalogue, std::vector<UnrecordedEnd>& unrecorded) {
   while (!unrecorded.empty()) {
     const UnrecordedEnd& end = unrecorded.back();
-    catalogue.jobs.end(end.job_id, end.state, end.cause, end.at);
+    catalogue.jobs.end(end.job_id, end.state, end.cause, end.at, end.kept);
     unrecorded.pop_back();
   }
 }
 
-io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause) {
+io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause,
+                        Ingest::Leaving leaving) {
   const io::Grant step = co_await job->steps.lock();
-  co_await end_job(core, job, JobState::failed, cause);
+  co_await end_job(core, job, JobState::failed, cause, leaving);
 }
 
 io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason) {

@@ -11,14 +11,17 @@ namespace engine {
 /// Gives the whole job up: its exports refuse everything, its files are removed (or put into
 /// quarantine), its ports are free, its row tells the cause. Nothing happens when it has ended
 /// already, or was decided: that one is published. The caller holds job->steps.
+/// What has arrived stays when the job was asked to keep it, has failed, and `leaving` allows it.
 io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
-                       std::string cause);
+                       std::string cause,
+                       Ingest::Leaving leaving = Ingest::Leaving::what_has_arrived);
 
 /// Tries again to record the ends that the catalogue could not take. Throws while it cannot.
 void record_missing_ends(Catalogue& catalogue, std::vector<UnrecordedEnd>& unrecorded);
 
 /// The same with `failed` for a caller without the lock; waits for the step under way.
-io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause);
+io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause,
+                        Ingest::Leaving leaving = Ingest::Leaving::what_has_arrived);
 
 /// POST cancel.
 io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason);
@@ -27,9 +30,10 @@ io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason)
 io::Task<void> close_exports(Ports& ports, ActiveJob& job);
 
 /// Takes the closed exports down; connections may linger for seconds, and are waited for in the
-/// background.
+/// background; here when something is to be left, so that it is at rest on return.
 io::Task<void> release_exports(Tally& tally, io::TaskScope& background,
-                               std::shared_ptr<ActiveJob> job);
+                               std::shared_ptr<ActiveJob> job,
+                               Ingest::Leaving leaving = Ingest::Leaving::nothing);
 
 /// Removes what a deleted point has left: the image, its sidecar and its checksums, unless the name
 /// stands for another image now. Missing files are fine. Returns the disk space that they took.

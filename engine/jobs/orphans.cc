@@ -41,7 +41,8 @@ bool is_without_image(const Owners& owners, const std::string& image, bool has_i
 }
 
 /// Whether a file of a disk's directory, with these `names`, is left over. Nothing is being filled
-/// during recovery, but a decided job that is held up needs its images. Images that no row knows
+/// during recovery, but a decided job that is held up needs its images, and a failed one may be
+/// resumed. Images that no row knows
 /// are left where they are: they may be all that is left of a lost catalogue.
 bool is_orphan(const Owners& owners, const std::set<std::string>& names, const std::string& path) {
   if (is_temporary(path)) return true;
@@ -50,10 +51,13 @@ bool is_orphan(const Owners& owners, const std::set<std::string>& names, const s
     const std::string image = path.substr(0, path.size() - ending.size() + kImageEnding.size());
     return is_without_image(owners, image, names.contains(image.substr(image.rfind('/') + 1)));
   }
-  if (!path.ends_with(kPartialEnding)) return false;
-  const std::string image = path.substr(0, path.size() - kPartialEnding.size());
-  const auto owner = owners.find(image_file_name(image));
-  return owner == owners.end() || owner->second.job_state != JobState::finalizing;
+  const bool is_note = path.ends_with(kArrivedEnding);
+  if (!is_note && !path.ends_with(kPartialEnding)) return false;
+  const size_t ending = is_note ? kArrivedEnding.size() : kPartialEnding.size();
+  const auto owner = owners.find(image_file_name(path.substr(0, path.size() - ending)));
+  if (owner == owners.end()) return true;
+  if (owner->second.kept) return false;
+  return is_note || owner->second.job_state != JobState::finalizing;
 }
 
 /// Other people's links stay, whether they lead anywhere or not.

@@ -138,6 +138,20 @@ io::Task<void> carry_out(Core& core, const Job& job, const PublishHeader& publis
   core.parts.reached("published");
 }
 
+/// A point is not gone on with. What stays is swept at the next start.
+io::Task<void> remove_notes(io::FileSystem& files, Job job) {
+  if (!job.keep_partial) co_return;
+  try {
+    for (const JobDisk& disk : job.disks) {
+      const std::string notes = arrived_path(disk.image_path);
+      const auto there = co_await files.status(notes, false);
+      if (there) co_await files.remove(notes);
+    }
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::warning, "job {}: {}", job.id, failure.what());
+  }
+}
+
 /// One try; what held it up, or "". Throws ImageLost.
 io::Task<std::string> try_to_publish(Core& core, const Job& job,
                                      const PublishHeader& publish_header) {
@@ -149,6 +163,7 @@ io::Task<std::string> try_to_publish(Core& core, const Job& job,
   } catch (const std::exception& failure) {
     co_return failure.what();
   }
+  co_await remove_notes(core.files(), job);
   for (const JobDisk& disk : job.disks) {
     co_await refresh_disk_files(core, job.context_id, job.repository_id, disk.index, disk.key);
   }

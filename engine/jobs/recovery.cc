@@ -7,6 +7,7 @@
 #include <set>
 
 #include "engine/jobs/end_job.h"
+#include "engine/jobs/kept_transfers.h"
 #include "engine/jobs/repository_files.h"
 #include "engine/repository/storage.h"
 #include "engine/values/layout.h"
@@ -18,9 +19,12 @@ namespace {
 constexpr const char* kRestarted = "server restarted during backup";
 
 io::Task<void> fail_unfinished(Core& core, Job job, std::string cause) {
-  core.catalogue->jobs.end(job.id, JobState::failed, cause, core.now());
-  io::log(io::LogLevel::warning, "job {} of VM {} failed: {}", job.id, job.vm_name, cause);
-  co_await discard_images(core, job);
+  bool kept = false;
+  if (job.keep_partial) kept = co_await can_be_resumed(core.files(), job);
+  core.catalogue->jobs.end(job.id, JobState::failed, cause, core.now(), kept);
+  io::log(io::LogLevel::warning, "job {} of VM {} failed: {}{}", job.id, job.vm_name, cause,
+          kept ? "; what has arrived is kept" : "");
+  if (!kept) co_await discard_images(core, job);
 }
 
 /// VMs whose links are there; a VM without a point has none, unless they could not be removed.
@@ -118,7 +122,7 @@ void fail_unreachable_jobs(Core& core) {
               job.id, job.vm_name, job.repository_id);
       continue;
     }
-    core.catalogue->jobs.end(job.id, JobState::failed, kRestarted, core.now());
+    core.catalogue->jobs.end(job.id, JobState::failed, kRestarted, core.now(), job.keep_partial);
     io::log(io::LogLevel::warning, "job {} of VM {} failed: {}", job.id, job.vm_name, kRestarted);
   }
 }

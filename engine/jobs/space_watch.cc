@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/jobs/end_job.h"
+#include "engine/jobs/kept_transfers.h"
 #include "engine/repository/storage.h"
 #include "io/log.h"
 
@@ -73,14 +74,19 @@ io::Task<void> SpaceWatch::look_at(const std::string& repository_id, Used used) 
   limit_allocation_ahead(*core_.disk_share(directory), core_.jobs, free - std::min(free, reserve));
   if (free >= reserve) co_return;
   free += co_await held_ahead(core_.files(), core_.jobs, repository_id);
-  if (free >= reserve || !may_be_failed(*used.youngest)) co_return;
+  if (free >= reserve) co_return;
+  // What nobody may ever come for goes before what is being written.
+  const bool made_room = co_await drop_kept_of(core_, repository_id, "the repository is full");
+  if (made_room) co_return;
+  if (!may_be_failed(*used.youngest)) co_return;
   used.youngest->failing = true;
   next_[repository_id] = core_.steady_now() + kPause;
   core_.background.spawn(fail_job(
       core_, used.youngest,
       fmt::format("repository '{}' is down to its space reserve: {} bytes free, {} bytes in "
                   "reserve, {} bytes missing",
-                  repository_id, free, reserve, reserve - free)));
+                  repository_id, free, reserve, reserve - free),
+      Ingest::Leaving::nothing));
 }
 
 io::Task<void> SpaceWatch::look_once(std::string repository_id, Used used) {

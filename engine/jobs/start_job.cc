@@ -6,6 +6,7 @@
 #include <array>
 
 #include "engine/jobs/end_job.h"
+#include "engine/jobs/kept_transfers.h"
 #include "engine/jobs/repository_files.h"
 #include "engine/jobs/watch.h"
 #include "engine/repository/storage.h"
@@ -43,6 +44,8 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   IngestSpec spec;
   spec.path = partial_path(disk.image_path);
   spec.sums_path = sums_path(disk.image_path);
+  if (plan.job.keep_partial) spec.arrived_path = arrived_path(disk.image_path);
+  spec.resumes = !plan.job.resumes.empty();
   spec.image_uuid = uuid;
   spec.export_name = disk.export_name;
   spec.description = fmt::format("{} disk {} of {}", plan.vm.vm_name, disk.index, disk.job_id);
@@ -84,8 +87,12 @@ void require_active(const ActiveJob& job) {
 /// The catalogue gives a name out once. One that is taken nevertheless belongs to a backup that the
 /// catalogue has forgotten.
 io::Task<void> require_free_names(io::FileSystem& files, std::string image_path) {
-  const std::array names = {image_path, partial_path(image_path), sidecar_path(image_path),
-                            sums_path(image_path), proof_path(image_path)};
+  const std::array names = {image_path,
+                            partial_path(image_path),
+                            sidecar_path(image_path),
+                            sums_path(image_path),
+                            proof_path(image_path),
+                            arrived_path(image_path)};
   for (const std::string& path : names) {
     const auto taken = co_await files.status(path, false);
     if (!taken) continue;
@@ -109,7 +116,7 @@ io::Task<void> open_disk(Core& core, const StartPlan& plan, std::shared_ptr<Acti
     std::string directory = io::parent_path(disk.image_path);
     co_await core.files().make_directories(std::move(directory));
     UNLESS_PLANTED(delete_without_identity)
-    co_await require_free_names(core.files(), disk.image_path);
+    if (job->row.resumes.empty()) co_await require_free_names(core.files(), disk.image_path);
     IngestSpec spec = ingest_spec(core, plan, job, disk, plan.image_uuids[at], plan.parents[at]);
     job->ingests[at] = co_await Ingest::open(core.parts.home, core.least_loaded(), std::move(spec));
   }
@@ -197,6 +204,12 @@ io::Task<Job> start_job(Core& core, StartBackup request) {
   io::log(io::LogLevel::info, "job {}: {} backup of VM {} ({} disks) into repository {}",
           job->row.id, to_text(job->row.type), job->row.vm_name, job->row.disks.size(),
           job->row.repository_id);
+  if (!job->row.resumes.empty()) {
+    io::log(io::LogLevel::info, "job {}: goes on with what job {} has left", job->row.id,
+            job->row.resumes);
+  }
+  co_await drop_kept_of(core, job->row.repository_id, "another backup has begun", job->row.resumes,
+                        job->row.context_id);
   std::exception_ptr failure;
   try {
     co_await run_start(core, plan, job);

@@ -24,7 +24,7 @@ struct StartPlan {
 };
 
 /// All checks. Throws their refusals; creates nothing.
-io::Task<StartPlan> plan_start(Core& core, const StartBackup& request);
+io::Task<StartPlan> plan_start(Core& core, StartBackup request);
 
 /// Whether a node is called for a job; else whoever asked for it writes.
 bool calls_node(const EngineOptions& options, BackupClient client);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/jobs/kept_transfers.h"
 #include "engine/jobs/repository_watch.h"
 #include "engine/jobs/space_watch.h"
 #include "engine/jobs/start_job.h"
@@ -48,7 +49,7 @@ io::Task<void> require_no_running_job(Catalogue& catalogue, const ActiveJobs& jo
   }
 }
 
-io::Task<void> require_space(Core& core, const StartPlan& plan) {
+io::Task<void> require_space(Core& core, const StartPlan& plan, std::string resumed) {
   std::optional<io::SpaceStatus> space;
   try {
     space = co_await core.files().space(plan.directory);
@@ -60,7 +61,49 @@ io::Task<void> require_space(Core& core, const StartPlan& plan) {
   limit_allocation_ahead(*core.disk_share(plan.directory), core.jobs,
                          free - std::min(free, reserve));
   if (free < reserve) free += co_await held_ahead(core.files(), core.jobs, plan.repository.id);
+  bool made_room = false;
+  if (free < reserve) {
+    made_room = co_await drop_kept_of(core, plan.repository.id, "the repository is full", resumed);
+  }
+  if (made_room) {
+    space = co_await core.files().space(plan.directory);
+    free = space->available_bytes;
+  }
   if (free < reserve) throw refusals::no_space(free, reserve, reserve - free);
+}
+
+/// What the job that is resumed was asked for. Its other members say so too, or nothing.
+StartBackup as_asked(const Job& interrupted) {
+  StartBackup request;
+  request.vm_name = interrupted.vm_name;
+  request.backup_type = interrupted.type;
+  request.repository_id = interrupted.repository_id;
+  request.client = interrupted.client;
+  request.into_chain = interrupted.into_chain();
+  request.policy_id = interrupted.policy_id;
+  request.tags = interrupted.tags;
+  request.keep_partial = true;
+  request.resume = interrupted.id;
+  return request;
+}
+
+/// The last planned disk goes on with its image, if that would be made the same today.
+void take_over(JobDisk& planned, const Job& interrupted) {
+  const auto found = std::ranges::find(interrupted.disks, planned.index, &JobDisk::index);
+  const auto refuse = [&](const char* why) {
+    throw refusals::not_resumable(
+        interrupted.id, fmt::format("has begun otherwise: disk {} {}", planned.index, why));
+  };
+  if (found == interrupted.disks.end()) refuse("is new");
+  if (found->key != planned.key || found->capacity_bytes != planned.capacity_bytes) {
+    refuse("has changed since");
+  }
+  if (found->type != planned.type || found->parent_image_id != planned.parent_image_id) {
+    refuse("would stand on another point now");
+  }
+  planned.image_id = found->image_id;
+  planned.image_uuid = found->image_uuid;
+  planned.image_path = found->image_path;
 }
 
 /// Standalone in a job that goes into the chain: a disk without a point, and one that shrank.
@@ -115,7 +158,12 @@ void require_base(const std::string& base, const JobDisk& disk,
 
 }  // namespace
 
-io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
+io::Task<StartPlan> plan_start(Core& core, StartBackup request) {
+  std::optional<Job> interrupted;
+  if (!request.resume.empty()) {
+    interrupted = co_await require_resumable(core, request.resume);
+    request = as_asked(*interrupted);
+  }
   StartPlan plan;
   plan.vm = core.catalogue->vms.resolve(request.vm_name);
   const std::vector<VmDisk> disks = disks_to_back_up(plan.vm);
@@ -136,7 +184,7 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
     plan.credentials = resolve_credentials(*core.secrets, plan.vm);
   }
   if (core.shutting_down) throw refusals::shutting_down();
-  co_await require_space(core, plan);
+  co_await require_space(core, plan, request.resume);
   if (core.options.targets == TargetsMode::ports) core.ports.require(disks.size());
   // While this waited, the repository may have gone: what is left in it when it comes back is
   // removed, and this job's images would be taken for that.
@@ -153,14 +201,21 @@ io::Task<StartPlan> plan_start(Core& core, const StartBackup& request) {
   plan.job.vmware_vm_id = plan.vm.vmware_vm_id;
   plan.job.type = request.backup_type;
   plan.job.client = request.client;
+  plan.job.keep_partial = request.keep_partial;
+  plan.job.resumes = request.resume;
   plan.job.created_at = core.now();
   for (const VmDisk& disk : disks) {
     const std::optional<Point> newest =
         core.catalogue->points.newest(plan.vm.context_id, plan.repository.id, disk.index);
     plan_disk(plan, request, disk, newest);
     require_base(request.base, plan.job.disks.back(), newest);
-    plan.image_uuids.push_back(qcow::make_uuid(core.parts.home));
-    plan.job.disks.back().image_uuid = qcow::uuid_text(plan.image_uuids.back());
+    JobDisk& planned = plan.job.disks.back();
+    planned.image_uuid = qcow::uuid_text(qcow::make_uuid(core.parts.home));
+    if (interrupted) take_over(planned, *interrupted);
+    plan.image_uuids.push_back(qcow::uuid_from_text(planned.image_uuid));
+  }
+  if (interrupted && interrupted->disks.size() != plan.job.disks.size()) {
+    throw refusals::not_resumable(interrupted->id, "has begun with other disks");
   }
   co_return plan;
 }

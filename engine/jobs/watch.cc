@@ -7,6 +7,7 @@
 
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/job_view.h"
+#include "engine/jobs/kept_transfers.h"
 #include "engine/jobs/space_watch.h"
 #include "io/log.h"
 
@@ -158,6 +159,7 @@ io::Task<void> watch_jobs(Core& core) {
     if (core.steady_now() >= next_trial) {
       next_trial = core.steady_now() + core.options.catalogue_trial_interval;
       try_catalogue(core);
+      core.background.spawn(drop_expired(core));
     }
     if (core.steady_now() < next_measurement) continue;
     next_measurement = core.steady_now() + core.options.watch_interval;

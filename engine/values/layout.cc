@@ -41,6 +41,10 @@ std::string proof_path(std::string_view image_path) {
   return fmt::format("{}.verified", image_path);
 }
 
+std::string arrived_path(std::string_view image_path) {
+  return fmt::format("{}.arrived", image_path);
+}
+
 std::string overlay_path(std::string_view image_path, std::string_view restore_id,
                          uint32_t disk_index) {
   return fmt::format("{}/{}-disk{}{}", image_path.substr(0, image_path.rfind('/')), restore_id,

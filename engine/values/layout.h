@@ -19,6 +19,8 @@
 ///                                          <image>.qcow2.sums     its manifest
 ///                                          <image>.qcow2.verified its last proof
 ///                                          <image>.qcow2.partial  before its publish
+///                                          <image>.qcow2.arrived  what of it has arrived, where
+///                                                                 another job may go on with it
 ///                                          <restore>-disk<index>.overlay  what a writable restore
 ///                                                                 has written on a point
 ///     <catalogue>, <catalogue>.lock, <catalogue>.secrets
@@ -40,6 +42,7 @@ inline constexpr std::string_view kPartialEnding = ".qcow2.partial";
 inline constexpr std::string_view kSidecarEnding = ".qcow2.json";
 inline constexpr std::string_view kSumsEnding = ".qcow2.sums";
 inline constexpr std::string_view kProofEnding = ".qcow2.verified";
+inline constexpr std::string_view kArrivedEnding = ".qcow2.arrived";
 inline constexpr std::string_view kOverlayEnding = ".overlay";
 
 // ---------------------------------------------------------------- in a repository
@@ -62,6 +65,7 @@ std::string partial_path(std::string_view image_path);
 std::string sidecar_path(std::string_view image_path);
 std::string sums_path(std::string_view image_path);
 std::string proof_path(std::string_view image_path);
+std::string arrived_path(std::string_view image_path);
 /// In the directory of the point that it stands on.
 std::string overlay_path(std::string_view image_path, std::string_view restore_id,
                          uint32_t disk_index);

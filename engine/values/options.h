@@ -68,6 +68,8 @@ struct EngineOptions {
 
   JobTimeouts timeouts;
   FailedImages failed_images = FailedImages::remove;
+  /// How long what has arrived waits for a job that resumes it; zero: for ever.
+  io::Duration keep_partial_for = std::chrono::hours(7 * 24);
   /// Data are made durable after this time or this much, whichever is first.
   io::Duration commit_interval = std::chrono::seconds(1);
   uint64_t commit_bytes = 256 << 20;

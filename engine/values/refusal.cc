@@ -93,6 +93,12 @@ Refusal chain_too_long(uint32_t disk_index, uint32_t images_max) {
           "Start a backup with backup_type full, which begins a new chain."};
 }
 
+Refusal not_resumable(std::string_view backup_id, std::string_view why) {
+  return about(backup_id, {conflict, "not_resumable", "the backup cannot be resumed",
+                           fmt::format("backup '{}' {}", backup_id, why),
+                           "Start a new backup without resume."});
+}
+
 Refusal base_is_not_the_parent(std::string_view base, uint32_t disk_index,
                                std::string_view parent) {
   return {conflict, "base_mismatch", "base is not the parent",

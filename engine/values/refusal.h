@@ -61,6 +61,8 @@ Refusal backup_already_running(std::string_view running_backup_id);
 Refusal no_previous_backup();
 Refusal chain_too_long(uint32_t disk_index, uint32_t images_max);
 /// The writer's changes are against something else than the parent of disk `disk_index`.
+/// `why`: a sentence's end after "backup 'x' ".
+Refusal not_resumable(std::string_view backup_id, std::string_view why);
 Refusal base_is_not_the_parent(std::string_view base, uint32_t disk_index, std::string_view parent);
 Refusal vm_has_no_vcenter(std::string_view vm_name);
 Refusal credentials_missing();

@@ -17,9 +17,13 @@ struct StartBackup {
   BackupType backup_type = BackupType::full;  ///< never differential
   std::string repository_id;
   BackupClient client = BackupClient::node;  ///< external: no node is called
-  bool into_chain = false;  ///< full: disks that have a point store what differs from it
-  std::string base;         ///< backup id or change id that the writer's changes are against
-  std::string policy_id;    ///< stored and echoed, like the tags
+  bool into_chain = false;    ///< full: disks that have a point store what differs from it
+  std::string base;           ///< backup id or change id that the writer's changes are against
+  bool keep_partial = false;  ///< if it fails, what has arrived stays for a job that resumes it
+  /// A failed job whose transfer goes on. It says VM, repository, type and client; of these only
+  /// those that are given are compared.
+  std::string resume;
+  std::string policy_id;  ///< stored and echoed, like the tags
   Tags tags;
 };
 

@@ -230,6 +230,7 @@ struct DiskCounters {
   uint64_t judged_bytes = 0;          ///< what the samples stand for; 0: nothing is known
   uint64_t incompressible_bytes = 0;  ///< encrypted or compressed
   uint64_t zero_data_bytes = 0;       ///< zeroes that came as data
+  uint64_t resumed_bytes = 0;  ///< of bytes_received, by the interrupted job that this one resumes
 
   bool operator==(const DiskCounters&) const = default;
 };
@@ -305,10 +306,19 @@ struct Job {
   std::vector<Warning> warnings;
   std::vector<JobDisk> disks;  ///< ascending index
   bool deleting = false;       ///< its rows and files are being removed
+  bool keep_partial = false;   ///< when it fails, what has arrived stays for another job
+  std::string resumes;         ///< the failed job whose images it goes on with
+  /// Failed, and what has arrived is still there: another job can resume it.
+  bool kept = false;
 
   uint64_t bytes_received() const {
     uint64_t sum = 0;
     for (const JobDisk& disk : disks) sum += disk.counters.bytes_received;
+    return sum;
+  }
+  uint64_t resumed_bytes() const {
+    uint64_t sum = 0;
+    for (const JobDisk& disk : disks) sum += disk.counters.resumed_bytes;
     return sum;
   }
   uint64_t capacity_bytes() const {

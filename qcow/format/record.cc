@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <stdexcept>
 
 #include "io/big_endian.h"
 
@@ -26,6 +28,24 @@ std::string uuid_text(const Uuid& uuid) {
     text += fmt::format("{:02x}", std::to_integer<unsigned>(uuid[i]));
   }
   return text;
+}
+
+Uuid uuid_from_text(std::string_view text) {
+  std::string digits(text);
+  std::erase(digits, '-');
+  Uuid uuid{};
+  bool valid = digits.size() == 2 * uuid.size();
+  for (size_t i = 0; valid && i < uuid.size(); ++i) {
+    const char* const at = digits.data() + 2 * i;
+    uint8_t byte = 0;
+    const auto [end, error] = std::from_chars(at, at + 2, byte, 16);
+    valid = error == std::errc() && end == at + 2;
+    uuid[i] = std::byte{byte};
+  }
+  if (!valid || uuid_text(uuid) != text) {
+    throw std::invalid_argument(fmt::format("\"{}\" is no UUID", text));
+  }
+  return uuid;
 }
 
 Record Record::decode(std::span<const std::byte> content) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace qcow {
@@ -14,6 +15,8 @@ using Sha256 = std::array<std::byte, 32>;
 
 /// "0199c2f4-7a10-7b61-a3c9-3f0c52d6e7aa".
 std::string uuid_text(const Uuid& uuid);
+/// The other way. Throws std::invalid_argument for other text.
+Uuid uuid_from_text(std::string_view text);
 
 /// The varve record: the header extension that says which image this is and on which it was made
 /// (HX3, VR1–VR7). qemu keeps extensions that it does not know, so it survives every qemu command.

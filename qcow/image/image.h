@@ -26,6 +26,13 @@ struct SealedImage {
   uint64_t file_bytes = 0;  ///< the file's final length
 };
 
+/// What confirm() has found of a cluster.
+enum class Confirmed : uint8_t {
+  no_data,    ///< the image stores none of it: it is zero, or the parents'
+  same,       ///< the bytes that the checksum was made of
+  different,  ///< others, unreadable, or the checksum is not known
+};
+
 /// A writable QCOW2 image: what an ingest fills, a temporary overlay, or what `varve nbd` serves.
 ///
 /// At every instant the file is a valid image with leaked clusters at most; docs/qcow2-writing.md
@@ -65,6 +72,11 @@ class Image final : public io::BlockDevice {
   const Chain* parents() const { return parts_.parents.get(); }
   /// False when the file system has no open-file-description locks.
   bool locks_supported() const { return parts_.lock.supported(); }
+
+  /// Reads clusters that an earlier writer of the image has left, and compares them with their
+  /// checksums: [i] of first + i, nothing where it is not known. Those that are `same` go into the
+  /// manifest with it. Throws FormatError for a corrupt entry.
+  io::Task<std::vector<Confirmed>> confirm(uint64_t first, std::vector<std::optional<Sum>> sums);
 
   /// PU1, PU2: no further change; everything durable, unowned clusters given back and punched, the
   /// file cut to its length. Reading goes on. Throws the sticky failure, if there is one.

@@ -80,6 +80,11 @@ io::Task<void> Image::prepare() {
   if (!parts_.options.sums_path.empty()) {
     parts_.sums.emplace(parts_.runtime,
                         io::temporary_path(parts_.runtime.random, parts_.options.sums_path));
+    if (const auto& on_sum = parts_.options.on_sum) {
+      parts_.sums->tell([&on_sum](const SumLog::Entry& entry) {
+        on_sum(entry.cluster, entry.sum ? &*entry.sum : nullptr);
+      });
+    }
   }
   reader_.emplace(parts_);
   writer_.emplace(parts_, *reader_);

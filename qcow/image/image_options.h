@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "io/runtime.h"
+#include "qcow/format/sums.h"
 #include "qcow/image/cluster_map.h"
 #include "qcow/image/disk_share.h"
 
@@ -61,6 +62,10 @@ struct ImageOptions {
   std::function<std::string(std::string_view image_path)> elide_by;
   /// Called with each piece of the manifest as it is written, in order; throws nothing.
   std::function<void(std::span<const std::byte>)> on_sums;
+
+  /// Called with the checksum of each cluster that is given its place, and with null for one whose
+  /// content is not known any more; throws nothing. For who goes on with the image after a crash.
+  std::function<void(uint64_t cluster, const Sum* sum)> on_sum;
 
   /// A file system that is full refuses what is new, and takes it again once there is space. With
   /// this, the refusal is a failure like any other, and final.

@@ -21,11 +21,13 @@ SumLog::SumLog(io::Runtime runtime, std::string scratch_path, size_t list_entrie
 void SumLog::note(uint64_t cluster, const Sum& sum) noexcept {
   assert(cluster < kForgotten);
   put({cluster, sum});
+  if (listener_) listener_({cluster, sum});
 }
 
 void SumLog::forget(uint64_t cluster) noexcept {
   assert(cluster < kForgotten);
   put({cluster | kForgotten, {}});
+  if (listener_) listener_({cluster, std::nullopt});
 }
 
 void SumLog::put(const Packed& entry) noexcept {

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "io/runtime.h"
@@ -32,6 +34,8 @@ class SumLog {
 
   void note(uint64_t cluster, const Sum& sum) noexcept;
   void forget(uint64_t cluster) noexcept;
+  /// Called with each entry from now on; throws nothing. For who keeps them over a crash.
+  void tell(std::function<void(const Entry&)> listener) { listener_ = std::move(listener); }
 
   bool has_room() const { return list_.size() < list_entries_; }
   /// Makes room. Throws what the scratch file throws.
@@ -76,6 +80,7 @@ class SumLog {
   io::Runtime runtime_;
   const std::string scratch_path_;
   const size_t list_entries_;
+  std::function<void(const Entry&)> listener_;
   List list_;
   bool incomplete_ = false;
   std::unique_ptr<io::File> scratch_;

@@ -53,6 +53,33 @@ TEST_F(CatalogueJobs, A43AVmHasOneActiveJob) {
   EXPECT_NO_THROW(start(vm, BackupType::full, "2"));
 }
 
+TEST_F(CatalogueJobs, WhatAJobKeptBelongsToTheJobThatResumesItAndToNobodyElse) {
+  const Vm vm = add_vm("a");
+  const Job first = start(vm, BackupType::full);
+  catalogue().jobs.end(first.id, JobState::failed, "x", now(), true);
+  ASSERT_EQ(catalogue().jobs.kept_jobs().size(), 1u);
+  Job next = find(first.id);
+  next.resumes = first.id;
+  next.created_at += std::chrono::seconds(5);
+  const Job resumed = catalogue().jobs.insert(next, "/backup/1");
+  open();
+  EXPECT_TRUE(catalogue().jobs.kept_jobs().empty());
+  EXPECT_NE(resumed.id, first.id);
+  const Job now_first = find(first.id), now_resumed = find(resumed.id);
+  for (size_t disk = 0; disk < first.disks.size(); ++disk) {
+    EXPECT_EQ(now_resumed.disks[disk].image_id, first.disks[disk].image_id);
+    EXPECT_EQ(now_resumed.disks[disk].image_path, first.disks[disk].image_path);
+    EXPECT_NE(now_resumed.disks[disk].export_name, first.disks[disk].export_name);
+    EXPECT_NE(now_first.disks[disk].image_id, first.disks[disk].image_id);
+  }
+  catalogue().jobs.end(resumed.id, JobState::failed, "y", now(), true);
+  EXPECT_THROW(catalogue().jobs.insert(next, "/backup/1"), Refusal);
+  EXPECT_EQ(catalogue().jobs.known_images("1").size(), first.disks.size());
+  EXPECT_TRUE(catalogue().jobs.forget_kept(resumed.id));
+  EXPECT_FALSE(catalogue().jobs.forget_kept(resumed.id));
+  EXPECT_TRUE(catalogue().jobs.known_images("1").empty());
+}
+
 TEST_F(CatalogueJobs, A22TwoJobsInOneSecondGetDifferentNamesForEver) {
   const Vm vm = add_vm("a");
   const Job first = start(vm, BackupType::full);

@@ -18,12 +18,25 @@ TEST(CoverageOfADisk, EqualsThatOfAFlatModel) {
   std::mt19937 random(7);
   Coverage coverage;
   std::vector<bool> model(4096);
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < 4000; ++i) {
     const uint64_t offset = random() % model.size();
     const uint64_t length = random() % std::min<uint64_t>(40, model.size() - offset);
-    coverage.add(offset, length);
-    std::fill_n(model.begin() + static_cast<ptrdiff_t>(offset), length, true);
+    const bool adds = i < 2000 || random() % 2 == 0;
+    adds ? coverage.add(offset, length) : coverage.subtract(offset, length);
+    std::fill_n(model.begin() + static_cast<ptrdiff_t>(offset), length, adds);
     ASSERT_EQ(coverage.covered_bytes(), std::count(model.begin(), model.end(), true));
+    std::vector<bool> again(model.size());
+    for (const auto& range : coverage.ranges()) {
+      std::fill_n(again.begin() + static_cast<ptrdiff_t>(range.offset), range.length, true);
+    }
+    ASSERT_EQ(again, model);
+    const uint64_t from = random() % model.size();
+    const uint64_t bytes = random() % (model.size() - from);
+    const auto begin = model.begin() + static_cast<ptrdiff_t>(from);
+    uint64_t within = 0;
+    for (const auto& range : coverage.within(from, bytes)) within += range.length;
+    ASSERT_EQ(within, std::count(begin, begin + static_cast<ptrdiff_t>(bytes), true));
+    ASSERT_EQ(coverage.intersects(from, bytes), within > 0);
   }
 }
 

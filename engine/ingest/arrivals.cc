@@ -1,0 +1,179 @@
+#include "engine/ingest/arrivals.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <stdexcept>
+#include <utility>
+
+#include "io/log.h"
+#include "io/outcome.h"
+#include "io/planted_bug.h"
+
+namespace engine {
+namespace {
+
+constexpr io::Duration kSaveInterval = std::chrono::seconds(5);
+/// What is noted beyond is left out: those clusters are sent again.
+constexpr size_t kSumsMax = 64 << 10, kRangesBeforeSave = 64 << 10;
+
+}  // namespace
+
+Arrivals::Arrivals(io::Runtime runtime, std::unique_ptr<ArrivalLog> log, Coverage kept)
+    : runtime_(runtime),
+      log_(std::move(log)),
+      kept_(std::move(kept)),
+      confirming_(runtime.executor),
+      saving_(runtime.executor),
+      due_(runtime.executor),
+      saved_(runtime.executor) {
+  if (log_) new_sums_.reserve(kSumsMax);
+}
+
+Arrivals::~Arrivals() { assert(background_.running() == 0 && "stop() it first"); }
+
+void Arrivals::note_sum(uint64_t cluster, const qcow::Sum* sum) noexcept {
+  if (!log_ || new_sums_.size() == new_sums_.capacity()) return;
+  ArrivalRecord::Entry& entry = new_sums_.emplace_back();
+  entry.cluster = cluster;
+  if (sum) entry.sum = *sum;
+  if (new_sums_.size() >= kSumsMax / 2) due_.set();
+}
+
+void Arrivals::start(qcow::Image& image, std::function<DiskCounters()> counters) {
+  image_ = &image;
+  counters_ = std::move(counters);
+  cluster_bits_ = image.header().geometry().cluster_bits;
+  saves_ = log_ != nullptr;
+  if (saves_) background_.spawn(save_in_background());
+}
+
+io::Task<void> Arrivals::saved() {
+  while (is_behind()) {
+    due_.set();
+    co_await saved_.wait();
+  }
+}
+
+io::Task<void> Arrivals::before_write(uint64_t offset, uint64_t length) {
+  if (length == 0) co_return;
+  const uint64_t end = offset + length;
+  const uint64_t first = offset >> cluster_bits_, last = (end - 1) >> cluster_bits_;
+  const uint64_t from = first << cluster_bits_, to = (last + 1) << cluster_bits_;
+  if (!kept_.intersects(from, to - from)) co_return;
+  const io::Grant turn = co_await confirming_.lock();
+  // Of a cluster that stays in part, it must be known now what the rest is.
+  if (from < offset || (first == last && end < to)) co_await confirm_clusters(first, 1);
+  if (last != first && end < to) co_await confirm_clusters(last, 1);
+}
+
+void Arrivals::note(uint64_t offset, uint64_t length) {
+  covered_.add(offset, length);
+  if (!kept_.empty()) kept_.subtract(offset, length);
+  if (!lost_.empty()) lost_.subtract(offset, length);
+  if (!log_) return;
+  new_.add(offset, length);
+  if (new_.covered_bytes() >= kSaveBytes || new_.range_count() >= kRangesBeforeSave) due_.set();
+}
+
+io::Task<uint64_t> Arrivals::confirm(uint64_t offset, uint64_t length) {
+  if (!kept_.intersects(offset, length)) co_return length;
+  const io::Grant turn = co_await confirming_.lock();
+  const auto kept = kept_.within(offset, length, 1);
+  if (kept.empty()) co_return length;
+  const uint64_t end = offset + length;
+  uint64_t at = kept.front().offset >> cluster_bits_ << cluster_bits_;
+  for (uint64_t read_bytes = 0; at < end && read_bytes < kConfirmBytesAtOnce;) {
+    const uint64_t clusters = (end - at + cluster_bytes() - 1) >> cluster_bits_;
+    const uint64_t count = std::min(clusters, kConfirmBytesAtOnce >> cluster_bits_);
+    read_bytes += co_await confirm_clusters(at >> cluster_bits_, count) << cluster_bits_;
+    at += count << cluster_bits_;
+  }
+  co_return std::min(at, end) - offset;
+}
+
+io::Task<void> Arrivals::confirm_all() {
+  while (!kept_.empty()) {
+    const Coverage::Range next = kept_.within(0, UINT64_MAX, 1).front();
+    co_await confirm(next.offset, next.length);
+  }
+  if (lost_.empty()) co_return;
+  const Coverage::Range first = lost_.ranges().front();
+  throw std::runtime_error(fmt::format(
+      "{} bytes that had arrived before the transfer was interrupted are not on disk as they were "
+      "sent, and did not come again; the first are bytes {} to {}: resume it once more, with a "
+      "client that asks for qemu:allocation-depth, or start a new backup",
+      lost_.covered_bytes(), first.offset, first.end()));
+}
+
+/// Returns how many were read. The caller has the turn.
+io::Task<uint64_t> Arrivals::confirm_clusters(uint64_t first, uint64_t count) {
+  assert(log_ && confirming_.locked());
+  const uint64_t clusters = (image_->size() + cluster_bytes() - 1) >> cluster_bits_;
+  count = std::min(count, clusters - first);
+  const std::vector<std::optional<qcow::Sum>> sums = co_await log_->sums_of(first, count);
+  const std::vector<qcow::Confirmed> found = co_await image_->confirm(first, sums);
+  // A cluster that was stored has a checksum; one that the parents have, or zeroes, has none.
+  const auto has_arrived = [&](uint64_t i) {
+    return found[i] == qcow::Confirmed::same || (found[i] == qcow::Confirmed::no_data && !sums[i]);
+  };
+  for (uint64_t i = 0, next = 0; i < count; i = next) {
+    const bool arrived = has_arrived(i);
+    while (next < count && has_arrived(next) == arrived) ++next;
+    const uint64_t bytes = (next - i) << cluster_bits_;
+    for (const auto& range : kept_.within((first + i) << cluster_bits_, bytes)) {
+      kept_.subtract(range.offset, range.length);
+      (arrived ? covered_ : lost_).add(range.offset, range.length);
+    }
+  }
+  co_return static_cast<uint64_t>(std::ranges::count_if(
+      found, [](qcow::Confirmed one) { return one != qcow::Confirmed::no_data; }));
+}
+
+io::Task<void> Arrivals::save() {
+  const io::Grant turn = co_await saving_.lock();
+  if (!log_ || new_.empty()) co_return;
+  ArrivalRecord record;
+  record.counters = counters_();
+  saving_bytes_ = new_.covered_bytes();
+  record.ranges = std::exchange(new_, Coverage()).ranges();
+  io::Outcome<> done = co_await io::attempt([&] { return append(std::move(record)); });
+  saving_bytes_ = 0;
+  saved_.wake();
+  done.take();
+}
+
+io::Task<void> Arrivals::append(ArrivalRecord record) {
+  UNLESS_PLANTED(arrival_before_flush) co_await image_->flush();
+  // Those of partial clusters come with the flush. One that is not durable yet harms nothing: its
+  // range is in a later record.
+  std::vector<ArrivalRecord::Entry> room;
+  room.reserve(kSumsMax);
+  record.sums = std::exchange(new_sums_, std::move(room));
+  co_await log_->append(std::move(record));
+}
+
+io::Task<void> Arrivals::save_in_background() {
+  try {
+    while (!stopping_) {
+      co_await io::wait_for(runtime_.executor, runtime_.clock, due_, kSaveInterval);
+      due_.reset();
+      if (!stopping_) co_await save();
+    }
+  } catch (const std::exception& failure) {
+    io::log(io::LogLevel::warning,
+            "what arrives is not noted any more, and would have to be sent again: {}",
+            failure.what());
+  }
+  saves_ = false;
+  saved_.wake();
+}
+
+io::Task<void> Arrivals::stop() {
+  stopping_ = true;
+  due_.set();
+  co_await background_.joined();
+}
+
+}  // namespace engine

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/ingest/arrival_log.h"
+#include "engine/ingest/coverage.h"
+#include "io/runtime.h"
+#include "io/sync.h"
+#include "io/task_scope.h"
+#include "qcow/image/image.h"
+
+namespace engine {
+
+/// What of a disk has arrived: in this transfer, and in the interrupted one that it resumes.
+///
+/// What an earlier transfer has left counts only once the image was read and compared with the
+/// checksums of what was sent: when a client asks, before a write changes a part of a cluster, and
+/// before the seal. What differs has not arrived, and must be sent again before the seal.
+/// Invariant: a byte is in at most one of kept_ and lost_, and none of them in covered().
+/// With a log, what arrives is saved there every 256 MiB or 5 s, after a flush of the image;
+/// writers wait where more than 768 MiB would be sent again after a crash. Belongs to one executor
+/// thread; stop() it before it is destroyed. Spec: docs/jobs.md, "Resume".
+class Arrivals {
+ public:
+  static constexpr uint64_t kSaveBytes = 256 << 20;
+  static constexpr uint64_t kUnsavedBytesMax = 768 << 20;
+  static constexpr uint64_t kConfirmBytesAtOnce = 64 << 20;
+
+  /// `log`: null when nothing is to be kept; `kept`: what it says has arrived, when it was opened.
+  Arrivals(io::Runtime runtime, std::unique_ptr<ArrivalLog> log, Coverage kept);
+  ~Arrivals();
+
+  /// As ImageOptions::on_sum.
+  void note_sum(uint64_t cluster, const qcow::Sum* sum) noexcept;
+  /// Once the image is open; `counters` are those of the whole transfer.
+  void start(qcow::Image& image, std::function<DiskCounters()> counters);
+
+  /// More is unsaved than may be lost: `co_await saved()` before the next write.
+  bool is_behind() const {
+    return saves_ && new_.covered_bytes() + saving_bytes_ >= kUnsavedBytesMax;
+  }
+  io::Task<void> saved();
+  /// Something of an earlier transfer was not looked at yet.
+  bool has_kept() const { return !kept_.empty(); }
+  /// Before a write or zeroing of a range reaches the image, when has_kept().
+  io::Task<void> before_write(uint64_t offset, uint64_t length);
+  /// It has been accepted.
+  void note(uint64_t offset, uint64_t length);
+
+  /// Makes sure of what has arrived of a range. Returns how much of it, from the front, is known
+  /// now: all, or enough for one answer.
+  io::Task<uint64_t> confirm(uint64_t offset, uint64_t length);
+  /// Of everything. Throws a sentence when something is not as it was sent and did not come again.
+  io::Task<void> confirm_all();
+
+  /// What has arrived, as far as it is known to be so.
+  const Coverage& covered() const { return covered_; }
+  /// The same with what nobody has asked for yet.
+  uint64_t arrived_bytes() const { return covered_.covered_bytes() + kept_.covered_bytes(); }
+
+  /// Durable in the log on return. Throws the image's failure, or the log's.
+  io::Task<void> save();
+  /// No saves in the background any more.
+  io::Task<void> stop();
+
+ private:
+  io::Task<void> append(ArrivalRecord record);
+  io::Task<void> save_in_background();
+  io::Task<uint64_t> confirm_clusters(uint64_t first, uint64_t count);
+  uint64_t cluster_bytes() const { return uint64_t{1} << cluster_bits_; }
+
+  io::Runtime runtime_;
+  const std::unique_ptr<ArrivalLog> log_;
+  qcow::Image* image_ = nullptr;
+  std::function<DiskCounters()> counters_;
+  uint32_t cluster_bits_ = 0;
+
+  Coverage covered_;
+  Coverage kept_, lost_;  // by an earlier transfer: not looked at yet; not as it was sent
+  io::Mutex confirming_;
+
+  // Since the last save.
+  Coverage new_;
+  std::vector<ArrivalRecord::Entry> new_sums_;
+  uint64_t saving_bytes_ = 0;  // taken from new_, and not in the log yet
+  io::Mutex saving_;
+  io::Event due_, saved_;
+  bool saves_ = false;  // in the background
+  bool stopping_ = false;
+  io::TaskScope background_;
+};
+
+}  // namespace engine
