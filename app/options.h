@@ -119,6 +119,9 @@ struct PullOptions {
   bool into_chain = false;
   /// The same, and told is what differs although the changes do not name it.
   bool check_tracking = false;
+  bool keep_partial = true;  ///< if it fails, what has arrived stays at the server
+  std::string resume;        ///< a failed backup that goes on; "": a new one
+  io::Duration server_patience = std::chrono::minutes(2);  ///< while it does not answer
   /// Only what verifications have found damaged in the newest point is sent, where it is the same.
   bool repair = false;
   double sampled_share = 0;  ///< of what is called clean, compared with the newest point; 0: none

@@ -202,10 +202,19 @@ HubBackup Hub::start(const PullOptions& options, const std::string& base, bool i
                   {"client", "external"}};
   if (!base.empty()) request["base"] = base;
   if (into_chain) request["into_chain"] = true;
-  const Json started = call("POST", "/backups", request);
-  HubBackup backup{.id = started.at("backup_id"), .disks = {}};
+  if (options.keep_partial && !options.trim_source) request["keep_partial"] = true;
+  return started(call("POST", "/backups", request));
+}
+
+HubBackup Hub::resume(const std::string& backup_id) {
+  return started(call("POST", "/backups", {{"resume", backup_id}}));
+}
+
+HubBackup Hub::started(const Json& answer) {
+  HubBackup backup{
+      .id = answer.at("backup_id"), .is_full = answer.at("backup_type") == "full", .disks = {}};
   try {
-    read_disks(started, backup);
+    read_disks(answer, backup);
   } catch (...) {
     try {
       cancel(backup.id, "the client could not read the answer");
@@ -285,6 +294,18 @@ std::string Hub::end_of(const std::string& backup_id) {
   if (state == "preparing" || state == "running" || state == "finalizing") return "";
   const std::string cause = backup.value("error_message", "");
   return cause.empty() ? state : fmt::format("{}: {}", state, cause);
+}
+
+Hub::State Hub::state_of(const std::string& backup_id) {
+  const Json backup = call("GET", "/backups/" + io::percent_encoded(backup_id));
+  const std::string state = backup.value("state", "");
+  return {.is_active = state == "preparing" || state == "running" || state == "finalizing",
+          .is_resumable = backup.value("resumable", false)};
+}
+
+void Hub::fail(const std::string& backup_id, const std::string& reason) {
+  call("POST", "/telemetry/backup/" + io::percent_encoded(backup_id),
+       {{"status", "failed"}, {"error", {{"message", reason}}}});
 }
 
 void Hub::require_repository(const std::string& repository_id) {

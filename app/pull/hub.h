@@ -36,6 +36,7 @@ struct HubBackup {
     std::string uri;               ///< of its export
   };
   std::string id;
+  bool is_full = false;     ///< what is not sent reads as zeroes
   std::vector<Disk> disks;  ///< ascending index
 };
 
@@ -61,6 +62,8 @@ class Hub {
   /// An incremental when `base` is given, else a full. Into the chain: a full, of which disks that
   /// have a point store what differs from it; `base`, where given, must be that point.
   HubBackup start(const PullOptions& options, const std::string& base, bool into_chain);
+  /// Goes on with a failed backup, in another one.
+  HubBackup resume(const std::string& backup_id);
   /// Whether the whole backup is published. Repeats what got no answer; `go_on` may throw
   /// meanwhile.
   bool complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id,
@@ -74,9 +77,15 @@ class Hub {
   nlohmann::json vm_disks(const std::string& vm_name);
   /// Why the backup has ended, in the server's words; "" while it is under way.
   std::string end_of(const std::string& backup_id);
+  struct State {
+    bool is_active = false, is_resumable = false;
+  };
+  State state_of(const std::string& backup_id);
   /// Throws ServerRefused for an unknown repository.
   void require_repository(const std::string& repository_id);
   void cancel(const std::string& backup_id, const std::string& reason);
+  /// It fails with this reason, and what has arrived stays if it was started so.
+  void fail(const std::string& backup_id, const std::string& reason);
 
  private:
   nlohmann::json call(const std::string& method, const std::string& target,
@@ -84,6 +93,7 @@ class Hub {
                       std::chrono::seconds patience = std::chrono::seconds(60));
   /// Of a VM in a repository, newest first.
   nlohmann::json points(const std::string& vm_name, const std::string& repository_id);
+  HubBackup started(const nlohmann::json& answer);
   void read_disks(const nlohmann::json& started, HubBackup& backup);
 
   HttpServerAddress server_;

@@ -104,10 +104,11 @@ void check_modes(const PullOptions& options) {
 void check_repair(const PullArguments& arguments, const PullOptions& options) {
   if (options.full || options.into_chain || options.check_tracking || options.trim_source ||
       !arguments.sample.empty() || !arguments.bitmaps.empty() || !arguments.changed.empty() ||
-      !options.since.empty() || !options.checkpoint.empty()) {
+      !options.since.empty() || !options.checkpoint.empty() || !options.resume.empty()) {
     throw UsageError(
         "--repair sends what the server says is damaged: --full, --into-chain, --since, --bitmap, "
-        "--changed, --sample, --check-tracking, --checkpoint and --trim-source do not go with it");
+        "--changed, --sample, --check-tracking, --checkpoint, --resume and --trim-source do not go "
+        "with it");
   }
 }
 
@@ -240,6 +241,19 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
       "--check-tracking", options.check_tracking,
       "the same, and say what differs although --bitmap or --changed does not name it");
   command
+      .add_option(
+          "--resume", options.resume,
+          "go on with a failed pull, the same otherwise: what has arrived is not sent again.\n"
+          "The sources must be as they were then: snapshots, say")
+      ->type_name("BACKUP");
+  command.add_flag_function(
+      "--no-keep", [&options](int64_t) { options.keep_partial = false; },
+      "when it fails, leave nothing at the server");
+  command
+      .add_option("--server-patience", arguments.server_patience,
+                  "how long the server may be away before the pull fails (default 2m)")
+      ->type_name("DURATION");
+  command
       .add_option("--sample", arguments.sample,
                   "compare that much of what is called clean with the newest point, as 1%")
       ->type_name("SHARE");
@@ -307,7 +321,10 @@ PullOptions checked(PullArguments arguments) {
   PullOptions options = std::move(arguments.options);
   complete_server(options.server, options.token);
   if (options.vm_name.empty()) throw UsageError("varve pull: VM is empty");
-  if (options.repair) check_repair(arguments, options);
+  if (options.repair) {
+    check_repair(arguments, options);
+    options.keep_partial = false;  // what it sends is little, and known by its checksums
+  }
   options.disks = disks_of(arguments);
   if (options.vm_name.starts_with(kLibvirt)) {
     options.libvirt_domain = options.vm_name.substr(kLibvirt.size());
@@ -316,6 +333,15 @@ PullOptions checked(PullArguments arguments) {
   } else {
     if (options.disks.empty()) throw UsageError("varve pull: --disk N=SOURCE is needed");
     check_changes(options);
+  }
+  if (!arguments.server_patience.empty()) {
+    options.server_patience = parse_duration(arguments.server_patience);
+  }
+  if (!options.resume.empty() &&
+      (!options.keep_partial || options.trim_source || !options.libvirt_domain.empty())) {
+    throw UsageError(
+        "--resume needs a source that is as it was: not libvirt:DOMAIN, nor with --trim-source or "
+        "--no-keep");
   }
   if (!arguments.rate.empty()) options.bytes_per_second = parse_size(arguments.rate);
   if (!arguments.request_size.empty()) {

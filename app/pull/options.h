@@ -12,7 +12,7 @@ namespace app {
 struct PullArguments {
   PullOptions options;
   std::vector<std::string> disks, bitmaps, changed;  ///< "N=SOURCE", "NAME" or "N=NAME", "N=FILE"
-  std::string sample, rate, request_size;
+  std::string sample, rate, request_size, server_patience;
 };
 
 void declare_pull(CLI::App& command, PullArguments& arguments);

@@ -6,14 +6,18 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "app/copy_report.h"
 #include "app/nbd_connection.h"
+#include "app/pull/arrived.h"
 #include "app/pull/libvirt.h"
 #include "app/pull/source.h"
 #include "app/pull/tracking.h"
+#include "app/pull/trim_queue.h"
 #include "io/outcome.h"
 #include "io/ring_thread.h"
 
@@ -26,9 +30,6 @@ constexpr uint64_t kSectorBytes = 512;
 /// After as long without progress the server is asked whether it still waits.
 constexpr io::Duration kStandstill = std::chrono::seconds(10);
 constexpr std::string_view kLibvirtTracker = "libvirt/";
-/// How much may wait for the server's flush before it is trimmed at the source.
-constexpr uint64_t kTrimBytes = 256 << 20;
-constexpr size_t kTrimRanges = 4096;
 
 using Sources = std::vector<std::unique_ptr<PullSource>>;
 
@@ -36,37 +37,6 @@ using Sources = std::vector<std::unique_ptr<PullSource>>;
 std::string change_id_of(const std::string& checkpoint) {
   return checkpoint.find('/') == std::string::npos ? "pull/" + checkpoint : checkpoint;
 }
-
-/// Ranges that the server has taken, given back at the source once a flush has made them durable.
-class TrimQueue {
- public:
-  TrimQueue(PullSource& source, io::BlockDevice& target) : source_(source), target_(target) {}
-
-  void note(const engine::CopyRange& range) {
-    bytes_ += range.length;
-    if (!ranges_.empty() && ranges_.back().offset + ranges_.back().length == range.offset) {
-      ranges_.back().length += range.length;
-    } else {
-      ranges_.push_back(range);
-    }
-  }
-  bool due() const { return bytes_ >= kTrimBytes || ranges_.size() >= kTrimRanges; }
-
-  io::Task<void> trim() {
-    bytes_ = 0;
-    const std::vector<engine::CopyRange> durable = std::exchange(ranges_, {});
-    if (durable.empty()) co_return;
-    co_await target_.flush();
-    for (const engine::CopyRange& range : durable)
-      co_await source_.trim(range.offset, range.length);
-  }
-
- private:
-  PullSource& source_;
-  io::BlockDevice& target_;
-  std::vector<engine::CopyRange> ranges_;
-  uint64_t bytes_ = 0;
-};
 
 struct Published {
   std::string backup_id, change_id;
@@ -111,7 +81,9 @@ class Pull {
   /// Sources are closed on their ring, whatever has happened.
   struct Closing {
     ~Closing() {
-      for (const auto& source : sources) ring.run(source->close());
+      for (const auto& source : sources) {
+        if (source) ring.run(source->close());
+      }
     }
     Sources& sources;
     io::Ring& ring;
@@ -157,8 +129,7 @@ class Pull {
     for (size_t at = 0; at < disks.size(); ++at) disks[at].index = indexes[at];
   }
 
-  Published back_up(const Sources& sources, std::vector<PullDisk>& disks,
-                    const LibvirtBackup* domain) {
+  Published back_up(Sources& sources, std::vector<PullDisk>& disks, const LibvirtBackup* domain) {
     hub_.require_repository(options_.repository_id);
     register_disks(sources, disks, domain != nullptr);
     std::string checkpoint = options_.checkpoint;
@@ -173,42 +144,109 @@ class Pull {
     // What libvirt cannot tell is sent whole, and stored where it differs.
     const bool is_fallback = domain && !options_.full && base_.empty();
     into_chain_ = options_.into_chain || options_.check_tracking || is_fallback;
-    const HubBackup backup = hub_.start(options_, base_, into_chain_);
-    under_way_.begin(backup.id);
-    under_way_.require_uninterrupted();  // before there was an id to cancel
-    if (backup.disks.size() != disks.size()) {
-      throw std::runtime_error("the VM was registered with other disks meanwhile");
-    }
-    const std::string change_id = change_id_of(checkpoint.empty() ? backup.id : checkpoint);
+    // The moment of a domain ends with this process; another one has nothing to go on with.
+    keeps_ = options_.keep_partial && !domain && !options_.trim_source;
+    begin_at(options_.resume.empty() ? hub_.start(options_, base_, into_chain_)
+                                     : hub_.resume(options_.resume),
+             disks.size());
+    asks_what_arrived_ = !options_.resume.empty();
+    const std::string own_checkpoint = checkpoint;
+    std::string change_id;
     bool published = false;
-    for (size_t at = 0; at < disks.size(); ++at) {
-      const auto to =
-          std::find_if(backup.disks.begin(), backup.disks.end(),
-                       [&](const HubBackup::Disk& disk) { return disk.index == disks[at].index; });
-      if (to == backup.disks.end()) throw std::runtime_error("the server has left a disk out");
-      pull_one(*sources[at], disks[at], *to, backup.id);
-      if (domain) domain->require_unchanged();
-      published = hub_.complete(backup.id, to->index, change_id,
-                                [this] { under_way_.require_uninterrupted(); });
+    for (size_t at = 0; at < disks.size();) {
+      try {
+        change_id = change_id_of(own_checkpoint.empty() ? backup_.id : own_checkpoint);
+        const HubBackup::Disk to = disk_of_backup(disks[at].index);
+        pull_one(*sources[at], disks[at], to);
+        if (domain) domain->require_unchanged();
+        published = hub_.complete(backup_.id, to.index, change_id,
+                                  [this] { under_way_.require_uninterrupted(); });
+        ++at;
+      } catch (const UsageError&) {
+        throw;
+      } catch (const std::exception& failure) {
+        const std::string before = backup_.id;
+        if (!goes_on(failure.what())) throw;
+        reopen(sources[at], disks[at], std::current_exception());
+        std::erase_if(checked_,
+                      [&](const Checked& one) { return one.disk.index == disks[at].index; });
+        if (backup_.id != before) {
+          at = 0;  // those that were complete are so again, unsent
+          checked_.clear();
+        }
+      }
     }
     if (!published) throw std::runtime_error("the server has not published the backup");
     under_way_.published();
-    for (const Checked& one : checked_) report_missed(one, backup.id);
+    for (const Checked& one : checked_) report_missed(one, backup_.id);
     const bool is_incremental = !base_.empty() && !into_chain_;
-    return {backup.id, change_id, is_incremental, !is_incremental && stands_on_another(backup)};
+    return {backup_.id, change_id, is_incremental, !is_incremental && stands_on_another(backup_)};
+  }
+
+  void begin_at(HubBackup backup, size_t disks) {
+    backup_ = std::move(backup);
+    under_way_.begin(backup_.id, keeps_);
+    under_way_.require_uninterrupted();  // before there was an id to cancel
+    if (backup_.disks.size() != disks) {
+      throw std::runtime_error("the VM was registered with other disks meanwhile");
+    }
+  }
+
+  HubBackup::Disk disk_of_backup(uint32_t index) const {
+    const auto found = std::ranges::find(backup_.disks, index, &HubBackup::Disk::index);
+    if (found == backup_.disks.end()) throw std::runtime_error("the server has left a disk out");
+    return *found;
+  }
+
+  /// After a failure: whether the server still has, or can resume, what was sent. What has not
+  /// brought anything since the last failure does not go on.
+  bool goes_on(const std::string& failure) {
+    const bool has_moved = std::exchange(moved_, 0) > 0;
+    if (!has_moved || source_is_silent_ || !options_.keep_partial || options_.trim_source) {
+      return false;
+    }
+    const io::SteadyTime begun = here_.runtime().clock.now();
+    while (true) {
+      under_way_.require_uninterrupted();
+      try {
+        const Hub::State state = hub_.state_of(backup_.id);
+        if (!state.is_active && !state.is_resumable) return false;
+        if (!state.is_active) begin_at(hub_.resume(backup_.id), backup_.disks.size());
+        asks_what_arrived_ = true;
+        report_warning(options_.json, fmt::format("{}; going on", failure));
+        return true;
+      } catch (const ServerRefused& refused) {
+        if (refused.status() < 500) return false;
+      } catch (const std::exception&) {
+        // It does not answer; perhaps it is being restarted.
+      }
+      if (here_.runtime().clock.now() - begun > options_.server_patience) return false;
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+    }
+  }
+
+  /// The failure has ended what was open. A source that cannot be opened again was its cause.
+  void reopen(std::unique_ptr<PullSource>& source, const PullDisk& disk,
+              std::exception_ptr failure) {
+    ring().run(source->close());
+    source.reset();
+    try {
+      source = ring().run(PullSource::open(ring(), here_.runtime(), disk, options_));
+    } catch (const std::exception&) {
+      std::rethrow_exception(failure);
+    }
   }
 
   /// What fails a copy is often how the server ended the backup: that is the cause to tell.
-  void pull_one(PullSource& source, const PullDisk& disk, const HubBackup::Disk& to,
-                const std::string& backup_id) {
+  void pull_one(PullSource& source, const PullDisk& disk, const HubBackup::Disk& to) {
     try {
-      ring().run(pull_disk(source, disk, to, backup_id));
+      ring().run(pull_disk(source, disk, to));
     } catch (const UsageError&) {
       throw;
     } catch (const std::exception& failure) {
       std::string text = fmt::format("disk {}: {}", disk.index, failure.what());
       try {
-        const std::string end = hub_.end_of(backup_id);
+        const std::string end = hub_.end_of(backup_.id);
         if (!end.empty()) text += fmt::format("; the server's backup has {}", end);
       } catch (const std::exception&) {
       }
@@ -216,23 +254,25 @@ class Pull {
     }
   }
 
-  io::Task<void> pull_disk(PullSource& source, const PullDisk& disk, HubBackup::Disk to,
-                           std::string backup_id) {
+  io::Task<void> pull_disk(PullSource& source, const PullDisk& disk, HubBackup::Disk to) {
+    std::vector<std::string> contexts;
+    if (asks_what_arrived_) contexts = {"base:allocation", Arrived::kContext};
     const auto targets = co_await connect_all(ring(), here_.runtime(), nbd::parse_uri(to.uri),
-                                              options_.connections, options_.tls, {});
+                                              options_.connections, options_.tls, contexts);
     CopyReport report(options_.json, here_.runtime().clock);
     report.start(disk.label.empty() ? disk.source : disk.label, fmt::format("disk {}", disk.index),
                  source.size(), 0);
     // Only a list without a base says what holds data; else it tells nothing of a disk that is new.
     const bool is_list_of_data =
         !disk.changed.empty() && base_.empty() && !options_.full && !options_.check_tracking;
-    const bool everything = (to.is_full || base_.empty() || into_chain_) && !is_list_of_data;
+    const bool everything =
+        (to.is_full || base_.empty() || into_chain_ || backup_.is_full) && !is_list_of_data;
     Checked checked{.disk = to,
                     .tracking = std::make_unique<Tracking>(mode_of(to), options_.sampled_share,
                                                            source, *targets.front())};
     io::Outcome<> done = co_await io::attempt([&]() -> io::Task<void> {
       const engine::CopyProgress progress =
-          co_await copy(source, *checked.tracking, targets, everything, report, backup_id);
+          co_await copy(source, *checked.tracking, targets, everything, report);
       report.done(progress, fmt::format("disk {}", disk.index));
     });
     checked_.push_back(std::move(checked));
@@ -242,8 +282,7 @@ class Pull {
 
   io::Task<engine::CopyProgress> copy(PullSource& source, Tracking& tracking,
                                       const std::vector<std::unique_ptr<nbd::Client>>& targets,
-                                      bool everything, CopyReport& report,
-                                      const std::string& backup_id) {
+                                      bool everything, CopyReport& report) {
     engine::CopyOptions copying;
     copying.sources = source.devices();
     // A source of one connection does not keep the target's others from being used.
@@ -255,9 +294,12 @@ class Pull {
     copying.requests = options_.requests;
     copying.find_zeroes = true;
     copying.bytes_per_second = options_.bytes_per_second;
-    copying.plan = [&tracking, everything](uint64_t offset, uint64_t length, uint64_t& until) {
-      return tracking.plan(offset, length, until, everything);
+    std::optional<Arrived> arrived;
+    if (asks_what_arrived_) arrived.emplace(*targets.front());
+    copying.plan = [&](uint64_t offset, uint64_t length, uint64_t& until) {
+      return planned(tracking, arrived ? &*arrived : nullptr, offset, length, until, everything);
     };
+    const uint64_t moved_before = moved_;
     copying.on_failure = [&] {
       source.abort();
       for (const auto& target : targets) target->abort();
@@ -273,18 +315,30 @@ class Pull {
       under_way_.require_uninterrupted();
       const io::SteadyTime now = here_.runtime().clock.now();
       const uint64_t done = progress.data + progress.zeroes + progress.skipped;
+      moved_ = moved_before + progress.data + progress.zeroes;
       if (done != std::exchange(done_before, done)) moved = now;
       if (now - moved > kStandstill) {  // the server may have given the backup up
         moved = now;
-        const std::string end = hub_.end_of(backup_id);
-        if (!end.empty()) throw std::runtime_error("nothing comes from the source");
+        const std::string end = hub_.end_of(backup_.id);
+        source_is_silent_ = !end.empty();
+        if (source_is_silent_) throw std::runtime_error("nothing comes from the source");
       }
       if (trims.due()) co_await trims.trim();
     };
     const engine::CopyProgress progress =
         co_await engine::copy_disk(here_.runtime(), std::move(copying));
     co_await trims.trim();
+    moved_ = moved_before + progress.data + progress.zeroes;
     co_return progress;
+  }
+
+  static io::Task<std::vector<engine::CopyRange>> planned(Tracking& tracking, Arrived* arrived,
+                                                          uint64_t offset, uint64_t length,
+                                                          uint64_t& until, bool everything) {
+    std::vector<engine::CopyRange> ranges =
+        co_await tracking.plan(offset, length, until, everything);
+    if (arrived) ranges = co_await arrived->without(std::move(ranges));
+    co_return ranges;
   }
 
   TrackingMode mode_of(const HubBackup::Disk& disk) const {
@@ -331,6 +385,11 @@ class Pull {
   const PullOptions& options_;
   Hub& hub_;
   BackupUnderWay& under_way_;
+  HubBackup backup_;    // under way
+  bool keeps_ = false;  // a failure leaves what has arrived at the server
+  bool asks_what_arrived_ = false;
+  bool source_is_silent_ = false;
+  uint64_t moved_ = 0;       // bytes since the last failure
   std::string base_;         // of the backup under way; "": a full
   bool into_chain_ = false;  // of a full
   std::vector<Checked> checked_;

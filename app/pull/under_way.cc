@@ -1,9 +1,11 @@
 #include "app/pull/under_way.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "app/copy_report.h"
 #include "app/exit_status.h"
@@ -33,6 +35,25 @@ void cancel_on_signal(BackupUnderWay& under_way) {
 
 }  // namespace
 
+std::string BackupUnderWay::give_up(const std::string& reason) noexcept {
+  std::string id;
+  {
+    const std::lock_guard lock(mutex_);
+    if (keep_) id = std::exchange(id_, "");
+  }
+  if (id.empty()) {
+    cancel(reason);
+    return "";
+  }
+  try {
+    if (hub_.state_of(id).is_active) hub_.fail(id, reason);
+    if (hub_.state_of(id).is_resumable) return id;
+  } catch (const std::exception&) {
+    // A server that is not there keeps it without being told.
+  }
+  return "";
+}
+
 int run_backup_command(const PullOptions& options,
                        const std::function<void(Hub&, BackupUnderWay&)>& work) {
   io::configure_log(io::LogFormat::text, io::LogLevel::error);
@@ -59,6 +80,10 @@ int run_backup_command(const PullOptions& options,
     status = kRefused;
   } catch (const std::exception& failure) {
     text = failure.what();
+  }
+  const std::string kept = under_way.interrupted_by() ? "" : under_way.give_up(text);
+  if (!kept.empty()) {
+    text += fmt::format("; what has arrived is kept: --resume {} goes on with it", kept);
   }
   under_way.cancel(text);
   if (const int signal = under_way.interrupted_by()) {

@@ -15,9 +15,11 @@ class BackupUnderWay {
  public:
   explicit BackupUnderWay(Hub& hub) : hub_(hub) {}
 
-  void begin(const std::string& id) {
+  /// `keep`: a failure leaves what has arrived at the server.
+  void begin(const std::string& id, bool keep = false) {
     const std::lock_guard lock(mutex_);
     id_ = id;
+    keep_ = keep;
   }
   void published() { begin(""); }
   /// Never throws: a server that is not there any more ends the backup by itself.
@@ -30,6 +32,9 @@ class BackupUnderWay {
     }
     id_.clear();
   }
+
+  /// After a failure; never throws. The id of the backup that can be resumed, or "".
+  std::string give_up(const std::string& reason) noexcept;
 
   /// On any thread: the backup is cancelled, and whoever writes to it fails.
   void interrupt(int signal) noexcept {
@@ -45,6 +50,7 @@ class BackupUnderWay {
   Hub& hub_;
   std::mutex mutex_;
   std::string id_;  // guarded by mutex_; "": none
+  bool keep_ = false;
   std::atomic<int> interrupted_by_ = 0;
 };
 

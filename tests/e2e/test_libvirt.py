@@ -109,7 +109,7 @@ class Pulls(Domains):
     def slow_pull(self):
         """A pull that has begun, and takes a while; call what is returned for its events."""
         command = self.session.command(binary(), "pull", f"libvirt:{VM}", "--connect", "qemu:///session", "--server",
-                                       self.hub.url, "--json", "--rate", "2M")  # fmt: skip
+                                       self.hub.url, "--json", "--rate", "2M", "--server-patience", "1s")  # fmt: skip
         puller = subprocess.Popen(command, env=self.session.environment, stdout=subprocess.PIPE, text=True)
         self.addCleanup(scratch.end_process, puller)
         first = json.loads(puller.stdout.readline())

@@ -336,7 +336,7 @@ class SlowPulls(Pulls):
         raw = self.disk(size=64 * MIB)
         raw.write_bytes(random.Random(3).randbytes(64 * MIB))
         server, uri = self.slow_source(raw)
-        puller = subprocess.Popen(self.command("--disk", f"0={uri}"), stderr=subprocess.PIPE, text=True)
+        puller = subprocess.Popen(self.command("--disk", f"0={uri}", "--server-patience", "1s"), stderr=subprocess.PIPE, text=True)
         self.addCleanup(scratch.end_process, puller)
 
         def transferring():
