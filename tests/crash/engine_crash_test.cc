@@ -52,8 +52,9 @@ INSTANTIATE_TEST_SUITE_P(
                       io::PlantedBug::delete_without_identity,
                       io::PlantedBug::promotion_name_unsynced,
                       io::PlantedBug::manifest_name_unsynced, io::PlantedBug::manifest_unsynced,
-                      io::PlantedBug::proof_in_place, io::PlantedBug::proof_without_checksum,
-                      io::PlantedBug::damage_overlooked, io::PlantedBug::restore_row_first));
+                      io::PlantedBug::proof_in_place, io::PlantedBug::arrival_before_flush,
+                      io::PlantedBug::proof_without_checksum, io::PlantedBug::damage_overlooked,
+                      io::PlantedBug::restore_row_first));
 
 }  // namespace
 }  // namespace crash

@@ -163,7 +163,16 @@ std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment,
     if (!unavailable.empty()) wrong = "BAD: the repository is unavailable: " + unavailable;
     if (!wrong) wrong = judge_points(world, process.core(), moment);
     if (!wrong) wrong = judge_recovery(world, process.core(), moment);
-    if (!wrong) wrong = judge_names(world);
+    if (!wrong) wrong = judge_names(world, process.core());
+    const std::vector<engine::Job> kept = process.core().catalogue->jobs.kept_jobs();
+    if (!wrong && !kept.empty() && !go_on) {
+      world.scheduler.run(go_on_with(process.core(), world, kept.front().id));
+      wrong = judge_points(world, process.core(), moment);
+      if (!wrong) wrong = judge_names(world, process.core());
+      if (!wrong && process.core().catalogue->points.list("1").size() != kJobs * kDisks) {
+        wrong = "LOST: what was resumed has not become a point";
+      }
+    }
     if (!wrong) wrong = judge_proofs(world, process.core(), moment);
     const bool goes_on = !wrong && go_on;
     Rng dice(seed_of(seed_of(seed_, 17), moment));
@@ -249,18 +258,6 @@ std::optional<std::string> EngineRun::judge_manifest_of(World& world, const engi
   }
   Rng rng(seed_of(seed_, sums->file));
   return judge_manifest(world, point.image_path, path, rng);
-}
-
-/// Nothing unpublished stays behind.
-std::optional<std::string> EngineRun::judge_names(World& world) {
-  for (const auto& [path, node] : world.disk.names()) {
-    if (path.find(".partial") != path.npos) return fmt::format("BAD: {} is left over", path);
-    const bool is_manifest = path.ends_with(engine::kSumsEnding);
-    if (is_manifest && world.disk.find(path.substr(0, path.rfind('.'))) == nullptr) {
-      return fmt::format("BAD: {} has no image", path);
-    }
-  }
-  return std::nullopt;
 }
 
 }  // namespace crash

@@ -5,7 +5,6 @@
 
 #include <filesystem>
 
-#include "engine/jobs/complete_job.h"
 #include "engine/jobs/start_job.h"
 #include "engine/vms.h"
 #include "tests/crash/engine_process.h"
@@ -17,7 +16,8 @@ EngineRun::EngineRun(Campaign& campaign, uint64_t seed)
       seed_(seed),
       catalogue_path_(fmt::format("/dev/shm/varve-crash-{}/catalogue.db", ::getpid())),
       content_(kDisks, Bytes(kDiskBytes)),
-      history_(kDisks) {
+      history_(kDisks),
+      snapshot_(kDisks) {
   std::filesystem::create_directory(io::parent_path(catalogue_path_));
 }
 
@@ -63,7 +63,11 @@ io::Task<void> EngineRun::play(engine::Core& core) {
   commits_of_register_ = commits_.size();
   Rng rng(seed_of(seed_, 8));
   for (size_t number = 0; number < kJobs; ++number) {
-    co_await back_up(core, *world_, rng, number);
+    if (number > 0 && seed_ % 2 == 0) {
+      co_await back_up_in_parts(core, rng);
+    } else {
+      co_await back_up(core, *world_, rng, number);
+    }
     for (size_t disk = 0; disk < kDisks; ++disk) history_[disk].push_back(content_[disk]);
     // A job's exports end in the background; a VM has one job at a time.
     while (!core.jobs.empty()) {
@@ -83,14 +87,7 @@ io::Task<void> EngineRun::back_up(engine::Core& core, World& world, Rng& rng, si
   request.repository_id = "1";
   const engine::Job job = co_await engine::start_job(core, request);
   co_await fill(core, world, rng, job);
-  for (const engine::JobDisk& disk : job.disks) {
-    engine::CompleteDisk complete;
-    complete.backup_id = job.id;
-    complete.disk_id = disk.index;
-    complete.change_id =
-        fmt::format("52 66 8c 2d a7 c5 c5 68-c5 d2 8d 04 79 f5 fd 7d{}/{}", disk.index, number + 1);
-    co_await engine::complete_job(core, complete);
-  }
+  co_await complete_all(core, job, number + 1);
 }
 
 io::Task<void> EngineRun::fill(engine::Core& core, World& world, Rng& rng, const engine::Job& job) {

@@ -19,7 +19,9 @@ namespace crash {
 /// incremental, and the power is cut at some events of start, seal and publish. After a restart
 /// every disk of the VM has the new restore point when the catalogue held the decision, and none
 /// has before. Some restarts meet a call that fails, and are cut off too, at any event of the
-/// recovery. An older copy of the catalogue, put back, harms no published image.
+/// recovery. In half of the runs the incremental is interrupted, kept and resumed, and a restart
+/// that finds it interrupted goes on with it. An older copy of the catalogue, put back, harms no
+/// published image.
 ///
 /// After each job all points are verified. The file that remembers a proof is the old one, the new
 /// one or not there, whenever the power is cut; a catalogue that is made anew from the files tells
@@ -63,6 +65,16 @@ class EngineRun {
   io::Task<void> play(engine::Core& core);
   io::Task<void> back_up(engine::Core& core, World& world, Rng& rng, size_t number);
   io::Task<void> fill(engine::Core& core, World& world, Rng& rng, const engine::Job& job);
+  io::Task<void> complete_all(engine::Core& core, engine::Job job, size_t number);
+
+  // engine_resume.cc
+  void take_snapshot(Rng& rng);
+  io::Task<void> back_up_in_parts(engine::Core& core, Rng& rng);
+  io::Task<void> go_on_with(engine::Core& core, World& world, std::string job_id);
+  io::Task<void> send(World& world, io::BlockDevice& device, size_t disk, uint64_t offset,
+                      uint64_t length);
+  io::Task<void> send_missing(engine::Core& core, World& world, const engine::JobDisk& disk,
+                              size_t pieces);
 
   io::Task<engine::Verification> verify(engine::Core& core, World& world);
   io::Task<void> verify_and_note(engine::Core& core);
@@ -84,7 +96,7 @@ class EngineRun {
   std::optional<std::string> judge_torn_proofs() const;
   std::optional<std::string> judge_verification(World& world, engine::Core& core, Rng& rng);
   std::optional<std::string> judge_rebuild(World& world, const std::vector<engine::Point>& points);
-  std::optional<std::string> judge_names(World& world);
+  std::optional<std::string> judge_names(World& world, engine::Core& core);
   std::optional<std::string> judge_recovery(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_overlays(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_promoted(World& world, engine::Core& core, uint64_t moment);
@@ -100,6 +112,8 @@ class EngineRun {
   std::vector<Job> jobs_;
   std::vector<Bytes> content_;               // of each disk now
   std::vector<std::vector<Bytes>> history_;  // of each disk after each job
+  /// What of each disk the backup in parts sends, as it is in content_.
+  std::vector<std::vector<engine::Coverage::Range>> snapshot_;
   Recovery recovery_;
   std::map<std::string, std::vector<Proof>> proofs_;  // by the path of the file
 };
