@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import qemu, run  # noqa: E402
+from harness import qemu, run, scratch  # noqa: E402
 from harness.case import MIB, HubCase, rounds  # noqa: E402
 
 TIB = 1 << 40
@@ -48,9 +48,19 @@ class Large(HubCase):
 class ManyDisks(HubCase):
     options = {"port_count": 0}  # all exports at one address
 
+    def start_patiently(self, vm_name):
+        """A machine that is busy makes so many images late; the answer says to ask again."""
+        answer = self.post(vm_name)
+        if answer.status == 200:
+            return answer.body
+        self.assertEqual(answer.body["code"], "answer_is_late", answer)
+        [job] = self.hub.get("/backups").body["backups"]
+        scratch.wait_until(lambda: self.job(job["backup_id"])["state"] == "running", 60, "the backup has begun")
+        return self.job(job["backup_id"])
+
     def test_varve_ends_and_starts_in_time_while_a_vm_of_the_most_disks_is_backed_up(self):
         self.register("wide", [MIB] * DISKS_MAX)
-        job = self.start("wide")
+        job = self.start_patiently("wide")
         self.assertEqual(len(job["disk_results"]), DISKS_MAX)
         handles = [self.connect(job, index) for index in range(0, DISKS_MAX, 16)]
         for handle in handles:
