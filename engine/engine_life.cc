@@ -86,7 +86,13 @@ io::Task<void> EngineImpl::stop_there() {
   for (const auto& verification : core_.verifications) verification->progress->cancelled = true;
   co_await watch_.joined();
   co_await core_.restores.stop();
-  for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);
+  const auto running = core_.jobs.all();
+  for (const auto& job : running) {  // all at once, because connections may linger for seconds
+    for (const auto& ingest : job->ingests) {
+      if (ingest) co_await ingest->close();
+    }
+  }
+  for (const auto& job : running) co_await fail_job(core_, job, kShutDown);
   // What is still being started ends in its own rollback.
   while (calls_ > 1) {
     co_await io::sleep(core_.parts.home.executor, core_.parts.home.clock,

@@ -19,7 +19,7 @@ using Json = nlohmann::json;
 constexpr std::chrono::seconds kCompletePatience = std::chrono::hours(1);
 /// A publish that an error holds up is tried again by the server; so is the question about it.
 constexpr std::chrono::seconds kCompletePause(1);
-constexpr int kCompleteAttempts = 600, kLostAnswers = 10;
+constexpr int kCompleteAttempts = 600;
 
 /// A registration that says again what `disk` says.
 Json repeated(const Json& disk) {
@@ -210,14 +210,26 @@ HubBackup Hub::resume(const std::string& backup_id) {
   return started(call("POST", "/backups", {{"resume", backup_id}}));
 }
 
+std::optional<HubBackup> Hub::successor_of(const std::string& backup_id,
+                                           const std::string& vm_name) {
+  const Json answer =
+      call("GET", fmt::format("/backups?status=running&vm_name={}", io::percent_encoded(vm_name)));
+  for (const Json& backup : answer.at("backups")) {
+    if (backup.value("resumes", "") == backup_id) return started(backup);
+  }
+  return std::nullopt;
+}
+
 HubBackup Hub::started(const Json& answer) {
   HubBackup backup{
       .id = answer.at("backup_id"), .is_full = answer.at("backup_type") == "full", .disks = {}};
   try {
     read_disks(answer, backup);
   } catch (...) {
-    try {
-      cancel(backup.id, "the client could not read the answer");
+    try {  // what it goes on with is not lost by that
+      const bool resumes = answer.contains("resumes");
+      const char* const why = "the client could not read the answer";
+      resumes ? fail(backup.id, why) : cancel(backup.id, why);
     } catch (const std::exception&) {
       // What came first is the cause; a server that restarts ends the backup by itself.
     }
@@ -240,9 +252,10 @@ void Hub::read_disks(const Json& started, HubBackup& backup) {
 }
 
 bool Hub::complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id,
-                   const std::function<void()>& go_on) {
+                   io::Duration patience, const std::function<void()>& go_on) {
   const std::string target = fmt::format("/backups/{}/complete", io::percent_encoded(backup_id));
   const Json body = {{"disk_id", disk_index}, {"change_id", change_id}};
+  const auto begun = std::chrono::steady_clock::now();
   for (int attempt = 1;; ++attempt) {
     try {
       return call("POST", target, body, kCompletePatience).value("job_status", "") == "completed";
@@ -250,7 +263,7 @@ bool Hub::complete(const std::string& backup_id, uint32_t disk_index, const std:
       if (refused.code() != "being_published" || attempt == kCompleteAttempts) throw;
     } catch (const std::runtime_error&) {
       // The answer was lost, perhaps not the request: the same one is answered once it is done.
-      if (attempt == kLostAnswers) throw;
+      if (std::chrono::steady_clock::now() - begun > patience) throw;
     }
     go_on();
     std::this_thread::sleep_for(kCompletePause);

@@ -64,10 +64,12 @@ class Hub {
   HubBackup start(const PullOptions& options, const std::string& base, bool into_chain);
   /// Goes on with a failed backup, in another one.
   HubBackup resume(const std::string& backup_id);
-  /// Whether the whole backup is published. Repeats what got no answer; `go_on` may throw
-  /// meanwhile.
+  /// The running backup that goes on with another; nothing when there is none.
+  std::optional<HubBackup> successor_of(const std::string& backup_id, const std::string& vm_name);
+  /// Whether the whole backup is published. Repeats what got no answer, for so long; `go_on` may
+  /// throw meanwhile.
   bool complete(const std::string& backup_id, uint32_t disk_index, const std::string& change_id,
-                const std::function<void()>& go_on);
+                io::Duration patience, const std::function<void()>& go_on);
   /// What of a disk differs between a backup and an older one, ascending.
   std::vector<engine::CopyRange> changes(const std::string& backup_id, const std::string& since,
                                          uint32_t disk_index);

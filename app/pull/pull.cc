@@ -31,6 +31,9 @@ constexpr uint64_t kSectorBytes = 512;
 constexpr io::Duration kStandstill = std::chrono::seconds(10);
 constexpr std::string_view kLibvirtTracker = "libvirt/";
 
+/// Between two questions to a server that does not answer.
+constexpr std::chrono::seconds kServerPause(1);
+
 using Sources = std::vector<std::unique_ptr<PullSource>>;
 
 /// Change ids have the form tracker/checkpoint; a checkpoint without a tracker is this program's.
@@ -159,14 +162,16 @@ class Pull {
         const HubBackup::Disk to = disk_of_backup(disks[at].index);
         pull_one(*sources[at], disks[at], to);
         if (domain) domain->require_unchanged();
-        published = hub_.complete(backup_.id, to.index, change_id,
+        target_failed_ = true;  // whatever fails from here on is the server's
+        published = hub_.complete(backup_.id, to.index, change_id, options_.server_patience,
                                   [this] { under_way_.require_uninterrupted(); });
         ++at;
       } catch (const UsageError&) {
         throw;
       } catch (const std::exception& failure) {
         const std::string before = backup_.id;
-        if (!goes_on(failure.what())) throw;
+        const bool is_refusal = dynamic_cast<const ServerRefused*>(&failure) != nullptr;
+        if (!goes_on(failure.what(), is_refusal)) throw;
         reopen(sources[at], disks[at], std::current_exception());
         std::erase_if(checked_,
                       [&](const Checked& one) { return one.disk.index == disks[at].index; });
@@ -198,32 +203,47 @@ class Pull {
     return *found;
   }
 
-  /// After a failure: whether the server still has, or can resume, what was sent. What has not
-  /// brought anything since the last failure does not go on.
-  bool goes_on(const std::string& failure) {
+  /// After a failure: whether the server still has, or can resume, what was sent. A source that has
+  /// failed may come back as another moment, so it ends the pull; and so does a server that takes
+  /// nothing more for --server-patience, or never has.
+  bool goes_on(const std::string& failure, bool is_refusal) {
+    if (!target_failed_ || !options_.keep_partial || options_.trim_source) return false;
     const bool has_moved = std::exchange(moved_, 0) > 0;
-    if (!has_moved || source_is_silent_ || !options_.keep_partial || options_.trim_source) {
-      return false;
-    }
-    const io::SteadyTime begun = here_.runtime().clock.now();
-    while (true) {
+    if (has_moved) failing_since_ = now();
+    while (failing_since_ && now() - *failing_since_ <= options_.server_patience) {
       under_way_.require_uninterrupted();
       try {
         const Hub::State state = hub_.state_of(backup_.id);
-        if (!state.is_active && !state.is_resumable) return false;
-        if (!state.is_active) begin_at(hub_.resume(backup_.id), backup_.disks.size());
+        if (state.is_active && is_refusal) return false;
+        if (!state.is_active && !take_up_another(state)) return false;
         asks_what_arrived_ = true;
-        report_warning(options_.json, fmt::format("{}; going on", failure));
+        if (has_moved) report_warning(options_.json, fmt::format("{}; going on", failure));
+        if (!has_moved) std::this_thread::sleep_for(kServerPause);
         return true;
       } catch (const ServerRefused& refused) {
         if (refused.status() < 500) return false;
       } catch (const std::exception&) {
         // It does not answer; perhaps it is being restarted.
       }
-      if (here_.runtime().clock.now() - begun > options_.server_patience) return false;
-      std::this_thread::sleep_for(std::chrono::seconds(1));
+      std::this_thread::sleep_for(kServerPause);
     }
+    return false;
   }
+
+  /// The backup that goes on with the one that ended, perhaps begun by a request whose answer was
+  /// lost.
+  bool take_up_another(const Hub::State& ended) {
+    if (ended.is_resumable) {
+      begin_at(hub_.resume(backup_.id), backup_.disks.size());
+      return true;
+    }
+    std::optional<HubBackup> successor = hub_.successor_of(backup_.id, options_.vm_name);
+    if (!successor) return false;
+    begin_at(std::move(*successor), backup_.disks.size());
+    return true;
+  }
+
+  io::SteadyTime now() { return here_.runtime().clock.now(); }
 
   /// The failure has ended what was open. A source that cannot be opened again was its cause.
   void reopen(std::unique_ptr<PullSource>& source, const PullDisk& disk,
@@ -256,9 +276,11 @@ class Pull {
 
   io::Task<void> pull_disk(PullSource& source, const PullDisk& disk, HubBackup::Disk to) {
     std::vector<std::string> contexts;
+    target_failed_ = true;
     if (asks_what_arrived_) contexts = {"base:allocation", Arrived::kContext};
     const auto targets = co_await connect_all(ring(), here_.runtime(), nbd::parse_uri(to.uri),
                                               options_.connections, options_.tls, contexts);
+    target_failed_ = false;
     CopyReport report(options_.json, here_.runtime().clock);
     report.start(disk.label.empty() ? disk.source : disk.label, fmt::format("disk {}", disk.index),
                  source.size(), 0);
@@ -300,7 +322,8 @@ class Pull {
       return planned(tracking, arrived ? &*arrived : nullptr, offset, length, until, everything);
     };
     const uint64_t moved_before = moved_;
-    copying.on_failure = [&] {
+    copying.on_failure = [&](bool of_target) {
+      target_failed_ = target_failed_ || of_target;
       source.abort();
       for (const auto& target : targets) target->abort();
     };
@@ -320,8 +343,7 @@ class Pull {
       if (now - moved > kStandstill) {  // the server may have given the backup up
         moved = now;
         const std::string end = hub_.end_of(backup_.id);
-        source_is_silent_ = !end.empty();
-        if (source_is_silent_) throw std::runtime_error("nothing comes from the source");
+        if (!end.empty()) throw std::runtime_error("nothing comes from the source");
       }
       if (trims.due()) co_await trims.trim();
     };
@@ -332,13 +354,16 @@ class Pull {
     co_return progress;
   }
 
-  static io::Task<std::vector<engine::CopyRange>> planned(Tracking& tracking, Arrived* arrived,
-                                                          uint64_t offset, uint64_t length,
-                                                          uint64_t& until, bool everything) {
+  io::Task<std::vector<engine::CopyRange>> planned(Tracking& tracking, Arrived* arrived,
+                                                   uint64_t offset, uint64_t length,
+                                                   uint64_t& until, bool everything) {
     std::vector<engine::CopyRange> ranges =
         co_await tracking.plan(offset, length, until, everything);
-    if (arrived) ranges = co_await arrived->without(std::move(ranges));
-    co_return ranges;
+    if (arrived == nullptr) co_return ranges;
+    const auto ask = [&] { return arrived->without(std::move(ranges)); };
+    io::Outcome<std::vector<engine::CopyRange>> missing = co_await io::attempt(ask);
+    target_failed_ = target_failed_ || missing.failed();
+    co_return missing.take();
   }
 
   TrackingMode mode_of(const HubBackup::Disk& disk) const {
@@ -388,10 +413,11 @@ class Pull {
   HubBackup backup_;    // under way
   bool keeps_ = false;  // a failure leaves what has arrived at the server
   bool asks_what_arrived_ = false;
-  bool source_is_silent_ = false;
-  uint64_t moved_ = 0;       // bytes since the last failure
-  std::string base_;         // of the backup under way; "": a full
-  bool into_chain_ = false;  // of a full
+  bool target_failed_ = false;                   // and not the source
+  std::optional<io::SteadyTime> failing_since_;  // when something last came to the server
+  uint64_t moved_ = 0;                           // bytes since the last failure
+  std::string base_;                             // of the backup under way; "": a full
+  bool into_chain_ = false;                      // of a full
   std::vector<Checked> checked_;
   io::RingRuntime here_;
 };

@@ -219,7 +219,7 @@ class Repair {
       write_one(patient == patients.end() ? nullptr : &*patient, *to, backup.id);
       if (domain) domain->require_unchanged();
       change_id_ = wanted.change_id.empty() ? "pull/" + backup.id : wanted.change_id;
-      published = hub_.complete(backup.id, wanted.index, change_id_,
+      published = hub_.complete(backup.id, wanted.index, change_id_, options_.server_patience,
                                 [this] { under_way_.require_uninterrupted(); });
     }
     if (!published) throw std::runtime_error("the server has not published the backup");

@@ -29,8 +29,8 @@ constexpr uint32_t kEntriesMax = 1 << 21;
 
 using LogBytes = std::vector<std::byte>;
 
-uint64_t body_bytes(uint32_t ranges, uint32_t sums) {
-  return uint64_t{ranges} * kRangeBytes + uint64_t{sums} * kSumBytes;
+uint64_t body_bytes(uint64_t ranges, uint64_t sums) {
+  return ranges * kRangeBytes + sums * kSumBytes;
 }
 
 /// Over everything but the check itself.
@@ -41,11 +41,12 @@ uint64_t check_of_record(std::span<const std::byte> head, std::span<const std::b
 }
 
 LogBytes encode(const ArrivalRecord& record) {
-  LogBytes bytes(kRecordHeadBytes + body_bytes(static_cast<uint32_t>(record.ranges.size()),
-                                               static_cast<uint32_t>(record.sums.size())));
+  const uint64_t ranges = record.ranges.size() + record.withdrawn.size();
+  LogBytes bytes(kRecordHeadBytes + body_bytes(ranges, record.sums.size()));
   const std::span<std::byte> whole(bytes);
   io::BigEndianWriter body(whole.subspan(kRecordHeadBytes));
   for (const Coverage::Range& range : record.ranges) body.put(range.offset).put(range.length);
+  for (const Coverage::Range& range : record.withdrawn) body.put(range.offset).put(range.length);
   for (const ArrivalRecord::Entry& entry : record.sums) {
     body.put(entry.cluster | (entry.sum ? 0 : kForgotten));
     body.put_bytes(entry.sum.value_or(qcow::Sum{}));
@@ -53,8 +54,8 @@ LogBytes encode(const ArrivalRecord& record) {
   io::BigEndianWriter head(whole.first(kRecordHeadBytes));
   head.put_text(kRecordMagic);
   head.put(static_cast<uint32_t>(record.ranges.size()));
+  head.put(static_cast<uint32_t>(record.withdrawn.size()));
   head.put(static_cast<uint32_t>(record.sums.size()));
-  head.put(uint32_t{0});
   for (const auto counter : kCounters) head.put(record.counters.*counter);
   head.put(check_of_record(whole, whole.subspan(kRecordHeadBytes)));
   return bytes;
@@ -122,10 +123,11 @@ io::Task<uint64_t> ArrivalLog::read_record(uint64_t at, uint64_t file_bytes) {
   io::BigEndianReader from(head);
   if (from.take_text(kRecordMagic.size()) != kRecordMagic) co_return 0;
   const auto ranges = from.take<uint32_t>();
+  const auto withdrawn = from.take<uint32_t>();
   const auto sums = from.take<uint32_t>();
-  from.take<uint32_t>();
-  if (ranges > kEntriesMax || sums > kEntriesMax) co_return 0;
-  const uint64_t bytes = kRecordHeadBytes + body_bytes(ranges, sums);
+  if (ranges > kEntriesMax || withdrawn > kEntriesMax || sums > kEntriesMax) co_return 0;
+  const uint64_t sums_at = kRecordHeadBytes + body_bytes(uint64_t{ranges} + withdrawn, 0);
+  const uint64_t bytes = sums_at + body_bytes(0, sums);
   if (file_bytes < at + bytes) co_return 0;
   DiskCounters counters;
   for (const auto counter : kCounters) counters.*counter = from.take<uint64_t>();
@@ -140,9 +142,13 @@ io::Task<uint64_t> ArrivalLog::read_record(uint64_t at, uint64_t file_bytes) {
     const auto offset = rest.take<uint64_t>();
     arrived_.add(offset, rest.take<uint64_t>());
   }
+  for (uint32_t i = 0; i < withdrawn; ++i) {
+    const auto offset = rest.take<uint64_t>();
+    arrived_.subtract(offset, rest.take<uint64_t>());
+  }
   std::vector<ArrivalRecord::Entry> entries;
   for (uint32_t i = 0; i < sums; ++i) entries.push_back(take_entry(rest));
-  note_place(at + kRecordHeadBytes + uint64_t{ranges} * kRangeBytes, entries);
+  note_place(at + sums_at, entries);
   co_return bytes;
 }
 
@@ -162,7 +168,8 @@ io::Task<void> ArrivalLog::append(ArrivalRecord record) {
   });
   failed_ = written.failed();
   written.take();
-  note_place(end_ + kRecordHeadBytes + record.ranges.size() * kRangeBytes, record.sums);
+  const uint64_t ranges = record.ranges.size() + record.withdrawn.size();
+  note_place(end_ + kRecordHeadBytes + body_bytes(ranges, 0), record.sums);
   end_ += bytes.size();
 }
 

@@ -23,7 +23,9 @@ struct ArrivalRecord {
   };
   DiskCounters counters;                ///< of the whole transfer so far
   std::vector<Coverage::Range> ranges;  ///< accepted and durable in the image
-  std::vector<Entry> sums;              ///< in the order in which the clusters were written
+  /// Of earlier records: what is sent again may be other bytes than those were.
+  std::vector<Coverage::Range> withdrawn;
+  std::vector<Entry> sums;  ///< in the order in which the clusters were written
 };
 
 /// The file beside an unpublished image that says what of its disk has arrived, so that another job
@@ -34,9 +36,9 @@ struct ArrivalRecord {
 /// what was sent, sums what the clusters must hold. All integers are big-endian:
 ///
 ///     header   magic "VARVARRV" (8), version 1 (4), cluster bits (4), UUID of the image (16)
-///     records  magic "ARRV" (4), ranges (4), sums (4), zero (4), counters (8 each), XXH3-64 of
-///              the record without itself (8), then ranges (offset 8, length 8) and
-///              sums (cluster 8 with bit 63: forgotten, XXH3-128 16)
+///     records  magic "ARRV" (4), ranges (4), withdrawn ranges (4), sums (4), counters (8 each),
+///              XXH3-64 of the record without itself (8), then ranges (offset 8, length 8), those
+///              withdrawn, and sums (cluster 8 with bit 63: forgotten, XXH3-128 16)
 ///
 /// Belongs to one executor thread. Spec: docs/jobs.md, "Resume".
 class ArrivalLog {

@@ -66,6 +66,33 @@ io::Task<void> Arrivals::before_write(uint64_t offset, uint64_t length) {
   // Of a cluster that stays in part, it must be known now what the rest is.
   if (from < offset || (first == last && end < to)) co_await confirm_clusters(first, 1);
   if (last != first && end < to) co_await confirm_clusters(last, 1);
+  // The rest is replaced without a look, and has to come again should this write be refused.
+  for (const auto& range : kept_.within(offset, length)) {
+    kept_.subtract(range.offset, range.length);
+    lost_.add(range.offset, range.length);
+  }
+}
+
+io::Task<void> Arrivals::begin_again(uint64_t offset, uint64_t length) {
+  sent_again_now_.push_back({offset, length});  // from here on no save tells of it
+  if (withdrawn_.contains(offset, length)) co_return;
+  io::Outcome<> done = co_await io::attempt([&]() -> io::Task<void> {
+    const io::Grant turn = co_await saving_.lock();
+    const uint64_t from = offset / kSaveBytes * kSaveBytes;
+    const uint64_t to = (offset + length + kSaveBytes - 1) / kSaveBytes * kSaveBytes;
+    ArrivalRecord record;
+    record.counters = counters_();
+    record.withdrawn.push_back({from, to - from});
+    co_await log_->append(std::move(record));
+    withdrawn_.add(from, to - from);
+  });
+  if (done.failed()) end_again(offset, length);
+  done.take();
+}
+
+void Arrivals::end_again(uint64_t offset, uint64_t length) noexcept {
+  const auto found = std::ranges::find(sent_again_now_, Coverage::Range{offset, length});
+  if (found != sent_again_now_.end()) sent_again_now_.erase(found);
 }
 
 void Arrivals::note(uint64_t offset, uint64_t length) {
@@ -118,6 +145,17 @@ io::Task<uint64_t> Arrivals::confirm_clusters(uint64_t first, uint64_t count) {
   const auto has_arrived = [&](uint64_t i) {
     return found[i] == qcow::Confirmed::same || (found[i] == qcow::Confirmed::no_data && !sums[i]);
   };
+  std::vector<uint64_t> different;
+  for (uint64_t i = 0; i < count; ++i) {
+    const bool is_kept = kept_.intersects((first + i) << cluster_bits_, cluster_bytes());
+    if (is_kept && found[i] == qcow::Confirmed::different) different.push_back(first + i);
+  }
+  // No save may tell of them while they change.
+  io::Grant no_save;
+  if (!different.empty()) {
+    no_save = co_await saving_.lock();
+    co_await renew_clusters(different);
+  }
   for (uint64_t i = 0, next = 0; i < count; i = next) {
     const bool arrived = has_arrived(i);
     while (next < count && has_arrived(next) == arrived) ++next;
@@ -131,17 +169,47 @@ io::Task<uint64_t> Arrivals::confirm_clusters(uint64_t first, uint64_t count) {
       found, [](qcow::Confirmed one) { return one != qcow::Confirmed::no_data; }));
 }
 
+/// Not even their bytes that were never sent are what they should be. The log first: the new
+/// content has a checksum that fits it.
+io::Task<void> Arrivals::renew_clusters(std::vector<uint64_t> clusters) {
+  ArrivalRecord record;
+  record.counters = counters_();
+  for (const uint64_t cluster : clusters) {
+    record.withdrawn.push_back({cluster << cluster_bits_, cluster_bytes()});
+  }
+  co_await log_->append(std::move(record));
+  for (const uint64_t cluster : clusters) co_await image_->renew(cluster);
+}
+
 io::Task<void> Arrivals::save() {
   const io::Grant turn = co_await saving_.lock();
-  if (!log_ || new_.empty()) co_return;
+  if (!log_ || (new_.empty() && withdrawn_.empty())) co_return;
   ArrivalRecord record;
   record.counters = counters_();
   saving_bytes_ = new_.covered_bytes();
-  record.ranges = std::exchange(new_, Coverage()).ranges();
+  record.ranges = take_unsaved().ranges();
   io::Outcome<> done = co_await io::attempt([&] { return append(std::move(record)); });
   saving_bytes_ = 0;
   saved_.wake();
   done.take();
+}
+
+/// What the log may say once the image was flushed. Without a suspension point.
+Coverage Arrivals::take_unsaved() {
+  Coverage unsaved = std::exchange(new_, Coverage());
+  for (const auto& range : std::exchange(withdrawn_, Coverage()).ranges()) {
+    for (const Coverage* const there : {&covered_, &kept_}) {
+      for (const auto& part : there->within(range.offset, range.length)) {
+        unsaved.add(part.offset, part.length);
+      }
+    }
+  }
+  // What is being sent again may be there in its old form, or in part.
+  for (const auto& range : sent_again_now_) {
+    unsaved.subtract(range.offset, range.length);
+    withdrawn_.add(range.offset, range.length);
+  }
+  return unsaved;
 }
 
 io::Task<void> Arrivals::append(ArrivalRecord record) {
@@ -156,10 +224,10 @@ io::Task<void> Arrivals::append(ArrivalRecord record) {
 
 io::Task<void> Arrivals::save_in_background() {
   try {
-    while (!stopping_) {
+    while (saves_) {
       co_await io::wait_for(runtime_.executor, runtime_.clock, due_, kSaveInterval);
       due_.reset();
-      if (!stopping_) co_await save();
+      if (saves_) co_await save();
     }
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::warning,
@@ -171,8 +239,9 @@ io::Task<void> Arrivals::save_in_background() {
 }
 
 io::Task<void> Arrivals::stop() {
-  stopping_ = true;
+  saves_ = false;
   due_.set();
+  saved_.wake();
   co_await background_.joined();
 }
 

@@ -18,7 +18,10 @@ namespace engine {
 ///
 /// What an earlier transfer has left counts only once the image was read and compared with the
 /// checksums of what was sent: when a client asks, before a write changes a part of a cluster, and
-/// before the seal. What differs has not arrived, and must be sent again before the seal.
+/// before the seal. What differs has not arrived, must be sent again before the seal, and the
+/// cluster is as in the parents until then.
+/// What is sent a second time may be other bytes: before such a write the log says that what was
+/// there has not arrived, of the 256 MiB around it, until the next save.
 /// Invariant: a byte is in at most one of kept_ and lost_, and none of them in covered().
 /// With a log, what arrives is saved there every 256 MiB or 5 s, after a flush of the image;
 /// writers wait where more than 768 MiB would be sent again after a crash. Belongs to one executor
@@ -38,6 +41,8 @@ class Arrivals {
   /// Once the image is open; `counters` are those of the whole transfer.
   void start(qcow::Image& image, std::function<DiskCounters()> counters);
 
+  /// There is a log.
+  bool are_saved() const { return log_ != nullptr; }
   /// More is unsaved than may be lost: `co_await saved()` before the next write.
   bool is_behind() const {
     return saves_ && new_.covered_bytes() + saving_bytes_ >= kUnsavedBytesMax;
@@ -47,6 +52,13 @@ class Arrivals {
   bool has_kept() const { return !kept_.empty(); }
   /// Before a write or zeroing of a range reaches the image, when has_kept().
   io::Task<void> before_write(uint64_t offset, uint64_t length);
+  /// The log may say that some of a range has arrived: around a write there, begin_again() and
+  /// end_again(). Throws what the log throws.
+  bool is_again(uint64_t offset, uint64_t length) const {
+    return are_saved() && (covered_.intersects(offset, length) || kept_.intersects(offset, length));
+  }
+  io::Task<void> begin_again(uint64_t offset, uint64_t length);
+  void end_again(uint64_t offset, uint64_t length) noexcept;
   /// It has been accepted.
   void note(uint64_t offset, uint64_t length);
 
@@ -70,6 +82,8 @@ class Arrivals {
   io::Task<void> append(ArrivalRecord record);
   io::Task<void> save_in_background();
   io::Task<uint64_t> confirm_clusters(uint64_t first, uint64_t count);
+  io::Task<void> renew_clusters(std::vector<uint64_t> clusters);
+  Coverage take_unsaved();
   uint64_t cluster_bytes() const { return uint64_t{1} << cluster_bits_; }
 
   io::Runtime runtime_;
@@ -84,12 +98,13 @@ class Arrivals {
 
   // Since the last save.
   Coverage new_;
+  Coverage withdrawn_;                           // in the log, until the next save
+  std::vector<Coverage::Range> sent_again_now_;  // writes under way, once for each
   std::vector<ArrivalRecord::Entry> new_sums_;
   uint64_t saving_bytes_ = 0;  // taken from new_, and not in the log yet
   io::Mutex saving_;
   io::Event due_, saved_;
   bool saves_ = false;  // in the background
-  bool stopping_ = false;
   io::TaskScope background_;
 };
 

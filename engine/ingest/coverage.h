@@ -71,7 +71,15 @@ class Coverage {
     return found;
   }
   bool intersects(uint64_t offset, uint64_t length) const {
-    return !within(offset, length, 1).empty();
+    const uint64_t end = offset + length;
+    for (auto next = first_touching(offset); next != ends_.end() && next->first < end; ++next) {
+      if (std::min(end, next->second) > std::max(offset, next->first)) return true;
+    }
+    return false;
+  }
+  bool contains(uint64_t offset, uint64_t length) const {
+    const auto found = first_touching(offset);
+    return found != ends_.end() && found->first <= offset && found->second >= offset + length;
   }
   std::vector<Range> ranges() const { return within(0, UINT64_MAX); }
 

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
+
+#include "io/outcome.h"
 
 namespace engine {
 namespace {
@@ -50,26 +53,45 @@ class DepthByArrival {
 
 }  // namespace
 
+template <class Change>
+io::Task<void> Filling::noted(uint64_t offset, uint64_t length, Change change) {
+  if (arrivals_.is_behind()) co_await arrivals_.saved();
+  const bool is_again = arrivals_.is_again(offset, length);
+  if (is_again) co_await arrivals_.begin_again(offset, length);
+  io::Outcome<> made = co_await io::attempt([&]() -> io::Task<void> {
+    if (arrivals_.has_kept()) co_await arrivals_.before_write(offset, length);
+    co_await change();
+  });
+  if (is_again) arrivals_.end_again(offset, length);
+  made.take();
+}
+
 io::Task<void> Filling::write(uint64_t offset, io::Buffer from) {
   const uint64_t length = from.size();
   sampler_.add(offset, {from.data(), from.size()});
-  if (arrivals_.is_behind()) co_await arrivals_.saved();
-  if (arrivals_.has_kept()) co_await arrivals_.before_write(offset, length);
-  co_await image_->write(offset, std::move(from));
+  if (arrivals_.are_saved()) {
+    co_await noted(offset, length, [&] { return image_->write(offset, std::move(from)); });
+  } else {
+    co_await image_->write(offset, std::move(from));
+  }
   note(offset, length);
 }
 
 io::Task<void> Filling::write_zeroes(uint64_t offset, uint64_t length, io::ZeroMode mode) {
-  if (arrivals_.is_behind()) co_await arrivals_.saved();
-  if (arrivals_.has_kept()) co_await arrivals_.before_write(offset, length);
-  co_await image_->write_zeroes(offset, length, mode);
+  if (arrivals_.are_saved()) {
+    co_await noted(offset, length, [&] { return image_->write_zeroes(offset, length, mode); });
+  } else {
+    co_await image_->write_zeroes(offset, length, mode);
+  }
   note(offset, length);
 }
 
 io::Task<void> Filling::discard(uint64_t offset, uint64_t length) {
-  if (arrivals_.is_behind()) co_await arrivals_.saved();
-  if (arrivals_.has_kept()) co_await arrivals_.before_write(offset, length);
-  co_await image_->discard(offset, length);
+  if (arrivals_.are_saved()) {
+    co_await noted(offset, length, [&] { return image_->discard(offset, length); });
+  } else {
+    co_await image_->discard(offset, length);
+  }
   note(offset, length);
 }
 

@@ -49,6 +49,9 @@ class Filling final : public io::BlockDevice {
   void count();
 
  private:
+  /// A change of the image of which the arrival is saved.
+  template <class Change>
+  io::Task<void> noted(uint64_t offset, uint64_t length, Change change);
   void note(uint64_t offset, uint64_t length);
 
   std::unique_ptr<qcow::Image> image_;

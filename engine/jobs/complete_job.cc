@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <system_error>
 
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/publish.h"
@@ -132,6 +133,18 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
           disk.counters.bytes_stored, disk.change_id);
 }
 
+/// A storage that failed is not trusted with what it has taken. What has not arrived as it was sent
+/// can come again.
+Ingest::Leaving leaving_after(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::system_error&) {
+    return Ingest::Leaving::nothing;
+  } catch (...) {
+    return Ingest::Leaving::what_has_arrived;
+  }
+}
+
 /// The caller holds job->steps, and the job is active.
 io::Task<CompletedDisk> complete_active(Core& core, std::shared_ptr<ActiveJob> job,
                                         const CompleteDisk& request) {
@@ -153,7 +166,7 @@ io::Task<CompletedDisk> complete_active(Core& core, std::shared_ptr<ActiveJob> j
   }
   if (failure) {
     const std::string cause = fmt::format("disk {}: {}", disk.index, text_of(failure));
-    co_await end_job(core, job, JobState::failed, cause);
+    co_await end_job(core, job, JobState::failed, cause, leaving_after(failure));
     throw refusals::complete_failed(job->row.id, cause);
   }
   if (job->row.state == JobState::running || job->row.state == JobState::preparing) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <system_error>
 
+#include "engine/jobs/kept_transfers.h"
 #include "engine/jobs/repository_files.h"
 #include "engine/repository/own_image.h"
 #include "engine/repository/sidecar.h"
@@ -217,12 +218,13 @@ io::Task<void> release_exports(Tally& tally, io::TaskScope& background,
 
 namespace {
 
-/// A disk that never came to its image may have the name of a file that is not the job's.
+/// A disk that never came to its image may have the name of a file that is not the job's, unless it
+/// was to go on with that.
 io::Task<void> discard_what_was_made(Core& core, const ActiveJob& job) {
   Job made = job.row;
   made.disks.clear();
   for (const JobDisk& disk : job.row.disks) {
-    if (job.ingest(disk)) made.disks.push_back(disk);
+    if (job.ingest(disk) || !job.row.resumes.empty()) made.disks.push_back(disk);
   }
   co_await discard_images(core, std::move(made));
   const io::Grant turn = co_await core.turns.take(job.row.repository_id, job.row.context_id);
@@ -297,6 +299,10 @@ io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason)
   const auto row = core.catalogue->jobs.find(backup_id);
   if (!row || row->deleting) throw refusals::backup_not_found(backup_id);
   if (row->state == JobState::cancelled) co_return;
+  if (row->kept) {  // it has failed already; what it left is what there is to cancel
+    co_await drop_kept(core, *row, "it was cancelled");
+    co_return;
+  }
   throw refusals::job_not_running(
       backup_id, row->error_message.empty()
                      ? std::string(to_text(row->state))

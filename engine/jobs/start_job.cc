@@ -71,7 +71,9 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
   spec.on_failure = [&core, job, index = disk.index](std::string cause) {
     if (const auto running = job.lock()) {
       core.background.spawn(
-          fail_job(core, running, fmt::format("disk {}: {}", index, std::move(cause))));
+          // What a storage that fails has taken is not to be trusted, and its space may be needed.
+          fail_job(core, running, fmt::format("disk {}: {}", index, std::move(cause)),
+                   Ingest::Leaving::nothing));
     }
   };
   return spec;
@@ -208,10 +210,10 @@ io::Task<Job> start_job(Core& core, StartBackup request) {
     io::log(io::LogLevel::info, "job {}: goes on with what job {} has left", job->row.id,
             job->row.resumes);
   }
-  co_await drop_kept_of(core, job->row.repository_id, "another backup has begun", job->row.resumes,
-                        job->row.context_id);
   std::exception_ptr failure;
   try {
+    co_await drop_kept_of(core, job->row.repository_id, "another backup has begun",
+                          job->row.resumes, job->row.context_id);
     co_await run_start(core, plan, job);
   } catch (...) {
     failure = std::current_exception();

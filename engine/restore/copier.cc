@@ -43,7 +43,13 @@ class Copy {
       co_await report();
     };
     co_await io::run_scoped(work);
-    co_await options_.targets.front()->flush();
+    io::Outcome<> flushed =
+        co_await io::attempt([this] { return options_.targets.front()->flush(); });
+    if (flushed.failed()) {
+      target_failed_ = true;
+      note_failure();
+    }
+    flushed.take();
     progress_.done_until = progress_.size;
     if (options_.on_progress) co_await options_.on_progress(progress_);
     co_return progress_;
@@ -79,7 +85,7 @@ class Copy {
   void note_failure() {
     if (std::exchange(failed_, true)) return;
     failing_.set();
-    if (options_.on_failure) options_.on_failure();
+    if (options_.on_failure) options_.on_failure(target_failed_);
   }
 
   io::Task<void> copy_data(io::BlockDevice& source, io::BlockDevice& target, CopyRange piece) {
@@ -90,15 +96,27 @@ class Copy {
       co_await make_zero(target, piece);
       co_return;
     }
-    co_await target.write(piece.offset, std::move(bytes));
+    const auto write = [&] { return target.write(piece.offset, std::move(bytes)); };
+    co_await at_target(write);
     progress_.data += piece.length;
   }
 
   io::Task<void> make_zero(io::BlockDevice& target, CopyRange piece) {
     if (!options_.target_is_zero) {
-      co_await target.write_zeroes(piece.offset, piece.length, io::ZeroMode::may_unmap);
+      const auto zero = [&] {
+        return target.write_zeroes(piece.offset, piece.length, io::ZeroMode::may_unmap);
+      };
+      co_await at_target(zero);
     }
     progress_.zeroes += piece.length;
+  }
+
+  /// Notes whose failure it is.
+  template <class Work>
+  io::Task<void> at_target(Work work) {
+    io::Outcome<> done = co_await io::attempt(work);
+    if (done.failed() && !failed_) target_failed_ = true;
+    done.take();
   }
 
   /// Waits for the turn of a request; the turns of all lie so far apart that the rate is kept.
@@ -222,6 +240,7 @@ class Copy {
   io::SteadyTime next_turn_{};    // when the next request may be read, where there is a rate
   uint32_t workers_ = 0;
   bool failed_ = false;
+  bool target_failed_ = false;  // first
 };
 
 }  // namespace

@@ -42,7 +42,7 @@ struct CopyOptions {
   /// Called for each range that the target has accepted; it is durable after a later flush.
   std::function<void(const CopyRange&)> on_accepted;
   /// Called at the first failure, so that requests which take long can be given up.
-  std::function<void()> on_failure;
+  std::function<void(bool of_target)> on_failure;
   /// Called now and then; may throw, which ends the copy.
   std::function<io::Task<void>(const CopyProgress&)> on_progress;
 };

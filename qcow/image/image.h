@@ -78,6 +78,10 @@ class Image final : public io::BlockDevice {
   /// manifest with it. Throws FormatError for a corrupt entry.
   io::Task<std::vector<Confirmed>> confirm(uint64_t first, std::vector<std::optional<Sum>> sums);
 
+  /// What is below this image takes the place of a stored cluster whose content is not to be
+  /// trusted. No other write to the cluster may be under way. Throws what reading and writing throw.
+  io::Task<void> renew(uint64_t cluster);
+
   /// PU1, PU2: no further change; everything durable, unowned clusters given back and punched, the
   /// file cut to its length. Reading goes on. Throws the sticky failure, if there is one.
   io::Task<SealedImage> seal();

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "io/task_scope.h"
 #include "qcow/format/aligned_bytes.h"
@@ -53,6 +54,21 @@ io::Task<std::vector<Confirmed>> Image::confirm(uint64_t first,
     }
   }
   co_return found;
+}
+
+io::Task<void> Image::renew(uint64_t cluster) {
+  const uint64_t offset = cluster << parts_.geometry.cluster_bits;
+  const uint64_t length = std::min(parts_.geometry.cluster_bytes(), size() - offset);
+  Chain* const parents = parts_.parents.get();
+  if (parents == nullptr || offset >= parents->size()) {
+    co_await write_zeroes(offset, length, io::ZeroMode::may_unmap);
+    co_return;
+  }
+  io::Buffer below = co_await parts_.runtime.buffers.acquire(length, 0);
+  std::ranges::fill(below.bytes(), std::byte{0});
+  const uint64_t there = std::min(length, parents->size() - offset);
+  co_await parents->read(offset, below.bytes().first(there));
+  co_await write(offset, std::move(below));
 }
 
 }  // namespace qcow

@@ -65,6 +65,8 @@ io::Task<void> EngineRun::send_missing(engine::Core& core, World& world,
       for (const io::Extent& extent : extents) {
         if (extent.depth != 1 && pieces > 0) {
           co_await send(world, device, disk.index, at, extent.length);
+          // As a client does whose answer was lost.
+          if (at / kSector % 3 == 0) co_await send(world, device, disk.index, at, extent.length);
           --pieces;
         }
         at += extent.length;

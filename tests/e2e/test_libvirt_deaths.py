@@ -77,7 +77,7 @@ class Deaths(test_libvirt.Domains):
         self.begin_incremental()
         front.strike_at(len(self.images), "answer", strike, of="/complete")
         command = self.session.command(binary(), "pull", f"libvirt:{VM}", "--connect", "qemu:///session",
-                                       "--server", front.url, "--server-patience", "1s")  # fmt: skip
+                                       "--server", front.url, "--server-patience", "10s")  # fmt: skip
         self.puller = subprocess.Popen(command, env=self.session.environment, stderr=subprocess.DEVNULL)
         self.addCleanup(scratch.end_process, self.puller)
         status = self.puller.wait(60)

@@ -171,6 +171,43 @@ class Resumed(Interrupted):
         self.assertEqual(self.arrived(again), [(0, 100 * CLUSTER), (101 * CLUSTER, SIZE - 101 * CLUSTER)])
         self.assertEqual(self.finish(again, data), CLUSTER)
 
+    def test_of_what_was_never_sent_of_a_cluster_nothing_that_rotted_stays(self):
+        old = content(20)
+        self.quick_backup(VM, ["u/0"], writes=[(at, old[at : at + 16 * MIB]) for at in range(0, SIZE, 16 * MIB)])
+        new = bytearray(old)
+        new[7 * CLUSTER : 7 * CLUSTER + 4096] = content(21, 4096)
+        job = self.begin("incremental")
+        handle = self.connect(job)
+        handle.pwrite(bytes(new[7 * CLUSTER : 7 * CLUSTER + 4096]), 7 * CLUSTER)
+        self.cut(job, handle)
+        [partial] = self.hub.repository.rglob("*.partial")
+        with open(partial, "r+b") as file:
+            file.seek(Qcow2Bytes(partial).host(7) + 50000)
+            file.write(b"rotten")
+        resumed = self.resume(job)
+        self.assertEqual(self.arrived(resumed), [])
+        handle = self.connect(resumed)
+        handle.pwrite(bytes(new[7 * CLUSTER : 7 * CLUSTER + 4096]), 7 * CLUSTER)
+        handle.shutdown()
+        self.complete_ok(resumed, "u/1")
+        self.raw.write_bytes(new)
+        qemu.verify(self.chain(VM)["backups"][-1]["file_path"], self.raw)
+
+    def test_what_is_sent_again_counts_in_its_last_form_or_not_at_all(self):
+        data, job = content(22), self.begin()
+        handle = self.connect(job)
+        handle.zero(SIZE, 0)  # as programs do that do not know what is there
+        scratch.wait_until(lambda: any(p.stat().st_size > 100 for p in self.hub.repository.rglob("*.arrived")), 15,
+                           "what has arrived is noted")
+        self.hub.options["commit_interval"] = "1h"
+        for at in range(0, 16 * MIB, PIECE):
+            handle.pwrite(data[at : at + PIECE], at)
+        self.hub.kill()
+        self.hub.restart()
+        resumed = self.resume(job)
+        self.assertEqual([r for r in self.arrived(resumed) if r[0] < 16 * MIB], [])
+        self.finish(resumed, data)
+
     def test_parts_of_clusters_arrive_to_the_byte(self):
         data, job = content(4), self.begin()
         handle = self.connect(job)
@@ -284,6 +321,11 @@ class Left(Interrupted):
         self.assert_nothing_left()
         self.assertEqual(self.hub.api("POST", "/backups", {"resume": job["backup_id"]}).status, 404)
 
+    def test_cancelling_the_failed_backup_removes_it(self):
+        job = self.interrupted()
+        self.assertEqual(self.hub.api("POST", f"/backups/{job['backup_id']}/cancel").status, 200)
+        self.assert_gone(job, "left nothing")
+
     def test_a_vm_that_is_no_longer_registered_takes_it_along(self):
         self.interrupted()
         self.assertEqual(self.hub.api("DELETE", f"/vm-contexts/{VM.replace(' ', '%20')}").status, 200)
@@ -372,6 +414,13 @@ class PullsThatGoOn(Pulls):
         self.noted()
         self.hub.kill()
         time.sleep(2)
+        self.hub.restart()
+        self.assert_resumed(puller, first)
+
+    def test_a_hub_that_is_stopped_and_started_again_is_waited_for(self):
+        puller = self.begin()
+        first = self.running(8 * MIB)
+        self.hub.stop()
         self.hub.restart()
         self.assert_resumed(puller, first)
 
