@@ -96,7 +96,7 @@ const Object<ShownBackup>& backup_object() {
         [](const B& b) { return b.view.job.keep_partial ? std::optional(true) : std::nullopt; }},
        {"resumable", "boolean?", "true: it failed, and another backup can resume it",
         [](const B& b) { return b.view.job.kept ? std::optional(true) : std::nullopt; }},
-       {"resumes", "string?", "the failed backup whose transfer it goes on with",
+       {"resumes", "string?", "the failed backup that it resumes",
         [](const B& b) { return b.view.job.resumes; }},
        {"resumed_bytes", "integer?", "of bytes_transferred, what that one had received",
         [](const B& b) {

@@ -26,7 +26,7 @@ std::vector<Schema> request_schemas() {
         {"keep_partial", "boolean?",
          "true: if the backup fails, what has arrived stays for another one that resumes it"},
         {"resume", "string?",
-         "a failed backup whose transfer goes on; no other member is given, it has said them"},
+         "id of a failed backup to resume; no other member may be given, they are taken from it"},
         {"policy_id", "string?", "stored and echoed"},
         {"tags", "{string}?", "at most 64 pairs; stored and echoed"}}},
       {"NewRestore",

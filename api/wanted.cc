@@ -15,7 +15,7 @@ const Object<engine::WantedRange>& wanted_range_object() {
        {"zero", "boolean", "they were sent as zeroes", &R::zero},
        {"sums", "[string]?",
         "of each cluster, the XXH3-128 of what was sent, in its canonical order of bytes, in "
-        "hexadecimal digits; neither zero nor sums: nobody knows what was sent",
+        "hexadecimal digits; neither zero nor sums: no manifest says what was sent",
         &R::sums}});
   return object;
 }
@@ -59,7 +59,7 @@ const Object<engine::WantedView>& wanted_object() {
       "Wanted", "What verifications say that the newest points of a VM lack.",
       {{"vm_context_id", "string", "", &V::context_id},
        {"vm_name", "string", "", &V::vm_name},
-       {"repository_id", "string", "empty: there is no point", &V::repository_id},
+       {"repository_id", "string", "empty when the VM has no point", &V::repository_id},
        {"disks", "[WantedDisk]", "those with a point, by index",
         [](const V& v) { return wanted_disk_object().list(v.disks); }},
        {"bytes", "integer", "in the ranges of all disks", &V::bytes},

@@ -120,7 +120,7 @@ struct PullOptions {
   /// The same, and told is what differs although the changes do not name it.
   bool check_tracking = false;
   bool keep_partial = true;  ///< if it fails, what has arrived stays at the server
-  std::string resume;        ///< a failed backup that goes on; "": a new one
+  std::string resume;        ///< id of the failed backup to resume; "": start a new one
   io::Duration server_patience = std::chrono::minutes(2);  ///< while it does not answer
   /// Only what verifications have found damaged in the newest point is sent, where it is the same.
   bool repair = false;

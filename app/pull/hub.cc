@@ -226,7 +226,7 @@ HubBackup Hub::started(const Json& answer) {
   try {
     read_disks(answer, backup);
   } catch (...) {
-    try {  // what it goes on with is not lost by that
+    try {  // fail() keeps what the resumed backup had received
       const bool resumes = answer.contains("resumes");
       const char* const why = "the client could not read the answer";
       resumes ? fail(backup.id, why) : cancel(backup.id, why);

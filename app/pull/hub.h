@@ -62,9 +62,9 @@ class Hub {
   /// An incremental when `base` is given, else a full. Into the chain: a full, of which disks that
   /// have a point store what differs from it; `base`, where given, must be that point.
   HubBackup start(const PullOptions& options, const std::string& base, bool into_chain);
-  /// Goes on with a failed backup, in another one.
+  /// Starts a backup that resumes a failed one.
   HubBackup resume(const std::string& backup_id);
-  /// The running backup that goes on with another; nothing when there is none.
+  /// The running backup that resumes `backup_id`, if there is one.
   std::optional<HubBackup> successor_of(const std::string& backup_id, const std::string& vm_name);
   /// Whether the whole backup is published. Repeats what got no answer, for so long; `go_on` may
   /// throw meanwhile.

@@ -14,7 +14,7 @@ struct RepairedDisk {
   uint32_t index = 0;
   std::vector<WantedCluster> same;     ///< the source holds them as they were sent; ascending
   std::vector<WantedCluster> changed;  ///< it holds something else by now
-  std::vector<WantedCluster> unknown;  ///< nobody knows what was sent
+  std::vector<WantedCluster> unknown;  ///< no manifest says what was sent
 };
 
 void report_nothing_wanted(bool json, const std::string& vm_name);
