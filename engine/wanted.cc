@@ -86,22 +86,12 @@ io::Task<LastingDamage> search(Core& core, std::vector<ProvenImage> images, uint
   co_return co_await io::call_on(data.executor, core.parts.home.executor, there);
 }
 
-std::string hex_of(const qcow::Sum& sum) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (const std::byte byte : sum) {
-    text += kDigits[std::to_integer<size_t>(byte) >> 4];
-    text += kDigits[std::to_integer<size_t>(byte) & 15];
-  }
-  return text;
-}
-
 WantedRange range_of(const LostRun& lost, uint64_t size_bytes) {
   WantedRange range;
   range.offset = lost.clusters.first * kClusterBytes;
   range.length = std::min(lost.clusters.end * kClusterBytes, size_bytes) - range.offset;
   range.zero = lost.zero;
-  for (const qcow::Sum& sum : lost.sums) range.sums.push_back(hex_of(sum));
+  for (const qcow::Sum& sum : lost.sums) range.sums.push_back(qcow::sum_text(sum));
   return range;
 }
 

@@ -14,12 +14,8 @@ namespace {
 using Json = nlohmann::json;
 
 qcow::Sum sum_from(const std::string& hex) {
-  qcow::Sum sum{};
-  if (hex.size() != 2 * sum.size()) throw std::runtime_error("the server's sum has another length");
-  for (size_t at = 0; at < sum.size(); ++at) {
-    sum[at] = static_cast<std::byte>(std::stoul(hex.substr(2 * at, 2), nullptr, 16));
-  }
-  return sum;
+  if (const auto sum = qcow::sum_from_text(hex)) return *sum;
+  throw std::runtime_error(fmt::format("the server's checksum \"{}\" is not 32 hex digits", hex));
 }
 
 void add_range(WantedOfDisk& disk, const Json& range) {

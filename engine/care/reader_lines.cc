@@ -18,23 +18,12 @@ std::optional<std::string_view> take_word(std::string_view& rest) {
   return word;
 }
 
-std::optional<uint64_t> number_of(std::string_view word, int base = 10) {
+std::optional<uint64_t> number_of(std::string_view word) {
   uint64_t number = 0;
   const char* const end = word.data() + word.size();
-  const auto [stopped, error] = std::from_chars(word.data(), end, number, base);
+  const auto [stopped, error] = std::from_chars(word.data(), end, number);
   if (word.empty() || error != std::errc() || stopped != end) return std::nullopt;
   return number;
-}
-
-std::optional<qcow::Sum> sum_from(std::string_view hex) {
-  qcow::Sum sum{};
-  if (hex.size() != 2 * sum.size()) return std::nullopt;
-  for (size_t i = 0; i < sum.size(); ++i) {
-    const auto byte = number_of(hex.substr(2 * i, 2), 16);
-    if (!byte) return std::nullopt;
-    sum[i] = static_cast<std::byte>(*byte);
-  }
-  return sum;
 }
 
 std::string one_line(std::string_view text) {
@@ -62,11 +51,7 @@ std::string encode(const ReaderLine& line) {
     case ReaderLine::Kind::sum:
       break;
   }
-  std::string hex;
-  for (const std::byte byte : line.sum) {
-    hex += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  }
-  return fmt::format("sum {} {}\n", line.offset, hex);
+  return fmt::format("sum {} {}\n", line.offset, qcow::sum_text(line.sum));
 }
 
 std::optional<ReaderRequest> decode_reader_request(std::string_view line) {
@@ -94,7 +79,7 @@ std::optional<ReaderLine> decode_reader_line(std::string_view line) {
   if (*word == "unread") {
     return ReaderLine{.kind = ReaderLine::Kind::unread, .offset = *at, .text = std::string(line)};
   }
-  const auto sum = sum_from(line);
+  const auto sum = qcow::sum_from_text(line);
   if (*word != "sum" || !sum) return std::nullopt;
   return ReaderLine{.kind = ReaderLine::Kind::sum, .offset = *at, .sum = *sum};
 }

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cassert>
+#include <charconv>
+#include <cstring>
 #include <numeric>
 
 #include "io/big_endian.h"
@@ -38,6 +40,25 @@ Sum sum_of(std::span<const std::byte> cluster) {
   Sum sum;
   static_assert(sizeof canonical.digest == sizeof sum);
   std::memcpy(sum.data(), canonical.digest, sum.size());
+  return sum;
+}
+
+std::string sum_text(const Sum& sum) {
+  std::string text;
+  for (const std::byte byte : sum) text += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
+  return text;
+}
+
+std::optional<Sum> sum_from_text(std::string_view text) {
+  Sum sum{};
+  if (text.size() != 2 * sum.size()) return std::nullopt;
+  for (size_t i = 0; i < sum.size(); ++i) {
+    const char* const at = text.data() + 2 * i;
+    uint8_t byte = 0;
+    const auto [end, error] = std::from_chars(at, at + 2, byte, 16);
+    if (error != std::errc() || end != at + 2) return std::nullopt;
+    sum[i] = std::byte{byte};
+  }
   return sum;
 }
 

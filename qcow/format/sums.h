@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -21,6 +22,10 @@ namespace qcow {
 using Sum = std::array<std::byte, 16>;
 
 Sum sum_of(std::span<const std::byte> cluster);
+
+/// 32 hexadecimal digits, and back; nothing for any other text.
+std::string sum_text(const Sum& sum);
+std::optional<Sum> sum_from_text(std::string_view text);
 
 /// What clusters of a range hold.
 enum class SumKind : uint8_t {

@@ -32,6 +32,17 @@ bool is_refused(std::span<const std::byte> bytes) {
   }
 }
 
+TEST(Sums, AreThirtyTwoHexadecimalDigitsAndBack) {
+  Sum sum;
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] = static_cast<std::byte>(i * 17);
+  EXPECT_EQ(sum_text(sum), "00112233445566778899aabbccddeeff");
+  EXPECT_EQ(sum_from_text(sum_text(sum)), sum);
+  for (const std::string& other : {std::string(), std::string(31, '0'), std::string(33, '0'),
+                                   std::string(32, 'g'), std::string(32, ' ')}) {
+    EXPECT_EQ(sum_from_text(other), std::nullopt) << other;
+  }
+}
+
 TEST(SumBlocks, GoThroughTheirBytesUnchanged) {
   const SumBlock block = some_block();
   EXPECT_EQ(block.runs.size(), 5u);
