@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Where varve's CPU time goes, a row a workload: samples of perf (package linux-perf), by what the
-thread was doing. Replaces the table between the markers "profile" in docs/performance.md."""
+thread was doing. Replaces the table between the markers "profile" in docs/benchmark.md."""
 import argparse
 import collections
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What proof costs while a backup is written: the same overlay with and without write elision; see docs/performance.md.
+"""What proof costs while a backup is written: the same overlay with and without write elision; see docs/benchmark.md.
 
     scripts/bench proof [WORKLOAD ...] [--rounds N] [--directory DISK] [--mib N]
 

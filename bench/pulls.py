@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Pulls, side by side: `varve pull`, nbdcopy and virtnbdbackup, interleaved; see docs/performance.md.
+"""Pulls, side by side: `varve pull`, nbdcopy and virtnbdbackup, interleaved; see docs/benchmark.md.
 
     scripts/bench pull [WORKLOAD ...] [--rounds N] [--directory DISK] [--mib N]
 

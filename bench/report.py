@@ -1,4 +1,4 @@
-"""Figures of interleaved runs as JSON, as Markdown and as a picture."""
+"""Figures of interleaved runs as JSON and as Markdown."""
 import json
 import os
 import pathlib
@@ -6,7 +6,6 @@ import platform
 import statistics
 import subprocess
 import time
-from xml.sax.saxutils import escape
 
 from servers import LABELS
 from workloads import SCALES, WORKLOADS
@@ -142,7 +141,9 @@ def on_what(record):
             f"{facts['nbdkit']}; {facts['fio']}.")
 
 
-DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+DOCUMENTS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+DOCUMENT = DOCUMENTS / "benchmark.md"  # for those who change varve: every figure beside its goal
+USERS_DOCUMENT = DOCUMENTS / "performance.md"
 
 
 def goals_table(directory):
@@ -153,6 +154,30 @@ def goals_table(directory):
         if record:
             lines.append(goals_row(name, record["results"]))
     return "\n".join(lines)
+
+
+def users_table(directory):
+    """What a user asks first: how much CPU, how near to the disk, how long a request takes, beside qemu-nbd."""
+    lines = ["| | CPU s per GiB (qemu-nbd) | of what fio writes | MiB/s (qemu-nbd) | slowest 1 % of requests, ms (qemu-nbd) |",
+             "|---|---|---|---|---|"]
+    told = None
+    for name, workload in WORKLOADS.items():
+        record = load(directory / f"{name}.json")
+        if name == "zeroes1t" or not record or "qemu-best" not in record["results"]:
+            continue  # zeroes move no data that a rate could be of
+        told = told or record
+        results = record["results"]
+        mine, theirs = results["varve"], results["qemu-best"]
+
+        def beside(member, digits, scale=1):
+            ours, peers = median(mine, member), median(theirs, member)
+            if ours is None:
+                return ""
+            return f"**{ours / scale:.{digits}f}** ({peers / scale:.{digits}f})"
+        fio = f"{ratio(results, 'fio', 'mib_s'):.0%}" if "fio" in results else ""
+        p99 = beside("p99_us", 1, 1000)
+        lines.append(f"| {workload.title} | {beside('cpu_gib', 2)} | {fio} | {beside('mib_s', 0)} | {p99} |")
+    return "\n".join([*lines, "", on_what(told)] if told else lines)
 
 
 def scale_tables(directory):
@@ -171,35 +196,3 @@ def replace_in_document(name, words, document=DOCUMENT):
     head, rest = text.split(begin)
     tail = rest.split(end)[1]
     document.write_text(f"{head}{begin}\n{words}\n{end}{tail}", encoding="utf-8")
-
-
-def plot(directory):
-    """Bars of MiB/s, a group a workload, as SVG."""
-    colours = {"varve": "#1b7f5c", "qemu-best": "#c98a2b", "qemu-hub": "#b7b7b7", "nbdkit": "#7a8fc2",
-               "sink": "#555555", "fio": "#222222"}
-    rows, top = [], 34
-    body = []
-    records = [(name, load(directory / f"{name}.json")) for name in WORKLOADS if name != "zeroes1t"]
-    records = [(name, record["results"]) for name, record in records if record]
-    largest = max((median(runs, "mib_s") for _, results in records for runs in results.values()), default=1)
-    for name, results in records:
-        body.append(text(8, top + 12, WORKLOADS[name].title, weight="bold"))
-        top += 20
-        for server, runs in results.items():
-            value = median(runs, "mib_s")
-            width = 560 * value / largest
-            body.append(f'<rect x="150" y="{top}" width="{width:.1f}" height="13" fill="{colours[server]}"/>')
-            body.append(text(144, top + 11, server, anchor="end"))
-            body.append(text(156 + width, top + 11, f"{value:.0f}"))
-            top += 17
-        top += 10
-    rows.append(f'<svg xmlns="http://www.w3.org/2000/svg" width="800" height="{top + 6}" '
-                'font-family="sans-serif" font-size="12">')
-    rows.append(f'<rect width="800" height="{top + 6}" fill="white"/>')
-    rows.append(text(8, 20, "MiB/s written and durable (longer is better)", size=14))
-    return "\n".join([*rows, *body, "</svg>"]) + "\n"
-
-
-def text(x, y, words, anchor="start", weight="normal", size=12):
-    return (f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" font-weight="{weight}" '
-            f'font-size="{size}">{escape(words)}</text>')

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Restores, side by side: what comes out of varve, qemu-nbd and nbdkit, interleaved; see docs/performance.md.
+"""Restores, side by side: what comes out of varve, qemu-nbd and nbdkit, interleaved; see docs/benchmark.md.
 
     scripts/bench restore [WORKLOAD ...] [--rounds N] [--directory DISK] [--mib N]
 

@@ -46,10 +46,16 @@ def main(section, file_name, workloads, about):
     parser.add_argument("--directory", type=pathlib.Path, default="/var/tmp", help="where the images go: the disk to measure")
     parser.add_argument("--mib", type=int, default=2048, help="size of the disk that is read (default 2048)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and measure nothing")
     options = parser.parse_args()
     for name in options.workloads:
         if name not in workloads:
             parser.error(f"unknown workload {name}; there are {', '.join(workloads)}")
+    if not options.directory.is_dir():
+        parser.error(f"--directory {options.directory} is not a directory")
+    if options.dry_run:
+        print(f"{', '.join(options.workloads or workloads)}: {options.rounds} rounds, a disk of {options.mib} MiB")
+        return
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     tables = HERE / "results" / file_name
     kept = json.loads(tables.read_text(encoding="utf-8")) if tables.exists() else {}

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Verifications beside a plain read of the same file, interleaved; see docs/performance.md.
+"""Verifications beside a plain read of the same file, interleaved; see docs/benchmark.md.
 
     scripts/bench verify [WORKLOAD ...] [--rounds N] [--directory DISK] [--mib N]
 
