@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""docs/acceptance.md says what each row of the acceptance table asks for, and which tests carry its number.
+"""tests/acceptance.md says what each row of the acceptance table asks for, and which tests carry its number.
 
 Run with --write to make the table anew from the tests."""
 import ast
@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import run  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "acceptance.md"
+PAGE = ROOT / "tests" / "acceptance.md"
 ROW = re.compile(r"\bA([1-9][0-9]?)\b")
 ROWS = range(1, 55)
 GTEST = re.compile(r"((?://[^\n]*\n\s*)*)TEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\)\s*\{((?:\s*//[^\n]*\n)*)")

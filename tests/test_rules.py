@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FAMILIES = {
     "docs/qcow2-rules.md": "HD FB HX VR LT WP CP RF LM DU PU LK BC LQ".split(),
     "docs/nbd-support.md": "H O F C P M B T L X X- D K Q".split(),
-    "docs/acceptance.md": ["A"],
+    "tests/acceptance.md": ["A"],
 }
 ALSO_TABLES = {"L1", "L2"}  # of an image
 OF_OTHERS = {"doc/proto.md"}  # the NBD protocol

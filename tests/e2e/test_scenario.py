@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The scripted scenario of docs/acceptance.md, in one command.
+"""The scripted scenario of tests/acceptance.md, in one command.
 
     tests/e2e/test_scenario.py [--sizes-mib 5120,1024] [unittest options]
 """
