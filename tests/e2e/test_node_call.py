@@ -32,6 +32,15 @@ class NodeCall(HubCase):
                 self.assertEqual({key: call[key] for key in expected}, expected)
                 self.assertTrue(call["nbd_host"])
 
+    def test_the_page_about_the_node_shows_the_members_of_a_real_call(self):
+        page = (Path(__file__).resolve().parents[2] / "docs" / "node-api.md").read_text()
+        example = json.loads(page.split("```json\n", 1)[1].split("```", 1)[0])
+        self.register("vm", [MIB])
+        self.start("vm")
+        self.assertEqual(sorted(example), sorted(self.node.calls[0]))
+        rows = set(re.findall(r"`(\w+)`", "".join(re.findall(r"(?m)^\| (`[^|]*) \|", page))))
+        self.assertEqual(set(example) - rows, set(), "members that the table does not explain")
+
     def test_targets_follow_the_grammar_in_ascending_key_order(self):
         """A6 nbd_targets is one string"""
         self.register("vm", [MIB] * 3, keys=[2016, 2000, 16000])
