@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/verifications.h"
+#include "io/counted.h"
 #include "io/log.h"
 
 namespace engine {
@@ -35,8 +36,8 @@ class Scrub {
     next_look_ = core_.steady_now() + look_interval_;
     if (due.empty()) return;
     under_way_ = begin_scrub(core_, std::move(due));
-    io::log(io::LogLevel::info, "scrub {} begins: {} images are due", under_way_->task.id,
-            under_way_->task.image_count);
+    io::log(io::LogLevel::info, "scrub {} begins: {} due", under_way_->task.id,
+            io::counted(under_way_->task.image_count, "image"));
   }
 
  private:

@@ -12,6 +12,7 @@
 #include "engine/values/refusal.h"
 #include "engine/wanted.h"
 #include "io/call_on.h"
+#include "io/counted.h"
 #include "io/log.h"
 #include "io/outcome.h"
 #include "io/planted_bug.h"
@@ -179,10 +180,12 @@ io::Task<void> run_verification(Core& core, UnderWay under_way, std::vector<Poin
   task.ended_at = core.now();
   core.tally.verified_bytes[task.begun_by] += under_way->progress->read_bytes;
   io::log(task.state == VerificationState::failed ? io::LogLevel::error : io::LogLevel::info,
-          "{} {} {}: {} images, {} bytes, {} damaged backups{}{}",
+          "{} {} {}: {}, {} read, {}{}{}",
           task.begun_by == VerificationOrigin::scrub ? "scrub" : "verification", task.id,
-          to_text(task.state), task.images.size(), under_way->progress->read_bytes.load(),
-          task.damaged_backups.size(), task.error.empty() ? "" : ": ", task.error);
+          to_text(task.state), io::counted(task.images.size(), "image"),
+          io::counted(under_way->progress->read_bytes.load(), "byte"),
+          io::counted(task.damaged_backups.size(), "damaged backup"),
+          task.error.empty() ? "" : ": ", task.error);
   under_way->ended.set();
 }
 

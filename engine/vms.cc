@@ -5,6 +5,7 @@
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/job_view.h"
 #include "engine/values/refusal.h"
+#include "io/counted.h"
 #include "io/log.h"
 
 namespace engine {
@@ -56,8 +57,9 @@ io::Task<PutVmResult> put_vm(Core& core, PutVmContext request) {
   if (!known || request.credentials.kind != CredentialsChange::Kind::inline_secret) {
     co_await keep_secret(*core.secrets, vm->context_id, request.credentials);
   }
-  io::log(io::LogLevel::info, "VM {} {}: {} with {} disks", vm->vm_name,
-          result.created ? "registered" : "registered anew", vm->vm_path, request.disks.size());
+  io::log(io::LogLevel::info, "VM {} {}: {} with {}", vm->vm_name,
+          result.created ? "registered" : "registered anew", vm->vm_path,
+          io::counted(request.disks.size(), "disk"));
   result.vm = view_of(core, std::move(*vm));
   co_return result;
 }

@@ -10,6 +10,7 @@
 #include "engine/repository/sidecar.h"
 #include "engine/values/digest.h"
 #include "engine/values/layout.h"
+#include "io/counted.h"
 #include "io/outcome.h"
 #include "qcow/chain/layer.h"
 #include "qcow/chain/sums_reader.h"
@@ -89,8 +90,9 @@ class ImageProof {
     const qcow::CheckResult tables = co_await qcow::check(*file, name, qcow::CheckOptions());
     if (tables.corruptions == 0) co_return;
     // What of the content is hit by that, the manifest says.
-    answer_.problem = fmt::format("its tables have {} errors; first: {}", tables.corruptions,
-                                  tables.findings.empty() ? "-" : tables.findings.front());
+    answer_.problem =
+        fmt::format("its tables have {}; first: {}", io::counted(tables.corruptions, "error"),
+                    tables.findings.empty() ? "-" : tables.findings.front());
   }
 
   io::Task<Sidecar> prove_sidecar(const qcow::Layer& image) {

@@ -6,6 +6,7 @@
 
 #include "engine/catalogue/tables.h"
 #include "engine/values/refusal.h"
+#include "io/counted.h"
 
 namespace engine {
 Repository RepositoryCatalogue::insert(Repository repository, Time now) {
@@ -89,7 +90,8 @@ void RepositoryCatalogue::erase(const std::string& id) {
             id);
   if (const uint64_t count = used.first<uint64_t>().value(); count > 0) {
     throw refusals::repository_has_backups(
-        fmt::format("{} backups in repository '{}' exist or run", count, id));
+        fmt::format("{} in repository '{}' {}", io::counted(count, "backup"), id,
+                    count == 1 ? "exists or runs" : "exist or run"));
   }
   Stmt(db_, "DELETE FROM job WHERE repository_id = ?", id).run();
   Stmt(db_, "DELETE FROM repository WHERE id = ?", id).run();

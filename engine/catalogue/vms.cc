@@ -10,6 +10,7 @@
 #include "engine/values/names.h"
 #include "engine/values/refusal.h"
 #include "engine/values/registration.h"
+#include "io/counted.h"
 #include "qcow/image/create.h"
 
 namespace engine {
@@ -191,7 +192,8 @@ std::string VmCatalogue::erase(const std::string& vm_name) {
   Stmt completed(db_, "SELECT count(*) FROM job WHERE context_id = ? AND state = 'completed'",
                  vm->context_id);
   if (const uint64_t count = completed.first<uint64_t>().value(); count > 0) {
-    throw refusals::vm_has_backups(fmt::format("{} backups of VM '{}' exist", count, vm_name));
+    throw refusals::vm_has_backups(fmt::format("{} of VM '{}' {}", io::counted(count, "backup"),
+                                               vm_name, count == 1 ? "exists" : "exist"));
   }
   Stmt(db_, "DELETE FROM job WHERE context_id = ?", vm->context_id).run();
   Stmt(db_, "DELETE FROM vm WHERE context_id = ?", vm->context_id).run();

@@ -128,7 +128,7 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
   const std::chrono::duration<double> seconds = core.steady_now() - begun;
   core.tally.note_seal(seconds.count());
   io::log(io::LogLevel::info,
-          "job {}: disk {} sealed in {:.3f} s ({} bytes received, {} stored), change id {}",
+          "job {}: disk {} sealed in {:.3f} s ({} bytes received, {} bytes stored), change id {}",
           job->row.id, disk.index, seconds.count(), disk.counters.bytes_received,
           disk.counters.bytes_stored, disk.change_id);
 }

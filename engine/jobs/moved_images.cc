@@ -1,5 +1,6 @@
 #include "engine/jobs/recovery.h"
 #include "engine/values/layout.h"
+#include "io/counted.h"
 #include "io/log.h"
 
 namespace engine {
@@ -38,8 +39,8 @@ io::Task<void> find_moved_images(Catalogue& catalogue, io::FileSystem& files,
     ++moved;
   }
   if (moved == 0) co_return;
-  io::log(io::LogLevel::info, "{} images of repository {} were found in {}, where it lies now",
-          moved, repository.id, repository.directory);
+  io::log(io::LogLevel::info, "{} of repository {} found in {}, where it lies now",
+          io::counted(moved, "image"), repository.id, repository.directory);
 }
 
 }  // namespace engine

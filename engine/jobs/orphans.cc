@@ -7,6 +7,7 @@
 #include "engine/repository/marker.h"
 #include "engine/repository/storage.h"
 #include "engine/values/layout.h"
+#include "io/counted.h"
 #include "io/log.h"
 
 namespace engine {
@@ -130,12 +131,12 @@ class Sweep {
 
   void advise_on_unknown() const {
     if (unknown_ == 0) return;
-    io::log(
-        io::LogLevel::warning,
-        "{} images of {} are unknown to the catalogue; if a catalogue was lost, bring them back "
-        "before the next backup: stop varve and run 'varve rebuild --repository {} "
-        "--repository-id {} --catalogue {}'",
-        unknown_, root_, root_, repository_id_, core_.options.catalogue_path);
+    io::log(io::LogLevel::warning,
+            "{} of {} unknown to the catalogue; if a catalogue was lost, bring them back "
+            "before the next backup: stop varve and run 'varve rebuild --repository {} "
+            "--repository-id {} --catalogue {}'",
+            io::counted(unknown_, "image"), root_ + (unknown_ == 1 ? " is" : " are"), root_,
+            repository_id_, core_.options.catalogue_path);
   }
 
   io::Task<void> take_away(std::string path) {

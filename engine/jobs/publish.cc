@@ -11,6 +11,7 @@
 #include "engine/repository/sidecar.h"
 #include "engine/values/layout.h"
 #include "io/call_on.h"
+#include "io/counted.h"
 #include "io/log.h"
 #include "io/planted_bug.h"
 #include "qcow/image/publish_header.h"
@@ -193,8 +194,8 @@ io::Task<JobState> publish_or_give_up(Core& core, const Job& job,
   }
   if (!lost && cause.empty()) {
     ++core.tally.backups[{"completed", job.type}];
-    io::log(io::LogLevel::info, "job {} of VM {} completed: {} disks published", job.id,
-            job.vm_name, job.disks.size());
+    io::log(io::LogLevel::info, "job {} of VM {} completed: {} published", job.id, job.vm_name,
+            io::counted(job.disks.size(), "disk"));
     co_return JobState::completed;
   }
   try {

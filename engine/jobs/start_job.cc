@@ -13,6 +13,7 @@
 #include "engine/values/layout.h"
 #include "engine/values/names.h"
 #include "engine/values/refusal.h"
+#include "io/counted.h"
 #include "io/log.h"
 #include "io/planted_bug.h"
 
@@ -203,8 +204,8 @@ Refusal refusal_of(const std::exception_ptr& failure, const std::string& job_id)
 io::Task<Job> start_job(Core& core, StartBackup request) {
   const StartPlan plan = co_await plan_start(core, request);
   const auto job = record_start(core, plan);
-  io::log(io::LogLevel::info, "job {}: {} backup of VM {} ({} disks) into repository {}",
-          job->row.id, to_text(job->row.type), job->row.vm_name, job->row.disks.size(),
+  io::log(io::LogLevel::info, "job {}: {} backup of VM {} ({}) into repository {}", job->row.id,
+          to_text(job->row.type), job->row.vm_name, io::counted(job->row.disks.size(), "disk"),
           job->row.repository_id);
   if (!job->row.resumes.empty()) {
     io::log(io::LogLevel::info, "job {}: goes on with what job {} has left", job->row.id,
