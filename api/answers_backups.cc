@@ -7,6 +7,7 @@
 namespace api {
 namespace {
 
+using engine::DiskCounters;
 using engine::Job;
 using engine::JobDisk;
 using engine::Warning;
@@ -22,6 +23,12 @@ std::string_view file_path(const Job& job) {
 // The recorded id of the disk with the lowest index.
 std::string_view change_id(const Job& job) {
   return job.disks.empty() ? std::string_view() : std::string_view(job.disks[0].change_id);
+}
+
+uint64_t sum_of(const ShownBackup& backup, uint64_t DiskCounters::*counter) {
+  uint64_t sum = 0;
+  for (const JobDisk& disk : backup.view.job.disks) sum += disk.counters.*counter;
+  return sum;
 }
 
 struct ShownDisk {
@@ -118,6 +125,12 @@ const Object<ShownBackup>& backup_object() {
         [](const B& b) { return file_path(b.view.job); }},
        {"bytes_transferred", "integer", "payload of WRITE, all disks",
         [](const B& b) { return b.view.job.bytes_received(); }},
+       {"bytes_zeroed", "integer", "WRITE_ZEROES and TRIM, all disks",
+        [](const B& b) { return sum_of(b, &DiskCounters::bytes_zeroed); }},
+       {"bytes_elided", "integer", "equal to what the chain holds, and not stored, all disks",
+        [](const B& b) { return sum_of(b, &DiskCounters::bytes_elided); }},
+       {"bytes_stored", "integer", "allocated in the files, all disks",
+        [](const B& b) { return sum_of(b, &DiskCounters::bytes_stored); }},
        {"total_bytes", "integer",
         "what bytes_transferred grows towards, never less: of one disk telemetry's value, else the "
         "sum of capacities",

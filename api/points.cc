@@ -2,6 +2,7 @@
 #include "api/object.h"
 #include "api/routes.h"
 #include "api/schemas.h"
+#include "engine/values/point_name.h"
 
 /// Restore points and where they are read: docs/http-api.md, "Restore points".
 namespace api {
@@ -22,6 +23,10 @@ const Object<engine::PointView>& served_point_object() {
        {"repository_id", "string", "", [](const P& p) { return p.point.repository_id; }},
        {"completed_at", "time", "", [](const P& p) { return p.point.completed_at; }},
        {"size_bytes", "integer", "of the disk", [](const P& p) { return p.point.capacity_bytes; }},
+       {"bytes_received", "integer", "payload of WRITE when it was made",
+        [](const P& p) { return p.point.counters.bytes_received; }},
+       {"bytes_stored", "integer", "data in this point's file, without its tables",
+        [](const P& p) { return p.point.bytes_stored; }},
        {"allocated_bytes", "integer", "space of this point's file",
         [](const P& p) { return p.point.allocated_bytes; }},
        {"change_id", "string", "", [](const P& p) { return p.point.change_id; }},
@@ -58,7 +63,7 @@ Response list_points(const Call& call) {
   if (const auto disk = call.query_number("disk_id", UINT32_MAX)) {
     query.disk_id = static_cast<uint32_t>(*disk);
   }
-  if (!query.point.empty() && query.vm_name.empty()) {
+  if (!query.point.empty() && query.point != engine::kLatestPoint && query.vm_name.empty()) {
     throw engine::Refusal(engine::RefusalKind::invalid, "missing_field", "point needs vm_name");
   }
   query.limit = call.query_number("limit", kPointsMax).value_or(query.limit);
@@ -122,7 +127,9 @@ const std::vector<Route>& point_routes() {
        .answer = "PointList",
        .query = {{"vm_name", "string", "as registered; all when left out"},
                  {"disk_id", "integer", "index; all when left out"},
-                 {"point", "string", "backup id, latest, or the newest until an RFC 3339 time"},
+                 {"point", "string",
+                  "backup id, latest (of every VM when none is named), or the newest until an RFC "
+                  "3339 time"},
                  {"limit", "integer", "1000 when left out"},
                  {"offset", "integer", ""}},
        .failure = "failed to list points"},

@@ -142,6 +142,19 @@ std::vector<Point> PointCatalogue::newest_first(std::string_view vm_name,
                        static_cast<int64_t>(offset));
 }
 
+std::vector<Point> PointCatalogue::newest_of_each(std::optional<uint32_t> disk_index,
+                                                  uint64_t limit, uint64_t offset) {
+  return select_points(db_,
+                       "AND (?1 IS NULL OR d.disk_index = ?1) AND p.image_id IN ("
+                       "SELECT image_id FROM (SELECT n.image_id, row_number() OVER ("
+                       "PARTITION BY k.vm_name, e.disk_index "
+                       "ORDER BY k.completed_at DESC, k.row DESC) AS age "
+                       "FROM point n JOIN job_disk e ON e.image_id = n.image_id "
+                       "JOIN job k ON k.id = e.job_id WHERE k.deleting = 0) WHERE age = 1) "
+                       "ORDER BY j.completed_at DESC, j.row DESC, d.disk_index LIMIT ?2 OFFSET ?3",
+                       disk_index, static_cast<int64_t>(limit), static_cast<int64_t>(offset));
+}
+
 std::vector<Point> PointCatalogue::history(std::string_view context_id,
                                            std::string_view repository_id, uint32_t disk_index,
                                            std::string_view before, size_t count_max) {

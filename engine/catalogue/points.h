@@ -52,6 +52,9 @@ class PointCatalogue {
   /// By time of completion. "" and nothing mean all VMs and all disks.
   std::vector<Point> newest_first(std::string_view vm_name, std::optional<uint32_t> disk_index,
                                   uint64_t limit, uint64_t offset);
+  /// The same, of every disk of every VM the newest one only.
+  std::vector<Point> newest_of_each(std::optional<uint32_t> disk_index, uint64_t limit,
+                                    uint64_t offset);
   /// Of a disk in its repository, over all its chains, newest first: those published before the job
   /// `before` began; of all with "".
   std::vector<Point> history(std::string_view context_id, std::string_view repository_id,

@@ -52,6 +52,12 @@ std::vector<PointView> point_views(Catalogue& catalogue, const EngineOptions& op
     }
     return views;
   }
+  if (query.vm_name.empty()) {  // the newest of every disk there is
+    for (Point& point : catalogue.points.newest_of_each(query.disk_id, query.limit, query.offset)) {
+      views.push_back(view_of(options, std::move(point)));
+    }
+    return views;
+  }
   for (const uint32_t disk : disks_of(catalogue, query)) {
     auto point = find_point(catalogue.points, {query.vm_name, disk, query.point});
     if (point) views.push_back(view_of(options, std::move(*point)));

@@ -54,7 +54,7 @@ struct ChainQuery {
 struct PointQuery {
   std::string vm_name;              ///< as registered; "": of all VMs
   std::optional<uint32_t> disk_id;  ///< disk index; absent: of all disks
-  std::string point;                ///< backup id, "latest" or RFC 3339 time; "": all
+  std::string point;  ///< backup id, "latest" (also of all VMs) or RFC 3339 time; "": all
   uint64_t limit = 1000, offset = 0;
 };
 

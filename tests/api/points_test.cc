@@ -16,6 +16,8 @@ TEST_F(Points, ShowWhatTheyAreAndWhereTheyAreRead) {
             Json::parse(R"(["nbd://127.0.0.1:10809/pgtest1/disk-1@backup-pgtest1-1760000101"])"));
   EXPECT_EQ(shown["backup_id"], point().point.job_id);
   EXPECT_EQ(shown["size_bytes"], point().point.capacity_bytes);
+  EXPECT_EQ(shown["bytes_received"], point().point.counters.bytes_received);
+  EXPECT_EQ(shown["bytes_stored"], point().point.bytes_stored);
 }
 
 TEST_F(Points, AreAskedForByVmDiskAndPoint) {
@@ -30,8 +32,17 @@ TEST_F(Points, AreAskedForByVmDiskAndPoint) {
   get("/points?vm_name=a%20b@1&disk_id=2&point=latest&limit=5&offset=10");
 }
 
+TEST_F(Points, TheLatestOfEveryVmNeedsNoName) {
+  EXPECT_CALL(engine_, points).WillOnce([](const engine::PointQuery& query) {
+    EXPECT_EQ(query.vm_name, "");
+    EXPECT_EQ(query.point, "latest");
+    return std::vector{point()};
+  });
+  EXPECT_EQ(body_of(get("/points?point=latest"))["count"], 1);
+}
+
 TEST_F(Points, WrongQuestionsAreRefused) {
-  expect_problem(get("/points?point=latest"), 400, "point needs vm_name", "missing_field");
+  expect_problem(get("/points?point=backup-a-1"), 400, "point needs vm_name", "missing_field");
   expect_problem(get("/points?disk_id=x"), 400, "invalid disk_id", "invalid_query");
   const auto none = engine::refusals::point_not_found("a", 1, "latest");
   EXPECT_CALL(engine_, points).WillOnce(Throw(none));

@@ -154,7 +154,7 @@ TEST_F(StartBackup, TheAnswerIsTheContractsExample) {
   {"disk_id":0,"nbd_port":10100,"nbd_export_name":"pgtest1-1759913694-disk0","qcow2_path":"/backup/repository/ctx-pgtest1-20251006-203401/disk-0/backup-pgtest1-disk0-20251008-085454.qcow2","qemu_nbd_pid":4242,"status":"prepared"},
   {"disk_id":1,"nbd_port":10101,"nbd_export_name":"pgtest1-1759913694-disk1","qcow2_path":"/backup/repository/ctx-pgtest1-20251006-203401/disk-1/backup-pgtest1-disk1-20251008-085454.qcow2","qemu_nbd_pid":4242,"status":"prepared"}],
  "nbd_targets_string":"2000:nbd://127.0.0.1:10100/pgtest1-1759913694-disk0,2001:nbd://127.0.0.1:10101/pgtest1-1759913694-disk1",
- "backup_type":"full","type":"full","client":"node","repository_id":"1","status":"started","state":"running","bytes_transferred":0,"total_bytes":114890375168,"disks_count":2,
+ "backup_type":"full","type":"full","client":"node","repository_id":"1","status":"started","state":"running","bytes_transferred":0,"bytes_zeroed":0,"bytes_elided":0,"bytes_stored":0,"total_bytes":114890375168,"disks_count":2,
  "current_phase":"running","transfer_speed_bps":0,"progress_percent":0,"created_at":"2025-10-08T08:54:54Z","started_at":"2025-10-08T08:54:54Z",
  "file_path":"/multi-disk-parent"})");
   EXPECT_EQ(body_of(post("/backups", kGood)), expected);

@@ -34,6 +34,23 @@ TEST_F(CataloguePoints, A8TheParentIsTheNewestPublishedPointOfVmRepositoryAndDis
   EXPECT_EQ(catalogue().points.newest_repository("ctx-nobody"), "");
 }
 
+TEST_F(CataloguePoints, TheNewestOfEachDiskOfEveryVmIsFound) {
+  add_repository("2");
+  const Vm vm = add_vm("a"), other = add_vm("b");
+  EXPECT_TRUE(catalogue().points.newest_of_each(std::nullopt, 10, 0).empty());
+  backup(vm, BackupType::full, 1);
+  const Job of_other = backup(other, BackupType::full, 2);
+  const Job newest = backup(vm, BackupType::full, 3, "2");
+  const auto found = catalogue().points.newest_of_each(std::nullopt, 10, 0);
+  ASSERT_EQ(found.size(), 4u) << "two disks each";
+  EXPECT_EQ(found[0].job_id, newest.id);
+  EXPECT_EQ(found[1].job_id, newest.id);
+  EXPECT_EQ(found[2].job_id, of_other.id);
+  EXPECT_EQ(found[3].disk_index, 1u);
+  EXPECT_EQ(catalogue().points.newest_of_each(1, 10, 0).size(), 2u);
+  EXPECT_EQ(catalogue().points.newest_of_each(std::nullopt, 1, 3).at(0).job_id, of_other.id);
+}
+
 TEST_F(CataloguePoints, A28AChainIsOrderedFromItsFullToItsLatest) {
   const Vm vm = add_vm("a");
   const Job full = backup(vm, BackupType::full, 1);
