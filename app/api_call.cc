@@ -10,13 +10,12 @@ nlohmann::json api_call(const HttpServerAddress& server, HttpCall call) {
   nlohmann::json said = nlohmann::json::parse(answer.body, nullptr, false);
   if (answer.status >= 200 && answer.status < 300 && said.is_object()) return said;
   const auto word = [&said](const char* name) {
-    return said.is_object() ? said.value(name, std::string()) : std::string();
+    const auto found = said.is_object() ? said.find(name) : said.end();
+    return found != said.end() && found->is_string() ? found->get<std::string>() : std::string();
   };
   std::string text = fmt::format("{}: {} {}", server.url, answer.status, word("error"));
-  for (const char* more : {"details", "hint"}) {
-    if (!word(more).empty()) text += (*more == 'd' ? ": " : ". ") + word(more);
-  }
-  throw ServerRefused(answer.status, word("code"), text);
+  if (!word("details").empty()) text += ": " + word("details");
+  throw ServerRefused(answer.status, word("code"), text, word("hint"));
 }
 
 }  // namespace app

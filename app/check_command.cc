@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/find_images.h"
 #include "engine/check_backup.h"
+#include "io/counted.h"
 #include "io/ring_thread.h"
 #include "qcow/check/check_chain.h"
 #include "qcow/format/record.h"
@@ -13,7 +15,7 @@
 namespace app {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using qcow::Verdict;
 
 constexpr std::string_view kSidecarEnding = ".qcow2.json";
@@ -47,28 +49,17 @@ const char* word(Verdict verdict) {
   return "cannot open";
 }
 
-struct Targets {
-  engine::NamedImages images;
-  bool of_catalogue = false;
-};
-
-/// A file; the image of a sidecar; else a name that the catalogue knows.
-Targets find_targets(const CheckOptions& options) {
-  const std::string& target = options.target;
-  const bool is_path = target.find('/') != std::string::npos || target.ends_with(".qcow2");
+/// The image of a sidecar, or what the target is by itself.
+FoundImages find_targets(const CheckOptions& options) {
+  std::string target = options.target;
   if (target.ends_with(kSidecarEnding)) {
-    return {{{target.substr(0, target.size() - std::string_view(".json").size())}, ""}};
+    target.resize(target.size() - std::string_view(".json").size());
   }
-  if (is_path || std::filesystem::exists(target)) return {{{target}, ""}};
-  // The configuration is asked for names only: an image is checked wherever it lies.
-  const std::string catalogue = options.catalogue.empty()
-                                    ? configured(options.config).engine.catalogue_path
-                                    : options.catalogue;
-  return {engine::find_backup(catalogue, target), true};
+  return find_images(target, options.catalogue, options.config);
 }
 
-Json to_json(const qcow::ImageReport& image, bool is_parent) {
-  Json json;
+OrderedJson to_json(const qcow::ImageReport& image, bool is_parent) {
+  OrderedJson json;
   json["path"] = image.path;
   json["role"] = is_parent ? "parent" : "image";
   json["result"] = word(image.verdict());
@@ -106,19 +97,19 @@ void print_text(const qcow::ImageReport& image, bool is_parent) {
   for (const std::string& problem : image.problems) line(problem);
   for (const std::string& finding : image.tables.findings) line(finding);
   if (image.tables.findings_left_out > 0) {
-    line(fmt::format("and {} more findings", image.tables.findings_left_out));
+    line(fmt::format("and {}", io::counted(image.tables.findings_left_out, "more finding")));
   }
   for (const std::string& note : image.notes) line("note: " + note);
   if (!image.header) return;
   const qcow::CheckResult& tables = image.tables;
-  line(
-      fmt::format("{} errors, {} leaked clusters; of {} clusters {} hold data, {} are "
-                  "compressed, {} are zero",
-                  tables.corruptions, tables.leaks, tables.guest_clusters, tables.data_clusters,
-                  tables.compressed_clusters, tables.zero_clusters));
+  line(fmt::format("{}, {}; of {} {} hold data, {} are compressed, {} are zero",
+                   io::counted(tables.corruptions, "error"),
+                   io::counted(tables.leaks, "leaked cluster"),
+                   io::counted(tables.guest_clusters, "cluster"), tables.data_clusters,
+                   tables.compressed_clusters, tables.zero_clusters));
 }
 
-io::Task<std::vector<qcow::ChainReport>> check_all(io::Runtime runtime, Targets targets) {
+io::Task<std::vector<qcow::ChainReport>> check_all(io::Runtime runtime, FoundImages targets) {
   std::vector<qcow::ChainReport> reports;
   for (const std::string& path : targets.images.paths) {
     qcow::ChainOptions options;
@@ -138,18 +129,18 @@ Verdict worst_of(const std::vector<qcow::ChainReport>& reports) {
 }
 
 void print_json(const CheckOptions& options, const std::vector<qcow::ChainReport>& reports) {
-  Json json;
+  OrderedJson json;
   json["target"] = options.target;
   json["result"] = word(worst_of(reports));
   json["exit_status"] = exit_status(worst_of(reports));
-  json["images"] = Json::array();
+  json["images"] = OrderedJson::array();
   for (const qcow::ChainReport& report : reports) {
     for (const qcow::ImageReport& image : report.images) {
       json["images"].push_back(to_json(image, &image != report.images.data()));
     }
   }
   // Names of files need not be UTF-8.
-  fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
+  fmt::print("{}\n", json.dump(2, ' ', false, OrderedJson::error_handler_t::replace));
 }
 
 }  // namespace

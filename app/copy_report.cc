@@ -7,18 +7,13 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "app/operate/text.h"
+
 namespace app {
 namespace {
 
-/// "1.5 GiB"
-std::string in_words(double bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  size_t unit = 0;
-  for (; bytes >= 1024 && unit + 1 < std::size(kUnits); ++unit) bytes /= 1024;
-  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, kUnits[unit]);
-}
-
-std::string in_words(uint64_t bytes) { return in_words(static_cast<double>(bytes)); }
+std::string in_words(uint64_t bytes) { return size_text(bytes); }
+std::string in_words(double bytes) { return size_text(static_cast<uint64_t>(bytes)); }
 
 }  // namespace
 
@@ -107,11 +102,13 @@ void report_warning(bool json, const std::string& text) {
   }
 }
 
-void report_error(bool json, const std::string& text, int exit_status) {
+void report_error(bool json, const Failure& failure) {
   if (json) {
-    print_json_line({{"event", "error"}, {"message", text}, {"exit_status", exit_status}});
+    nlohmann::ordered_json line = {{"event", "error"}, {"message", failure.text()}};
+    line.update(failure.json());
+    print_json_line(line);
   } else {
-    fmt::print(stderr, "varve: {}\n", text);
+    fmt::print(stderr, "varve: {}\n", failure.text());
   }
 }
 

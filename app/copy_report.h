@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "app/failure.h"
 #include "engine/restore/copier.h"
 #include "io/clock.h"
 
@@ -36,6 +37,6 @@ void print_json_line(const nlohmann::ordered_json& json);
 void report_warning(bool json, const std::string& text);
 
 /// The line of an error, in JSON when that is asked for.
-void report_error(bool json, const std::string& text, int exit_status);
+void report_error(bool json, const Failure& failure);
 
 }  // namespace app

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/copy_report.h"
 #include "io/ring_thread.h"
 #include "qcow/chain/chain.h"
 #include "qcow/format/uuid.h"
@@ -43,6 +45,12 @@ io::Task<void> create(io::Runtime runtime, CreateOptions options) {
     if (image.virtual_size == 0) image.virtual_size = parent->size();
   }
   co_await qcow::create(runtime, options.file, image);
+  if (options.json) {
+    print_json_line({{"file", options.file},
+                     {"size_bytes", image.virtual_size},
+                     {"backing", image.parent ? image.parent->name : ""}});
+    co_return;
+  }
   const std::string line = fmt::format("{}: {} bytes{}\n", options.file, image.virtual_size,
                                        image.parent ? ", backed by " + image.parent->name : "");
   std::fputs(line.c_str(), stdout);

@@ -1,13 +1,14 @@
 #pragma once
 
 #include <chrono>
+#include <stdexcept>
 #include <string>
 
 namespace app {
 
 /// The HTTP API of a running `varve serve`.
 struct HttpServerAddress {
-  std::string url;    ///< "http://127.0.0.1:8082"
+  std::string url;    ///< "http://127.0.0.1:8082", or "unix:/run/varve/http.sock"
   std::string token;  ///< "": none
 };
 
@@ -23,8 +24,20 @@ struct HttpCall {
   std::chrono::seconds patience{30};
 };
 
-/// Blocks until there is an answer, for `patience` at most. Throws std::runtime_error with a
-/// sentence when there is none, UsageError for a malformed URL. Any thread.
+/// The server does not answer.
+class ServerUnreachable : public std::runtime_error {
+ public:
+  ServerUnreachable(const std::string& error, const std::string& hint)
+      : std::runtime_error(error + "; " + hint), error_(error), hint_(hint) {}
+  const std::string& error() const { return error_; }
+  const std::string& hint() const { return hint_; }
+
+ private:
+  std::string error_, hint_;
+};
+
+/// Blocks until there is an answer, for `patience` at most. Throws ServerUnreachable when there is
+/// none, UsageError for a malformed URL. Any thread.
 HttpAnswer http_call(const HttpServerAddress& server, const HttpCall& call);
 
 }  // namespace app

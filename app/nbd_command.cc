@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -7,6 +8,7 @@
 #include "app/activation.h"
 #include "app/background.h"
 #include "app/commands.h"
+#include "app/find_images.h"
 #include "io/call_on.h"
 #include "io/file_limit.h"
 #include "io/listener.h"
@@ -18,6 +20,7 @@
 #include "nbd/server.h"
 #include "nbd/uri.h"
 #include "qcow/chain/chain.h"
+#include "qcow/format/format_error.h"
 #include "qcow/image/image.h"
 
 namespace app {
@@ -146,6 +149,18 @@ class ImageServer {
     return tls_mode_of(options_.tls, options_.allow_plain, listener);
   }
 
+  io::Task<std::unique_ptr<qcow::Image>> open_for_writing(std::string path,
+                                                          qcow::ImageOptions image_options) {
+    try {
+      co_return co_await qcow::Image::open(runtime_, path, image_options);
+    } catch (const qcow::PublishedImageError& error) {
+      throw std::runtime_error(
+          fmt::format("{}; serve it with --read-only, or make an overlay: varve create "
+                      "OVERLAY.qcow2 --backing FILE",
+                      error.what()));
+    }
+  }
+
   io::Task<void> open() {
     if (options_.read_only) {
       const qcow::ChainOptions anywhere;
@@ -161,7 +176,7 @@ class ImageServer {
         if (exported_) exported_->fail(std::move(cause));
       };
       const std::string path = co_await io::follow_link(runtime_.files, options_.file);
-      image_ = co_await qcow::Image::open(runtime_, path, image_options);
+      image_ = co_await open_for_writing(path, image_options);
       device_ = image_.get();
     }
   }
@@ -188,6 +203,26 @@ std::vector<std::string> variables_for(const NbdOptions& options, uint16_t port)
   return {"uri=" + nbd::to_text(uri), "unixsocket=" + options.socket,
           "port=" + (local ? std::string() : std::to_string(port)),
           "exportname=" + options.export_name};
+}
+
+/// A backup's image in the place of its id. Published images are only read.
+void find_image(NbdOptions& options) {
+  const FoundImages found = find_images(options.file, options.catalogue, options.config);
+  if (!found.of_catalogue) {
+    if (options.disk) throw UsageError("--disk: only a backup id has several");
+    return;
+  }
+  const std::vector<uint32_t>& disks = found.images.disks;
+  if (!options.disk && disks.size() > 1) {
+    throw UsageError(
+        fmt::format("{} has {} disks; --disk N chooses one", options.file, disks.size()));
+  }
+  const auto disk = std::find(disks.begin(), disks.end(), options.disk.value_or(disks.front()));
+  if (disk == disks.end()) {
+    throw UsageError(fmt::format("{} has no disk {}", options.file, *options.disk));
+  }
+  options.file = found.images.paths.at(static_cast<size_t>(disk - disks.begin()));
+  options.read_only = true;
 }
 
 /// A process in the background has another directory.
@@ -228,9 +263,10 @@ int serve(NbdOptions options, std::vector<ActivatedSocket> activated) {
 }  // namespace
 
 int run_nbd(const NbdOptions& given) {
-  io::configure_log(given.log.format, given.log.level);
+  io::configure_log(given.log.format, given.quiet ? io::LogLevel::warning : given.log.level);
   if (given.list) return list_exports(given);
   NbdOptions options = given;
+  find_image(options);
   std::vector<ActivatedSocket> activated = take_activated_sockets();
   if (!activated.empty() && options.place_is_given) {
     throw UsageError("sockets come from socket activation; leave --socket, --port and --bind out");

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 
+#include "app/numbers.h"
 #include "app/settings.h"
 
 namespace app {
@@ -38,8 +39,8 @@ void declare_place(CLI::App& command, NbdOptions& options) {
                            ->type_name("PATH")
                            ->group("Where")
                            ->each(given);
-  command.add_option("-p,--port", options.port, "TCP port (default 10809); 0 takes a free one")
-      ->type_name("N")
+  add_number(command, "-p,--port", options.port, 0, UINT16_MAX,
+             "TCP port (default 10809); 0 takes a free one")
       ->group("Where")
       ->each(given)
       ->excludes(socket);
@@ -48,6 +49,25 @@ void declare_place(CLI::App& command, NbdOptions& options) {
       ->group("Where")
       ->each(given)
       ->excludes(socket);
+}
+
+/// Of a backup id in FILE's place.
+void declare_backup_lookup(CLI::App& command, NbdOptions& options) {
+  add_value(
+      command, "--disk",
+      [&options](const std::string& text) {
+        options.disk = whole_number<uint32_t>(text, 0, UINT32_MAX);
+      },
+      "of a backup with several disks: which one, by its index", "N")
+      ->group("What");
+  command
+      .add_option("--catalogue", options.catalogue,
+                  "the catalogue that knows the backup (default: that of\n`varve serve`)")
+      ->type_name("FILE")
+      ->group("What");
+  command.add_option("--config", options.config, "configuration of `varve serve`, which names it")
+      ->type_name("FILE")
+      ->group("What");
 }
 
 void declare_export(CLI::App& command, NbdOptions& options) {
@@ -61,11 +81,8 @@ void declare_export(CLI::App& command, NbdOptions& options) {
       ->type_name("TEXT")
       ->group("What");
   command.add_flag("-r,--read-only", options.read_only, "refuse every write")->group("What");
-  command
-      .add_option("-e,--shared", options.connections_max,
-                  "connections at once (default 64); 0: as many as the\nserver takes, 1024")
-      ->type_name("N")
-      ->check(CLI::Range(0u, 1024u))
+  add_number(command, "-e,--shared", options.connections_max, 0, 1024,
+             "connections at once (default 64); 0: as many as the\nserver takes, 1024")
       ->group("What");
   command
       .add_option_function<std::string>(
@@ -112,6 +129,8 @@ void declare_life(CLI::App& command, NbdOptions& options) {
       .add_option("-P,--pid-file,--pidfile", options.pid_file,
                   "file for the process id, written once the server listens")
       ->type_name("PATH")
+      ->group("How long");
+  command.add_flag("-q,--quiet", options.quiet, "say nothing but warnings and errors")
       ->group("How long");
   command
       .add_flag_callback(
@@ -208,11 +227,13 @@ void declare_refused(CLI::App& command) {
 }  // namespace
 
 void declare_nbd(CLI::App& command, NbdOptions& options) {
-  command.add_option("FILE", options.file, "QCOW2 image to serve");
+  command.add_option("FILE", options.file,
+                     "QCOW2 image to serve, or a backup id of the catalogue, read-only");
   command.add_flag("-L,--list", options.list,
                    "list the exports of the server at -k or -b and -p,\nand serve nothing");
   declare_place(command, options);
   declare_export(command, options);
+  declare_backup_lookup(command, options);
   declare_life(command, options);
   declare_access(command, options);
   declare_refused(command);

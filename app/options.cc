@@ -3,13 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
-
-#include "app/nbd_options.h"
-#include "app/pull/options.h"
-#include "app/restore/options.h"
+#include "app/declare.h"
+#include "app/numbers.h"
 #include "app/settings.h"
-#include "app/verify_options.h"
 
 namespace app {
 namespace {
@@ -23,20 +19,18 @@ void declare_config(CLI::App& command, std::string& config_file) {
       ->type_name("FILE");
 }
 
-/// What the command line says of each setting of `varve serve`.
-struct ServeArguments {
-  std::string config_file;
-  std::map<std::string, std::vector<std::string>> values;
-};
+}  // namespace
 
 void declare_serve(CLI::App& command, ServeArguments& arguments) {
   declare_config(command, arguments.config_file);
   for (const Setting& setting : serve_settings()) {
     const std::string option = "--" + setting.name;
     if (setting.is_flag) {
-      command.add_flag_callback(
-          option, [&arguments, &setting] { arguments.values[setting.name] = {"true"}; },
-          setting.help);
+      command
+          .add_flag_callback(
+              option, [&arguments, &setting] { arguments.values[setting.name] = {"true"}; },
+              setting.help)
+          ->group(setting.group);
       continue;
     }
     command
@@ -47,12 +41,15 @@ void declare_serve(CLI::App& command, ServeArguments& arguments) {
             },
             setting.help)
         ->type_name(setting.metavar)
+        ->group(setting.group)
         ->expected(1)
         ->allow_extra_args(false)
         ->multi_option_policy(setting.repeatable ? CLI::MultiOptionPolicy::TakeAll
                                                  : CLI::MultiOptionPolicy::TakeLast);
   }
 }
+
+namespace {
 
 void apply(ServeOptions& options, const std::string& source,
            const std::map<std::string, std::vector<std::string>>& values) {
@@ -67,8 +64,9 @@ void apply(ServeOptions& options, const std::string& source,
   }
 }
 
-/// What the command line says wins over the file.
-ServeOptions serve_options(const ServeArguments& arguments) {
+}  // namespace
+
+ServeOptions checked(ServeArguments arguments) {
   ServeOptions options;
   std::string config = arguments.config_file;
   if (config.empty() && ::access(kDefaultConfigFile, F_OK) == 0) config = kDefaultConfigFile;
@@ -91,11 +89,23 @@ ServeOptions serve_options(const ServeArguments& arguments) {
   return options;
 }
 
-void declare_create(CLI::App& command, CreateOptions& options, std::string& size) {
+void declare_create(CLI::App& command, CreateArguments& arguments) {
+  CreateOptions& options = arguments.options;
   command.add_option("FILE", options.file, "image to make; must not exist")->required();
-  command.add_option("SIZE", size, "virtual size: bytes, or with K, M, G, T");
+  command.add_option("SIZE", arguments.size,
+                     "virtual size: bytes, or with K, M, G, T (of 1024; KB, MB, GB, TB of 1000)");
   command.add_option("--backing", options.backing, "parent image, in the same directory")
       ->type_name("PARENT");
+  command.add_flag("--json", options.json, "print one JSON object, errors too");
+}
+
+CreateOptions checked(CreateArguments arguments) {
+  if (!arguments.size.empty()) {
+    arguments.options.size_bytes = parse_size(arguments.size);
+  } else if (arguments.options.backing.empty()) {
+    throw UsageError("varve create: SIZE is needed unless --backing is given");
+  }
+  return std::move(arguments.options);
 }
 
 void declare_check(CLI::App& command, CheckOptions& options) {
@@ -104,7 +114,7 @@ void declare_check(CLI::App& command, CheckOptions& options) {
                   "a QCOW2 image, its sidecar (.qcow2.json), or a backup id or image id of the\n"
                   "catalogue; parents are checked too")
       ->required();
-  command.add_flag("--json", options.json, "print one JSON object");
+  command.add_flag("--json", options.json, "print one JSON object, errors too");
   command
       .add_option("--catalogue", options.catalogue,
                   "the catalogue to look names up in (default: that of `varve serve`)")
@@ -128,6 +138,7 @@ void declare_rebuild(CLI::App& command, RebuildOptions& options) {
       .add_option("--catalogue", options.catalogue,
                   "the catalogue to fill, made when missing (default: that of `varve serve`)")
       ->type_name("FILE");
+  command.add_flag("--json", options.json, "print one JSON object, errors too");
   declare_config(command, options.config);
   command.footer(
       "For a catalogue that is lost: images and their sidecars are the truth. A backup is taken\n"
@@ -138,93 +149,15 @@ void declare_rebuild(CLI::App& command, RebuildOptions& options) {
 
 void declare_read_image(CLI::App& command, ReadImageOptions& options) {
   command.add_option("IMAGE", options.image, "an image")->required();
-  command.add_option("--cluster-bytes", options.cluster_bytes, "bytes of a cluster")
-      ->required()
-      ->check(CLI::Range(uint64_t{512}, uint64_t{2} << 20));
-  command.add_option("--parent", options.parent, "the process that asks")->required();
+  add_number(command, "--cluster-bytes", options.cluster_bytes, 512, uint64_t{2} << 20,
+             "bytes of a cluster")
+      ->required();
+  add_number(command, "--parent", options.parent, 1, INT32_MAX, "the process that asks")
+      ->required();
 }
 
-}  // namespace
-
-ServeOptions configured(const std::string& config_file) { return serve_options({config_file, {}}); }
-
-Command parse_command_line(int argc, const char* const* argv) {
-  CLI::App app(
-      "varve - an NBD server with a QCOW2 writer, for backups that are not lost.\n"
-      "`varve serve` needs no option; see `varve COMMAND --help` for the rest.",
-      "varve");
-  app.set_help_flag("-h,--help", "print this text");
-  bool print_version = false;
-  app.add_flag("-V,--version", print_version, "print version, features and the io_uring tier");
-  app.require_subcommand(0, 1);
-
-  CLI::App& serve = *app.add_subcommand("serve", "run the backup server: HTTP API and NBD");
-  ServeArguments serve_arguments;
-  declare_serve(serve, serve_arguments);
-  CLI::App& create = *app.add_subcommand("create", "make an empty QCOW2 image");
-  CreateOptions create_options;
-  std::string create_size;
-  declare_create(create, create_options, create_size);
-  CLI::App& check = *app.add_subcommand("check", "check an image or a backup, and its parents");
-  CheckOptions check_options;
-  declare_check(check, check_options);
-  CLI::App& rebuild =
-      *app.add_subcommand("rebuild", "make a lost catalogue anew from a repository's files");
-  RebuildOptions rebuild_options;
-  declare_rebuild(rebuild, rebuild_options);
-  CLI::App& pull =
-      *app.add_subcommand("pull", "back up disks that are read from NBD exports, files or devices");
-  PullArguments pull_arguments;
-  declare_pull(pull, pull_arguments);
-  CLI::App& adopt = *app.add_subcommand("adopt", "make points of QCOW2 images that others made");
-  AdoptArguments adopt_arguments;
-  declare_adopt(adopt, adopt_arguments);
-  CLI::App& restore =
-      *app.add_subcommand("restore", "copy a restore point to a file, a device or an NBD server");
-  RestoreOptions restore_options;
-  declare_restore(restore, restore_options);
-  CLI::App& verify = *app.add_subcommand("verify", "prove that backups are what was sent");
-  VerifyArguments verify_arguments;
-  declare_verify(verify, verify_arguments);
-  CLI::App& nbd = *app.add_subcommand("nbd", "serve one QCOW2 image over NBD, as qemu-nbd does");
-  NbdOptions nbd_options;
-  declare_nbd(nbd, nbd_options);
-  CLI::App& read_image = *app.add_subcommand("read-image", "")->group("");  // not for people
-  ReadImageOptions read_image_options;
-  declare_read_image(read_image, read_image_options);
-  const CLI::App& help = *app.add_subcommand("help", "print this text");
-  const std::string help_text = app.help();  // once a command is parsed, help() is that command's
-
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    // CLI11 leaves the help to the innermost command that was named.
-    const auto named = app.get_subcommands();
-    return PrintText{named.empty() ? app.help() : named.front()->help("varve")};
-  } catch (const CLI::ParseError& error) {
-    const auto named = app.get_subcommands();
-    throw UsageError(fmt::format("{}; see varve {}--help", error.what(),
-                                 named.empty() ? "" : named.front()->get_name() + " "));
-  }
-  if (help.parsed()) return PrintText{help_text};
-  if (print_version) return PrintText{version_text()};
-  if (serve.parsed()) return serve_options(serve_arguments);
-  if (create.parsed()) {
-    if (!create_size.empty()) create_options.size_bytes = parse_size(create_size);
-    if (create_size.empty() && create_options.backing.empty()) {
-      throw UsageError("varve create: SIZE is needed unless --backing is given");
-    }
-    return create_options;
-  }
-  if (check.parsed()) return check_options;
-  if (rebuild.parsed()) return rebuild_options;
-  if (pull.parsed()) return checked(std::move(pull_arguments));
-  if (adopt.parsed()) return checked(std::move(adopt_arguments));
-  if (restore.parsed()) return checked(std::move(restore_options));
-  if (verify.parsed()) return checked(std::move(verify_arguments));
-  if (read_image.parsed()) return read_image_options;
-  if (nbd.parsed()) return checked(std::move(nbd_options));
-  return PrintText{app.help()};
+ServeOptions configured(const std::string& config_file) {
+  return checked(ServeArguments{config_file, {}});
 }
 
 }  // namespace app

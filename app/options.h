@@ -4,7 +4,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "app/tls_files.h"
@@ -59,6 +58,7 @@ struct CreateOptions {
   std::string file;
   uint64_t size_bytes = 0;  ///< 0: that of the backing file
   std::string backing;      ///< "": none
+  bool json = false;
 };
 
 /// `varve check`
@@ -75,6 +75,7 @@ struct RebuildOptions {
   std::string repository_id = "1";
   std::string catalogue;  ///< "": that of `varve serve`
   std::string config;     ///< "": the default file, if it exists
+  bool json = false;
 };
 
 /// `varve restore`
@@ -160,8 +161,10 @@ struct ReadImageOptions {
 
 /// `varve nbd`
 struct NbdOptions {
-  std::string file;
-  std::string socket;  ///< "": TCP; "-": in a private directory, which goes at the end
+  std::string file;               ///< or a backup id, which is looked up
+  std::optional<uint32_t> disk;   ///< of a backup; absent: its only one
+  std::string catalogue, config;  ///< where it is looked up; "": as `varve serve` would
+  std::string socket;             ///< "": TCP; "-": in a private directory, which goes at the end
   std::string bind = "127.0.0.1";
   uint16_t port = 10809;
   bool place_is_given = false;  ///< socket, port or address
@@ -179,6 +182,7 @@ struct NbdOptions {
   io::Duration commit_interval = std::chrono::seconds(1);
   uint64_t commit_bytes = 256 << 20;
   bool no_hole_allocates = false;  ///< else NO_HOLE makes clusters that read as zero
+  bool quiet = false;              ///< warnings and errors only
   LogOptions log;
 };
 
@@ -187,20 +191,14 @@ struct PrintText {
   std::string text;
 };
 
-using Command = std::variant<ServeOptions, CheckOptions, CreateOptions, NbdOptions, RebuildOptions,
-                             RestoreOptions, PullOptions, AdoptOptions, VerifyOptions,
-                             ReadImageOptions, PrintText>;
-
-/// Throws UsageError with a sentence.
-Command parse_command_line(int argc, const char* const* argv);
-
 /// What `varve serve` would do with this configuration file, "" being the default one, and no
 /// option on the command line. Throws UsageError.
 ServeOptions configured(const std::string& config_file);
 
 /// "90s", "10m", "1h", "250ms"; "0" is zero. Throws UsageError.
 io::Duration parse_duration(std::string_view text);
-/// "1073741824", "64K", "10G", "1T" (powers of 1024). Throws UsageError.
+/// "1073741824", "64K", "10g", "64MiB" (powers of 1024), "10GB" (powers of 1000). Throws
+/// UsageError.
 uint64_t parse_size(std::string_view text);
 
 /// The same, from 1M to 16G. Throws UsageError.
@@ -216,5 +214,7 @@ std::string absolute_path(const std::string& path);
 
 /// Build features and what this kernel's io_uring offers.
 std::string version_text();
+/// The same as one JSON object.
+std::string version_json();
 
 }  // namespace app

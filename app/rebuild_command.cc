@@ -3,15 +3,17 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/copy_report.h"
+#include "app/exit_status.h"
 #include "engine/repository/rebuild_files.h"
+#include "io/counted.h"
 #include "io/ring_thread.h"
 
 namespace app {
 namespace {
-
-constexpr int kLeftOut = 3;
 
 /// What is not given is that of `varve serve`, which is asked for it only then.
 RebuildOptions completed(RebuildOptions options) {
@@ -41,10 +43,22 @@ int run_rebuild(const RebuildOptions& given) {
   const std::string catalogue = request.catalogue_path;
   const engine::RebuildReport report =
       parts.ring().run(engine::rebuild_catalogue(parts.runtime(), std::move(request)));
-  fmt::print("{}: {} VMs, {} backups, {} images of {} are in the catalogue\n", catalogue,
-             report.vms, report.backups, report.images, directory);
+  const int status = report.left_out.empty() ? kOk : kIncomplete;
+  if (options.json) {
+    print_json_line({{"catalogue", catalogue},
+                     {"repository", directory},
+                     {"vms", report.vms},
+                     {"backups", report.backups},
+                     {"images", report.images},
+                     {"left_out", report.left_out},
+                     {"exit_status", status}});
+    return status;
+  }
+  fmt::print("{}: {}, {}, {} of {} are in the catalogue\n", catalogue,
+             io::counted(report.vms, "VM"), io::counted(report.backups, "backup"),
+             io::counted(report.images, "image"), directory);
   for (const std::string& problem : report.left_out) fmt::print(stderr, "left out: {}\n", problem);
-  return report.left_out.empty() ? 0 : kLeftOut;
+  return status;
 }
 
 }  // namespace app

@@ -3,22 +3,50 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <fstream>
 
+#include "app/numbers.h"
 #include "app/options.h"
 
 namespace app {
 namespace {
 
 constexpr uint32_t kConnectionsMax = 16, kRequestsMax = 64;
+constexpr const char* kServerGroup = "Server";
+
+/// Throws UsageError.
+std::string token_of_file(const std::string& path) {
+  std::ifstream file(path);
+  std::string token;
+  std::getline(file, token);
+  while (!token.empty() && (token.back() == '\r' || token.back() == ' ')) token.pop_back();
+  if (!token.empty()) return token;
+  throw UsageError(fmt::format("\"{}\" {}", path,
+                               file.is_open() ? "holds no token in its first line"
+                                              : "cannot be read: no token for the server"));
+}
 
 }  // namespace
 
 void declare_server(CLI::App& command, std::string& server, std::string& token) {
   command
       .add_option("--server", server,
-                  "the API of varve serve (default $VARVE_URL, else http://127.0.0.1:8082)")
-      ->type_name("URL");
-  command.add_option("--token", token, "its token (default $VARVE_TOKEN)")->type_name("TEXT");
+                  fmt::format("varve serve: http://HOST:PORT, or unix:PATH of its --http-socket\n"
+                              "(default $VARVE_URL, else {})",
+                              kDefaultServer))
+      ->type_name("URL")
+      ->group(kServerGroup);
+  auto* const file = add_value(
+      command, "--token-file", [&token](const std::string& path) { token = token_of_file(path); },
+      "file whose first line is its token (default $VARVE_TOKEN, else the file\n"
+      "$VARVE_TOKEN_FILE)",
+      "FILE");
+  file->group(kServerGroup);
+  command
+      .add_option("--token", token, "its token, which other users of this machine can see in ps")
+      ->type_name("TEXT")
+      ->group(kServerGroup)
+      ->excludes(file);
 }
 
 void declare_tls_client(CLI::App& command, TlsClientFiles& files) {
@@ -34,32 +62,24 @@ void declare_tls_client(CLI::App& command, TlsClientFiles& files) {
 }
 
 void declare_parallel(CLI::App& command, uint32_t& connections, uint32_t& requests) {
-  command
-      .add_option("--connections", connections,
-                  fmt::format("NBD connections (default {})", connections))
-      ->type_name("N");
-  command
-      .add_option("--requests", requests,
-                  fmt::format("requests under way on each (default {})", requests))
-      ->type_name("N");
-}
-
-void check_parallel(uint32_t connections, uint32_t requests) {
-  if (connections < 1 || connections > kConnectionsMax) {
-    throw UsageError(fmt::format("--connections must be 1 to {}", kConnectionsMax));
-  }
-  if (requests < 1 || requests > kRequestsMax) {
-    throw UsageError(fmt::format("--requests must be 1 to {}", kRequestsMax));
-  }
+  add_number(command, "--connections", connections, 1, kConnectionsMax,
+             fmt::format("NBD connections (default {})", connections));
+  add_number(command, "--requests", requests, 1, kRequestsMax,
+             fmt::format("requests under way on each (default {})", requests));
 }
 
 void complete_server(std::string& server, std::string& token) {
-  const auto from_environment = [](std::string& value, const char* name, std::string_view usual) {
-    const char* const said = std::getenv(name);
-    if (value == usual && said != nullptr) value = said;
+  const auto said = [](const char* name) {
+    const char* const value = std::getenv(name);
+    return value == nullptr ? std::string() : std::string(value);
   };
-  from_environment(server, "VARVE_URL", RestoreOptions().server);
-  from_environment(token, "VARVE_TOKEN", "");
+  if (const std::string url = said("VARVE_URL"); server == kDefaultServer && !url.empty()) {
+    server = url;
+  }
+  if (token.empty()) token = said("VARVE_TOKEN");
+  if (const std::string path = said("VARVE_TOKEN_FILE"); token.empty() && !path.empty()) {
+    token = token_of_file(path);
+  }
 }
 
 }  // namespace app

@@ -9,17 +9,18 @@
 /// The options that every client of `varve serve` has.
 namespace app {
 
-/// --server and --token.
+inline constexpr const char* kDefaultServer = "http://127.0.0.1:8082";
+
+/// --server, --token-file and --token.
 void declare_server(CLI::App& command, std::string& server, std::string& token);
 /// --tls-certificates, --tls-psk and --tls-user.
 void declare_tls_client(CLI::App& command, TlsClientFiles& files);
 
 /// --connections and --requests, whose defaults are what the variables hold.
 void declare_parallel(CLI::App& command, uint32_t& connections, uint32_t& requests);
-/// Throws UsageError for what a client must not open at once.
-void check_parallel(uint32_t connections, uint32_t requests);
 
-/// What was not said on the command line: $VARVE_URL and $VARVE_TOKEN.
+/// What was not said on the command line: $VARVE_URL, $VARVE_TOKEN or the file $VARVE_TOKEN_FILE.
+/// Throws UsageError for a file that holds no token.
 void complete_server(std::string& server, std::string& token);
 
 }  // namespace app

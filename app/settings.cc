@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
+#include <algorithm>
 
+#include "app/numbers.h"
 #include "io/failure.h"
 
 namespace app {
@@ -11,11 +12,19 @@ namespace {
 
 using Values = std::vector<std::string>;
 
-io::HostPort address(const std::string& text) {
+/// "192.0.2.1:8082"; of loopback also ":8082" and "8082".
+io::HostPort address(const std::string& text, uint16_t usual_port) {
+  const std::string digits = text.starts_with(':') ? text.substr(1) : text;
+  const bool is_port = !digits.empty() && std::all_of(digits.begin(), digits.end(),
+                                                      [](char c) { return c >= '0' && c <= '9'; });
+  if (is_port) return {"127.0.0.1", whole_number<uint16_t>(digits, 0, UINT16_MAX)};
   try {
     return io::parse_host_port(text);
-  } catch (const std::invalid_argument& failure) {
-    throw UsageError(failure.what());
+  } catch (const std::invalid_argument&) {
+    throw UsageError(
+        fmt::format("\"{}\" is not an address; write HOST:PORT or, for loopback, PORT: "
+                    "127.0.0.1:{} or {}",
+                    text, usual_port, usual_port));
   }
 }
 
@@ -24,19 +33,9 @@ NbdAddress nbd_address(const std::string& text) {
   constexpr std::string_view kTls = ",tls=";
   if (text.starts_with("vsock:")) throw UsageError("vsock is not offered yet; write HOST:PORT");
   const size_t comma = std::min(text.find(kTls), text.size());
-  NbdAddress listener{address(text.substr(0, comma))};
+  NbdAddress listener{address(text.substr(0, comma), 10809)};
   if (comma < text.size()) listener.tls = parse_tls_mode(text.substr(comma + kTls.size()));
   return listener;
-}
-
-template <class T>
-T whole_number(const std::string& text, T least, T most) {
-  T number{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || number < least || number > most) {
-    throw UsageError(fmt::format("\"{}\" is not a number from {} to {}", text, least, most));
-  }
-  return number;
 }
 
 std::optional<engine::PortNumbers> port_range(const std::string& text) {
@@ -49,15 +48,6 @@ std::optional<engine::PortNumbers> port_range(const std::string& text) {
   ports.first = whole_number<uint16_t>(text.substr(0, dash), 1, UINT16_MAX);
   ports.last = whole_number<uint16_t>(text.substr(dash + 1), ports.first, UINT16_MAX);
   return ports;
-}
-
-/// The value of `words` whose word is `text`.
-template <class T>
-T one_of(const std::string& text, const std::map<std::string, T>& words) {
-  if (const auto found = words.find(text); found != words.end()) return found->second;
-  std::string choices;
-  for (const auto& [word, value] : words) choices += (choices.empty() ? "" : ", ") + word;
-  throw UsageError(fmt::format("\"{}\" is not one of {}", text, choices));
 }
 
 bool yes_or_no(const std::string& text) {
@@ -100,15 +90,31 @@ std::vector<Setting> storage_settings() {
   };
 }
 
-std::vector<Setting> network_settings() {
+std::vector<Setting> http_settings() {
   return {
       {"http", "HOST:PORT", "HTTP API (default 127.0.0.1:8082)",
        [](ServeOptions& o, const Values& values) {
-         o.http = address(values.back());
+         o.http = address(values.back(), 8082);
          o.http_is_given = true;
        }},
       text_setting("http-socket", "PATH", "HTTP API on a Unix socket too",
                    [](ServeOptions& o) -> std::string& { return o.http_socket; }),
+      text_setting("api-token", "TOKEN", "token that HTTP requests must carry",
+                   [](ServeOptions& o) -> std::string& { return o.api_token; }),
+      {"allow-no-token", "", "listen for HTTP without a token beyond loopback",
+       [](ServeOptions& o, const Values& values) { o.allow_no_token = yes_or_no(values.back()); },
+       false, true},
+      {"http-name", "HOST",
+       "name that HTTP clients reach varve under (their header Host),\n"
+       "beside those of loopback; may be given several times",
+       [](ServeOptions& o, const Values& values) { o.http_names = values; }, true},
+      {"cors-origin", "ORIGIN", "origin that browsers may call from; may be given several times",
+       [](ServeOptions& o, const Values& values) { o.cors_origins = values; }, true},
+  };
+}
+
+std::vector<Setting> nbd_settings() {
+  return {
       {"nbd", "HOST:PORT",
        "NBD with every export by name; may be given several times\n"
        "(default 127.0.0.1:10809 and [::1]:10809); append\n"
@@ -138,20 +144,14 @@ std::vector<Setting> network_settings() {
       {"allow-plain", "", "listen for NBD without TLS beyond loopback",
        [](ServeOptions& o, const Values& values) { o.allow_plain = yes_or_no(values.back()); },
        false, true},
+  };
+}
+
+std::vector<Setting> node_settings() {
+  return {
       text_setting("node-url", "URL",
                    "node API (default http://localhost:9081); \"\" switches the call off",
                    [](ServeOptions& o) -> std::string& { return o.engine.node_url; }),
-      text_setting("api-token", "TOKEN", "token that HTTP requests must carry",
-                   [](ServeOptions& o) -> std::string& { return o.api_token; }),
-      {"allow-no-token", "", "listen for HTTP without a token beyond loopback",
-       [](ServeOptions& o, const Values& values) { o.allow_no_token = yes_or_no(values.back()); },
-       false, true},
-      {"http-name", "HOST",
-       "name that HTTP clients reach varve under (their header Host),\n"
-       "beside those of loopback; may be given several times",
-       [](ServeOptions& o, const Values& values) { o.http_names = values; }, true},
-      {"cors-origin", "ORIGIN", "origin that browsers may call from; may be given several times",
-       [](ServeOptions& o, const Values& values) { o.cors_origins = values; }, true},
   };
 }
 
@@ -287,9 +287,20 @@ io::Networks parse_networks(const std::vector<std::string>& ranges) {
 const std::vector<Setting>& serve_settings() {
   static const std::vector<Setting> all = [] {
     std::vector<Setting> settings;
-    for (auto part : {storage_settings(), network_settings(), access_settings(),
-                      life_cycle_settings(), verification_settings(), process_settings()}) {
-      settings.insert(settings.end(), part.begin(), part.end());
+    const std::pair<const char*, std::vector<Setting>> parts[] = {
+        {"Storage", storage_settings()},
+        {"HTTP", http_settings()},
+        {"NBD", nbd_settings()},
+        {"Access to NBD", access_settings()},
+        {"Node", node_settings()},
+        {"Life of a backup", life_cycle_settings()},
+        {"Verification", verification_settings()},
+        {"Process", process_settings()}};
+    for (const auto& [group, part] : parts) {
+      for (Setting setting : part) {
+        setting.group = group;
+        settings.push_back(std::move(setting));
+      }
     }
     return settings;
   }();

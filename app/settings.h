@@ -19,6 +19,7 @@ struct Setting {
   std::function<void(ServeOptions&, const std::vector<std::string>&)> apply;
   bool repeatable = false;
   bool is_flag = false;
+  std::string group{};  ///< heading in `varve serve --help`
 };
 
 const std::vector<Setting>& serve_settings();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
@@ -56,16 +57,26 @@ io::Duration parse_duration(std::string_view text) {
 }
 
 uint64_t parse_size(std::string_view text) {
-  static constexpr std::array<NamedUnit<unsigned>, 7> kShifts = {
-      {{"", 0}, {"B", 0}, {"K", 10}, {"M", 20}, {"G", 30}, {"T", 40}, {"P", 50}}};
-  const std::string_view example = "1073741824, 64M or 10G";
+  const std::string_view example = "1073741824, 64M, 10GiB or 10GB";
   const Measure measure = parse_measure(text, example);
-  for (const auto& [name, shift] : kShifts) {
-    if (name != measure.unit) continue;
-    if (measure.count > (UINT64_MAX >> shift)) break;
-    return measure.count << shift;
+  const auto wrong = [&] {
+    return UsageError(fmt::format("\"{}\" is not a size; write it like {}", text, example));
+  };
+  std::string unit(measure.unit);
+  std::transform(unit.begin(), unit.end(), unit.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  if (unit.empty() || unit == "B") return measure.count;
+  const size_t power = std::string_view("KMGTP").find(unit.front()) + 1;
+  if (power == 0) throw wrong();
+  const std::string_view rest = std::string_view(unit).substr(1);
+  if (!rest.empty() && rest != "IB" && rest != "B") throw wrong();
+  const uint64_t step = rest == "B" ? 1000 : 1024;
+  uint64_t bytes = measure.count;
+  for (size_t i = 0; i < power; ++i) {
+    if (bytes > UINT64_MAX / step) throw wrong();
+    bytes *= step;
   }
-  throw UsageError(fmt::format("\"{}\" is not a size; write it like {}", text, example));
+  return bytes;
 }
 
 uint64_t parse_commit_bytes(std::string_view text) {

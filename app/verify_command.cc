@@ -10,6 +10,8 @@
 #include "app/commands.h"
 #include "app/copy_report.h"
 #include "app/exit_status.h"
+#include "app/operate/text.h"
+#include "io/counted.h"
 #include "io/log.h"
 #include "io/percent_encoding.h"
 #include "io/signals.h"
@@ -100,18 +102,20 @@ class Verify {
     const uint64_t stored = second.at("stored_bytes"), covered = second.at("covered_bytes");
     const double percent =
         stored == 0 ? 100 : 100 * static_cast<double>(covered) / static_cast<double>(stored);
-    fmt::print("    {}: {} of {} stored bytes compared ({:.1f} %){}{}\n", reader, covered, stored,
-               percent, problem.empty() ? "" : "; ", problem);
+    fmt::print("    {}: {} of {} stored compared ({:.1f} %){}{}\n", reader, size_text(covered),
+               size_text(stored), percent, problem.empty() ? "" : "; ", problem);
     for (const Json& range : second.at("damaged")) show_range(range, ", by " + reader);
   }
 
   static std::string verdict_of(const Json& image) {
     const std::string result = image.at("result");
-    if (result == "sound") return fmt::format("sound, {} bytes compared", compared_bytes(image));
+    if (result == "sound")
+      return fmt::format("sound, {} compared", size_text(compared_bytes(image)));
     if (result == "without_manifest") return "of an earlier version: tables sound, content unknown";
     std::string text = "DAMAGED";
     if (const uint64_t damaged = image.at("damaged_bytes"); damaged > 0) {
-      text += fmt::format(": {} bytes are not what was sent", damaged);
+      text += fmt::format(": {} not what was sent",
+                          size_text(damaged) + (damaged == 1 ? " is" : " are"));
     }
     const std::string problem = image.value("problem", "");
     return problem.empty() ? text : text + ": " + problem;
@@ -147,9 +151,10 @@ class Verify {
                        {"damaged_backups", task.at("damaged_backups")}});
       return;
     }
-    fmt::print("{}: {} images, {} skipped, {} bytes read\n", task.at("state").get<std::string>(),
-               task.at("images").size(), task.at("skipped_count").get<uint64_t>(),
-               task.at("read_bytes").get<uint64_t>());
+    fmt::print("{}: {}, {} skipped, {} read\n", task.at("state").get<std::string>(),
+               io::counted(task.at("images").size(), "image"),
+               task.at("skipped_count").get<uint64_t>(),
+               size_text(task.at("read_bytes").get<uint64_t>()));
     if (task.at("damaged_backups").empty()) return;
     fmt::print("backups that read what is damaged:\n");
     for (const Json& id : task.at("damaged_backups")) {
@@ -167,7 +172,8 @@ std::atomic<int>& first_signal() {
   io::block_termination_signals();
   std::thread([] {
     signal = io::wait_for_termination();
-    ::_exit(kInterrupted + io::wait_for_termination());
+    io::wait_for_termination();
+    ::_exit(kInterrupted);
   }).detach();
   return signal;
 }
@@ -177,22 +183,16 @@ std::atomic<int>& first_signal() {
 int run_verify(const VerifyOptions& options) {
   io::configure_log(io::LogFormat::text, io::LogLevel::error);
   const std::atomic<int>& signal = first_signal();
-  int status = kFailed;
-  std::string text;
+  Failure failure;
   try {
-    status = Verify(options).run(signal);
+    const int status = Verify(options).run(signal);
     if (signal == 0) return status;
-    text = "interrupted; the verification is cancelled";
-    status = kInterrupted + signal;
-  } catch (const ServerRefused& refused) {
-    text = refused.what();
-    if (refused.status() == 404 && !refused.code().empty()) status = kNotFound;
-    if (refused.status() == 409) status = kRefused;
-  } catch (const std::exception& failure) {
-    text = failure.what();
+    failure = failure_of(CommandFailed(kInterrupted, "interrupted; the verification is cancelled"));
+  } catch (const std::exception& thrown) {
+    failure = failure_of(thrown);
   }
-  report_error(options.json, text, status);
-  return status;
+  report_error(options.json, failure);
+  return failure.exit_status;
 }
 
 }  // namespace app

@@ -1,5 +1,6 @@
 #include "app/verify_options.h"
 
+#include "app/numbers.h"
 #include "app/server_options.h"
 #include "engine/values/point_name.h"
 
@@ -11,16 +12,17 @@ void declare_verify(CLI::App& command, VerifyArguments& arguments) {
                      "the VM's registered name: all its points; with POINT (a backup id, an RFC\n"
                      "3339 time, or latest) that point and all that it stands on");
   command.add_flag("--all", arguments.all, "every point of every VM");
-  command
-      .add_option("--skip-days", options.skip_days,
-                  "leave out what was found sound within so many days")
-      ->type_name("N");
-  command
-      .add_option("--reader", arguments.reader,
-                  "who reads the content: varve, libqcow, or both (default); what libqcow cannot\n"
-                  "read, varve does in any case")
-      ->type_name("READER")
-      ->check(CLI::IsMember({"varve", "libqcow", "both"}));
+  add_number(command, "--skip-days", options.skip_days, 0, UINT32_MAX,
+             "leave out what was found sound within so many days");
+  add_value(
+      command, "--reader",
+      [&arguments](const std::string& text) {
+        arguments.reader = one_of<std::string>(
+            text, {{"varve", "varve"}, {"libqcow", "libqcow"}, {"both", "both"}});
+      },
+      "who reads the content: varve, libqcow, or both (default); what libqcow cannot\n"
+      "read, varve does in any case",
+      "READER");
   command.add_option("--rate", arguments.rate, "bytes read a second at most, with K, M or G")
       ->type_name("SIZE");
   command.add_flag("--json", options.json, "print one JSON object a line, errors too");
@@ -29,8 +31,8 @@ void declare_verify(CLI::App& command, VerifyArguments& arguments) {
       "Tables, sidecar, manifest and the content of each stored cluster are compared with what "
       "was\n"
       "sent. A signal cancels it.\n"
-      "Exit status: 0 all is sound, 1 failed, 2 wrong usage, 3 another verification is running,\n"
-      "4 no such VM or point, 5 damage was found.");
+      "Exit status: 0 all is sound, 1 failed, 2 wrong usage, 10 no such VM or point, 11 another\n"
+      "verification is running, 12 refused by access, 13 damage was found, 130 interrupted.");
 }
 
 VerifyOptions checked(VerifyArguments arguments) {

@@ -57,7 +57,10 @@ NamedImages find_backup(const std::string& catalogue_path, const std::string& na
         "'{}' is neither a file, nor a backup or image of catalogue {}", name, catalogue_path));
   }
   NamedImages images;
-  for (const Point& point : points) images.paths.push_back(point.image_path);
+  for (const Point& point : points) {
+    images.paths.push_back(point.image_path);
+    images.disks.push_back(point.disk_index);
+  }
   if (const auto repository = catalogue.repositories.find(points.front().repository_id)) {
     images.repository_directory = repository->directory;
   }

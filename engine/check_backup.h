@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@ namespace engine {
 
 /// The published images that a name stands for.
 struct NamedImages {
-  std::vector<std::string> paths;    ///< by disk index
+  std::vector<std::string> paths;    ///< ascending disk index
+  std::vector<uint32_t> disks;       ///< the indexes
   std::string repository_directory;  ///< parents must lie in here
 };
 

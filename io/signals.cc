@@ -29,4 +29,13 @@ int wait_for_termination() {
   return number;
 }
 
+bool termination_comes_within(std::chrono::milliseconds patience) {
+  const sigset_t signals = termination_signals();
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(patience);
+  timespec most{};
+  most.tv_sec = seconds.count();
+  most.tv_nsec = std::chrono::nanoseconds(patience - seconds).count();
+  return ::sigtimedwait(&signals, nullptr, &most) > 0;
+}
+
 }  // namespace io

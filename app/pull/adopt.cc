@@ -6,6 +6,7 @@
 #include "app/commands.h"
 #include "app/copy_report.h"
 #include "app/pull/pull.h"
+#include "io/counted.h"
 #include "io/ring_thread.h"
 #include "qcow/chain/chain.h"
 #include "qcow/check/check.h"
@@ -32,8 +33,8 @@ void require_sound(io::RingRuntime& here, const std::string& path, bool json) {
                                          result.corruptions > 1 ? ", and more" : ""));
   }
   if (result.leaks > 0) {
-    report_warning(json,
-                   fmt::format("{}: {} leaked clusters; they are left behind", path, result.leaks));
+    report_warning(
+        json, fmt::format("{}: {} left behind", path, io::counted(result.leaks, "leaked cluster")));
   }
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "io/counted.h"
 #include "io/percent_encoding.h"
 
 namespace app {
@@ -105,9 +106,9 @@ class Registration {
   std::string missing(const Json& known) const {
     const uint32_t index = known.at("disk_index");
     return fmt::format(
-        "VM {} has a disk {} ({} bytes) and there is no --disk {}=SOURCE; a backup has all disks "
+        "VM {} has a disk {} ({}) and there is no --disk {}=SOURCE; a backup has all disks "
         "of a VM, and one that is gone is left out of its registration (PUT /api/v1/vm-contexts)",
-        vm_name_, index, known.at("capacity_bytes").get<uint64_t>(), index);
+        vm_name_, index, io::counted(known.at("capacity_bytes").get<uint64_t>(), "byte"), index);
   }
 
   const std::string& vm_name_;

@@ -7,7 +7,9 @@
 #include <map>
 #include <stdexcept>
 
+#include "app/numbers.h"
 #include "app/server_options.h"
+#include "io/counted.h"
 #include "nbd/uri.h"
 
 namespace app {
@@ -170,7 +172,7 @@ void declare_adopt(CLI::App& command, AdoptArguments& arguments) {
   command.add_option("--vm", options.vm_name, "its name; a VM that is not known is registered")
       ->type_name("NAME")
       ->required();
-  command.add_option("--disk", arguments.disk, "disk index (default 0)")->type_name("N");
+  add_number(command, "--disk", arguments.disk, 0, UINT32_MAX, "disk index (default 0)");
   command
       .add_option(
           "--parent", arguments.options.parent,
@@ -283,9 +285,13 @@ void declare_pull(CLI::App& command, PullArguments& arguments) {
   declare_tls_client(command, options.tls);
   command.footer(
       "All disks become one backup: it is published whole, or not at all.\n"
-      "Exit status: 0 published, 1 failed, 2 wrong usage, 3 refused (--since is not of the newest\n"
-      "point, a backup of the VM is running, disks that do not fit), 4 no such repository. With\n"
-      "--repair also: 0 nothing is wanted, 1 nothing can be healed, 4 no such VM.");
+      "Exit status: 0 published, 1 failed, 2 wrong usage, 10 no such repository, 11 refused "
+      "(--since\n"
+      "is not of the newest point, a backup of the VM is running, disks that do not fit), 12 "
+      "refused\n"
+      "by access, 130 interrupted. With --repair also: 0 nothing is wanted, 1 nothing can be "
+      "healed,\n"
+      "10 no such VM.");
 }
 
 AdoptOptions checked(AdoptArguments arguments) {
@@ -304,15 +310,16 @@ AdoptOptions checked(AdoptArguments arguments) {
   options.layers.resize(count);
   for (auto& [index, images] : by_disk) {
     if (images.size() != count) {
-      throw UsageError(
-          fmt::format("disk {} has {} images and disk {} has {}: a backup has all disks",
-                      by_disk.begin()->first, count, index, images.size()));
+      throw UsageError(fmt::format("disk {} has {} and disk {} has {}: a backup has all disks",
+                                   by_disk.begin()->first, io::counted(count, "image"), index,
+                                   images.size()));
     }
     for (size_t at = 0; at < count; ++at) options.layers[at].push_back(std::move(images[at]));
   }
   if (!options.checkpoints.empty() && options.checkpoints.size() != count) {
-    throw UsageError(fmt::format("--checkpoint is given {} times for {} layers",
-                                 options.checkpoints.size(), count));
+    throw UsageError(fmt::format("--checkpoint is given {} for {}",
+                                 io::counted(options.checkpoints.size(), "time"),
+                                 io::counted(count, "layer")));
   }
   return options;
 }
@@ -351,7 +358,6 @@ PullOptions checked(PullArguments arguments) {
       throw UsageError("--request-size must be a multiple of 4K, from 4K to 1M");
     }
   }
-  check_parallel(options.connections, options.requests);
   if (!arguments.sample.empty()) options.sampled_share = parse_share(arguments.sample);
   check_modes(options);
   return options;

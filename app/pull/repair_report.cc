@@ -10,7 +10,7 @@
 namespace app {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string places_of(const std::vector<WantedCluster>& clusters) {
   constexpr size_t kShown = 3;
@@ -22,9 +22,9 @@ std::string places_of(const std::vector<WantedCluster>& clusters) {
   return text + (ranges.size() > kShown ? ", ...)" : ")");
 }
 
-Json places_in_json(const std::vector<WantedCluster>& clusters) {
+OrderedJson places_in_json(const std::vector<WantedCluster>& clusters) {
   constexpr size_t kTold = 1000;
-  Json list = Json::array();
+  OrderedJson list = OrderedJson::array();
   for (const engine::CopyRange& range : ranges_of(clusters)) {
     if (list.size() == kTold) break;
     list.push_back({{"offset", range.offset}, {"length", range.length}});

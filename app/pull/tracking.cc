@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "app/copy_report.h"
+#include "io/counted.h"
 #include "io/task_scope.h"
 
 namespace app {
@@ -153,13 +154,12 @@ void report_untracked(bool json, uint32_t disk_index, const Tracking& tracking) 
     places += fmt::format("{}@{}+{}", i == 0 ? "" : ", ", missed[i].offset, missed[i].length);
   }
   report_warning(
-      json,
-      fmt::format("disk {}: {} ranges ({} bytes) differ from the newest point although change "
-                  "tracking does not report them: {}{}. The new point has them right; older "
-                  "ones may not. Do not trust the tracking of this disk: pull with "
-                  "--into-chain until its cause is found",
-                  disk_index, missed.size(), tracking.missed_bytes(), places,
-                  missed.size() > kRangesShown ? ", ..." : ""));
+      json, fmt::format("disk {}: {} ({} bytes) differ from the newest point although change "
+                        "tracking does not report them: {}{}. The new point has them right; older "
+                        "ones may not. Do not trust the tracking of this disk: pull with "
+                        "--into-chain until its cause is found",
+                        disk_index, io::counted(missed.size(), "range"), tracking.missed_bytes(),
+                        places, missed.size() > kRangesShown ? ", ..." : ""));
 }
 
 uint64_t Tracking::missed_bytes() const {

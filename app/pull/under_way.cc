@@ -23,13 +23,13 @@ void cancel_on_signal(BackupUnderWay& under_way) {
   std::thread([&under_way] {
     const int signal = io::wait_for_termination();
     std::thread([] {  // once more: at once
-      const int again = io::wait_for_termination();
-      ::_exit(kInterrupted + again);
+      io::wait_for_termination();
+      ::_exit(kInterrupted);
     })
         .detach();
     under_way.interrupt(signal);
     std::this_thread::sleep_for(kTidyingPatience);
-    ::_exit(kInterrupted + signal);
+    ::_exit(kInterrupted);
   }).detach();
 }
 
@@ -62,36 +62,35 @@ int run_backup_command(const PullOptions& options,
   Hub& hub = *new Hub({options.server, options.token});
   BackupUnderWay& under_way = *new BackupUnderWay(hub);
   cancel_on_signal(under_way);
-  int status = kFailed;
-  std::string text;
+  Failure failure;
   try {
     work(hub, under_way);
-    return 0;
+    return kOk;
   } catch (const UsageError&) {
     under_way.cancel("the command failed");
     throw;
   } catch (const ServerRefused& refused) {
-    text = refused.what();
-    if (refused.status() == 404) status = kNotFound;
-    if (refused.status() == 400 || refused.status() == 409) status = kRefused;
-    if (refused.code() == "job_not_running") status = kFailed;  // it was, and has ended meanwhile
+    failure = failure_of(refused);
+    if (refused.status() == 400) failure.exit_status = kBusy;  // what is registered forbids it
+    if (refused.code() == "job_not_running")
+      failure.exit_status = kFailed;  // it has ended meanwhile
   } catch (const PullRefused& refused) {
-    text = refused.what();
-    status = kRefused;
-  } catch (const std::exception& failure) {
-    text = failure.what();
+    failure = failure_of(CommandFailed(kBusy, refused.what()));
+  } catch (const std::exception& thrown) {
+    failure = failure_of(thrown);
   }
+  const std::string text = failure.text();
   const std::string kept = under_way.interrupted_by() ? "" : under_way.give_up(text);
   if (!kept.empty()) {
-    text += fmt::format("; what has arrived is kept: --resume {} goes on with it", kept);
+    failure.error = text;
+    failure.hint = fmt::format("What has arrived is kept: --resume {} goes on with it", kept);
   }
   under_way.cancel(text);
-  if (const int signal = under_way.interrupted_by()) {
-    text = "interrupted; the backup is cancelled";
-    status = kInterrupted + signal;
+  if (under_way.interrupted_by() != 0) {
+    failure = failure_of(CommandFailed(kInterrupted, "interrupted; the backup is cancelled"));
   }
-  report_error(options.json, text, status);
-  return status;
+  report_error(options.json, failure);
+  return failure.exit_status;
 }
 
 }  // namespace app

@@ -175,24 +175,19 @@ void restore(const RestoreOptions& options) {
 
 int run_restore(const RestoreOptions& options) {
   io::configure_log(io::LogFormat::text, io::LogLevel::error);
-  int status = kFailed;
-  std::string text;
+  Failure failure;
   try {
     restore(options);
-    return 0;
+    return kOk;
   } catch (const UsageError&) {
     throw;
-  } catch (const ServerRefused& refused) {
-    if (refused.status() == 404 && !refused.code().empty()) status = kNotFound;
-    text = refused.what();
-  } catch (const TargetRefused& failure) {
-    status = kRefused;
-    text = failure.what();
-  } catch (const std::exception& failure) {
-    text = failure.what();
+  } catch (const TargetRefused& refused) {
+    failure = failure_of(CommandFailed(kBusy, refused.what()));
+  } catch (const std::exception& thrown) {
+    failure = failure_of(thrown);
   }
-  report_error(options.json, text, status);
-  return status;
+  report_error(options.json, failure);
+  return failure.exit_status;
 }
 
 }  // namespace app

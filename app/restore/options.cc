@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "app/numbers.h"
 #include "app/server_options.h"
 #include "engine/values/point_name.h"
 #include "nbd/uri.h"
@@ -16,7 +17,7 @@ void declare_restore(CLI::App& command, RestoreOptions& options) {
                   "the VM's registered name; POINT is a backup id, an RFC 3339 time (the newest\n"
                   "point until then), or latest, which is the default")
       ->required();
-  command.add_option("--disk", options.disk_id, "disk index (default 0)")->type_name("N");
+  add_number(command, "--disk", options.disk_id, 0, UINT32_MAX, "disk index (default 0)");
   command
       .add_option("--to", options.target,
                   "a raw file, a QCOW2 file (*.qcow2), a block device, or an NBD export\n"
@@ -36,8 +37,8 @@ void declare_restore(CLI::App& command, RestoreOptions& options) {
   declare_parallel(command, options.connections, options.requests);
   command.footer(
       "Files are written as TARGET.partial, and get their name when all is there and durable.\n"
-      "Exit status: 0 restored, 1 failed, 2 wrong usage, 3 the target is there already or too\n"
-      "small, 4 no such VM, disk or point.");
+      "Exit status: 0 restored, 1 failed, 2 wrong usage, 10 no such VM, disk or point,\n"
+      "11 the target is there already or too small, 12 refused by access, 130 interrupted.");
 }
 
 RestoreOptions checked(RestoreOptions options) {
@@ -54,7 +55,6 @@ RestoreOptions checked(RestoreOptions options) {
   } catch (const std::invalid_argument& error) {
     throw UsageError(fmt::format("--to {}", error.what()));
   }
-  check_parallel(options.connections, options.requests);
   if (!options.since.empty() && options.resume) {
     throw UsageError("--resume and --since exclude each other: what differs can be sent again");
   }

@@ -34,8 +34,8 @@ std::optional<uint64_t> block_device_size(const std::string& path) {
 }
 
 TargetRefused too_small(const TargetRequest& request, uint64_t size) {
-  return TargetRefused(fmt::format("{} has {} bytes and the disk {}: too small", request.target,
-                                   size, request.size));
+  return TargetRefused(fmt::format("{} has {} bytes and the disk {} bytes: too small",
+                                   request.target, size, request.size));
 }
 
 /// A raw file or a QCOW2 file.

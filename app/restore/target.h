@@ -29,7 +29,7 @@ class RestoreTarget {
  public:
   virtual ~RestoreTarget() = default;
 
-  /// Throws TargetRefused (exit status 3), or what failed.
+  /// Throws TargetRefused (exit status 11), or what failed.
   static io::Task<std::unique_ptr<RestoreTarget>> open(io::Ring& ring, io::Runtime runtime,
                                                        TargetRequest request);
 

@@ -17,4 +17,11 @@ class FormatError : public std::runtime_error {
       : std::runtime_error('"' + std::string(image_name) + "\": " + std::string(text)) {}
 };
 
+/// It is a published restore point: read, and never opened for writing.
+class PublishedImageError : public FormatError {
+ public:
+  explicit PublishedImageError(std::string_view image_name)
+      : FormatError(image_name, "is a published restore point and is never opened for writing") {}
+};
+
 }  // namespace qcow

@@ -32,7 +32,7 @@ io::Task<void> Image::prepare() {
   bool published = parts_.header.record && parts_.header.record->published();
   PLANTED_BUG(seal_bit_decides, published = false)
   if (parts_.header.sealed() || published) {
-    throw FormatError(parts_.name, "is a published restore point and is never opened for writing");
+    throw PublishedImageError(parts_.name);
   }
   parts_.geometry = parts_.header.geometry();
   // Smaller clusters share pages, and the page cache and O_DIRECT must not meet in one.

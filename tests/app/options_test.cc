@@ -60,9 +60,33 @@ TEST(Values, SizesArePowersOf1024) {
   EXPECT_EQ(parse_size("512"), 512u);
   EXPECT_EQ(parse_size("64K"), 65536u);
   EXPECT_EQ(parse_size("16T"), uint64_t{1} << 44);
+  EXPECT_EQ(parse_size("10g"), uint64_t{10} << 30);
+  EXPECT_EQ(parse_size("64MiB"), 64u << 20);
+  EXPECT_EQ(parse_size("1GiB"), 1u << 30);
   for (const char* wrong : {"", "K", "1.5G", "-1", "1X", "99999999999P"}) {
     EXPECT_THROW(parse_size(wrong), UsageError) << wrong;
   }
+}
+
+TEST(Values, SizesWithAnotherLetterBArePowersOf1000) {
+  EXPECT_EQ(parse_size("10GB"), 10000000000u);
+  EXPECT_EQ(parse_size("5kB"), 5000u);
+  EXPECT_EQ(parse_size("7B"), 7u);
+  for (const char* wrong : {"10GX", "10Gi", "10iB", "10GBB", "20000PB"}) {
+    EXPECT_THROW(parse_size(wrong), UsageError) << wrong;
+  }
+}
+
+TEST(Values, AddressesOfLoopbackNeedOnlyAPort) {
+  EXPECT_EQ(io::to_text(parse<ServeOptions>({"serve", "--http", ":8083"}).http), "127.0.0.1:8083");
+  EXPECT_EQ(io::to_text(parse<ServeOptions>({"serve", "--http", "8083"}).http), "127.0.0.1:8083");
+  EXPECT_EQ(io::to_text(parse<ServeOptions>({"serve", "--nbd", ":1,tls=off"}).nbd[0]),
+            "127.0.0.1:1");
+  EXPECT_EQ(refusal({"serve", "--http", "localhost"}),
+            "--http: \"localhost\" is not an address; write HOST:PORT or, for loopback, PORT: "
+            "127.0.0.1:8082 or 8082");
+  EXPECT_EQ(refusal({"serve", "--http", "99999"}),
+            "--http: \"99999\" is not a number from 0 to 65535");
 }
 
 TEST(CommandLine, ServeNeedsNoOption) {
@@ -114,8 +138,8 @@ TEST(CommandLine, AWrongValueIsRefusedWithItsOption) {
             "--ports: \"10100\" is not a number from 10200 to 65535");
   EXPECT_EQ(refusal({"serve", "--targets", "both"}),
             "--targets: \"both\" is not one of names, ports");
-  EXPECT_NE(refusal({"serve", "--http", "8082"}).find("--http: \"8082\" is not an address"),
-            std::string::npos);
+  EXPECT_EQ(refusal({"nbd", "x.qcow2", "--port", "99999"}),
+            "--port: \"99999\" is not a number from 0 to 65535");
   EXPECT_NE(refusal({"serve", "--nonsense"}), "");
 }
 
@@ -207,9 +231,9 @@ TEST(CommandLine, HelpAndVersionAreTexts) {
 }
 
 TEST(CommandLine, AMistakeNamesTheHelpThatAnswersIt) {
-  EXPECT_TRUE(refusal({"frob"}).ends_with("frob; see varve --help")) << refusal({"frob"});
-  EXPECT_TRUE(refusal({"serve", "--nonsense"}).ends_with("--nonsense; see varve serve --help"))
-      << refusal({"serve", "--nonsense"});
+  EXPECT_EQ(refusal({"frob"}), "unknown command 'frob'; see varve --help");
+  EXPECT_EQ(refusal({"serve", "--nonsense"}),
+            "varve serve: unknown option '--nonsense'; see varve serve --help");
 }
 
 TEST_F(Config, SettingsAndSecretsAreReadAndOptionsWin) {

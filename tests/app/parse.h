@@ -1,9 +1,10 @@
 #pragma once
 
+#include <any>
 #include <utility>
-#include <variant>
 #include <vector>
 
+#include "app/command_line.h"
 #include "app/options.h"
 
 namespace app {
@@ -12,7 +13,8 @@ namespace app {
 template <class Options>
 Options parse(std::vector<const char*> words) {
   words.insert(words.begin(), "varve");
-  return std::get<Options>(parse_command_line(static_cast<int>(words.size()), words.data()));
+  return std::any_cast<Options>(
+      parse_command_line(static_cast<int>(words.size()), words.data()).options);
 }
 
 }  // namespace app

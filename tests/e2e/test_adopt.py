@@ -98,7 +98,7 @@ class Adopts(HubCase):
         self.adopt(pushed_alone, "--parent", point["backup_id"])
         qemu.verify(self.chain(VM)["backups"][-1]["file_path"], self.flat)
         next_one = self.overlay("next.qcow2", pushed)
-        [error] = [e for e in self.adopt(next_one, "--parent", point["backup_id"], status=3) if e["event"] == "error"]
+        [error] = [e for e in self.adopt(next_one, "--parent", point["backup_id"], status=11) if e["event"] == "error"]
         self.assertIn("base is not the parent", error["message"])
         self.adopt(next_one, "--parent", "latest")
         qemu.verify(self.chain(VM)["backups"][-1]["file_path"], self.flat)

@@ -314,13 +314,13 @@ class Pulls(Domains):
         theirs.write_text(f"""<domainbackup mode='pull'><server transport='unix' socket='{self.session.directory}/theirs.sock'/>
 <disks><disk name='vda' type='file'><scratch file='{self.session.directory}/theirs.qcow2'/></disk></disks></domainbackup>""")
         self.session.virsh("backup-begin", VM, theirs)
-        events = self.pull(status=3)
+        events = self.pull(status=11)
         self.assertIn("has a backup job already", events[-1]["message"])
         self.session.virsh("domjobabort", VM)
 
     def test_a_refused_pull_leaves_the_domain_as_it_was(self):
         self.define()
-        self.pull("--repository", "none", status=4)
+        self.pull("--repository", "none", status=10)
         self.assertEqual(self.session.checkpoints(VM), [])
         self.assertEqual(self.session.virsh("domjobinfo", VM).split(), ["Job", "type:", "None"])
         self.assertEqual(self.published(self.pull())["backup_type"], "full")
@@ -332,7 +332,7 @@ class Pulls(Domains):
         self.write(20)
         self.slow_pull()
         self.puller.send_signal(signal.SIGTERM)
-        self.assertEqual(self.puller.wait(30), 128 + signal.SIGTERM)
+        self.assertEqual(self.puller.wait(30), 130)
         self.assertEqual(self.session.checkpoints(VM), [before])
         self.assert_nothing_left()
         self.assertEqual(self.published(self.pull())["backup_type"], "incremental")

@@ -15,7 +15,7 @@ from harness.qcow2_bytes import Qcow2Bytes  # noqa: E402
 from test_pull import CLUSTER, VM, Pulls  # noqa: E402
 
 SIZE = 16 * MIB
-DAMAGED = 5
+DAMAGED = 13
 
 
 class Repairs(Pulls):
@@ -274,7 +274,7 @@ class Refused(Repairs):
         self.verify()
         running = self.hub.api("POST", "/backups", {"vm_name": VM, "repository_id": "1", "backup_type": "full",
                                                     "client": "external"})  # fmt: skip
-        _, text = self.pull(*self.words, "--repair", status=3)
+        _, text = self.pull(*self.words, "--repair", status=11)
         self.assertIn("already", text)
         self.hub.api("POST", f"/backups/{running.body['backup_id']}/cancel", {})
         self.repair()
@@ -287,9 +287,9 @@ class Refused(Repairs):
         image.write(image.host(0) + 1, bytes([image.read(image.host(0) + 1, 1)[0] ^ 1]))
         self.verify()
         self.assertEqual((self.wanted_clusters(0), self.wanted_clusters(1)), ([], [0]))
-        _, text = self.pull(*self.words, "--repair", status=3)
+        _, text = self.pull(*self.words, "--repair", status=11)
         self.assertIn("disk 1 of VM web 01 has damage, and there is no --disk 1=SOURCE", text)
-        _, text = self.pull("--disk", f"4={two}", "--repair", status=3)
+        _, text = self.pull("--disk", f"4={two}", "--repair", status=11)
         self.assertIn("has no disk 4", text)
         self.repair("--disk", f"1={two}")
         self.assert_newest_equals(self.raw, 0)
@@ -315,7 +315,7 @@ class Refused(Repairs):
         disks = [{"disk_id": "disk-0", "capacity_bytes": SIZE + MIB}]
         answer = self.hub.api("PUT", f"/vm-contexts/{VM.replace(' ', '%20')}", {"disks": disks})
         self.assertEqual(answer.status, 200, answer.body)
-        _, text = self.pull(*self.words, "--repair", status=3)
+        _, text = self.pull(*self.words, "--repair", status=11)
         self.assertIn("has changed since the newest point", text)
         self.assert_no_backup()
 
@@ -329,7 +329,7 @@ class Refused(Repairs):
     def test_of_a_vm_that_nobody_knows_nothing_is_repaired(self):
         command = [binary(), "pull", "none", "--disk", f"0={self.raw}", "--repair", "--server", self.hub.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertEqual(done.returncode, 10, done.stderr)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Files(Restores):
         [disk] = self.back_up(1)
         target = self.dir / "out.raw"
         target.write_bytes(b"precious")
-        _, text = self.restore(NAME, "--to", target, status=3)
+        _, text = self.restore(NAME, "--to", target, status=11)
         self.assertIn("is there already; --force replaces it", text)
         self.assertEqual(target.read_bytes(), b"precious")
         self.restore(NAME, "--to", target, "--force")
@@ -125,14 +125,14 @@ class Files(Restores):
         partial = self.dir / "out.raw.partial"
         partial.write_bytes(b"")
         Path(f"{partial}.state").write_text('{"source": "other/disk-0@backup-1", "size_bytes": 16777216}')
-        _, text = self.restore(NAME, "--to", self.dir / "out.raw", "--resume", status=3)
+        _, text = self.restore(NAME, "--to", self.dir / "out.raw", "--resume", status=11)
         self.assertIn("is of another restore", text)
 
     def test_an_interrupted_restore_is_neither_begun_anew_nor_lost_without_a_word(self):
         [disk] = self.back_up(1)
         target, partial = self.dir / "out.raw", self.dir / "out.raw.partial"
         partial.write_bytes(b"what has come so far")
-        _, text = self.restore(NAME, "--to", target, status=3)
+        _, text = self.restore(NAME, "--to", target, status=11)
         self.assertIn("--resume continues it, --force begins anew", text)
         self.assertEqual(partial.read_bytes(), b"what has come so far")
         self.restore(NAME, "--to", target, "--force")
@@ -144,11 +144,11 @@ class Elsewhere(Restores):
         if reason := loop_mount.why_not():
             self.skipTest(reason)
         [disk] = self.back_up(1)
-        for size, status in ((disk.size - 512, 3), (disk.size + MIB, 0)):
+        for size, status in ((disk.size - 512, 11), (disk.size + MIB, 0)):
             backing = self.dir / f"device-{size}"
             backing.write_bytes(b"o" * size)
             with loop_mount.loop_device(backing) as device:
-                self.restore(NAME, "--to", device, status=3)
+                self.restore(NAME, "--to", device, status=11)
                 _, text = self.restore(NAME, "--to", device, "--force", status=status)
                 if status:
                     self.assertIn("too small", text)
@@ -165,7 +165,7 @@ class Elsewhere(Restores):
         self.addCleanup(scratch.end_process, server)
         scratch.wait_until(socket.exists, 10, "qemu-nbd listens")
         uri = f"nbd+unix:///t?socket={socket}"
-        self.restore(NAME, "--to", uri, status=3)
+        self.restore(NAME, "--to", uri, status=11)
         self.restore(NAME, "--to", uri, "--force")
         self.assertTrue(self.same(disk.path, target))
 
@@ -180,7 +180,7 @@ class Elsewhere(Restores):
         self.addCleanup(scratch.end_process, server)
         scratch.wait_until(socket.exists, 10, "qemu-nbd listens")
         uri = f"nbd+unix:///t?socket={socket}"
-        self.restore(NAME, "--to", uri, "--resume", status=3)
+        self.restore(NAME, "--to", uri, "--resume", status=11)
         record = self.state / "varve" / f"{urllib.parse.quote(uri, safe='')}.state"
         record.parent.mkdir()
         state = {"source": f"{NAME}/disk-0@{point}", "size_bytes": disk.size, "done_bytes": kept}
@@ -193,7 +193,7 @@ class Elsewhere(Restores):
         self.assertFalse(record.exists())
         for broken in ("", "[]", '{"source": 1}', json.dumps(state | {"done_bytes": -1}), json.dumps(state | {"source": "b"})):
             record.write_text(broken)
-            _, text = self.restore(NAME, "--to", uri, "--resume", status=3)
+            _, text = self.restore(NAME, "--to", uri, "--resume", status=11)
             self.assertIn("is of another restore", text)
 
 
@@ -206,7 +206,7 @@ class Elsewhere(Restores):
         self.addCleanup(scratch.end_process, server)
         scratch.wait_until(socket.exists, 10, "nbdkit listens")
         uri = f"nbd+unix:///?socket={socket}"
-        self.restore(NAME, "--to", uri, status=3)
+        self.restore(NAME, "--to", uri, status=11)
         record = self.state / "varve" / f"{urllib.parse.quote(uri, safe='')}.state"
         record.parent.mkdir()
         state = {"source": f"{NAME}/disk-0@{point}", "size_bytes": disk.size, "done_bytes": 8 * MIB}
@@ -275,9 +275,9 @@ class Refusals(Restores):
         self.back_up(1)
         target = self.dir / "out.raw"
         for vm in ("nobody", f"{NAME}@backup-none-1", f"{NAME}@2001-01-01T00:00:00Z"):
-            [error] = self.events(vm, "--to", target, status=4)
-            self.assertEqual((error["event"], error["exit_status"]), ("error", 4))
-        self.events(NAME, "--disk", 7, "--to", target, status=4)
+            [error] = self.events(vm, "--to", target, status=10)
+            self.assertEqual((error["event"], error["exit_status"]), ("error", 10))
+        self.events(NAME, "--disk", 7, "--to", target, status=10)
         self.assertFalse(target.exists())
 
     def test_wrong_usage_and_a_silent_server_are_told_apart(self):

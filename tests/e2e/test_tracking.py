@@ -69,7 +69,7 @@ class Tracking(Pulls):
         honest = set(random.Random(4).sample(range(SIZE // CLUSTER), 40))
         overwrite(self.raw, honest, 5)
         words = (*self.list_changes(honest), "--since", "two", "--check-tracking")
-        _, refused = self.pull(*self.list_changes(honest), "--since", "one", "--check-tracking", status=3)
+        _, refused = self.pull(*self.list_changes(honest), "--since", "one", "--check-tracking", status=11)
         self.assertIn("base is not the parent", refused)
         events = self.events(*words)
         [told] = [event for event in events if event["event"] == "untracked"]

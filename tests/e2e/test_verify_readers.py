@@ -19,7 +19,7 @@ from harness.qcow2_bytes import Qcow2Bytes  # noqa: E402
 
 VM = "web01"
 CLUSTER = 65536
-DAMAGED = 5
+DAMAGED = 13
 
 
 class Readers(HubCase):
@@ -56,7 +56,7 @@ class Readers(HubCase):
             self.assertEqual(image["second_reader"], {"reader": "libqcow", "stored_bytes": size, "covered_bytes": size,
                                                       "damaged_bytes": 0, "damaged": []})  # fmt: skip
         text = subprocess.run([binary(), "verify", VM, "--server", self.hub.url], capture_output=True, text=True, check=True).stdout
-        self.assertIn(f"    libqcow: {stored[0]} of {stored[0]} stored bytes compared (100.0 %)\n", text)
+        self.assertIn("    libqcow: 3.1 MiB of 3.1 MiB stored compared (100.0 %)\n", text)
         self.assertEqual(self.processes(), [], "no process is left")
 
     def test_the_catalogue_remembers_what_each_reader_covered(self):

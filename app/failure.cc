@@ -1,0 +1,99 @@
+#include "app/failure.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <string_view>
+
+#include "app/api_call.h"
+#include "app/exit_status.h"
+#include "app/options.h"
+
+namespace app {
+namespace {
+
+/// What to type after a refusal, where the server's own hint names an endpoint.
+struct VerbHint {
+  std::string_view code, hint;
+};
+constexpr VerbHint kVerbHints[] = {
+    {"vm_not_found", "`varve vm list` shows the VMs"},
+    {"vm_context_not_found", "`varve vm list` shows the VMs"},
+    {"point_not_found", "`varve list VM` shows its restore points"},
+    {"backup_not_found", "`varve list VM` shows its restore points, `varve status` what runs"},
+    {"job_not_found", "`varve status` shows what runs"},
+    {"repository_not_found", "`varve repo list` shows the repositories"},
+};
+
+std::string hint_for(const ServerRefused& refused) {
+  for (const VerbHint& known : kVerbHints) {
+    if (known.code == refused.code()) return std::string(known.hint);
+  }
+  if (refused.status() == 401) return "--token-file or $VARVE_TOKEN gives the server's token";
+  return refused.hint();
+}
+
+}  // namespace
+
+std::string Failure::text() const {
+  if (hint.empty()) return error;
+  return error + (error.ends_with('.') ? " " : ". ") + hint;
+}
+
+nlohmann::ordered_json Failure::json() const {
+  return {{"error", error}, {"code", code}, {"hint", hint}, {"exit_status", exit_status}};
+}
+
+void print_failure(bool json, const Failure& failure) {
+  if (json) {
+    const std::string line =
+        failure.json().dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    fmt::print("{}\n", line);
+  } else {
+    const std::string text = failure.text();
+    fmt::print(stderr, "{}{}\n", text.starts_with("varve ") ? "" : "varve: ", text);
+  }
+}
+
+int exit_status_of_http(int status) {
+  switch (status) {
+    case 400:
+    case 413:
+    case 415:
+    case 422:
+      return kWrongUsage;
+    case 401:
+    case 403:
+      return kDenied;
+    case 404:
+    case 410:
+      return kNotFound;
+    case 409:
+    case 423:
+      return kBusy;
+    default:
+      return kFailed;
+  }
+}
+
+Failure failure_of(const std::exception& thrown) {
+  Failure failure{.exit_status = kFailed, .error = thrown.what(), .code = "", .hint = ""};
+  if (const auto* const refused = dynamic_cast<const ServerRefused*>(&thrown)) {
+    failure.exit_status = exit_status_of_http(refused->status());
+    failure.error = refused->error();
+    failure.code = refused->code();
+    failure.hint = hint_for(*refused);
+  } else if (const auto* const silent = dynamic_cast<const ServerUnreachable*>(&thrown)) {
+    failure.code = "unreachable";
+    failure.hint = silent->hint();
+    failure.error = silent->error();
+  } else if (const auto* const ended = dynamic_cast<const CommandFailed*>(&thrown)) {
+    failure.exit_status = ended->exit_status();
+  } else if (dynamic_cast<const UsageError*>(&thrown) != nullptr) {
+    failure.exit_status = kWrongUsage;
+  }
+  if (failure.code.empty()) failure.code = meaning_of(failure.exit_status).word;
+  return failure;
+}
+
+}  // namespace app

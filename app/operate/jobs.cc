@@ -1,0 +1,147 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "app/exit_status.h"
+#include "app/operate/progress.h"
+#include "app/operate/table.h"
+#include "app/operate/verbs.h"
+#include "app/options.h"
+#include "io/percent_encoding.h"
+#include "io/signals.h"
+
+/// `varve backup`, `watch` and `cancel`: backups under way.
+namespace app {
+namespace {
+
+using JobJson = nlohmann::json;
+
+constexpr std::chrono::milliseconds kWatchInterval(1000);
+
+bool has_ended(const JobJson& backup) {
+  const std::string state = backup.value("state", "");
+  return state == "completed" || state == "failed" || state == "cancelled";
+}
+
+void print_line(const JobJson& document) {
+  fmt::print("{}\n", document.dump(-1, ' ', false, JobJson::error_handler_t::replace));
+  std::fflush(stdout);
+}
+
+/// Follows a backup until it has ended: the exit status.
+int follow(const Client& client, const std::string& id) {
+  io::block_termination_signals();
+  ProgressLine line(client.style());
+  for (;;) {
+    const JobJson backup = client.get("/backups/" + io::percent_encoded(id));
+    if (client.json()) {
+      print_line(backup);
+    } else if (!has_ended(backup)) {
+      line.show(backup);
+    }
+    if (has_ended(backup)) {
+      line.end();
+      if (!client.json()) {
+        fmt::print("{}", details_text(kBackup, backup, client.style()));
+      }
+      return backup.at("state") == "completed" ? kOk : kFailed;
+    }
+    if (io::termination_comes_within(kWatchInterval)) {
+      line.end();
+      throw CommandFailed(kInterrupted,
+                          fmt::format("interrupted; the backup goes on: varve watch {}", id));
+    }
+  }
+}
+
+/// Of a backup that runs: its id, or its VM's name.
+std::string job_of(const Client& client, const std::string& text) {
+  if (client.is_backup(text)) return text;
+  const JobJson found =
+      client.get("/backups?status=running&vm_name=" + io::percent_encoded(text)).at("backups");
+  if (!found.empty()) return found.at(0).at("backup_id");
+  throw CommandFailed(kNotFound, fmt::format("no backup of a VM '{}' is running", text));
+}
+
+void declare_job(CLI::App& command, std::string& job) {
+  command.add_option("JOB", job, "a backup id, or a VM whose backup is running")->required();
+}
+
+/// What `varve backup` starts where nothing is said: an incremental on the newest point, else a
+/// full.
+JobJson request_of(const Client& client, const BackupOptions& options) {
+  const JobJson points =
+      client.get("/points?limit=1&vm_name=" + io::percent_encoded(options.vm_name)).at("points");
+  std::string repository = options.repository_id;
+  if (repository.empty()) {
+    repository = points.empty() ? "1" : points.at(0).at("repository_id").get<std::string>();
+  }
+  const bool full = options.full || (points.empty() && !options.incremental);
+  return {{"vm_name", options.vm_name},
+          {"repository_id", repository},
+          {"backup_type", full ? "full" : "incremental"}};
+}
+
+}  // namespace
+
+void declare_backup(CLI::App& command, BackupOptions& options) {
+  command.add_option("VM", options.vm_name, "its registered name")->required();
+  auto* const full = command.add_flag("--full", options.full, "take the whole disks");
+  command
+      .add_flag("--incremental", options.incremental,
+                "take what has changed (default where the VM has a restore point)")
+      ->excludes(full);
+  command.add_flag("--wait", options.wait, "show the progress, and end as the backup does");
+  declare_repository(command, options.repository_id, "that of its newest point, else 1");
+  declare_client(command, options);
+  explain_exit(command,
+               "The node that `varve serve` calls (--node-url) reads a VMware VM and writes the\n"
+               "backup. `varve pull` backs up disks that can be read from here.");
+}
+
+int run_backup(const BackupOptions& options) {
+  const Client client(options);
+  const JobJson started = client.send("POST", "/backups", request_of(client, options));
+  const std::string id = started.at("backup_id");
+  if (options.wait) return follow(client, id);
+  print(client, started,
+        fmt::format("{} of {} has started: {}\nvarve watch {} follows it\n",
+                    started.at("backup_type").get<std::string>(), printable(options.vm_name), id,
+                    id));
+  return kOk;
+}
+
+void declare_watch(CLI::App& command, WatchOptions& options) {
+  declare_job(command, options.job);
+  declare_client(command, options);
+  explain_exit(
+      command,
+      "Shows the progress until the backup has ended: what was received, found to be zero,\n"
+      "left out because the chain holds it (elided), and stored. With --json a line each\n"
+      "second. A signal ends the watching, not the backup.");
+}
+
+int run_watch(const WatchOptions& options) {
+  const Client client(options);
+  return follow(client, job_of(client, options.job));
+}
+
+void declare_cancel(CLI::App& command, CancelOptions& options) {
+  declare_job(command, options.job);
+  command.add_option("--reason", options.reason, "kept with the backup")->type_name("TEXT");
+  declare_client(command, options);
+  explain_exit(command, "What the backup has written is removed.");
+}
+
+int run_cancel(const CancelOptions& options) {
+  const Client client(options);
+  const std::string id = job_of(client, options.job);
+  const std::string reason = options.reason.empty() ? "varve cancel" : options.reason;
+  const JobJson done =
+      client.send("POST", "/backups/" + io::percent_encoded(id) + "/cancel", {{"reason", reason}});
+  print(client, done, fmt::format("{} is cancelled\n", id));
+  return kOk;
+}
+
+}  // namespace app

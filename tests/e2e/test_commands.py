@@ -1,0 +1,359 @@
+#!/usr/bin/python3
+"""The command line as a person uses it: every verb against a real server, tables, JSON, exit codes, completions, pages."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import run, scratch  # noqa: E402
+from harness.case import MIB, HubCase  # noqa: E402
+from harness.daemon import ROOT, binary  # noqa: E402
+
+OK, FAILED, USAGE, NOT_FOUND, BUSY, DENIED, INTERRUPTED = 0, 1, 2, 10, 11, 12, 130
+PLAIN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+
+
+def varve(*words, status=OK, **environment):
+    """Runs a command; returns what it printed, and what it complained."""
+    done = subprocess.run([binary(), *map(str, words)], capture_output=True, text=True, timeout=60, check=False,
+                          stdin=subprocess.DEVNULL, env={**PLAIN, **environment})  # fmt: skip
+    assert done.returncode == status, f"{words}: {done.returncode}, not {status}\n{done.stdout}{done.stderr}"
+    return done.stdout, done.stderr
+
+
+def verbs_of_help():
+    """[("vm", "list"), ("serve",), ...], as the help names them."""
+    found = []
+    for word in re.findall(r"^  (\w+) ", varve("--help")[0], re.M):
+        seconds = re.findall(r"^  (\w+) ", varve(word, "--help")[0].split("\nCommands:\n")[-1], re.M)
+        is_family = "\nCommands:\n" in varve(word, "--help")[0]
+        found += [(word, second) for second in seconds] if is_family else [(word,)]
+    return found
+
+
+class Verbs(HubCase):
+    def varve(self, *words, status=OK, **environment):
+        return varve(*words, status=status, VARVE_URL=self.hub.url, **environment)
+
+    def json(self, *words, status=OK):
+        return json.loads(self.varve(*words, "--json", status=status)[0])
+
+    def one_vm(self, sizes=(MIB,)):
+        """A full and two incrementals of "web01"."""
+        self.register("web01", list(sizes))
+        return self.points(3, len(sizes), "web01")
+
+    def test_status_shows_server_repositories_and_what_runs(self):
+        self.register("web01", [MIB])
+        job = self.start("web01")
+        out, _ = self.varve("status")
+        self.assertRegex(out, rf"^varve \S+ at {self.hub.url}: ready\n1 VM registered, 1 backup running\n")
+        self.assertIn(job["backup_id"], out)
+        self.assertRegex(out, r"\nID  NAME +TYPE +AVAILABLE +FREE +OF +USED +BACKUPS")
+        document = self.json("status")
+        self.assertEqual(document["running"][0]["backup_id"], job["backup_id"])
+        self.assertEqual(document["health"]["status"], "healthy")
+
+    def test_a_vm_is_added_shown_listed_and_removed(self):
+        self.assertIn("no VM is registered", self.varve("vm", "list")[0])
+        self.assertIn("registered with 2 disks", self.varve("vm", "add", "web01", "--disk", "64MiB", "--disk", "3000=1g")[0])
+        _, error = self.varve("vm", "add", "web01", "--disk", "1M", status=BUSY)
+        self.assertIn("--replace", error)
+        out, _ = self.varve("vm", "show", "web01")
+        self.assertRegex(out, r"\n +0  disk-2000  64\.0 MiB")
+        self.assertRegex(out, r"\n +1  disk-3000 +1\.0 GiB")
+        self.assertRegex(self.varve("vm", "show", "web01", "--bytes")[0], r"\n +0  disk-2000 +67108864 B")
+        self.assertRegex(self.varve("vm", "list")[0], r"^VM +STATUS.*\nweb01 +discovered +never")
+        self.assertEqual(self.json("vm", "list")["count"], 1)
+        _, error = self.varve("vm", "remove", "web01", status=USAGE)
+        self.assertIn("Give --yes", error)
+        self.varve("vm", "remove", "web01", "--yes")
+        _, error = self.varve("vm", "show", "web01", status=NOT_FOUND)
+        self.assertIn("`varve vm list` shows the VMs", error)
+        self.varve("vm", "add", "web01", "--disk", "1000", status=USAGE)  # no multiple of 512
+
+    def test_a_chain_is_a_tree_with_sizes_and_proofs(self):
+        full, *_, last = self.one_vm()
+        self.varve("verify", f"web01@{full}")
+        lines = self.varve("list", "web01", "--utc")[0].splitlines()
+        self.assertEqual(lines[0].split(), ["BACKUP", "TYPE", "COMPLETED", "RECEIVED", "STORED", "VERIFIED", "RESULT"])
+        self.assertRegex(lines[1], rf"^{full} +full +\S+Z, \d+ s ago +64\.0 KiB  64\.0 KiB  \S+Z, \d+ s ago  sound$")
+        self.assertRegex(lines[2], r"^├─ backup-web01-\S+ +incremental +.* never +-$")
+        self.assertRegex(lines[3], rf"^└─ {last} +incremental")
+        self.assertEqual(lines[5], "VM web01: 3 restore points, 192.0 KiB stored")
+        self.assertIn("`- ", self.varve("list", "web01", LC_ALL="C")[0])
+        self.assertEqual(self.json("list", "web01")["count"], 3)
+        self.varve("list", "nobody", status=NOT_FOUND)
+
+    def test_disks_of_a_backup_are_one_line(self):
+        self.one_vm([MIB, MIB])
+        out, _ = self.varve("list", "web01")
+        self.assertEqual(out.count("backup-web01-"), 3)
+        self.assertIn("128.0 KiB", out.splitlines()[1])
+
+    def test_the_newest_point_of_every_vm_is_listed(self):
+        *_, last = self.one_vm()
+        self.register("idle", [MIB])
+        out, _ = self.varve("list")
+        self.assertRegex(out, rf"\nweb01 +{last} +incremental")
+        self.assertRegex(out, r"\nidle +- +- +never")
+        self.assertEqual([point["backup_id"] for point in self.json("list")["points"]], [last])
+
+    def test_a_point_is_shown_under_each_of_its_names(self):
+        full, middle, last = self.one_vm()
+        for name, backup_id in ((full, full), ("web01", last), ("web01@latest", last), (f"web01@{middle}", middle),
+                                ("web01@2999-01-01T00:00:00Z", last)):  # fmt: skip
+            self.assertEqual(self.json("show", name)["backup"]["backup_id"], backup_id, name)
+        out, _ = self.varve("show", "web01")
+        self.assertRegex(out, rf"^Backup: +{last}\nVM: +web01\n")
+        self.assertIn("nbd://127.0.0.1", out)
+        _, error = self.varve("show", "nobody", status=NOT_FOUND)
+        self.assertIn("neither a VM nor a backup is called 'nobody'", error)
+        self.varve("show", "web01@backup-web01-1", status=NOT_FOUND)
+
+    def test_a_backup_is_started_watched_and_waited_for(self):
+        self.register("web01", [MIB])
+        out, _ = self.varve("backup", "web01")
+        backup_id = re.match(r"full of web01 has started: (\S+)\n", out)[1]
+        _, error = self.varve("backup", "web01", status=BUSY)
+        self.assertIn(backup_id, error)
+        watch = subprocess.Popen([binary(), "watch", "web01"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                 env={**PLAIN, "VARVE_URL": self.hub.url})  # fmt: skip
+        self.addCleanup(watch.stderr.close)
+        self.addCleanup(watch.stdout.close)
+        self.assertRegex(watch.stderr.readline(), rf"^{backup_id}  0\.0 %  received 0 B, zero 0 B, elided 0 B, stored 0 B")
+        self.write_and_complete(self.job(backup_id), 0, "u/1", [(0, b"x" * 65536)])
+        self.assertEqual(watch.wait(20), OK)
+        self.assertRegex(watch.stdout.read(), r"\nState: +completed\n")
+        self.assertIn("incremental of web01", self.varve("backup", "web01")[0])
+        self.assertEqual(self.json("cancel", "web01")["status"], "cancelled")
+        self.varve("watch", "web01", status=NOT_FOUND)
+
+    def test_a_signal_ends_the_watching_and_not_the_backup(self):
+        self.register("web01", [MIB])
+        job = self.start("web01")
+        watch = subprocess.Popen([binary(), "watch", job["backup_id"], "--json"], stdout=subprocess.PIPE, text=True,
+                                 env={**PLAIN, "VARVE_URL": self.hub.url})  # fmt: skip
+        self.addCleanup(watch.stdout.close)
+        self.assertEqual(json.loads(watch.stdout.readline())["state"], "running")
+        watch.send_signal(signal.SIGINT)
+        self.assertEqual(watch.wait(10), INTERRUPTED)
+        [*_, last] = watch.stdout.read().splitlines()
+        self.assertEqual(json.loads(last)["code"], "interrupted")
+        self.assertEqual(self.job(job["backup_id"])["status"], "running")
+        self.varve("cancel", job["backup_id"])
+        self.assertRegex(self.varve("watch", job["backup_id"], status=FAILED)[0], r"\nError: +varve cancel\n")
+
+    def test_points_are_deleted_with_what_stands_on_them_only_when_told(self):
+        full, middle, last = self.one_vm()
+        self.varve("delete", full, "--yes", status=BUSY)
+        _, error = self.varve("delete", "web01@latest", status=USAGE)
+        self.assertIn(last, error)
+        self.assertEqual(self.json("delete", "web01@latest", "--yes")["deleted"], [last])
+        out, _ = self.varve("delete", full, "--cascade", "--yes")
+        self.assertRegex(out, rf"^deleted {middle}\ndeleted {full}\n\S+ KiB freed\n$")
+
+    def test_whoever_is_asked_can_say_no(self):
+        self.register("web01", [MIB])
+        leader, follower = pty.openpty()
+        self.addCleanup(os.close, leader)
+        asked = subprocess.Popen([binary(), "vm", "remove", "web01"], stdin=follower, stdout=follower, stderr=follower,
+                                 env={**PLAIN, "VARVE_URL": self.hub.url})  # fmt: skip
+        os.close(follower)
+        self.assertIn(b"Forget VM 'web01'? [y/N]", os.read(leader, 100))
+        os.write(leader, b"n\n")
+        self.assertEqual(asked.wait(10), FAILED)
+        self.assertEqual(self.json("vm", "list")["count"], 1)
+
+    def test_colour_is_for_terminals_without_no_color(self):
+        def on_terminal(**environment):
+            leader, follower = pty.openpty()
+            done = subprocess.run([binary(), "vm", "list"], stdin=follower, stdout=follower, stderr=follower, check=True,
+                                  env={**PLAIN, "VARVE_URL": self.hub.url, "TERM": "xterm", **environment})  # fmt: skip
+            self.assertEqual(done.returncode, 0)
+            said = os.read(leader, 4096)
+            os.close(follower)
+            os.close(leader)
+            return said
+
+        self.register("web01", [MIB])
+        self.assertIn(b"\033[", on_terminal())
+        self.assertNotIn(b"\033[", on_terminal(NO_COLOR="1"))
+        self.assertNotIn("\033[", self.varve("vm", "list")[0])
+
+    def test_repositories_are_added_tested_shown_and_removed(self):
+        (self.dir / "second").mkdir()
+        out, _ = self.varve("repo", "add", "second", "--path", self.dir / "second", "--id", "2")
+        self.assertRegex(out, r"^Repository: +2\nName: +second\nType: +local\n")
+        self.assertRegex(self.varve("repo", "test", "2")[0], r"^Result: +Repository configuration is valid")
+        self.assertRegex(self.varve("repo", "show", "2")[0], rf"\nDirectory: +{self.dir}/second\n")
+        self.assertEqual([one["id"] for one in self.json("repo", "list")["repositories"]], ["1", "2"])
+        self.varve("repo", "remove", "2", "--yes")
+        _, error = self.varve("repo", "show", "2", status=NOT_FOUND)
+        self.assertIn("`varve repo list`", error)
+        self.varve("repo", "add", "third", status=USAGE)
+        self.varve("repo", "add", "third", "--share", "host:/x", status=USAGE)
+        self.one_vm()
+        _, error = self.varve("repo", "remove", "1", "--yes", status=BUSY)
+        self.assertIn("3 backups in repository '1' exist or run", error)
+
+    def test_a_backup_id_is_served_read_only_by_varve_nbd(self):
+        full, *_ = self.one_vm([MIB, MIB])
+        words = ["nbd", full, "--catalogue", self.hub.catalogue]
+        _, error = self.varve(*words, "--run", "true", status=USAGE)
+        self.assertIn("has 2 disks; --disk N chooses one", error)
+        out, error = self.varve(*words, "--disk", "1", "--quiet", "--run", 'nbdinfo --json "$uri"')
+        [export] = json.loads(out)["exports"]
+        self.assertEqual((export["export-size"], export["is_read_only"], error), (MIB, True, ""))
+        _, error = self.varve("nbd", self.images("web01")[0], "--run", "true", status=FAILED)
+        self.assertIn("serve it with --read-only", error)
+
+    def test_errors_are_json_for_every_verb_that_prints_it(self):
+        silent = {("serve",), ("nbd",), ("help",), ("completion",)}  # servers, and texts
+        for verb in verbs_of_help():
+            if verb in silent:
+                continue
+            with self.subTest(verb=verb):
+                self.assertIn("--json", varve(*verb, "--help")[0])
+                said = json.loads(varve(*verb, "--json", "--frob", status=USAGE)[0])
+                self.assertEqual((said["code"], said["exit_status"], sorted(said)),
+                                 ("usage", USAGE, ["code", "error", "exit_status", "hint"]))  # fmt: skip
+
+    def test_an_image_is_made_and_a_version_printed_in_json(self):
+        made = json.loads(varve("create", self.dir / "x.qcow2", "1GiB", "--json")[0])
+        self.assertEqual((made["size_bytes"], made["backing"]), (1 << 30, ""))
+        self.assertIn("io_uring_tier", json.loads(varve("version", "--json")[0]))
+
+    def test_an_absent_server_is_named_with_what_to_do(self):
+        for words in (("status",), ("vm", "list"), ("list",), ("list", "web01"), ("show", "x"), ("watch", "x"), ("repo", "list"),
+                      ("backup", "x"), ("cancel", "x"), ("vm", "remove", "x", "-y"), ("delete", "backup-x-1", "-y")):  # fmt: skip
+            said = json.loads(varve(*words, "--json", "--server", "http://127.0.0.1:1", status=FAILED)[0])
+            self.assertEqual((said["code"], said["exit_status"]), ("unreachable", 1), words)
+            self.assertIn("is `varve serve` running there?", said["hint"])
+        _, error = varve("status", "--server", "unix:/nonexistent/socket", status=FAILED)
+        self.assertIn("unix:/nonexistent/socket", error)
+
+
+class Access(HubCase):
+    options = {"api_token": "let-me-in"}
+
+    def setUp(self):
+        super().setUp()
+        self.socket = self.dir / "api.sock"
+        self.hub.stop()
+        self.hub.options["http_socket"] = self.socket
+        self.hub.start()
+
+    def test_a_token_comes_from_file_option_or_environment(self):
+        _, error = varve("vm", "list", VARVE_URL=self.hub.url, status=DENIED)
+        self.assertIn("--token-file or $VARVE_TOKEN gives the server's token", error)
+        secret = self.dir / "token"
+        secret.write_text("let-me-in\n")
+        for words, environment in ((["--token-file", secret], {}), (["--token", "let-me-in"], {}),
+                                   ([], {"VARVE_TOKEN": "let-me-in"}), ([], {"VARVE_TOKEN_FILE": str(secret)})):  # fmt: skip
+            varve("vm", "list", *words, VARVE_URL=self.hub.url, **environment)
+            varve("vm", "list", *words, VARVE_URL=f"unix:{self.socket}", **environment)
+        wrong = json.loads(varve("vm", "list", "--json", "--token", "no", VARVE_URL=self.hub.url, status=DENIED)[0])
+        self.assertEqual(wrong["exit_status"], DENIED)
+
+
+class Words(unittest.TestCase):
+    def test_help_groups_the_commands(self):
+        out, _ = varve("--help")
+        self.assertEqual(re.findall(r"^(\w[\w ]*):$", out, re.M),
+                         ["Server", "Backups", "Restore points", "Images and catalogue", "Help"])  # fmt: skip
+        self.assertEqual(varve("help")[0], out)
+        self.assertEqual(varve("help", "serve")[0], varve("serve", "--help")[0])
+        self.assertEqual(varve("version")[0], varve("--version")[0])
+
+    def test_mistyped_words_are_answered_with_the_nearest(self):
+        for words, said in ((["bakcup"], "varve: unknown command 'bakcup'; did you mean 'backup'?\n"),
+                            (["repo", "lst"], "varve: unknown command 'repo lst'; did you mean 'repo list'?\n"),
+                            (["list", "--btyes"], "varve list: unknown option '--btyes'; did you mean '--bytes'?\n")):
+            self.assertEqual(varve(*words, status=USAGE)[1], said)
+
+    def test_the_exit_statuses_of_the_page_are_those_of_the_binary(self):
+        page = (ROOT / "docs/commands.md").read_text()
+        of_page = dict(re.findall(r"^\| (\d+) \| `\w+` \| (.*) \|$", page, re.M))
+        of_manual = dict(re.findall(r"^\*(\d+)\*\n\t(.*)$", varve("man", "varve")[0], re.M))
+        self.assertEqual(of_page, of_manual)
+
+    def test_the_page_names_every_command(self):
+        page = (ROOT / "docs/commands.md").read_text()
+        for words in verbs_of_help():
+            for word in words:
+                self.assertRegex(page, rf"`(?:\w+`, `)*[^`]*\b{word}\b", words)
+
+
+class Completion(unittest.TestCase):
+    def completed(self, *words):
+        """What bash offers for the last word."""
+        script = (
+            'eval "$(' + binary() + ' completion bash)"; compopt() { :; }; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _varve; '
+            'printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, check=True, timeout=30)
+        self.assertEqual(done.stderr, "")
+        return done.stdout.split()
+
+    def test_bash_offers_commands_options_and_files(self):
+        self.assertEqual(self.completed("varve", "ver"), ["verify", "version"])
+        self.assertEqual(self.completed("varve", "vm", "re"), ["remove"])
+        self.assertEqual(self.completed("varve", "vm", "list", "--by"), ["--bytes"])
+        self.assertEqual(self.completed("varve", "serve", "--commit-i"), ["--commit-interval"])
+        self.assertEqual(self.completed("varve", "backup", "--repository", ""), [])
+        with scratch.directory() as directory:
+            (directory / "disk.qcow2").touch()
+            self.assertEqual(self.completed("varve", "check", f"{directory}/d"), [f"{directory}/disk.qcow2"])
+            self.assertEqual(self.completed("varve", "list", "--token-file", f"{directory}/d"), [f"{directory}/disk.qcow2"])
+
+    def test_each_shell_reads_its_script(self):
+        for shell, flag in (("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")):
+            with self.subTest(shell=shell):
+                if not shutil.which(shell):
+                    continue
+                with scratch.directory() as directory:
+                    script = directory / shell
+                    script.write_text(varve("completion", shell)[0])
+                    subprocess.run([shell, flag, str(script)], check=True, timeout=30)
+        self.assertIn("not for 'tcsh'", varve("completion", "tcsh", status=USAGE)[1])
+
+
+class Pages(unittest.TestCase):
+    def names(self):
+        return varve("man")[0].split()
+
+    def test_the_build_makes_every_page(self):
+        listed = re.search(r"^pages = \[(.*?)\]", (ROOT / "app/pages/meson.build").read_text(), re.M | re.S)[1]
+        self.assertEqual(re.findall(r"'([^']+)'", listed), self.names())
+
+    @unittest.skipUnless(shutil.which("scdoc"), "scdoc is not installed")
+    def test_every_page_is_rendered_without_a_warning(self):
+        with scratch.directory() as directory:
+            for name in self.names():
+                with self.subTest(page=name):
+                    source = varve("man", name.rsplit(".", 1)[0])[0]
+                    made = subprocess.run(["scdoc"], input=source, capture_output=True, text=True, check=False, timeout=30)
+                    self.assertEqual((made.returncode, made.stderr), (0, ""))
+                    self.check_with_man(directory / name, made.stdout)
+
+    def check_with_man(self, path, text):
+        path.write_text(text)
+        if not shutil.which("man") or not shutil.which("groff"):
+            return
+        shown = subprocess.run(["man", "--warnings", "-l", str(path)], capture_output=True, text=True, check=False, timeout=30,
+                               env={**PLAIN, "MANWIDTH": "100"})  # fmt: skip
+        self.assertEqual((shown.returncode, shown.stderr), (0, ""))
+        self.assertIn("SEE ALSO", shown.stdout)
+
+
+if __name__ == "__main__":
+    run.main()
