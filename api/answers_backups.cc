@@ -207,6 +207,17 @@ const Object<engine::BackupDiskView>& backup_disk_object() {
   return object;
 }
 
+const Object<ShownBackupList>& backup_list_object() {
+  using L = ShownBackupList;
+  static const Object<L> object(
+      "BackupList", "Backups, newest first.",
+      {{"backups", "[Backup]", "",
+        [](const L& list) { return backup_list(list.found.backups, list.pid); }},
+       {"total", "integer", "matches before limit and offset",
+        [](const L& list) { return list.found.total; }}});
+  return object;
+}
+
 std::vector<Schema> backup_schemas() {
   return schemas_of(disk_result_object(), warning_object(), backup_object(), backup_disk_object());
 }

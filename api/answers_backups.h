@@ -32,6 +32,14 @@ const Object<engine::BackupDiskView>& backup_disk_object();
 const Object<ShownChain>& chain_object();
 const Object<engine::TelemetryHistory>& telemetry_history_object();
 
+struct ShownBackupList {
+  const engine::BackupList& found;
+  int64_t pid;
+};
+
+/// The answer of GET /backups, and what events carry.
+const Object<ShownBackupList>& backup_list_object();
+
 /// An array of backups.
 template <typename Range>
 Json backup_list(const Range& backups, int64_t pid) {

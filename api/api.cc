@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "api/audit.h"
+#include "api/events.h"
+#include "api/fields.h"
 #include "api/match.h"
-#include "api/site_guard.h"
+#include "api/spelling.h"
 #include "engine/values/time_text.h"
 
 namespace api {
@@ -14,18 +17,46 @@ namespace {
 
 constexpr const char* kMethods = "GET, POST, PUT, DELETE, OPTIONS";
 
-// Takes the same time for every wrong token of one length.
-bool same_secret(std::string_view given, std::string_view wanted) {
-  if (given.size() != wanted.size()) return false;
-  unsigned char difference = 0;
-  for (size_t i = 0; i < given.size(); ++i) {
-    difference |= static_cast<unsigned char>(given[i] ^ wanted[i]);
-  }
-  return difference == 0;
+// What answers GET answers HEAD; the server leaves the body out.
+std::string_view asked_method(const Request& request) {
+  return request.method == "HEAD" ? std::string_view("GET") : std::string_view(request.method);
 }
 
-Problem unauthorized(std::string error) {
-  return {401, "", std::move(error), "", "Send the header 'Authorization: Bearer <token>'.", ""};
+std::string allowed_methods(const Match& found) {
+  std::string allowed;
+  for (const std::string_view method : found.methods) {
+    allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", method);
+    if (method == "GET") allowed += ", HEAD";
+  }
+  return allowed;
+}
+
+// A parameter that nobody knows is ignored, as old clients expect, unless it looks like one that
+// was meant: a filter that is ignored answers another question. What the existing clients ask is
+// never looked at.
+std::optional<Problem> misspelt_parameter(const Route& route, const Query& query) {
+  if (route.open_on_loopback) return std::nullopt;
+  std::vector<std::string_view> known;
+  for (const Parameter& parameter : route.query) known.push_back(parameter.name);
+  for (const auto& [name, value] : query.all()) {
+    if (std::ranges::find(known, name) != known.end()) continue;
+    if (const auto meant = likely_meant(name, known)) return unknown_parameter(name, *meant);
+  }
+  return std::nullopt;
+}
+
+// What is polled gets a tag; 304 says that the client's copy is still right.
+Response unless_known(Response response, const Route& route, const Request& request) {
+  const bool has_tag = std::ranges::any_of(
+      response.headers, [](const auto& header) { return header.first == "ETag"; });
+  const bool is_polled = route.method == "GET" && !route.goes_on && !route.instant;
+  if (!is_polled || has_tag || response.status != 200) return response;
+  std::string tag = entity_tag(response.body);
+  if (names_tag(request.if_none_match, tag)) response = {304, "", "", std::move(response.headers)};
+  response.headers.emplace_back("ETag", std::move(tag));
+  // A copy may be kept, and must be asked about before it is used.
+  response.headers.emplace_back("Cache-Control", "private, no-cache");
+  return response;
 }
 
 // The old hub's own mounts; their readers are told what replaces them.
@@ -62,39 +93,18 @@ Response Api::problem_response(const Problem& problem, std::string_view target) 
 }
 
 const Route* Api::route_of(const Request& request) const {
-  return match(all_routes(), request.method, Target(request.target).segments).route;
+  return match(all_routes(), asked_method(request), Target(request.target).segments).route;
 }
 
-std::optional<Problem> Api::refusal_of_token(const Request& request) const {
-  constexpr std::string_view kScheme = "Bearer ";
-  const std::string_view header = request.authorization;
-  if (header.empty()) return unauthorized("Missing authorization header");
-  if (!header.starts_with(kScheme) || header.size() == kScheme.size()) {
-    return unauthorized("Invalid authorization format");
-  }
-  if (!same_secret(header.substr(kScheme.size()), settings_.token)) {
-    return unauthorized("Invalid or expired token");
-  }
-  return std::nullopt;
+std::optional<Problem> Api::refusal_of(const Request& request) const {
+  return access_of(request, route_of(request), settings_).refusal;
 }
 
-// A token comes from a program that was given it, never from a page; what may come without one must
-// not come from a page either.
-std::optional<Problem> Api::refusal_of(const Request& request, const Route* route) const {
-  if (!settings_.token.empty()) {
-    auto refusal = refusal_of_token(request);
-    if (!refusal) return refusal_of_content_type(request);
-    const bool is_open = route && route->open_on_loopback && request.peer_is_loopback;
-    if (!is_open) return refusal;
-  }
-  auto refusal = refusal_of_site(request, settings_.host_names, settings_.cors_origins);
-  if (refusal) return refusal;
-  return refusal_of_content_type(request);
-}
+std::string Api::jobs_event() const { return api::jobs_event(engine_, settings_.pid); }
 
 Response Api::run(const Route& route, const Call& call) const {
   try {
-    return route.handler(call);
+    return unless_known(route.handler(call), route, call.request);
   } catch (const engine::Refusal& refusal) {
     return failed(problem_of(refusal), call.request);
   } catch (const std::exception& failure) {
@@ -111,19 +121,32 @@ Response Api::failed(const Problem& problem, const Request& request) const {
 }
 
 Response Api::answer(const Request& request, const Target& target) const {
-  const Match found = match(all_routes(), request.method, target.segments);
-  if (const auto refusal = refusal_of(request, found.route)) {
-    Response response = problem_response(*refusal, request.target);
-    if (refusal->status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  const Match found = match(all_routes(), asked_method(request), target.segments);
+  const Access access = access_of(request, found.route, settings_);
+  Response response = answer(request, target, found, access);
+  if (settings_.audit && is_audited(request, found, access)) {
+    settings_.audit(audit_line(request, found, access, response, settings_.now()));
+  }
+  return response;
+}
+
+Response Api::answer(const Request& request, const Target& target, const Match& found,
+                     const Access& access) const {
+  if (access.refusal) {
+    Response response = problem_response(*access.refusal, request.target);
+    if (response.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
     return response;
   }
   if (found.route) {
+    if (const auto problem = misspelt_parameter(*found.route, target.query)) {
+      return problem_response(*problem, request.target);
+    }
     return run(*found.route, {request, target, found.variables, engine_, settings_});
   }
   if (const auto problem = gone(target)) return problem_response(*problem, request.target);
   if (found.methods.empty()) return problem_response(not_found(), request.target);
   Response response = problem_response(method_not_allowed(), request.target);
-  response.headers.emplace_back("Allow", fmt::format("{}", fmt::join(found.methods, ", ")));
+  response.headers.emplace_back("Allow", allowed_methods(found));
   return response;
 }
 

@@ -3,7 +3,9 @@
 #include <optional>
 #include <string_view>
 
+#include "api/access.h"
 #include "api/call.h"
+#include "api/match.h"
 #include "api/problem.h"
 #include "api/request.h"
 #include "api/routes.h"
@@ -25,15 +27,24 @@ class Api {
   /// The route that handle() would take; nothing for a path or method that there is not.
   const Route* route_of(const Request& request) const;
 
+  /// Why a request would be turned away now, whatever it asks for: an answer that goes on ends when
+  /// its token is revoked.
+  std::optional<Problem> refusal_of(const Request& request) const;
+
+  /// The event `jobs` as it is sent (api/events.h). Throws what the engine throws; blocks with it.
+  std::string jobs_event() const;
+
+  engine::Time now() const { return settings_.now(); }
+
   /// An error that the server found before there was a whole request.
   Response problem_response(const Problem& problem, std::string_view target) const;
 
  private:
   Response failed(const Problem& problem, const Request& request) const;
-  std::optional<Problem> refusal_of_token(const Request& request) const;
-  std::optional<Problem> refusal_of(const Request& request, const Route* route) const;
   Response run(const Route& route, const Call& call) const;
   Response answer(const Request& request, const Target& target) const;
+  Response answer(const Request& request, const Target& target, const Match& found,
+                  const Access& access) const;
   void add_cors_headers(const Request& request, Response& response) const;
 
   engine::Engine& engine_;

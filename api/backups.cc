@@ -20,7 +20,8 @@ Refusal missing_field(std::string_view name) {
 
 Response started(const Call& call, const engine::StartBackup& request) {
   const engine::BackupView backup = call.engine.start_backup(request);
-  return json_response(200, backup_object().json({backup, call.settings.pid, true}));
+  return created_response(200, backup_object().json({backup, call.settings.pid, true}), "backups",
+                          backup.job.id);
 }
 
 Response start(const Call& call) {
@@ -74,21 +75,6 @@ Response start(const Call& call) {
   return started(call, request);
 }
 
-struct Listed {
-  const engine::BackupList& found;
-  int64_t pid;
-};
-
-const Object<Listed>& backups_object() {
-  static const Object<Listed> object(
-      "BackupList", "Backups, newest first.",
-      {{"backups", "[Backup]", "",
-        [](const Listed& list) { return backup_list(list.found.backups, list.pid); }},
-       {"total", "integer", "matches before limit and offset",
-        [](const Listed& list) { return list.found.total; }}});
-  return object;
-}
-
 Response list_backups(const Call& call) {
   engine::BackupFilter filter;
   filter.vm_name = call.query("vm_name");
@@ -105,7 +91,7 @@ Response list_backups(const Call& call) {
   filter.limit = call.query_number("limit", kBackupsMax).value_or(filter.limit);
   filter.offset = call.query_number("offset", INT64_MAX).value_or(0);
   const engine::BackupList found = call.engine.list_backups(filter);
-  return json_response(200, backups_object().json({found, call.settings.pid}));
+  return json_response(200, backup_list_object().json({found, call.settings.pid}));
 }
 
 Response get_backup(const Call& call) {
@@ -287,8 +273,8 @@ const std::vector<Parameter>& chain_parameters() {
 
 std::vector<Schema> backup_answers() {
   std::vector<Schema> schemas =
-      schemas_of(backups_object(), backup_disks_object(), completed_object(), cancelled_object(),
-                 deleted_object(), stats_object());
+      schemas_of(backup_list_object(), backup_disks_object(), completed_object(),
+                 cancelled_object(), deleted_object(), stats_object());
   for (const auto part : {backup_schemas, signals_schemas, chain_schemas}) {
     for (Schema& schema : part()) schemas.push_back(std::move(schema));
   }
@@ -299,6 +285,8 @@ const std::vector<Route>& backup_routes() {
   static const std::vector<Route> routes = {
       {.method = "POST",
        .pattern = "/api/v1/backups",
+       .operation = "startBackup",
+       .scope = Scope::backup,
        .handler = start,
        .summary = "Start a backup of a VM",
        .answer = "Backup",
@@ -306,6 +294,8 @@ const std::vector<Route>& backup_routes() {
        .waits_for = WaitsFor::node},
       {.method = "GET",
        .pattern = "/api/v1/backups",
+       .operation = "listBackups",
+       .scope = Scope::read,
        .handler = list_backups,
        .summary = "List backups, newest first",
        .answer = "BackupList",
@@ -319,6 +309,8 @@ const std::vector<Route>& backup_routes() {
        .failure = "failed to list backups"},
       {.method = "GET",
        .pattern = "/api/v1/backups/stats",
+       .operation = "getBackupStats",
+       .scope = Scope::read,
        .handler = stats,
        .summary = "Count a VM's completed backups in a repository",
        .answer = "BackupStats",
@@ -326,6 +318,8 @@ const std::vector<Route>& backup_routes() {
        .failure = "failed to get backup statistics"},
       {.method = "GET",
        .pattern = "/api/v1/backups/chain",
+       .operation = "getChain",
+       .scope = Scope::read,
        .handler = chain,
        .summary = "The points of one disk, the full first",
        .answer = "Chain",
@@ -333,6 +327,8 @@ const std::vector<Route>& backup_routes() {
        .failure = "failed to get backup chain"},
       {.method = "GET",
        .pattern = "/api/v1/backups/{vm_name}/chain",
+       .operation = "getChainOfVm",
+       .scope = Scope::read,
        .handler = chain_of_path,
        .summary = "The same; the path names the VM unless the query does",
        .answer = "Chain",
@@ -340,12 +336,16 @@ const std::vector<Route>& backup_routes() {
        .failure = "failed to get backup chain"},
       {.method = "GET",
        .pattern = "/api/v1/backups/{backup_id}",
+       .operation = "getBackup",
+       .scope = Scope::read,
        .handler = get_backup,
        .summary = "One backup",
        .answer = "Backup",
        .failure = "failed to get backup"},
       {.method = "DELETE",
        .pattern = "/api/v1/backups/{backup_id}",
+       .operation = "deleteBackup",
+       .scope = Scope::admin,
        .handler = remove_backup,
        .summary = "Delete a backup's rows and files",
        .answer = "DeletedBackup",
@@ -354,12 +354,16 @@ const std::vector<Route>& backup_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "GET",
        .pattern = "/api/v1/backups/{backup_id}/disks",
+       .operation = "listBackupDisks",
+       .scope = Scope::read,
        .handler = list_backup_disks,
        .summary = "The disks of a backup",
        .answer = "BackupDisks",
        .failure = "failed to get backup disks"},
       {.method = "POST",
        .pattern = "/api/v1/backups/{backup_id}/complete",
+       .operation = "completeDisk",
+       .scope = Scope::backup,
        .handler = complete,
        .summary = "The client has written all of a disk; 200 means durable",
        .answer = "CompletedDisk",
@@ -371,6 +375,8 @@ const std::vector<Route>& backup_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "POST",
        .pattern = "/api/v1/backups/{backup_id}/cancel",
+       .operation = "cancelBackup",
+       .scope = Scope::backup,
        .handler = cancel,
        .summary = "End a running backup and remove what it wrote",
        .answer = "CancelledBackup",

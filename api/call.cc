@@ -75,4 +75,12 @@ Response json_response(int status, const Json& body) {
   return {status, "application/json", text_of(body), {}};
 }
 
+Response created_response(int status, const Json& body, std::string_view collection,
+                          std::string_view id) {
+  Response response = json_response(status, body);
+  response.headers.emplace_back("Location",
+                                fmt::format("/api/v1/{}/{}", collection, percent_encoded(id)));
+  return response;
+}
+
 }  // namespace api

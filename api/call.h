@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "api/access.h"
 #include "api/json.h"
 #include "api/request.h"
 #include "api/url.h"
@@ -18,13 +20,16 @@ namespace api {
 /// What the API is told once, by the application.
 struct Settings {
   std::string version;
-  int64_t pid = 0;                        ///< shown as qemu_nbd_pid to old readers
-  std::string token;                      ///< "": no authentication
+  int64_t pid = 0;                                    ///< shown as qemu_nbd_pid to old readers
+  std::string token;                                  ///< with every scope; "": none
+  std::shared_ptr<const TokenBook> tokens = nullptr;  ///< more of them; null: none
   std::vector<std::string> cors_origins;  ///< none: no CORS headers; "*" allows every origin
   std::vector<std::string> host_names;    ///< that HTTP clients may ask for, beside loopback's
   std::function<engine::Time()> now;      ///< for the timestamps of answers; thread-safe
   /// Told about every 500, for the log; may be empty. Thread-safe.
   std::function<void(std::string_view text)> on_failure;
+  /// Takes each line of the audit log (api/audit.h); may be empty. Thread-safe.
+  std::function<void(std::string_view line)> audit;
 };
 
 /// One request on its way through a handler.
@@ -55,5 +60,8 @@ struct Call {
 };
 
 Response json_response(int status, const Json& body);
+/// The same, of what a POST has made: the header Location names where it is, below /api/v1.
+Response created_response(int status, const Json& body, std::string_view collection,
+                          std::string_view id);
 
 }  // namespace api

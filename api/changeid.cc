@@ -102,6 +102,8 @@ const std::vector<Route>& change_id_routes() {
   static const std::vector<Route> routes = {
       {.method = "GET",
        .pattern = "/api/v1/backups/changeid",
+       .operation = "getChangeId",
+       .scope = Scope::backup,
        .handler = by_name,
        .summary = "The change id that the next copy of a disk starts from",
        .answer = "ChangeId",
@@ -112,6 +114,8 @@ const std::vector<Route>& change_id_routes() {
        .open_on_loopback = true},
       {.method = "GET",
        .pattern = "/api/v1/replications/changeid",
+       .operation = "getChangeIdByPath",
+       .scope = Scope::backup,
        .handler = by_path,
        .summary = "The same, as client 1.0.1 asks",
        .answer = "ChangeIdByPath",

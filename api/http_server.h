@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "api/api.h"
+#include "api/http_tls.h"
 
 namespace api {
 
@@ -17,6 +18,8 @@ struct HttpServerOptions {
   std::string unix_socket;  ///< path; "" for none
   /// Descriptors of sockets that listen already, TCP or Unix; the server closes them.
   std::vector<int> adopted;
+  HttpTls tls = {};
+  size_t event_streams_max = 64;    ///< listeners to GET /api/v1/events; beyond, 503
   size_t handler_threads_max = 64;  ///< for each of WaitsFor (routes.h)
   size_t connections_max = 1024;    ///< beyond, the one that has asked nothing longest gives way
   uint64_t body_bytes_max = 1 << 20;
@@ -33,11 +36,15 @@ struct HttpServerOptions {
 /// however busy the handlers are. Spec: docs/http-api.md, RFC 9112.
 class HttpServer {
  public:
-  /// Listens and serves. Throws std::system_error "listen on HOST:PORT: …", or
-  /// std::invalid_argument for an address that is none. `api` outlives this object.
+  /// Listens and serves. Throws std::system_error "listen on HOST:PORT: …", std::invalid_argument
+  /// for an address that is none, or what use_tls() throws. `api` outlives this object.
   HttpServer(const Api& api, HttpServerOptions options);
   /// stop()
   ~HttpServer();
+
+  /// What new connections do about TLS from now on; those that are open keep theirs. Throws
+  /// std::runtime_error, with a sentence, when it cannot be used: then nothing has changed.
+  void use_tls(const HttpTls& tls);
 
   /// Closes the listeners and idle connections, lets requests under way be answered within
   /// stop_grace, then closes the rest. Returns when no handler runs any more: whatever the engine

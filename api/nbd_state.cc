@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "api/object.h"
+#include "api/paging.h"
 #include "api/routes.h"
 #include "api/schemas.h"
 
@@ -34,17 +35,24 @@ const Object<engine::ExportView>& export_object() {
   return object;
 }
 
-const Object<std::vector<engine::ExportView>>& exports_object() {
-  using Views = std::vector<engine::ExportView>;
+const Object<Page<engine::ExportView>>& exports_object() {
+  using Views = Page<engine::ExportView>;
   static const Object<Views> object(
       "ExportList", "",
-      {{"exports", "[Export]", "", [](const Views& views) { return export_object().list(views); }},
-       {"count", "integer", "", &Views::size}});
+      {{"exports", "[Export]", "",
+        [](const Views& views) { return export_object().list(views.shown); }},
+       {"count", "integer", "of this page", [](const Views& views) { return views.shown.size(); }},
+       {"total", "integer", "matches before limit and offset", &Views::total}});
   return object;
 }
 
 Response exports(const Call& call) {
-  return json_response(200, exports_object().json(call.engine.exports()));
+  using View = engine::ExportView;
+  std::vector<View> found = call.engine.exports();
+  keep_matching(call, "vm_name", found, [](const View& v) { return v.vm_name; });
+  keep_matching(call, "backup_id", found, [](const View& v) { return v.backup_id; });
+  keep_matching_word<engine::ExportKind>(call, "kind", found, [](const View& v) { return v.kind; });
+  return json_response(200, exports_object().json(page_of(call, std::move(found))));
 }
 
 const Object<engine::PortAllocation>& allocation_object() {
@@ -92,12 +100,21 @@ const std::vector<Route>& nbd_state_routes() {
   static const std::vector<Route> routes = {
       {.method = "GET",
        .pattern = "/api/v1/nbd/exports",
+       .operation = "listExports",
+       .scope = Scope::read,
        .handler = exports,
        .summary = "Every NBD export",
        .answer = "ExportList",
+       .query = {{"vm_name", "string", "as registered"},
+                 {"backup_id", "string", ""},
+                 {"kind", "string:ingest,point,temporary", ""},
+                 kLimit,
+                 kOffset},
        .failure = "failed to list exports"},
       {.method = "GET",
        .pattern = "/api/v1/nbd/ports/status",
+       .operation = "getPorts",
+       .scope = Scope::read,
        .handler = ports,
        .summary = "The ports of the range",
        .answer = "PortsStatus",

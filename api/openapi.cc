@@ -9,6 +9,15 @@
 namespace api {
 namespace {
 
+// "/api/v1/vm-contexts/{vm}/disks" is of vm-contexts, "/health" of the service itself.
+std::string tag_of(const Route& route) {
+  constexpr std::string_view kBase = "/api/v1/";
+  std::string_view rest = route.pattern;
+  if (!rest.starts_with(kBase) || route.instant) return "service";
+  rest.remove_prefix(kBase.size());
+  return std::string(rest.substr(0, rest.find('/')));
+}
+
 Json content(std::string_view media_type, Json schema) {
   Json described = Json::object();
   described[std::string(media_type)] = {{"schema", std::move(schema)}};
@@ -41,8 +50,9 @@ Json success(const Route& route) {
   Json answer = {{"description", "Success"}};
   if (!route.answer.empty()) {
     answer["content"] = content("application/json", json_schema_of(route.answer));
-  } else if (route.pattern == "/metrics") {
-    answer["content"] = content("text/plain", {{"type", "string"}});
+  } else if (route.goes_on || route.pattern == "/metrics") {
+    const char* const type = route.goes_on ? "text/event-stream" : "text/plain";
+    answer["content"] = content(type, {{"type", "string"}});
   } else {
     answer["content"] = content("application/json", {{"type", "object"}});
   }
@@ -60,7 +70,9 @@ Json responses(const Route& route) {
 }
 
 Json operation(const Route& route) {
-  Json described = {{"summary", route.summary}};
+  Json described = {{"operationId", route.operation},
+                    {"summary", route.summary},
+                    {"tags", Json::array({tag_of(route)})}};
   Json parameters = Json::array();
   for (const auto& name : variables_of(route.pattern)) {
     parameters.push_back(parameter(name, "path", "string", ""));
@@ -76,7 +88,8 @@ Json operation(const Route& route) {
   }
   described["responses"] = responses(route);
   // An empty requirement beside the token: on loopback none is asked for.
-  Json security = Json::array({{{"token", Json::array()}}});
+  const Scope scope = route.scope.value_or(Scope::admin);
+  Json security = Json::array({{{"token", Json::array({to_text(scope)})}}});
   if (route.open_on_loopback) security.push_back(Json::object());
   described["security"] = std::move(security);
   return described;
@@ -93,9 +106,12 @@ Json openapi_document(std::span<const Route> routes, std::string_view version) {
   for (const Schema& schema : all_schemas()) {
     schemas[std::string(schema.name)] = json_schema_of(schema);
   }
-  const Json token = {{"type", "http"},
-                      {"scheme", "bearer"},
-                      {"description", "Needed only when a token is configured."}};
+  const Json token = {
+      {"type", "http"},
+      {"scheme", "bearer"},
+      {"description",
+       "Needed only when there are tokens. Beside it stands the scope that the token "
+       "must have; `backup` and `restore` include `read`, `admin` includes all."}};
   return {
       {"openapi", "3.1.0"},
       {"info",
@@ -103,8 +119,10 @@ Json openapi_document(std::span<const Route> routes, std::string_view version) {
         {"version", version},
         {"description",
          "Backups of VMs over NBD into QCOW2 chains. Sizes are bytes and times UTC "
-         "unless a name says otherwise."},
+         "unless a name says otherwise. HEAD is answered wherever GET is; answers to GET carry an "
+         "ETag, and 304 answers If-None-Match."},
         {"license", {{"name", "Apache-2.0"}, {"identifier", "Apache-2.0"}}}}},
+      {"servers", Json::array({{{"url", "/"}, {"description", "where this document comes from"}}})},
       {"paths", std::move(paths)},
       {"components", {{"schemas", std::move(schemas)}, {"securitySchemes", {{"token", token}}}}},
   };

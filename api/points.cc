@@ -122,6 +122,8 @@ const std::vector<Route>& point_routes() {
   static const std::vector<Route> routes = {
       {.method = "GET",
        .pattern = "/api/v1/points",
+       .operation = "listPoints",
+       .scope = Scope::read,
        .handler = list_points,
        .summary = "Restore points and the NBD exports that they are read by, newest first",
        .answer = "PointList",
@@ -135,6 +137,8 @@ const std::vector<Route>& point_routes() {
        .failure = "failed to list points"},
       {.method = "GET",
        .pattern = "/api/v1/backups/{backup_id}/changes",
+       .operation = "listChanges",
+       .scope = Scope::read,
        .handler = changes,
        .summary = "What differs from an older point of the same disk",
        .answer = "Changes",

@@ -1,5 +1,7 @@
 #include "api/problem.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "api/object.h"
@@ -51,6 +53,42 @@ Problem not_found() {
 
 Problem method_not_allowed() {
   return {405, "", "method not allowed", "", "The header Allow names the methods.", ""};
+}
+
+Problem unknown_parameter(std::string_view given, std::string_view meant) {
+  return {400,
+          "unknown_parameter",
+          "unknown query parameter",
+          fmt::format("there is no parameter '{}' here", given),
+          fmt::format("Did you mean '{}'? GET /openapi.json describes the parameters.", meant),
+          ""};
+}
+
+Problem too_many_listeners() {
+  return {503,
+          "too_many_listeners",
+          "too many listen to events",
+          "",
+          "Close other pages and listeners, or ask with GET instead.",
+          ""};
+}
+
+Problem tls_required() {
+  return {400,
+          "tls_required",
+          "TLS is required here",
+          "the request came without TLS",
+          "Write https:// instead of http://.",
+          ""};
+}
+
+Problem certificate_not_allowed() {
+  return {403,
+          "certificate_not_allowed",
+          "the client's certificate is not allowed",
+          "it has none of the names of --tls-allowed-name",
+          "",
+          ""};
 }
 
 Problem body_too_large() {

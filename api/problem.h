@@ -28,6 +28,12 @@ std::string code_of(std::string_view error);
 /// Refusals that the router and the server make themselves.
 Problem not_found();
 Problem method_not_allowed();
+/// 400 for a query parameter that is none but looks like `meant`.
+Problem unknown_parameter(std::string_view given, std::string_view meant);
+Problem too_many_listeners();
+/// Plain HTTP where TLS is required; a client certificate whose name gets nobody in.
+Problem tls_required();
+Problem certificate_not_allowed();
 Problem body_too_large();
 Problem malformed_request(std::string details);
 /// The work goes on, or waits, and the answer is due now.

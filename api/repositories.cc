@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "api/answers_setup.h"
+#include "api/paging.h"
 #include "api/read_setup.h"
 #include "api/routes.h"
 #include "api/schemas.h"
@@ -25,19 +26,21 @@ const Object<engine::RepositoryView>& answer_object() {
   return object;
 }
 
-const Object<std::vector<engine::RepositoryView>>& repositories_object() {
-  using Views = std::vector<engine::RepositoryView>;
-  static const Object<Views> object("RepositoryList", "",
-                                    {{"success", "boolean", "", success<Views>},
-                                     {"repositories", "[Repository]", "", [](const Views& views) {
-                                        return repository_object().list(views);
-                                      }}});
+const Object<Page<engine::RepositoryView>>& repositories_object() {
+  using Views = Page<engine::RepositoryView>;
+  static const Object<Views> object(
+      "RepositoryList", "",
+      {{"success", "boolean", "", success<Views>},
+       {"repositories", "[Repository]", "",
+        [](const Views& views) { return repository_object().list(views.shown); }},
+       {"total", "integer", "matches before limit and offset", &Views::total}});
   return object;
 }
 
 Response create_repository(const Call& call) {
   const auto request = new_repository(call.body("NewRepository", kInvalidRepository));
-  return json_response(201, answer_object().json(call.engine.create_repository(request)));
+  const engine::RepositoryView made = call.engine.create_repository(request);
+  return created_response(201, answer_object().json(made), "repositories", made.repository.id);
 }
 
 Response list_repositories(const Call& call) {
@@ -53,7 +56,7 @@ Response list_repositories(const Call& call) {
   }
   std::vector<engine::RepositoryView> found;
   if (can_match) found = call.engine.repositories(filter);
-  return json_response(200, repositories_object().json(found));
+  return json_response(200, repositories_object().json(page_of(call, std::move(found))));
 }
 
 Response get_repository(const Call& call) {
@@ -127,6 +130,8 @@ const std::vector<Route>& repository_routes() {
   static const std::vector<Route> routes = {
       {.method = "POST",
        .pattern = "/api/v1/repositories",
+       .operation = "createRepository",
+       .scope = Scope::admin,
        .handler = create_repository,
        .summary = "Add a repository",
        .status = 201,
@@ -136,13 +141,18 @@ const std::vector<Route>& repository_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "GET",
        .pattern = "/api/v1/repositories",
+       .operation = "listRepositories",
+       .scope = Scope::read,
        .handler = list_repositories,
        .summary = "List repositories",
        .answer = "RepositoryList",
-       .query = {{"type", "string:local,nfs,cifs,smb", ""}, {"enabled", "boolean", ""}},
+       .query =
+           {{"type", "string:local,nfs,cifs,smb", ""}, {"enabled", "boolean", ""}, kLimit, kOffset},
        .failure = "Failed to list repositories: "},
       {.method = "POST",
        .pattern = "/api/v1/repositories/test",
+       .operation = "testNewRepository",
+       .scope = Scope::admin,
        .handler = test_new,
        .summary = "Try a configuration out",
        .answer = "RepositoryTest",
@@ -151,6 +161,8 @@ const std::vector<Route>& repository_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "POST",
        .pattern = "/api/v1/repositories/refresh-storage",
+       .operation = "refreshStorage",
+       .scope = Scope::admin,
        .handler = refresh,
        .summary = "Measure the space of every repository",
        .answer = "StorageRefresh",
@@ -158,18 +170,24 @@ const std::vector<Route>& repository_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "GET",
        .pattern = "/api/v1/repositories/{id}",
+       .operation = "getRepository",
+       .scope = Scope::read,
        .handler = get_repository,
        .summary = "One repository",
        .answer = "RepositoryAnswer",
        .failure = "Failed to get repository: "},
       {.method = "DELETE",
        .pattern = "/api/v1/repositories/{id}",
+       .operation = "deleteRepository",
+       .scope = Scope::admin,
        .handler = remove_repository,
        .summary = "Forget a repository; its files stay",
        .answer = "RepositoryDeleted",
        .failure = "Failed to delete repository: "},
       {.method = "GET",
        .pattern = "/api/v1/repositories/{id}/storage",
+       .operation = "getStorage",
+       .scope = Scope::read,
        .handler = storage,
        .summary = "Measure the space of a repository",
        .answer = "StorageInfo",
@@ -177,6 +195,8 @@ const std::vector<Route>& repository_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "POST",
        .pattern = "/api/v1/repositories/{id}/test",
+       .operation = "testRepository",
+       .scope = Scope::admin,
        .handler = test_known,
        .summary = "Write, fsync, read and remove a file there",
        .answer = "RepositoryTest",

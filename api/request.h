@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,10 +16,14 @@ struct Request {
   std::string authorization;  ///< header of that name; "" when absent
   std::string origin;         ///< header of that name; "" when absent
   std::string body;
-  bool peer_is_loopback = false;   ///< over TCP from this host, or over the Unix socket
-  std::string host = {};           ///< header of that name; "" when absent
-  std::string content_type = {};   ///< header of that name; "" when absent
-  std::string local_address = {};  ///< where the peer connected to; "" over the Unix socket
+  bool peer_is_loopback = false;          ///< over TCP from this host, or over the Unix socket
+  std::string host = {};                  ///< header of that name; "" when absent
+  std::string content_type = {};          ///< header of that name; "" when absent
+  std::string local_address = {};         ///< where the peer connected to; "" over the Unix socket
+  std::string if_none_match = {};         ///< header of that name; "" when absent
+  std::string peer_address = {};          ///< "192.0.2.7"; "" over the Unix socket
+  std::optional<uint32_t> peer_uid = {};  ///< over the Unix socket: whose process it is
+  std::string peer_certificate = {};      ///< common name of the certificate it proved; "": none
 };
 
 struct Response {

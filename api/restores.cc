@@ -1,4 +1,5 @@
 #include "api/object.h"
+#include "api/paging.h"
 #include "api/read_member.h"
 #include "api/routes.h"
 #include "api/schemas.h"
@@ -109,13 +110,14 @@ const Object<View>& restore_object() {
   return object;
 }
 
-const Object<std::vector<View>>& restores_object() {
-  using Views = std::vector<View>;
+const Object<Page<View>>& restores_object() {
+  using Views = Page<View>;
   static const Object<Views> object(
       "RestoreList", "Restores, newest first.",
       {{"restores", "[Restore]", "",
-        [](const Views& views) { return restore_object().list(views); }},
-       {"count", "integer", "", &Views::size}});
+        [](const Views& views) { return restore_object().list(views.shown); }},
+       {"count", "integer", "of this page", [](const Views& views) { return views.shown.size(); }},
+       {"total", "integer", "matches before limit and offset", &Views::total}});
   return object;
 }
 
@@ -166,11 +168,17 @@ Response create_restore(const Call& call) {
     throw Refusal(RefusalKind::invalid, "invalid_body", kInvalidBody,
                   "member 'size_limit_bytes' needs mode 'writable'");
   }
-  return json_response(201, restore_object().json(call.engine.create_restore(request)));
+  const View made = call.engine.create_restore(request);
+  return created_response(201, restore_object().json(made), "restores", made.restore.id);
 }
 
 Response list_restores(const Call& call) {
-  return json_response(200, restores_object().json(call.engine.restores()));
+  std::vector<View> found = call.engine.restores();
+  keep_matching(call, "vm_name", found, [](const View& v) { return v.restore.vm_name; });
+  keep_matching(call, "backup_id", found, [](const View& v) { return v.restore.job_id; });
+  keep_matching_word<engine::RestoreState>(call, "state", found,
+                                           [](const View& v) { return v.restore.state; });
+  return json_response(200, restores_object().json(page_of(call, std::move(found))));
 }
 
 Response get_restore(const Call& call) {
@@ -198,7 +206,7 @@ Response promote(const Call& call) {
     }
   }
   const View view = call.engine.promote_restore(call.variable("restore_id"), request);
-  return json_response(202, restore_object().json(view));
+  return created_response(202, restore_object().json(view), "restores", view.restore.id);
 }
 
 Response cancel_promotion(const Call& call) {
@@ -217,6 +225,8 @@ const std::vector<Route>& restore_routes() {
   static const std::vector<Route> routes = {
       {.method = "POST",
        .pattern = "/api/v1/restores",
+       .operation = "createRestore",
+       .scope = Scope::restore,
        .handler = create_restore,
        .summary = "Work with the disks of a restore point, read-only or by private overlays",
        .status = 201,
@@ -226,18 +236,29 @@ const std::vector<Route>& restore_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "GET",
        .pattern = "/api/v1/restores",
+       .operation = "listRestores",
+       .scope = Scope::read,
        .handler = list_restores,
        .summary = "List restores, newest first",
        .answer = "RestoreList",
+       .query = {{"vm_name", "string", "as registered"},
+                 {"backup_id", "string", ""},
+                 {"state", "string:making,ready,dropping", ""},
+                 kLimit,
+                 kOffset},
        .failure = "failed to list restores"},
       {.method = "GET",
        .pattern = "/api/v1/restores/{restore_id}",
+       .operation = "getRestore",
+       .scope = Scope::read,
        .handler = get_restore,
        .summary = "One restore",
        .answer = "Restore",
        .failure = "failed to get the restore"},
       {.method = "DELETE",
        .pattern = "/api/v1/restores/{restore_id}",
+       .operation = "dropRestore",
+       .scope = Scope::restore,
        .handler = drop,
        .summary = "Drop a restore and what was written to it",
        .answer = "DroppedRestore",
@@ -245,6 +266,8 @@ const std::vector<Route>& restore_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "POST",
        .pattern = "/api/v1/restores/{restore_id}/promote",
+       .operation = "promoteRestore",
+       .scope = Scope::restore,
        .handler = promote,
        .summary = "Begin to copy a restore's disks to where they stand alone",
        .status = 202,
@@ -254,6 +277,8 @@ const std::vector<Route>& restore_routes() {
        .waits_for = WaitsFor::storage},
       {.method = "DELETE",
        .pattern = "/api/v1/restores/{restore_id}/promote",
+       .operation = "cancelPromotion",
+       .scope = Scope::restore,
        .handler = cancel_promotion,
        .summary = "Cancel the promotion; nothing of the copy is left",
        .answer = "Restore",

@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "api/access.h"
 #include "api/call.h"
 
 /// The table of endpoints. Each subject has its own part; the document /openapi.json is made from
@@ -24,7 +26,9 @@ enum class WaitsFor : uint8_t { engine, node, storage };
 inline constexpr size_t kWaitKinds = 3;
 
 struct Route {
-  std::string_view method, pattern;  ///< "/api/v1/backups/{backup_id}"
+  std::string_view method, pattern;  ///< "/api/v1/backups/{backup_id}"; a GET answers HEAD too
+  std::string_view operation = "";   ///< unique: the name that generated clients give it
+  std::optional<Scope> scope = {};   ///< of the token that it needs; none: an administrator's
   Handler handler;
   std::string_view summary;
   int status = 200;            ///< of success
@@ -39,6 +43,8 @@ struct Route {
   bool unhurried = false;  ///< may take longer than 15 s
   WaitsFor waits_for = WaitsFor::engine;
   bool body_may_be_left_out = false;
+  bool goes_on = false;    ///< events follow the answer until the connection ends
+  bool is_audited = true;  ///< false: only its refusals are; for reports that change nothing
 };
 
 const std::vector<Route>& backup_routes();
@@ -51,6 +57,7 @@ const std::vector<Route>& telemetry_routes();
 const std::vector<Route>& repository_routes();
 const std::vector<Route>& vm_context_routes();
 const std::vector<Route>& nbd_state_routes();
+const std::vector<Route>& event_routes();
 const std::vector<Route>& service_routes();
 
 /// All of them, subject by subject.

@@ -87,6 +87,8 @@ std::vector<Schema> service_answers() {
 const std::vector<Route>& service_routes() {
   static const Route kHealth = {.method = "GET",
                                 .pattern = "/health",
+                                .operation = "getHealth",
+                                .scope = Scope::read,
                                 .handler = health,
                                 .summary = "Whether varve and its catalogue work",
                                 .answer = "Health",
@@ -94,6 +96,8 @@ const std::vector<Route>& service_routes() {
                                 .instant = true};
   static const Route kOpenapi = {.method = "GET",
                                  .pattern = "/openapi.json",
+                                 .operation = "getOpenApi",
+                                 .scope = Scope::read,
                                  .handler = openapi,
                                  .summary = "This document",
                                  .answer = "",
@@ -103,6 +107,8 @@ const std::vector<Route>& service_routes() {
         kHealth,
         {.method = "GET",
          .pattern = "/livez",
+         .operation = "getLiveness",
+         .scope = Scope::read,
          .handler = livez,
          .summary = "200 while the process answers",
          .answer = "Alive",
@@ -110,6 +116,8 @@ const std::vector<Route>& service_routes() {
          .instant = true},
         {.method = "GET",
          .pattern = "/readyz",
+         .operation = "getReadiness",
+         .scope = Scope::read,
          .handler = readyz,
          .summary = "200 when backups can be started, else 503",
          .answer = "Readiness",
@@ -117,6 +125,8 @@ const std::vector<Route>& service_routes() {
          .instant = true},
         {.method = "GET",
          .pattern = "/metrics",
+         .operation = "getMetrics",
+         .scope = Scope::read,
          .handler = metrics,
          .summary = "Prometheus text",
          .answer = "",
@@ -126,7 +136,9 @@ const std::vector<Route>& service_routes() {
         kOpenapi,
     };
     made[5].pattern = "/api/v1/health";
+    made[5].operation = "getHealthBelowApi";
     made[6].pattern = "/api/v1/openapi.json";
+    made[6].operation = "getOpenApiBelowApi";
     return made;
   }();
   return routes;

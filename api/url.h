@@ -14,6 +14,8 @@ namespace api {
 
 /// "%2F" becomes '/'; "%zz" stays.
 std::string percent_decoded(std::string_view text);
+/// For a path segment or a query value: all but letters, digits and "-._~" is escaped.
+std::string percent_encoded(std::string_view text);
 /// ASCII letters only, as schemes and host names are compared.
 std::string in_lower_case(std::string_view text);
 
@@ -25,6 +27,7 @@ class Query {
 
   /// The first value given under `name`; "" when it is absent or empty, which mean the same.
   std::string get(std::string_view name) const;
+  const std::vector<std::pair<std::string, std::string>>& all() const { return parameters_; }
 
  private:
   std::vector<std::pair<std::string, std::string>> parameters_;

@@ -1,4 +1,5 @@
 #include "api/object.h"
+#include "api/paging.h"
 #include "api/read_member.h"
 #include "api/routes.h"
 #include "api/schemas.h"
@@ -89,13 +90,14 @@ const Object<Verification>& verification_object() {
   return object;
 }
 
-const Object<std::vector<Verification>>& verifications_object() {
-  using List = std::vector<Verification>;
+const Object<Page<Verification>>& verifications_object() {
+  using List = Page<Verification>;
   static const Object<List> object(
       "VerificationList", "Verifications since varve has started, newest first.",
       {{"verifications", "[Verification]", "",
-        [](const List& list) { return verification_object().list(list); }},
-       {"count", "integer", "", &List::size}});
+        [](const List& list) { return verification_object().list(list.shown); }},
+       {"count", "integer", "of this page", [](const List& list) { return list.shown.size(); }},
+       {"total", "integer", "matches before limit and offset", &List::total}});
   return object;
 }
 
@@ -137,19 +139,30 @@ engine::NewVerification request_of(const Call& call, std::string_view schema) {
   return request;
 }
 
+Response begun(const Call& call, const engine::NewVerification& request) {
+  const Verification verification = call.engine.verify(request);
+  return created_response(202, verification_object().json(verification), "verifications",
+                          verification.id);
+}
+
 Response verify_backup(const Call& call) {
   engine::NewVerification request = request_of(call, "VerifyBackup");
   request.backup_id = call.variable("backup_id");
-  return json_response(202, verification_object().json(call.engine.verify(request)));
+  return begun(call, request);
 }
 
 Response verify(const Call& call) {
   const engine::NewVerification request = request_of(call, "NewVerification");
-  return json_response(202, verification_object().json(call.engine.verify(request)));
+  return begun(call, request);
 }
 
 Response list(const Call& call) {
-  return json_response(200, verifications_object().json(call.engine.verifications()));
+  std::vector<Verification> found = call.engine.verifications();
+  keep_matching(call, "vm_name", found, [](const Verification& v) { return v.vm_name; });
+  keep_matching(call, "backup_id", found, [](const Verification& v) { return v.backup_id; });
+  keep_matching_word<engine::VerificationState>(call, "state", found,
+                                                [](const Verification& v) { return v.state; });
+  return json_response(200, verifications_object().json(page_of(call, std::move(found))));
 }
 
 Response get(const Call& call) {
@@ -173,6 +186,8 @@ const std::vector<Route>& verification_routes() {
   static const std::vector<Route> routes = {
       {.method = "POST",
        .pattern = "/api/v1/backups/{backup_id}/verify",
+       .operation = "verifyBackup",
+       .scope = Scope::admin,
        .handler = verify_backup,
        .summary = "Begin to prove that a backup, and all that it stands on, is what was sent",
        .status = 202,
@@ -182,6 +197,8 @@ const std::vector<Route>& verification_routes() {
        .body_may_be_left_out = true},
       {.method = "POST",
        .pattern = "/api/v1/verifications",
+       .operation = "startVerification",
+       .scope = Scope::admin,
        .handler = verify,
        .summary = "The same of all points, or of those of a VM",
        .status = 202,
@@ -191,18 +208,29 @@ const std::vector<Route>& verification_routes() {
        .body_may_be_left_out = true},
       {.method = "GET",
        .pattern = "/api/v1/verifications",
+       .operation = "listVerifications",
+       .scope = Scope::read,
        .handler = list,
        .summary = "List verifications since varve has started, newest first",
        .answer = "VerificationList",
+       .query = {{"vm_name", "string", "of those of one VM"},
+                 {"backup_id", "string", "of those of one backup"},
+                 {"state", "string:running,completed,cancelled,failed", ""},
+                 kLimit,
+                 kOffset},
        .failure = "failed to list verifications"},
       {.method = "GET",
        .pattern = "/api/v1/verifications/{verification_id}",
+       .operation = "getVerification",
+       .scope = Scope::read,
        .handler = get,
        .summary = "One verification, and how far it has got",
        .answer = "Verification",
        .failure = "failed to get the verification"},
       {.method = "DELETE",
        .pattern = "/api/v1/verifications/{verification_id}",
+       .operation = "cancelVerification",
+       .scope = Scope::admin,
        .handler = cancel,
        .summary = "Cancel a verification; what it has found stays known",
        .answer = "Verification",

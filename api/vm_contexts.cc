@@ -1,4 +1,5 @@
 #include "api/answers_setup.h"
+#include "api/paging.h"
 #include "api/read_setup.h"
 #include "api/routes.h"
 #include "api/schemas.h"
@@ -10,17 +11,24 @@ namespace {
 template <typename T>
 using Values = std::vector<T>;
 
-const Object<Values<engine::Vm>>& vms_object() {
-  static const Object<Values<engine::Vm>> object(
+const Object<Page<engine::Vm>>& vms_object() {
+  using Vms = Page<engine::Vm>;
+  static const Object<Vms> object(
       "VmContextList", "",
       {{"vm_contexts", "[ListedVmContext]", "",
-        [](const auto& vms) { return listed_vm_object().list(vms); }},
-       {"count", "integer", "", &Values<engine::Vm>::size}});
+        [](const Vms& vms) { return listed_vm_object().list(vms.shown); }},
+       {"count", "integer", "of this page", [](const Vms& vms) { return vms.shown.size(); }},
+       {"total", "integer", "matches before limit and offset", &Vms::total}});
   return object;
 }
 
 Response list_vms(const Call& call) {
-  return json_response(200, vms_object().json(call.engine.vms()));
+  std::vector<engine::Vm> found = call.engine.vms();
+  keep_matching(call, "vm_name", found, [](const engine::Vm& vm) { return vm.vm_name; });
+  keep_matching(call, "vcenter_host", found, [](const engine::Vm& vm) { return vm.vcenter_host; });
+  keep_matching(call, "current_status", found,
+                [](const engine::Vm& vm) { return vm.current_status; });
+  return json_response(200, vms_object().json(page_of(call, std::move(found))));
 }
 
 Response put_vm(const Call& call) {
@@ -28,7 +36,9 @@ Response put_vm(const Call& call) {
   engine::PutVmContext request = put_vm_context(call.variable("vm_name"), body);
   request.move = call.query("move") == "true";
   const engine::PutVmResult done = call.engine.put_vm(request);
-  return json_response(done.created ? 201 : 200, vm_object().json({done.vm, call.settings.pid}));
+  const Json answer = vm_object().json({done.vm, call.settings.pid});
+  if (!done.created) return json_response(200, answer);
+  return created_response(201, answer, "vm-contexts", request.vm_name);
 }
 
 Response get_vm(const Call& call) {
@@ -83,12 +93,21 @@ const std::vector<Route>& vm_context_routes() {
   static const std::vector<Route> routes = {
       {.method = "GET",
        .pattern = "/api/v1/vm-contexts",
+       .operation = "listVms",
+       .scope = Scope::read,
        .handler = list_vms,
        .summary = "List VMs",
        .answer = "VmContextList",
+       .query = {{"vm_name", "string", "as registered"},
+                 {"vcenter_host", "string", ""},
+                 {"current_status", "string:discovered,completed,failed", ""},
+                 kLimit,
+                 kOffset},
        .failure = "Failed to retrieve VM contexts"},
       {.method = "PUT",
        .pattern = "/api/v1/vm-contexts/{vm_name}",
+       .operation = "putVm",
+       .scope = Scope::admin,
        .handler = put_vm,
        .summary = "Register a VM and its disks (201), or replace it (200)",
        .status = 201,
@@ -98,24 +117,32 @@ const std::vector<Route>& vm_context_routes() {
        .failure = "failed to store VM context"},
       {.method = "GET",
        .pattern = "/api/v1/vm-contexts/{vm_name}",
+       .operation = "getVm",
+       .scope = Scope::read,
        .handler = get_vm,
        .summary = "One VM with its disks and last backups",
        .answer = "VmContextDetails",
        .failure = "Failed to retrieve VM context"},
       {.method = "DELETE",
        .pattern = "/api/v1/vm-contexts/{vm_name}",
+       .operation = "deleteVm",
+       .scope = Scope::admin,
        .handler = remove_vm,
        .summary = "Forget a VM that has no backups",
        .answer = "VmContextDeleted",
        .failure = "failed to delete VM context"},
       {.method = "GET",
        .pattern = "/api/v1/vm-contexts/by-id/{context_id}",
+       .operation = "getVmById",
+       .scope = Scope::read,
        .handler = get_by_id,
        .summary = "One VM by its context id",
        .answer = "VmContextDetails",
        .failure = "Failed to retrieve VM context"},
       {.method = "GET",
        .pattern = "/api/v1/vm-contexts/{vm}/disks",
+       .operation = "listVmDisks",
+       .scope = Scope::read,
        .handler = list_vm_disks,
        .summary = "The disks of a VM, by context id or name",
        .answer = "VmDisks",

@@ -86,6 +86,8 @@ const std::vector<Route>& wanted_routes() {
   static const std::vector<Route> routes = {
       {.method = "GET",
        .pattern = "/api/v1/vm-contexts/{vm}/wanted",
+       .operation = "getWanted",
+       .scope = Scope::read,
        .handler = wanted,
        .summary = "What the newest points of a VM lack, by context id or name, because "
                   "verifications have found it damaged",

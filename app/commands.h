@@ -16,6 +16,7 @@ int run_rebuild(const RebuildOptions& options);
 int run_restore(const RestoreOptions& options);
 int run_pull(const PullOptions& options);
 int run_adopt(const AdoptOptions& options);
+int run_token(const TokenOptions& options);
 int run_read_image(const ReadImageOptions& options);
 int run_verify(const VerifyOptions& options);
 

@@ -7,7 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "app/audit_file.h"
+#include "app/http_access.h"
 #include "app/read_image.h"
+#include "app/token_file.h"
 #include "io/call_on.h"
 #include "io/log.h"
 
@@ -42,7 +45,7 @@ Daemon::Daemon(ServeOptions options, std::vector<ActivatedSocket> activated)
   options_.engine.pid = ::getpid();
   choose_places();
   choose_tls();
-  check_token();
+  choose_http_access();
 }
 
 Daemon::~Daemon() = default;
@@ -88,21 +91,22 @@ void Daemon::choose_tls() {
   }
 }
 
-/// HTTP beyond loopback asks for a token, as NBD there asks for TLS.
-void Daemon::check_token() const {
-  if (!options_.api_token.empty() || options_.allow_no_token) return;
-  const auto check = [](const std::string& option, bool local) {
-    if (local) return;
-    throw UsageError(
-        fmt::format("{}: this is not a loopback address, and whoever reaches it could start and "
-                    "delete backups; give --api-token, or say --allow-no-token if that is meant",
-                    option));
-  };
+/// Beyond loopback HTTP asks for a token and TLS, as NBD there asks for TLS.
+void Daemon::choose_http_access() {
+  std::vector<HttpListener> listeners;
   const io::HostPort& http = options_.http;
-  if (!http.host.empty()) check("--http " + io::to_text(http), is_local(http));
+  if (!http.host.empty()) listeners.push_back({"--http " + io::to_text(http), is_local(http)});
   for (const ActivatedSocket& socket : activated_) {
-    if (socket.use == ActivatedSocket::Use::api) check(socket.name, socket.is_local);
+    if (socket.use == ActivatedSocket::Use::api) {
+      listeners.push_back({socket.name, socket.is_local});
+    }
   }
+  check_http_access(options_, listeners);
+  http_tls_ = load_http_tls(options_);
+}
+
+void Daemon::reload_tls() {
+  if (http_) http_->use_tls(load_http_tls(options_));
 }
 
 void Daemon::start() {
@@ -191,6 +195,11 @@ void Daemon::start_http() {
   settings.version = options_.engine.version;
   settings.pid = options_.engine.pid;
   settings.token = options_.api_token;
+  settings.tokens = std::make_shared<TokenFile>(*options_.tokens);
+  if (!options_.audit_log->empty()) {
+    settings.audit = [file = std::make_shared<AuditFile>(*options_.audit_log)](
+                         std::string_view line) { file->write(line); };
+  }
   settings.cors_origins = options_.cors_origins;
   settings.host_names = options_.http_names;
   if (!options_.http.host.empty()) settings.host_names.push_back(io::to_text(options_.http));
@@ -208,6 +217,7 @@ void Daemon::start_http() {
     if (socket.use == ActivatedSocket::Use::api) http.adopted.push_back(socket.fd.release());
   }
   http.unix_socket = options_.http_socket;
+  http.tls = http_tls_;
   http_ = std::make_unique<api::HttpServer>(*api_, http);
   for (const std::string& address : http_->addresses()) {
     io::log(io::LogLevel::info, "http: listening on {}", address);

@@ -33,13 +33,17 @@ class Daemon {
   /// Recovers, then listens, then writes the ready file. Throws with a sentence.
   void start();
 
+  /// Reads the certificates of HTTP again; connections that are open keep theirs. Throws with a
+  /// sentence when they cannot be used: then nothing has changed. Between start() and stop().
+  void reload_tls();
+
   /// Fails running jobs, lets finalizing ones finish, and ends every connection in good order.
   void stop();
 
  private:
   void choose_places();
   void choose_tls();
-  void check_token() const;
+  void choose_http_access();
   void make_rings();
   io::Task<void> bind_nbd();
   void start_engine();
@@ -73,6 +77,7 @@ class Daemon {
   std::unique_ptr<engine::NodeClient> node_;
   std::unique_ptr<engine::ReaderProcesses> readers_;
   std::unique_ptr<engine::EngineImpl> engine_;
+  api::HttpTls http_tls_;
   std::unique_ptr<api::Api> api_;
   std::unique_ptr<api::HttpServer> http_;
 };

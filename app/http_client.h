@@ -8,8 +8,11 @@ namespace app {
 
 /// The HTTP API of a running `varve serve`.
 struct HttpServerAddress {
-  std::string url;    ///< "http://127.0.0.1:8082", or "unix:/run/varve/http.sock"
+  std::string url;    ///< "http://127.0.0.1:8082", "https://…", or "unix:/run/varve/http.sock"
   std::string token;  ///< "": none
+  /// Of https: a directory with ca-cert.pem, and with client-cert.pem and client-key.pem where the
+  /// server asks who comes; "": $VARVE_TLS_CERTIFICATES, else what the system trusts.
+  std::string certificates = {};
 };
 
 struct HttpAnswer {

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "api/access.h"
+#include "api/http_tls.h"
 #include "app/tls_files.h"
 #include "engine/values/options.h"
 #include "io/address.h"
@@ -41,7 +43,11 @@ struct ServeOptions {
   bool nbd_is_given = false, http_is_given = false;  ///< else sockets of activation replace them
   unsigned threads = 0;                              ///< 0: one a core
   std::string ready_file;
-  std::string api_token;  ///< "": no authentication
+  std::string api_token;                 ///< with every scope; "": none
+  std::optional<std::string> tokens;     ///< file of tokens with scopes; none: beside the catalogue
+  std::optional<std::string> audit_log;  ///< file; "": none; none: beside the catalogue
+  std::optional<api::HttpTlsMode> http_tls;  ///< none: on with certificates, else off
+  bool allow_plain_http = false;             ///< HTTP without TLS beyond loopback is meant
   std::vector<std::string> cors_origins;
   std::vector<std::string> http_names;  ///< hosts that HTTP clients may ask for, beside loopback's
   bool allow_no_token = false;          ///< HTTP without a token beyond loopback is meant
@@ -150,6 +156,18 @@ struct VerifyOptions {
   uint64_t bytes_per_second = 0;
   bool json = false;
   std::string server = "http://127.0.0.1:8082", token;
+  std::string certificates;  ///< of https: a directory; "": the usual ones
+};
+
+/// `varve token add`, `varve token list` and `varve token revoke`
+struct TokenOptions {
+  enum class Verb : uint8_t { add, list, revoke };
+  Verb verb = Verb::list;
+  std::string name;                ///< of add and revoke
+  std::vector<api::Scope> scopes;  ///< of add
+  std::string file;                ///< "": that of `varve serve`
+  std::string config;              ///< "": the default file, if it exists
+  bool json = false;
 };
 
 /// `varve read-image`, of which only `varve serve` knows: docs/verify.md.

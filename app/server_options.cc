@@ -31,7 +31,7 @@ std::string token_of_file(const std::string& path) {
 void declare_server(CLI::App& command, std::string& server, std::string& token) {
   command
       .add_option("--server", server,
-                  fmt::format("varve serve: http://HOST:PORT, or unix:PATH of its --http-socket\n"
+                  fmt::format("varve serve: http(s)://HOST:PORT, or unix:PATH of its --http-socket\n"
                               "(default $VARVE_URL, else {})",
                               kDefaultServer))
       ->type_name("URL")
@@ -49,11 +49,20 @@ void declare_server(CLI::App& command, std::string& server, std::string& token) 
       ->excludes(file);
 }
 
+void declare_server_certificates(CLI::App& command, std::string& certificates) {
+  command
+      .add_option("--tls-certificates", certificates,
+                  "for https: ca-cert.pem, and client-cert.pem with client-key.pem (default:\n"
+                  "$VARVE_TLS_CERTIFICATES, else what the system trusts)")
+      ->type_name("DIR")
+      ->group(kServerGroup);
+}
+
 void declare_tls_client(CLI::App& command, TlsClientFiles& files) {
   command
       .add_option("--tls-certificates", files.certificates,
-                  "for nbds: ca-cert.pem, and client-cert.pem with client-key.pem (default: what\n"
-                  "the system trusts)")
+                  "for https and nbds: ca-cert.pem, and client-cert.pem with client-key.pem\n"
+                  "(default: $VARVE_TLS_CERTIFICATES for https, else what the system trusts)")
       ->type_name("DIR");
   command.add_option("--tls-psk", files.psk, "for nbds: a file of pre-shared keys")
       ->type_name("FILE");

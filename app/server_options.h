@@ -13,6 +13,8 @@ inline constexpr const char* kDefaultServer = "http://127.0.0.1:8082";
 
 /// --server, --token-file and --token.
 void declare_server(CLI::App& command, std::string& server, std::string& token);
+/// --tls-certificates of verbs that speak HTTP only.
+void declare_server_certificates(CLI::App& command, std::string& certificates);
 /// --tls-certificates, --tls-psk and --tls-user.
 void declare_tls_client(CLI::App& command, TlsClientFiles& files);
 

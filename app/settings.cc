@@ -38,6 +38,16 @@ NbdAddress nbd_address(const std::string& text) {
   return listener;
 }
 
+/// A token that stands alone in a file of its own.
+std::string read_token(const std::string& path) {
+  std::string token = read_private_file(path, nullptr);
+  while (token.ends_with('\n') || token.ends_with('\r') || token.ends_with(' ')) token.pop_back();
+  if (token.empty() || token.find_first_of(" \t\r\n") != std::string::npos) {
+    throw UsageError(path + " is not one token and nothing else");
+  }
+  return token;
+}
+
 std::optional<engine::PortNumbers> port_range(const std::string& text) {
   if (text == "none") return std::nullopt;
   const size_t dash = text.find('-');
@@ -99,11 +109,36 @@ std::vector<Setting> http_settings() {
        }},
       text_setting("http-socket", "PATH", "HTTP API on a Unix socket too",
                    [](ServeOptions& o) -> std::string& { return o.http_socket; }),
-      text_setting("api-token", "TOKEN", "token that HTTP requests must carry",
+      text_setting("api-token", "TOKEN",
+                   "token that HTTP requests must carry, with every scope; on the\n"
+                   "command line everybody sees it in ps",
                    [](ServeOptions& o) -> std::string& { return o.api_token; }),
+      {"api-token-file", "FILE", "file of mode 0600 that holds it",
+       [](ServeOptions& o, const Values& values) { o.api_token = read_token(values.back()); }},
+      {"tokens", "FILE",
+       "tokens with scopes, of `varve token add` (default: the file\n"
+       "tokens beside the catalogue)",
+       [](ServeOptions& o, const Values& values) { o.tokens = values.back(); }},
       {"allow-no-token", "", "listen for HTTP without a token beyond loopback",
        [](ServeOptions& o, const Values& values) { o.allow_no_token = yes_or_no(values.back()); },
        false, true},
+      {"http-tls", "MODE",
+       "TLS of HTTP, by --tls-certificates: off, on (plain HTTP is\n"
+       "taken too, from loopback) or require (default: on with\n"
+       "certificates, else off)",
+       [](ServeOptions& o, const Values& values) {
+         o.http_tls =
+             one_of<api::HttpTlsMode>(values.back(), {{"off", api::HttpTlsMode::off},
+                                                      {"on", api::HttpTlsMode::on},
+                                                      {"require", api::HttpTlsMode::require}});
+       }},
+      {"allow-plain-http", "", "take HTTP without TLS beyond loopback",
+       [](ServeOptions& o, const Values& values) { o.allow_plain_http = yes_or_no(values.back()); },
+       false, true},
+      {"audit-log", "FILE",
+       "where each change by HTTP is written (default: audit.jsonl\n"
+       "beside the catalogue; \"\": nowhere)",
+       [](ServeOptions& o, const Values& values) { o.audit_log = values.back(); }},
       {"http-name", "HOST",
        "name that HTTP clients reach varve under (their header Host),\n"
        "beside those of loopback; may be given several times",

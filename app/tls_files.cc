@@ -43,7 +43,9 @@ std::string read_file(const std::string& path, bool optional = false) {
   throw unreadable(path, errno);
 }
 
-nbd::TlsCertificates read_certificates(const TlsOptions& options) {
+}  // namespace
+
+nbd::TlsCertificates read_server_certificates(const TlsOptions& options) {
   const std::string& directory = options.certificates;
   nbd::TlsCertificates certificates;
   certificates.ca = read_file(directory + "/ca-cert.pem");
@@ -54,8 +56,6 @@ nbd::TlsCertificates read_certificates(const TlsOptions& options) {
   certificates.allowed_names = options.allowed_names;
   return certificates;
 }
-
-}  // namespace
 
 std::string read_private_file(const std::string& path, struct stat* status) {
   const io::OwnedFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -105,7 +105,7 @@ std::shared_ptr<const nbd::TlsServer> load_tls(const TlsOptions& options) {
   }
   if (!options.has_credentials()) return nullptr;
   nbd::TlsSettings settings;
-  if (!options.certificates.empty()) settings.certificates = read_certificates(options);
+  if (!options.certificates.empty()) settings.certificates = read_server_certificates(options);
   if (!options.psk.empty()) {
     settings.psk = [file = std::make_shared<PskFile>(options.psk)](const std::string& user) {
       return file->find(user);

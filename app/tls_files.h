@@ -38,6 +38,9 @@ struct ListenerTls {
 /// plain NBD on a network without `allow_plain`, and for TLS without credentials.
 nbd::TlsMode tls_mode_of(const TlsOptions& options, bool allow_plain, const ListenerTls& listener);
 
+/// The files of a server's directory, which is not "". Throws UsageError.
+nbd::TlsCertificates read_server_certificates(const TlsOptions& options);
+
 /// Reads the credentials; null when none are configured. Throws UsageError with file and cause.
 std::shared_ptr<const nbd::TlsServer> load_tls(const TlsOptions& options);
 

@@ -12,6 +12,7 @@
 #include "app/pull/options.h"
 #include "app/reference.h"
 #include "app/restore/options.h"
+#include "app/token_options.h"
 #include "app/verify_options.h"
 
 namespace app {
@@ -123,6 +124,11 @@ std::vector<Verb> make_verbs() {
       client_verb("repo test", kServer, "try a repository out", declare_repo_test, run_repo_test),
       client_verb("repo remove", kServer, "forget a repository; its files stay",
                   declare_repo_remove, run_repo_remove),
+      verb("token add", kServer, "make a token of the HTTP API, and print it this once",
+           declare_token_add, checked, run_token),
+      verb("token list", kServer, "list the tokens: names, scopes and ages", declare_token_list,
+           run_token),
+      verb("token revoke", kServer, "make a token worthless", declare_token_revoke, run_token),
 
       client_verb("vm list", kBackups, "list the VMs", declare_vm_list, run_vm_list),
       client_verb("vm show", kBackups, "show a VM, its disks and last backups", declare_vm_show,
@@ -185,6 +191,7 @@ const Verb* find_verb(std::string_view name) {
 
 std::string_view family_summary(std::string_view first_word) {
   if (first_word == "vm") return "virtual machines: list, show, add, remove";
+  if (first_word == "token") return "tokens of the HTTP API: add, list, revoke";
   if (first_word == "repo") return "repositories: list, show, add, test, remove";
   return "";
 }

@@ -27,7 +27,7 @@ constexpr std::chrono::milliseconds kPollInterval(500);
 class Verify {
  public:
   explicit Verify(const VerifyOptions& options)
-      : options_(options), server_{options.server, options.token} {}
+      : options_(options), server_{options.server, options.token, options.certificates} {}
 
   /// The exit status.
   int run(const std::atomic<int>& signal) {

@@ -27,6 +27,7 @@ void declare_verify(CLI::App& command, VerifyArguments& arguments) {
       ->type_name("SIZE");
   command.add_flag("--json", options.json, "print one JSON object a line, errors too");
   declare_server(command, options.server, options.token);
+  declare_server_certificates(command, options.certificates);
   command.footer(
       "Tables, sidecar, manifest and the content of each stored cluster are compared with what "
       "was\n"

@@ -28,6 +28,7 @@ void declare_client(CLI::App& command, ClientOptions& options) {
   command.add_flag("--bytes", options.bytes, "print sizes as exact bytes")->group("Output");
   command.add_flag("--utc", options.utc, "print times in UTC, as RFC 3339")->group("Output");
   declare_server(command, options.server, options.token);
+  declare_server_certificates(command, options.certificates);
   explain_exit(command);
 }
 

@@ -15,6 +15,7 @@ namespace app {
 /// What every verb that asks a running server understands.
 struct ClientOptions {
   std::string server = kDefaultServer, token;
+  std::string certificates;  ///< of https: a directory; "": the usual ones
   bool json = false;   ///< print the API's own documents
   bool bytes = false;  ///< sizes as exact bytes
   bool utc = false;    ///< times as RFC 3339 in UTC
@@ -40,7 +41,7 @@ class Client {
  public:
   explicit Client(const ClientOptions& options)
       : options_(options),
-        server_{options.server, options.token},
+        server_{options.server, options.token, options.certificates},
         style_(style_here(options.bytes, options.utc)) {}
 
   nlohmann::json get(const std::string& target) const { return call("GET", target); }

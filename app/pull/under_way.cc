@@ -59,7 +59,7 @@ int run_backup_command(const PullOptions& options,
   io::configure_log(io::LogFormat::text, io::LogLevel::error);
   io::block_termination_signals();
   // Never freed: the signal's thread outlives everything.
-  Hub& hub = *new Hub({options.server, options.token});
+  Hub& hub = *new Hub({options.server, options.token, options.tls.certificates});
   BackupUnderWay& under_way = *new BackupUnderWay(hub);
   cancel_on_signal(under_way);
   Failure failure;

@@ -37,7 +37,8 @@ std::vector<SourcePoint> ask_for_points(const RestoreOptions& options, const std
       fmt::format("/points?vm_name={}&point={}", io::percent_encoded(options.vm_name),
                   io::percent_encoded(point));
   if (disk) target += fmt::format("&disk_id={}", *disk);
-  const nlohmann::json body = api_call({options.server, options.token}, {.target = target});
+  const nlohmann::json body =
+      api_call({options.server, options.token, options.tls.certificates}, {.target = target});
   std::vector<SourcePoint> points;
   for (const auto& found : body.at("points")) {
     const auto& uris = found.at("uris");
@@ -156,7 +157,8 @@ std::string absolute_target(const std::string& target) {
 
 void restore(const RestoreOptions& options) {
   const bool all = !options.all_disks.empty();
-  const auto disk = all ? std::nullopt : std::optional(options.disk_id);
+  std::optional<uint32_t> disk;
+  if (!all) disk = options.disk_id;
   std::vector<SourcePoint> points = ask_for_points(options, options.point, disk);
   if (all) std::filesystem::create_directories(options.all_disks);
   io::RingRuntime here;

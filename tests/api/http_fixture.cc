@@ -52,6 +52,18 @@ std::string Connection::receive() {
   return answer;
 }
 
+std::string Connection::receive_head() { return receive_until("\r\n\r\n"); }
+
+std::string Connection::receive_until(const std::string& text) {
+  size_t at;
+  while ((at = got_.find(text)) == got_.npos) {
+    if (!more()) return std::exchange(got_, "");
+  }
+  const std::string received = got_.substr(0, at + text.size());
+  got_.erase(0, received.size());
+  return received;
+}
+
 bool Connection::is_closed_within(std::chrono::milliseconds patience) {
   const timeval wait{patience.count() / 1000, (patience.count() % 1000) * 1000};
   ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);

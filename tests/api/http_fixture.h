@@ -27,6 +27,10 @@ class Connection {
   void send(const std::string& text);
   /// The head of one answer and its body by Content-Length; "" at the end of the connection.
   std::string receive();
+  /// The same of an answer without a body, whatever its Content-Length says.
+  std::string receive_head();
+  /// What comes until `text` has come, with it; what there is at the end of the connection.
+  std::string receive_until(const std::string& text);
   bool is_closed_within(std::chrono::milliseconds patience);
 
  private:

@@ -128,13 +128,38 @@ TEST_F(HttpServer, WhatIsNoHttpGetsAProblemAndTheEndOfTheConnection) {
   EXPECT_EQ(status_of(ask(large)), 431);
 }
 
-TEST_F(HttpServer, AnAnswerToHeadHasNoBody) {
+TEST_F(HttpServer, HeadIsAnsweredAsGetIsButWithoutTheBody) {
   serve();
+  for (const char* target : {"/health", "/api/v1/backups/a", "/nowhere"}) {
+    const std::string get = ask(get_text(target));
+    Connection connection(address_);
+    connection.send("HEAD" + get_text(target).substr(3) + get_text("/livez"));
+    // Its Content-Length is that of the body which is not there.
+    EXPECT_EQ(connection.receive_head(), get.substr(0, get.find("\r\n\r\n") + 4)) << target;
+    EXPECT_EQ(json_of(connection.receive())["status"], "alive");
+  }
+}
+
+TEST_F(HttpServer, EveryAnswerHasADate) {
+  serve();
+  for (const std::string text :
+       {get_text("/livez"), get_text("/nowhere"), std::string("x\r\n\r\n")}) {
+    EXPECT_NE(ask(text).find("Date: Wed, 08 Oct 2025 08:54:54 GMT\r\n"), std::string::npos) << text;
+  }
+}
+
+TEST_F(HttpServer, WhatTheClientHasAlreadyIsNotSentAgain) {
+  serve();
+  const std::string answer = ask(get_text("/api/v1/backups/a"));
+  const size_t at = answer.find("ETag: ") + 6;
+  const std::string tag = answer.substr(at, answer.find("\r\n", at) - at);
   Connection connection(address_);
-  connection.send("HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + get_text("/livez"));
-  const std::string answer = connection.receive();
-  EXPECT_EQ(status_of(answer), 405);
-  EXPECT_NE(answer.find("Allow: GET\r\n"), std::string::npos);
+  connection.send("GET /api/v1/backups/a HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: " + tag +
+                  "\r\n\r\n" + get_text("/livez"));
+  const std::string known = connection.receive();
+  EXPECT_EQ(status_of(known), 304);
+  EXPECT_NE(known.find("ETag: " + tag), std::string::npos);
+  EXPECT_EQ(known.find("Content-Length"), std::string::npos);
   EXPECT_EQ(json_of(connection.receive())["status"], "alive");
 }
 

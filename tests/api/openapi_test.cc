@@ -99,6 +99,7 @@ TEST_F(OpenApi, HasEveryEndpointOfTheContract) {
                                           "get /vm-contexts/{vm}/disks",
                                           "get /nbd/exports",
                                           "get /nbd/ports/status",
+                                          "get /events",
                                           "get /health",
                                           "get /openapi.json"};
   const std::set<std::string> at_root = {"get /health", "get /livez", "get /readyz", "get /metrics",
@@ -139,6 +140,39 @@ TEST_F(OpenApi, EveryVariableOfAPathIsAParameter) {
       EXPECT_EQ(rebuilt.find('{'), std::string::npos) << method << " " << path;
       EXPECT_FALSE(operation["summary"].get<std::string>().empty());
     }
+  }
+}
+
+TEST_F(OpenApi, EveryOperationHasANameOfItsOwn) {
+  std::set<std::string> names;
+  for (const auto& [path, operations] : document_["paths"].items()) {
+    for (const auto& [method, operation] : operations.items()) {
+      const std::string name = operation["operationId"];
+      EXPECT_TRUE(names.insert(name).second) << name << " is there twice";
+      EXPECT_EQ(name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+                name.npos)
+          << name;
+    }
+  }
+  EXPECT_EQ(names.size(), api::all_routes().size());
+  EXPECT_FALSE(names.contains(""));
+}
+
+// Who only looks on changes nothing, and who backs up neither restores nor deletes.
+TEST_F(OpenApi, EveryRouteSaysWhichScopeItNeeds) {
+  const std::set<std::string> of_backups = {"startBackup",     "completeDisk", "cancelBackup",
+                                            "recordTelemetry", "getChangeId",  "getChangeIdByPath"};
+  for (const api::Route& route : api::all_routes()) {
+    SCOPED_TRACE(std::string(route.method) + " " + std::string(route.pattern));
+    ASSERT_TRUE(route.scope.has_value());
+    api::Scope wanted = route.method == "GET" ? api::Scope::read : api::Scope::admin;
+    if (route.method != "GET" && route.pattern.starts_with("/api/v1/restores")) {
+      wanted = api::Scope::restore;
+    }
+    if (of_backups.contains(std::string(route.operation))) wanted = api::Scope::backup;
+    EXPECT_EQ(api::to_text(*route.scope), api::to_text(wanted));
+    const Json& operation = document_["paths"][std::string(route.pattern)][lower(route.method)];
+    EXPECT_EQ(operation["security"][0]["token"], Json::array({api::to_text(wanted)}));
   }
 }
 

@@ -140,7 +140,7 @@ TEST_F(Repositories, AListFilters) {
   EXPECT_EQ(asked.type, engine::RepositoryType::nfs);
   EXPECT_EQ(asked.enabled, false);
   EXPECT_EQ(body_of(get("/repositories?type=s3")),
-            Json::parse(R"({"success":true,"repositories":[]})"));
+            Json::parse(R"({"success":true,"repositories":[],"total":0})"));
   problem(get("/repositories?enabled=maybe"), 400, "invalid enabled", "invalid_query");
   EXPECT_CALL(engine_, repositories).WillOnce(Throw(std::runtime_error("x")));
   problem(get("/repositories"), 500, "Failed to list repositories: x",

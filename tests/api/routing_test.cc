@@ -31,14 +31,14 @@ TEST_F(Routing, UnknownPathsAre404) {
 
 TEST_F(Routing, AKnownPathWithAnotherMethodSaysWhichAreAllowed) {
   const std::tuple<const char*, const char*, const char*> rows[] = {
-      {"PATCH", "/api/v1/backups", "POST, GET"},
-      {"PUT", "/api/v1/backups/a", "GET, DELETE"},
-      {"DELETE", "/api/v1/backups/stats", "GET"},  // the literal wins, not {backup_id}
+      {"PATCH", "/api/v1/backups", "POST, GET, HEAD"},
+      {"PUT", "/api/v1/backups/a", "GET, HEAD, DELETE"},
+      {"DELETE", "/api/v1/backups/stats", "GET, HEAD"},  // the literal wins, not {backup_id}
       {"GET", "/api/v1/backups/a/complete", "POST"},
-      {"POST", "/api/v1/vm-contexts/a", "PUT, GET, DELETE"},
-      {"HEAD", "/health", "GET"},
-      {"OPTIONS", "/health", "GET"},
-      {"get", "/health", "GET"}};
+      {"HEAD", "/api/v1/backups/a/complete", "POST"},
+      {"POST", "/api/v1/vm-contexts/a", "PUT, GET, HEAD, DELETE"},
+      {"OPTIONS", "/health", "GET, HEAD"},
+      {"get", "/health", "GET, HEAD"}};
   for (const auto& [method, target, allowed] : rows) {
     const auto answer = request(method, target);
     expect_problem(answer, 405, "method not allowed", "method_not_allowed");
@@ -92,6 +92,77 @@ TEST_F(Routing, FailuresAreReportedForTheLogAndRefusalsAreNot) {
   EXPECT_EQ(
       log,
       (std::vector<std::string>{"GET /api/v1/backups/x: failed to get backup: disk I/O error"}));
+}
+
+TEST_F(Routing, HeadIsForWhateverGetIsFor) {
+  for (const api::Route& route : api::all_routes()) {
+    if (route.method != "GET") continue;
+    const auto asked = [&](const char* method) {
+      return api_.route_of({method, std::string(route.pattern), "", "", "", true});
+    };
+    EXPECT_EQ(asked("HEAD"), asked("GET")) << route.pattern;
+  }
+}
+
+// A filter that is ignored answers another question than was asked.
+TEST_F(Routing, AParameterThatLooksLikeAMisspeltOneIsRefused) {
+  const std::tuple<const char*, const char*, const char*> rows[] = {
+      {"/backups?vm=pg01", "vm", "vm_name"},
+      {"/backups?limit=5&vmName=pg01", "vmName", "vm_name"},
+      {"/backups?vm-name=pg01", "vm-name", "vm_name"},
+      {"/backups?repository=1", "repository", "repository_id"},
+      {"/backups?stauts=failed", "stauts", "status"},
+      {"/backups?type=full", "type", "backup_type"},
+      {"/backups?limits=5", "limits", "limit"},
+      {"/backups?ofset=5", "ofset", "offset"},
+      {"/points?disk=0", "disk", "disk_id"}};
+  for (const auto& [target, given, meant] : rows) {
+    const Json problem =
+        expect_problem(get(target), 400, "unknown query parameter", "unknown_parameter",
+                       std::string("there is no parameter '") + given + "' here");
+    EXPECT_EQ(problem["hint"], std::string("Did you mean '") + meant +
+                                   "'? GET /openapi.json describes the parameters.");
+  }
+}
+
+TEST_F(Routing, AParameterThatNobodyKnowsIsIgnored) {
+  EXPECT_CALL(engine_, list_backups).Times(6).WillRepeatedly(Return(engine::BackupList{}));
+  for (const char* query :
+       {"_=1759913694", "page=2", "pretty", "token=x", "x=y", "sort=created_at"}) {
+    EXPECT_EQ(get(std::string("/backups?") + query).status, 200) << query;
+  }
+}
+
+// What the existing clients ask is taken as it always was.
+TEST_F(Routing, TheQueriesOfTheExistingClientAreNeverCorrected) {
+  EXPECT_CALL(engine_, change_id).WillOnce(Return(engine::ChangeIdAnswer{}));
+  EXPECT_CALL(engine_, change_id_by_path).WillOnce(Return(engine::ChangeIdAnswer{}));
+  EXPECT_EQ(get("/backups/changeid?vm_name=a&disk=0&vm=b").status, 200);
+  EXPECT_EQ(get("/replications/changeid?vm_path=/a&disk=disk-2000&path=x").status, 200);
+}
+
+TEST_F(Routing, WhatIsPolledHasATagAndIsNotSentTwice) {
+  engine::BackupList none, one;
+  one.backups = {running_backup()};
+  EXPECT_CALL(engine_, list_backups)
+      .WillOnce(Return(none))
+      .WillOnce(Return(none))
+      .WillOnce(Return(one));
+  const auto ask = [&](const std::string& known) {
+    api::Request request{"GET", "/api/v1/backups", "", "", "", true};
+    request.if_none_match = known;
+    return api_.handle(request);
+  };
+  const auto first = ask("");
+  const std::string tag = header(first, "ETag");
+  EXPECT_EQ(tag.size(), 34u) << tag;
+  const auto same = ask("\"other\", W/" + tag);
+  EXPECT_EQ(same.status, 304);
+  EXPECT_EQ(same.body, "");
+  EXPECT_EQ(header(same, "ETag"), tag);
+  const auto changed = ask(tag);
+  EXPECT_EQ(changed.status, 200);
+  EXPECT_NE(header(changed, "ETag"), tag);
 }
 
 class Token : public ApiTest {

@@ -8,7 +8,7 @@ class State : public ApiTest {};
 
 TEST_F(State, ExportsShowWhatIsServed) {
   EXPECT_CALL(engine_, exports).WillOnce(Return(std::vector{ingest_export()}));
-  EXPECT_EQ(body_of(get("/nbd/exports")), Json::parse(R"({"count":1,"exports":[{
+  EXPECT_EQ(body_of(get("/nbd/exports")), Json::parse(R"({"count":1,"total":1,"exports":[{
     "name":"pgtest1-1759913694-disk0","kind":"ingest","backup_id":"backup-pgtest1-1759913694",
     "disk_id":0,"vm_name":"pgtest1","read_only":false,"size_bytes":109521666048,
     "state":"transferring","port":10100,

@@ -112,7 +112,7 @@ class Writable(Recoveries):
         self.assertGreater(self.hub.get(f"/restores/{made['restore_id']}").body["written_bytes"], 0)
         self.assertEqual(self.drop(made["restore_id"]).status, 200)
         self.assertEqual(self.overlays(), [])
-        self.assertEqual(self.hub.get("/restores").body, {"restores": [], "count": 0})
+        self.assertEqual(self.hub.get("/restores").body, {"restores": [], "count": 0, "total": 0})
         qemu.verify(self.images("vm")[0], disks[0].path)
 
     def test_what_was_flushed_outlives_a_kill_and_the_name_opens_it_again(self):
