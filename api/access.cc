@@ -88,6 +88,7 @@ bool includes(const std::vector<Scope>& held, Scope needed) {
 }
 
 Access access_of(const Request& request, const Route* route, const Settings& settings) {
+  if (route && route->is_page) return {std::nullopt, peer_of(request)};
   const bool needs_token =
       !settings.token.empty() || (settings.tokens && settings.tokens->is_in_use());
   const bool is_open = route && route->open_on_loopback && request.peer_is_loopback;

@@ -19,7 +19,7 @@ struct ShownVm {
 };
 
 /// One of a list.
-const Object<engine::Vm>& listed_vm_object();
+const Object<engine::ListedVm>& listed_vm_object();
 const Object<ShownVm>& vm_object();
 /// The five members of GET /vm-contexts/{vm}/disks.
 const Object<engine::VmDisk>& short_disk_object();

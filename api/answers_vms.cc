@@ -6,6 +6,8 @@
 namespace api {
 namespace {
 
+using engine::LastPoint;
+using engine::ListedVm;
 using engine::Vm;
 using engine::VmDisk;
 
@@ -73,6 +75,23 @@ const Object<Vm>& context_object() {
   return object;
 }
 
+const Object<LastPoint>& last_point_object() {
+  using P = LastPoint;
+  static const Object<P> object(
+      "LastPoint", "The newest completed backup of a VM.",
+      {{"backup_id", "string", "", &P::job_id},
+       {"repository_id", "string", "", &P::repository_id},
+       {"backup_type", "string:full,incremental,differential", "as asked for", &P::type},
+       {"completed_at", "time", "", &P::completed_at},
+       {"allocated_bytes", "integer", "space of its files", &P::allocated_bytes},
+       {"chain_length", "integer", "points up to it, the full included", &P::chain_length},
+       {"verified_at", "time|null", "of the disk that was proven first; null: not all were",
+        &P::verified_at},
+       {"verification", "string:sound,damaged,without_manifest?", "the worst of its disks",
+        &P::verification}});
+  return object;
+}
+
 const Object<VmDisk>& disk_object() {
   static const Object<VmDisk> object(
       "VmDisk", "A VM's disk.",
@@ -98,11 +117,22 @@ const Object<VmDisk>& disk_object() {
 
 }  // namespace
 
-const Object<Vm>& listed_vm_object() {
-  static const Object<Vm> object("ListedVmContext", "A VM in a list.", [] {
-    std::vector<Field<Vm>> fields = vm_fields();
-    fields.push_back({"groups", "[object]", "empty", always(Json::array())});
-    fields.push_back({"group_count", "integer", "0", always(0)});
+const Object<ListedVm>& listed_vm_object() {
+  static const Object<ListedVm> object("ListedVmContext", "A VM in a list.", [] {
+    std::vector<Field<ListedVm>> fields;
+    for (const auto& [name, type, about, value] : vm_fields()) {
+      fields.push_back({name, type, about, [value](const ListedVm& v) { return value(v.vm); }});
+    }
+    fields.push_back(
+        {"groups", "[object]", "empty", [](const ListedVm&) { return Json::array(); }});
+    fields.push_back({"group_count", "integer", "0", [](const ListedVm&) { return 0; }});
+    fields.push_back({"disk_count", "integer", "that are backed up", &ListedVm::disk_count});
+    fields.push_back({"capacity_bytes", "integer", "of these", &ListedVm::capacity_bytes});
+    fields.push_back({"damaged_points", "integer", "images damaged at their last verification",
+                      &ListedVm::damaged_points});
+    fields.push_back({"last_point", "LastPoint|null", "null: none yet", [](const ListedVm& v) {
+                        return v.last_point ? last_point_object().json(*v.last_point) : Json();
+                      }});
     return fields;
   }());
   return object;
@@ -141,8 +171,8 @@ const Object<VmDisk>& short_disk_object() {
 }
 
 std::vector<Schema> vm_object_schemas() {
-  return schemas_of(credentials_object(), context_object(), listed_vm_object(), disk_object(),
-                    vm_object(), short_disk_object());
+  return schemas_of(credentials_object(), context_object(), last_point_object(), listed_vm_object(),
+                    disk_object(), vm_object(), short_disk_object());
 }
 
 }  // namespace api

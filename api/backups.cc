@@ -13,6 +13,7 @@ using engine::RefusalKind;
 
 constexpr size_t kTagsMax = 64;
 constexpr uint64_t kBackupsMax = 10000;
+constexpr uint64_t kBackupDaysMax = 3660;
 
 Refusal missing_field(std::string_view name) {
   return {RefusalKind::invalid, "missing_field", std::string(name) + " is required"};
@@ -236,6 +237,41 @@ Response stats(const Call& call) {
   return json_response(200, stats_object().json(call.engine.backup_stats(vm_name, repository)));
 }
 
+std::string date_of(const engine::BackupDay& day) {
+  return engine::to_rfc3339(day.date).substr(0, std::string_view("2025-10-08").size());
+}
+
+const Object<engine::BackupDay>& backup_day_object() {
+  using D = engine::BackupDay;
+  static const Object<D> object(
+      "BackupDay", "The completed backups that began on one day.",
+      {{"date", "string", "of UTC, as 2025-10-08", date_of},
+       {"backup_count", "integer", "", &D::backup_count},
+       {"bytes_received", "integer", "payload of WRITE", &D::bytes_received},
+       {"bytes_stored", "integer", "allocated in the files", &D::bytes_stored},
+       {"seconds", "integer", "that they took, one after the other", &D::seconds}});
+  return object;
+}
+
+const Object<std::vector<engine::BackupDay>>& backup_days_object() {
+  using Days = std::vector<engine::BackupDay>;
+  static const Object<Days> object(
+      "BackupDays", "Completed backups day by day, oldest first; days without one are left out.",
+      {{"days", "[BackupDay]", "",
+        [](const Days& days) { return backup_day_object().list(days); }}});
+  return object;
+}
+
+Response by_day(const Call& call) {
+  engine::BackupDaysQuery query;
+  query.vm_name = call.query("vm_name");
+  query.repository_id = call.query("repository_id");
+  query.days =
+      static_cast<uint32_t>(call.query_number("days", kBackupDaysMax).value_or(query.days));
+  if (query.days == 0) throw Call::invalid_query("days");
+  return json_response(200, backup_days_object().json(call.engine.backup_days(query)));
+}
+
 Response chain_of(const Call& call, std::string vm_name) {
   engine::ChainQuery query;
   query.vm_name = std::move(vm_name);
@@ -274,7 +310,8 @@ const std::vector<Parameter>& chain_parameters() {
 std::vector<Schema> backup_answers() {
   std::vector<Schema> schemas =
       schemas_of(backup_list_object(), backup_disks_object(), completed_object(),
-                 cancelled_object(), deleted_object(), stats_object());
+                 cancelled_object(), deleted_object(), stats_object(), backup_day_object(),
+                 backup_days_object());
   for (const auto part : {backup_schemas, signals_schemas, chain_schemas}) {
     for (Schema& schema : part()) schemas.push_back(std::move(schema));
   }
@@ -316,6 +353,17 @@ const std::vector<Route>& backup_routes() {
        .answer = "BackupStats",
        .query = {{"vm_name", "string", "required"}, {"repository_id", "string", "required"}},
        .failure = "failed to get backup statistics"},
+      {.method = "GET",
+       .pattern = "/api/v1/backups/by-day",
+       .operation = "listBackupDays",
+       .scope = Scope::read,
+       .handler = by_day,
+       .summary = "What the completed backups of each day brought",
+       .answer = "BackupDays",
+       .query = {{"vm_name", "string", "as registered"},
+                 {"repository_id", "string", ""},
+                 {"days", "integer", "the last ones, today among them; 30 when left out"}},
+       .failure = "failed to sum up the backups"},
       {.method = "GET",
        .pattern = "/api/v1/backups/chain",
        .operation = "getChain",

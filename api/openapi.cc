@@ -100,6 +100,7 @@ Json operation(const Route& route) {
 Json openapi_document(std::span<const Route> routes, std::string_view version) {
   Json paths = Json::object();
   for (const Route& route : routes) {
+    if (route.is_page) continue;
     paths[std::string(route.pattern)][in_lower_case(route.method)] = operation(route);
   }
   Json schemas = Json::object();

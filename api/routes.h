@@ -45,6 +45,8 @@ struct Route {
   bool body_may_be_left_out = false;
   bool goes_on = false;    ///< events follow the answer until the connection ends
   bool is_audited = true;  ///< false: only its refusals are; for reports that change nothing
+  /// A file of the page: static, so it needs no token anywhere, and no part of the described API.
+  bool is_page = false;
 };
 
 const std::vector<Route>& backup_routes();
@@ -59,6 +61,7 @@ const std::vector<Route>& vm_context_routes();
 const std::vector<Route>& nbd_state_routes();
 const std::vector<Route>& event_routes();
 const std::vector<Route>& service_routes();
+const std::vector<Route>& page_routes();
 
 /// All of them, subject by subject.
 std::span<const Route> all_routes();

@@ -11,8 +11,8 @@ namespace {
 template <typename T>
 using Values = std::vector<T>;
 
-const Object<Page<engine::Vm>>& vms_object() {
-  using Vms = Page<engine::Vm>;
+const Object<Page<engine::ListedVm>>& vms_object() {
+  using Vms = Page<engine::ListedVm>;
   static const Object<Vms> object(
       "VmContextList", "",
       {{"vm_contexts", "[ListedVmContext]", "",
@@ -23,11 +23,12 @@ const Object<Page<engine::Vm>>& vms_object() {
 }
 
 Response list_vms(const Call& call) {
-  std::vector<engine::Vm> found = call.engine.vms();
-  keep_matching(call, "vm_name", found, [](const engine::Vm& vm) { return vm.vm_name; });
-  keep_matching(call, "vcenter_host", found, [](const engine::Vm& vm) { return vm.vcenter_host; });
+  using Listed = engine::ListedVm;
+  std::vector<Listed> found = call.engine.vms();
+  keep_matching(call, "vm_name", found, [](const Listed& one) { return one.vm.vm_name; });
+  keep_matching(call, "vcenter_host", found, [](const Listed& one) { return one.vm.vcenter_host; });
   keep_matching(call, "current_status", found,
-                [](const engine::Vm& vm) { return vm.current_status; });
+                [](const Listed& one) { return one.vm.current_status; });
   return json_response(200, vms_object().json(page_of(call, std::move(found))));
 }
 

@@ -55,6 +55,9 @@ class Engine {
   virtual std::vector<BackupDiskView> backup_disks(const std::string& backup_id) = 0;
   /// Throws vm_not_found for a vm_name that no VM has.
   virtual BackupList list_backups(const BackupFilter& filter) = 0;
+  /// Completed backups by the day on which they began, oldest first; days without one are left out.
+  /// An unknown VM or repository has none.
+  virtual std::vector<BackupDay> backup_days(const BackupDaysQuery& query) = 0;
   /// An unknown VM or repository has no backups.
   virtual BackupStats backup_stats(const std::string& vm_name,
                                    const std::string& repository_id) = 0;
@@ -129,7 +132,8 @@ class Engine {
 
   // ---- VM contexts ----
 
-  virtual std::vector<Vm> vms() = 0;
+  /// By name.
+  virtual std::vector<ListedVm> vms() = 0;
   /// Of a well-formed request. Throws vm_context_invalid, vm_backup_running,
   /// vm_of_other_vcenter.
   virtual PutVmResult put_vm(const PutVmContext& request) = 0;

@@ -92,6 +92,10 @@ BackupList EngineImpl::list_backups(const BackupFilter& filter) {
   return ask_now([&] { return backup_list(core_, filter); });
 }
 
+std::vector<BackupDay> EngineImpl::backup_days(const BackupDaysQuery& query) {
+  return ask_now([&] { return core_.catalogue->jobs.by_day(query, core_.now()); });
+}
+
 BackupStats EngineImpl::backup_stats(const std::string& vm_name, const std::string& repository_id) {
   return ask_now([&] { return backup_stats_of(*core_.catalogue, vm_name, repository_id); });
 }
@@ -101,7 +105,7 @@ ChainView EngineImpl::chain(const ChainQuery& query) {
 }
 
 std::vector<PointView> EngineImpl::points(const PointQuery& query) {
-  return ask_now([&] { return point_views(*core_.catalogue, core_.options, query); });
+  return ask_now([&] { return point_views(*core_.catalogue, core_.options, core_.now(), query); });
 }
 
 ChangesView EngineImpl::changes(const ChangesQuery& query) {
@@ -209,8 +213,8 @@ StorageRefresh EngineImpl::refresh_storage() {
   return ask([this] { return engine::refresh_storage(core_); });
 }
 
-std::vector<Vm> EngineImpl::vms() {
-  return ask_now([&] { return core_.catalogue->vms.list(); });
+std::vector<ListedVm> EngineImpl::vms() {
+  return ask_now([&] { return core_.catalogue->vms.listed(); });
 }
 
 PutVmResult EngineImpl::put_vm(const PutVmContext& request) {

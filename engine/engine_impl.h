@@ -35,6 +35,7 @@ class EngineImpl final : public Engine {
   BackupView backup(const std::string& backup_id) override;
   std::vector<BackupDiskView> backup_disks(const std::string& backup_id) override;
   BackupList list_backups(const BackupFilter& filter) override;
+  std::vector<BackupDay> backup_days(const BackupDaysQuery& query) override;
   BackupStats backup_stats(const std::string& vm_name, const std::string& repository_id) override;
   ChainView chain(const ChainQuery& query) override;
   std::vector<PointView> points(const PointQuery& query) override;
@@ -66,7 +67,7 @@ class EngineImpl final : public Engine {
   RepositoryTest test_repository(const std::string& id) override;
   StorageRefresh refresh_storage() override;
 
-  std::vector<Vm> vms() override;
+  std::vector<ListedVm> vms() override;
   PutVmResult put_vm(const PutVmContext& request) override;
   VmView vm(const std::string& vm_name) override;
   VmView vm_by_context_id(const std::string& context_id) override;

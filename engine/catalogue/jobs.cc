@@ -195,6 +195,24 @@ JobTotals JobCatalogue::totals(std::string_view context_id, std::string_view rep
       .value();
 }
 
+std::vector<BackupDay> JobCatalogue::by_day(const BackupDaysQuery& query, Time now) {
+  static constexpr auto kColumns = columns<BackupDay>(
+      derived("created_at / 86400 * 86400 AS day", &BackupDay::date),
+      derived("count(*)", &BackupDay::backup_count),
+      derived("sum((SELECT sum(d.bytes_received) FROM job_disk d WHERE d.job_id = job.id))",
+              &BackupDay::bytes_received),
+      derived("sum((SELECT sum(d.bytes_stored) FROM job_disk d WHERE d.job_id = job.id))",
+              &BackupDay::bytes_stored),
+      derived("sum(max(completed_at - coalesce(started_at, created_at), 0))", &BackupDay::seconds));
+  const auto today = std::chrono::floor<std::chrono::days>(now);
+  const Time since = today - std::chrono::days(std::max(query.days, 1u) - 1);
+  return select_rows(db_, kColumns,
+                     "FROM job WHERE created_at >= ?1 AND state = 'completed' AND deleting = 0 "
+                     "AND (?2 = '' OR vm_name = ?2) AND (?3 = '' OR repository_id = ?3) "
+                     "GROUP BY day ORDER BY day",
+                     since, query.vm_name, query.repository_id);
+}
+
 std::map<JobState, uint64_t> JobCatalogue::count_by_state() {
   std::map<JobState, uint64_t> counts;
   Stmt select(db_, "SELECT state, count(*) FROM job WHERE deleting = 0 GROUP BY state");

@@ -10,6 +10,7 @@
 #include "engine/catalogue/db.h"
 #include "engine/values/requests.h"
 #include "engine/values/types.h"
+#include "engine/values/views.h"
 
 namespace engine {
 
@@ -122,6 +123,8 @@ class JobCatalogue {
   /// Newest first. `filter.vm_name` is a registered name, else an inventory name.
   JobPage list(const BackupFilter& filter);
   JobTotals totals(std::string_view context_id, std::string_view repository_id);
+  /// Completed jobs by the day on which they began, oldest first.
+  std::vector<BackupDay> by_day(const BackupDaysQuery& query, Time now);
   /// A state that no job is in is left out.
   std::map<JobState, uint64_t> count_by_state();
   /// Every image of the repository that a row owns.

@@ -9,6 +9,8 @@ namespace engine {
 
 inline std::string_view inventory_name_of(const Vm& vm) { return inventory_name(vm.vm_path); }
 
+/// A VM has one active job at most, so its jobs end in the order in which they began, for which
+/// there is an index.
 inline constexpr auto kVmTable = columns<Vm>(
     col("context_id", &Vm::context_id), col("vm_name", &Vm::vm_name),
     col("safe_name", &Vm::safe_name), col("vm_path", &Vm::vm_path),
@@ -36,15 +38,15 @@ inline constexpr auto kVmTable = columns<Vm>(
     derived("coalesce((SELECT CASE j.state WHEN 'completed' THEN 'completed' ELSE 'failed' END"
             " FROM job j WHERE j.context_id = vm.context_id"
             " AND j.state IN ('completed', 'failed', 'cancelled')"
-            " ORDER BY j.completed_at DESC, j.row DESC LIMIT 1), 'discovered')",
+            " ORDER BY j.created_at DESC, j.row DESC LIMIT 1), 'discovered')",
             &Vm::current_status),
     derived("(SELECT j.completed_at FROM job j WHERE j.context_id = vm.context_id"
             " AND j.state IN ('completed', 'failed', 'cancelled')"
-            " ORDER BY j.completed_at DESC, j.row DESC LIMIT 1)",
+            " ORDER BY j.created_at DESC, j.row DESC LIMIT 1)",
             &Vm::last_status_change),
     derived("(SELECT j.id FROM job j WHERE j.context_id = vm.context_id"
             " AND j.state = 'completed' AND j.deleting = 0"
-            " ORDER BY j.completed_at DESC, j.row DESC LIMIT 1)",
+            " ORDER BY j.created_at DESC, j.row DESC LIMIT 1)",
             &Vm::last_successful_job_id));
 
 inline constexpr auto kVmDiskTable = columns<VmDisk>(

@@ -162,6 +162,86 @@ std::optional<Vm> VmCatalogue::find_context(std::string_view context_id) {
 
 std::vector<Vm> VmCatalogue::list() { return select("?1 = ''", ""); }
 
+namespace {
+
+struct DiskTotals {
+  std::string context_id;
+  uint64_t count = 0, capacity_bytes = 0;
+};
+
+/// By context.
+std::map<std::string, DiskTotals> disk_totals(Db& db) {
+  static constexpr auto kColumns = columns<DiskTotals>(
+      col("context_id", &DiskTotals::context_id), derived("count(*)", &DiskTotals::count),
+      derived("sum(capacity_bytes)", &DiskTotals::capacity_bytes));
+  std::map<std::string, DiskTotals> totals;
+  for (DiskTotals& each :
+       select_rows(db, kColumns, "FROM vm_disk WHERE removed = 0 GROUP BY context_id")) {
+    totals[each.context_id] = std::move(each);
+  }
+  return totals;
+}
+
+/// By context. Each repository knows its newest backup; the newest of them all counts.
+std::map<std::string, LastPoint> last_points(Db& db) {
+  static constexpr auto kColumns = columns<LastPoint>(
+      col("j.context_id", &LastPoint::context_id), col("j.id", &LastPoint::job_id),
+      col("j.repository_id", &LastPoint::repository_id), col("j.type", &LastPoint::type),
+      col("j.completed_at", &LastPoint::completed_at),
+      derived("sum(d.allocated_bytes)", &LastPoint::allocated_bytes),
+      derived("max(d.position) + 1", &LastPoint::chain_length),
+      derived("CASE count(*) WHEN count(v.image_id) THEN min(v.verified_at) END",
+              &LastPoint::verified_at),
+      derived("CASE WHEN coalesce(max(v.result = 'damaged'), 0) THEN 'damaged'"
+              " WHEN count(*) > count(v.image_id) THEN ''"
+              " WHEN max(v.result = 'without_manifest') THEN 'without_manifest' ELSE 'sound' END",
+              &LastPoint::verification));
+  std::map<std::string, LastPoint> newest;
+  for (LastPoint& each :
+       select_rows(db, kColumns,
+                   "FROM backup_context b JOIN job j ON j.id = b.last_backup_id "
+                   "JOIN job_disk d ON d.job_id = j.id "
+                   "LEFT JOIN verification v ON v.image_id = d.image_id "
+                   "WHERE j.deleting = 0 GROUP BY b.id ORDER BY j.completed_at, j.row")) {
+    newest[each.context_id] = std::move(each);
+  }
+  return newest;
+}
+
+/// By context.
+std::map<std::string, uint64_t> damaged_images(Db& db) {
+  std::map<std::string, uint64_t> counts;
+  Stmt select(db,
+              "SELECT j.context_id, count(*) FROM verification v "
+              "JOIN job_disk d ON d.image_id = v.image_id JOIN job j ON j.id = d.job_id "
+              "WHERE v.result = 'damaged' AND j.deleting = 0 GROUP BY j.context_id");
+  while (select.step()) {
+    const auto context_id = select.take<std::string>();
+    counts[context_id] = select.take<uint64_t>();
+  }
+  return counts;
+}
+
+}  // namespace
+
+std::vector<ListedVm> VmCatalogue::listed() {
+  auto disks = disk_totals(db_);
+  auto points = last_points(db_);
+  auto damaged = damaged_images(db_);
+  std::vector<ListedVm> listed;
+  for (Vm& vm : select_rows(db_, kVmTable, "FROM vm ORDER BY vm_name")) {
+    ListedVm each{.disk_count = disks[vm.context_id].count,
+                  .capacity_bytes = disks[vm.context_id].capacity_bytes,
+                  .damaged_points = damaged[vm.context_id]};
+    if (const auto last = points.find(vm.context_id); last != points.end()) {
+      each.last_point = std::move(last->second);
+    }
+    each.vm = std::move(vm);
+    listed.push_back(std::move(each));
+  }
+  return listed;
+}
+
 Vm VmCatalogue::resolve(std::string_view vm_name) {
   if (std::optional<Vm> registered = find(vm_name)) return std::move(*registered);
   std::vector<Vm> found = select("inventory_name = ?1", vm_name);

@@ -8,6 +8,7 @@
 #include "engine/catalogue/db.h"
 #include "engine/values/requests.h"
 #include "engine/values/types.h"
+#include "engine/values/views.h"
 
 namespace engine {
 
@@ -31,6 +32,8 @@ class VmCatalogue {
   std::optional<Vm> find_context(std::string_view context_id);
   /// By registered name.
   std::vector<Vm> list();
+  /// The same as an overview shows them, at a cost that does not grow with the number of points.
+  std::vector<ListedVm> listed();
 
   /// The VM that a request means: the registered name, else the inventory name if exactly one VM
   /// has it. Throws vm_not_found, vm_ambiguous.

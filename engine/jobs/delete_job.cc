@@ -11,13 +11,12 @@
 #include "engine/jobs/repository_watch.h"
 #include "engine/repository/own_image.h"
 #include "engine/values/refusal.h"
+#include "engine/values/retention.h"
 #include "io/log.h"
 #include "qcow/chain/layer.h"
 
 namespace engine {
 namespace {
-
-constexpr int64_t kSecondsPerDay = int64_t{24} * 60 * 60;
 
 /// Files of a share that is not mounted would stay behind without rows.
 io::Task<void> require_repository(Core& core, Job job) {
@@ -31,16 +30,16 @@ void require_deletable(Catalogue& catalogue, const Job& job, Time now) {
   if (job.state != JobState::completed) return;
   const auto repository = catalogue.repositories.find(job.repository_id);
   if (!repository) return;
-  if (repository->is_immutable) {
+  const RetentionLock lock =
+      retention_lock(*repository, job.completed_at.value_or(job.created_at), now);
+  if (!lock.is_locked) return;
+  if (!lock.until) {
     throw refusals::backup_is_immutable(
         job.id, fmt::format("repository '{}' is immutable", repository->id));
   }
-  const auto age = now - job.completed_at.value_or(job.created_at);
-  if (age.count() < repository->min_retention_days * kSecondsPerDay) {
-    throw refusals::backup_is_immutable(
-        job.id, fmt::format("'{}' is younger than the {} days that repository '{}' keeps", job.id,
-                            repository->min_retention_days, repository->id));
-  }
+  throw refusals::backup_is_immutable(
+      job.id, fmt::format("'{}' is younger than the {} days that repository '{}' keeps", job.id,
+                          repository->min_retention_days, repository->id));
 }
 
 /// A point is in use while an image is written on it. Readers are found by their locks

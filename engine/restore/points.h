@@ -18,7 +18,7 @@ namespace engine {
 std::optional<Point> find_point(PointCatalogue& points, const PointName& name);
 
 /// Newest first. Throws vm_not_found, point_not_found.
-std::vector<PointView> point_views(Catalogue& catalogue, const EngineOptions& options,
+std::vector<PointView> point_views(Catalogue& catalogue, const EngineOptions& options, Time now,
                                    const PointQuery& query);
 
 }  // namespace engine

@@ -42,6 +42,13 @@ struct BackupFilter {
   uint64_t limit = 100, offset = 0;
 };
 
+/// GET /backups/by-day.
+struct BackupDaysQuery {
+  std::string vm_name;        ///< as registered; "": of all VMs
+  std::string repository_id;  ///< "": of all
+  uint32_t days = 30;         ///< the last ones, with the present one
+};
+
 /// GET /backups/chain.
 struct ChainQuery {
   std::string vm_name, vm_context_id;  ///< at least one is given; the context id wins

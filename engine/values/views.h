@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/values/retention.h"
 #include "engine/values/storage_abilities.h"
 #include "engine/values/types.h"
 
@@ -53,6 +54,7 @@ struct PointView {
   Point point;
   std::string export_name;
   std::vector<std::string> uris;
+  RetentionLock lock;
 };
 
 /// A restore as its clients reach it.
@@ -90,6 +92,14 @@ struct CompletedDisk {
   JobState job_state = JobState::running;
   uint32_t disks_completed = 0;  ///< sealed or completed
   uint32_t disks_total = 0;
+};
+
+/// The completed backups that began on a day of UTC.
+struct BackupDay {
+  Time date{};  ///< its midnight
+  uint64_t backup_count = 0;
+  uint64_t bytes_received = 0, bytes_stored = 0;
+  uint64_t seconds = 0;  ///< from start to end, of all of them
 };
 
 struct DeletedBackup {
@@ -155,6 +165,26 @@ struct VmView {
   Vm vm;
   std::optional<BackupView> current_job;
   std::vector<BackupView> job_history;  ///< the last 10, newest first
+};
+
+/// The newest completed backup of a VM, all its disks.
+struct LastPoint {
+  std::string context_id, job_id, repository_id;
+  BackupType type = BackupType::full;
+  Time completed_at{};
+  uint64_t allocated_bytes = 0;     ///< of its images
+  uint32_t chain_length = 0;        ///< points of its longest chain up to it, the full included
+  std::optional<Time> verified_at;  ///< of the image that was proven first; nothing: not all were
+  std::string verification;         ///< the worst VerificationResult; "": not all were proven
+};
+
+/// A VM in a list: what an overview of many shows.
+struct ListedVm {
+  Vm vm;                        ///< without its disks
+  uint64_t disk_count = 0;      ///< that are backed up
+  uint64_t capacity_bytes = 0;  ///< of these
+  std::optional<LastPoint> last_point;
+  uint64_t damaged_points = 0;  ///< images that were damaged at their last verification
 };
 
 struct PutVmResult {

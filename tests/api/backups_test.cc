@@ -216,6 +216,22 @@ TEST_F(Backups, StatisticsNeedBothNames) {
                  "vm_name and repository_id are required", "missing_field");
 }
 
+TEST_F(Backups, DaysAreSummedUpForWhatIsAskedFor) {
+  EXPECT_CALL(engine_, backup_days).WillOnce([](const engine::BackupDaysQuery& query) {
+    EXPECT_EQ(query.vm_name, "a");
+    EXPECT_EQ(query.repository_id, "2");
+    EXPECT_EQ(query.days, 7u);
+    return std::vector{engine::BackupDay{sample_time(), 2, 4002, 2000, 18}};
+  });
+  EXPECT_EQ(body_of(get("/backups/by-day?vm_name=a&repository_id=2&days=7")),
+            Json::parse(R"({"days":[{"date":"2025-10-08","backup_count":2,"bytes_received":4002,
+                                     "bytes_stored":2000,"seconds":18}]})"));
+  for (const char* days : {"0", "-1", "x", "3661"}) {
+    expect_problem(get(std::string("/backups/by-day?days=") + days), 400, "invalid days",
+                   "invalid_query");
+  }
+}
+
 class CompleteBackup : public ApiTest {
  protected:
   api::Response complete(const std::string& body) {

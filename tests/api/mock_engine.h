@@ -19,6 +19,8 @@ class MockEngine : public engine::Engine {
   MOCK_METHOD(engine::BackupView, backup, (const std::string&), (override));
   MOCK_METHOD(std::vector<engine::BackupDiskView>, backup_disks, (const std::string&), (override));
   MOCK_METHOD(engine::BackupList, list_backups, (const engine::BackupFilter&), (override));
+  MOCK_METHOD(std::vector<engine::BackupDay>, backup_days, (const engine::BackupDaysQuery&),
+              (override));
   MOCK_METHOD(engine::BackupStats, backup_stats, (const std::string&, const std::string&),
               (override));
   MOCK_METHOD(engine::ChainView, chain, (const engine::ChainQuery&), (override));
@@ -52,7 +54,7 @@ class MockEngine : public engine::Engine {
   MOCK_METHOD(engine::RepositoryTest, test_repository, (const engine::NewRepository&), (override));
   MOCK_METHOD(engine::RepositoryTest, test_repository, (const std::string&), (override));
   MOCK_METHOD(engine::StorageRefresh, refresh_storage, (), (override));
-  MOCK_METHOD(std::vector<engine::Vm>, vms, (), (override));
+  MOCK_METHOD(std::vector<engine::ListedVm>, vms, (), (override));
   MOCK_METHOD(engine::PutVmResult, put_vm, (const engine::PutVmContext&), (override));
   MOCK_METHOD(engine::VmView, vm, (const std::string&), (override));
   MOCK_METHOD(engine::VmView, vm_by_context_id, (const std::string&), (override));

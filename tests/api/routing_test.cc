@@ -21,7 +21,7 @@ class Routing : public ApiTest {
 
 TEST_F(Routing, UnknownPathsAre404) {
   for (const char* target :
-       {"/", "", "*", "/api/v1", "/api/v1/", "/api/v1/policies", "/api/v1/backups/", "//health",
+       {"", "*", "/api/v1", "/api/v1/", "/api/v1/policies", "/api/v1/backups/", "//health",
         "/api/v1/backups/a/copy", "/api/v1/backups/a/copies", "/api/v1/replications/x",
         "/api/v1/nbd/ports/allocate", "/api/v1/nbd/qemu-nbd/x", "/api/v1/backups//disks",
         "/backups", "/metrics/", "/api/v2/backups", "/api/v1/backups/a%2Fdisks/x"}) {

@@ -22,6 +22,11 @@ void backups(::testing::NiceMock<MockEngine>& engine) {
   ON_CALL(engine, backup(HasSubstr("failed"))).WillByDefault(Return(failed_backup()));
   ON_CALL(engine, backup_disks).WillByDefault(Return(std::vector{backup_disk()}));
   ON_CALL(engine, list_backups).WillByDefault(Return(engine::BackupList{{completed_backup()}, 1}));
+  ON_CALL(engine, backup_days)
+      .WillByDefault(
+          Return(std::vector{engine::BackupDay{sample_time() - std::chrono::days(1), 12,
+                                               109521666048, 9663676416, 1840},
+                             engine::BackupDay{sample_time(), 11, 7516192768, 644245094, 512}}));
   ON_CALL(engine, backup_stats)
       .WillByDefault(Return(engine::BackupStats{3, 20401094656, sample_time()}));
   ON_CALL(engine, chain).WillByDefault([](const engine::ChainQuery& query) {
@@ -69,7 +74,7 @@ void setup(::testing::NiceMock<MockEngine>& engine) {
       .WillByDefault(
           Return(engine::RepositoryTest{false, std::nullopt, "open /backup/new: No such file"}));
   ON_CALL(engine, refresh_storage).WillByDefault(Return(engine::StorageRefresh{1, 0}));
-  ON_CALL(engine, vms).WillByDefault(Return(std::vector{vm()}));
+  ON_CALL(engine, vms).WillByDefault(Return(std::vector{listed_vm()}));
   ON_CALL(engine, put_vm).WillByDefault(Return(engine::PutVmResult{true, vm_view()}));
   ON_CALL(engine, vm).WillByDefault(Return(vm_view()));
   ON_CALL(engine, vm_by_context_id).WillByDefault([] {

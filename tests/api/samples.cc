@@ -288,6 +288,21 @@ engine::Vm vm() {
   return vm;
 }
 
+engine::ListedVm listed_vm() {
+  engine::ListedVm listed{.vm = vm(), .disk_count = 2, .capacity_bytes = kBytes[0] + kBytes[1]};
+  listed.vm.disks.clear();
+  listed.last_point = {.context_id = kContext,
+                       .job_id = "backup-pgtest1-1759913694",
+                       .repository_id = "1",
+                       .type = engine::BackupType::incremental,
+                       .completed_at = sample_time() + std::chrono::seconds(164),
+                       .allocated_bytes = 47255552,
+                       .chain_length = 2,
+                       .verified_at = sample_time() + std::chrono::hours(4),
+                       .verification = "sound"};
+  return listed;
+}
+
 engine::VmView vm_view() { return {vm(), std::nullopt, {}}; }
 
 engine::ExportView ingest_export() {

@@ -33,6 +33,7 @@ engine::RepositoryView repository();
 engine::StorageInfo storage();
 
 engine::Vm vm();
+engine::ListedVm listed_vm();
 engine::VmView vm_view();
 
 engine::ExportView ingest_export();

@@ -180,13 +180,16 @@ TEST_F(VmContexts, UnknownOnesAreNamedInTheText) {
 // A32
 TEST_F(VmContexts, AListHasGroupsThatAreEmpty) {
   EXPECT_CALL(engine_, vms)
-      .WillOnce(Return(std::vector{vm()}))
+      .WillOnce(Return(std::vector{listed_vm(), engine::ListedVm{.vm = vm()}}))
       .WillOnce(Throw(std::runtime_error("x")));
   const Json body = body_of(get("/vm-contexts"));
-  EXPECT_EQ(body["count"], 1);
+  EXPECT_EQ(body["count"], 2);
   EXPECT_EQ(body["vm_contexts"][0]["vm_name"], "pgtest1");
   EXPECT_EQ(body["vm_contexts"][0]["groups"], Json::array());
   EXPECT_EQ(body["vm_contexts"][0]["group_count"], 0);
+  EXPECT_EQ(body["vm_contexts"][0]["last_point"]["completed_at"], "2025-10-08T08:57:38Z");
+  EXPECT_EQ(body["vm_contexts"][0]["last_point"]["chain_length"], 2);
+  EXPECT_EQ(body["vm_contexts"][1]["last_point"], Json());
   expect_problem(get("/vm-contexts"), 500, "Failed to retrieve VM contexts",
                  "failed_to_retrieve_vm_contexts", "x");
 }

@@ -322,6 +322,31 @@ TEST_F(CatalogueJobs, A32TotalsCountCompletedJobs) {
   EXPECT_EQ(totals.last_backup_at, last.completed_at);
 }
 
+TEST_F(CatalogueJobs, CompletedJobsAreSummedUpByTheDayOnWhichTheyBegan) {
+  constexpr int64_t kDay = 86'400;
+  add_repository("2");
+  const Vm vm = add_vm("a"), other = add_vm("b");
+  backup(vm, BackupType::full, 1);
+  backup(vm, BackupType::incremental, 2);
+  tick(2 * kDay);
+  backup(other, BackupType::full, 3, "2");
+  tick();
+  catalogue().jobs.end(start(vm, BackupType::full).id, JobState::failed, "x", now());
+  const std::vector<BackupDay> days = catalogue().jobs.by_day({}, now());
+  ASSERT_EQ(days.size(), 2u) << "a day without a backup is left out";
+  EXPECT_EQ(to_rfc3339(days[0].date), "2025-10-08T00:00:00Z");
+  EXPECT_EQ(days[0].backup_count, 2u);
+  EXPECT_EQ(days[0].bytes_received, 2u * (1000 + 1001));
+  EXPECT_EQ(days[0].bytes_stored, 2u * 2 * 500);
+  EXPECT_EQ(days[0].seconds, 2u * 9);
+  EXPECT_EQ(to_rfc3339(days[1].date), "2025-10-10T00:00:00Z");
+  EXPECT_EQ(days[1].backup_count, 1u);
+  EXPECT_EQ(catalogue().jobs.by_day({.days = 2}, now()).size(), 1u);
+  EXPECT_EQ(catalogue().jobs.by_day({.repository_id = "2"}, now()).at(0).backup_count, 1u);
+  EXPECT_EQ(catalogue().jobs.by_day({.vm_name = "a"}, now()).at(0).backup_count, 2u);
+  EXPECT_TRUE(catalogue().jobs.by_day({.vm_name = "c"}, now()).empty());
+}
+
 TEST_F(CatalogueJobs, TheImagesOfARepositoryThatRowsOwnAreKnown) {
   const Vm vm = add_vm("a");
   const Job full = backup(vm, BackupType::full, 1);

@@ -68,6 +68,64 @@ TEST_F(CatalogueVms, A26DiskIndicesAreAssignedOnceByAscendingKey) {
   EXPECT_FALSE(catalogue().vms.find("a")->disks[1].removed) << "came back under its old index";
 }
 
+TEST_F(CatalogueVms, AListKnowsTheNewestBackupOfEachVmInWhicheverRepositoryItLies) {
+  add_repository("2");
+  const Vm vm = add_vm("a");
+  add_vm("b", {2000});
+  backup(vm, BackupType::full, 1);
+  backup(vm, BackupType::incremental, 2);
+  const std::vector<ListedVm> listed = catalogue().vms.listed();
+  ASSERT_EQ(listed.size(), 2u);
+  EXPECT_EQ(listed[0].vm.vm_name, "a");
+  EXPECT_EQ(listed[0].disk_count, 2u);
+  EXPECT_EQ(listed[0].capacity_bytes, 2 * kGiB);
+  ASSERT_TRUE(listed[0].last_point);
+  EXPECT_EQ(listed[0].last_point->type, BackupType::incremental);
+  EXPECT_EQ(listed[0].last_point->completed_at, now());
+  EXPECT_EQ(listed[0].last_point->chain_length, 2u);
+  EXPECT_EQ(listed[0].last_point->allocated_bytes, 2u * 65536 * 3);
+  EXPECT_FALSE(listed[1].last_point);
+  const Job elsewhere = backup(vm, BackupType::full, 3, "2");
+  tick(100);
+  catalogue().jobs.end(start(vm, BackupType::full).id, JobState::failed, "x", now());
+  const ListedVm after = catalogue().vms.listed().front();
+  EXPECT_EQ(after.last_point->job_id, elsewhere.id);
+  EXPECT_EQ(after.last_point->repository_id, "2");
+  EXPECT_EQ(after.last_point->chain_length, 1u);
+  EXPECT_EQ(after.vm.current_status, "failed");
+  EXPECT_EQ(after.vm.last_successful_job_id, elsewhere.id);
+  EXPECT_EQ(after.vm.last_status_change, now());
+}
+
+TEST_F(CatalogueVms, AListKnowsWhatTheProofsOfTheNewestBackupSay) {
+  const Vm vm = add_vm("a");
+  const Job full = backup(vm, BackupType::full, 1);
+  const Job last = backup(vm, BackupType::incremental, 2);
+  const auto prove = [&](const JobDisk& disk, VerificationResult result) {
+    ImageVerification proof;
+    proof.image_id = disk.image_id;
+    proof.verified_at = tick();
+    proof.result = result;
+    catalogue().verifications.put(proof);
+    return proof.verified_at;
+  };
+  const auto listed = [&] { return catalogue().vms.listed().front(); };
+  const Time first = prove(last.disks[0], VerificationResult::sound);
+  EXPECT_EQ(listed().last_point->verification, "") << "one disk of two";
+  EXPECT_FALSE(listed().last_point->verified_at);
+  prove(last.disks[1], VerificationResult::without_manifest);
+  EXPECT_EQ(listed().last_point->verification, "without_manifest");
+  EXPECT_EQ(listed().last_point->verified_at, first);
+  prove(last.disks[1], VerificationResult::sound);
+  EXPECT_EQ(listed().last_point->verification, "sound");
+  prove(full.disks[0], VerificationResult::damaged);
+  EXPECT_EQ(listed().last_point->verification, "sound");
+  EXPECT_EQ(listed().damaged_points, 1u);
+  prove(last.disks[0], VerificationResult::damaged);
+  EXPECT_EQ(listed().last_point->verification, "damaged");
+  EXPECT_EQ(listed().damaged_points, 2u);
+}
+
 TEST_F(CatalogueVms, CredentialsAreKeptRemovedOrReplaced) {
   PutVmContext request = registration("a");
   request.credentials.kind = CredentialsChange::Kind::inline_secret;

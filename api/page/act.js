@@ -1,0 +1,60 @@
+/// Changes that a reader of the page asks for: asked once more, done, and said how it went.
+import { button, h, notice, replace } from "./dom.js";
+import { post } from "./api.js";
+import { errorNotice } from "./errors.js";
+
+/// `change` is { question, yes, path, answer: a schema, body, done(answer): what is said then }. Everything is said in
+/// `place`, which has the focus meanwhile.
+export function act(place, change) {
+  const asker = document.activeElement;
+  const close = () => {
+    replace(place);
+    if (asker?.isConnected) asker.focus();
+  };
+  const go = async () => {
+    replace(place, notice("quiet", "Asking varve…"));
+    try {
+      const answer = await post(change.path, change.answer, change.body);
+      replace(place, notice("ok", change.done(answer)));
+      document.dispatchEvent(new CustomEvent("varve-changed"));
+    } catch (failure) {
+      replace(place, errorNotice(failure));
+    }
+  };
+  replace(
+    place,
+    h(
+      "div",
+      {
+        class: "notice warn ask",
+        role: "alertdialog",
+        "aria-label": change.question,
+        onkeydown: (event) => event.key === "Escape" && close()
+      },
+      h("p", null, change.question),
+      h("p", { class: "buttons" }, button(change.yes, go, { class: "strong" }), button("No", close))
+    )
+  );
+  place.querySelector("button").focus();
+}
+
+/// Copies `text` and says so on the button for a moment.
+export function copyButton(text, what) {
+  const copy = button(
+    "Copy",
+    async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        copy.textContent = "Copied";
+      } catch {
+        // not a secure origin, or not allowed
+        const selection = window.getSelection();
+        selection.selectAllChildren(copy.previousElementSibling);
+        copy.textContent = "Selected: press Ctrl+C";
+      }
+      setTimeout(() => (copy.textContent = "Copy"), 2000);
+    },
+    { class: "quiet", "aria-label": `Copy: ${what}` }
+  );
+  return copy;
+}
