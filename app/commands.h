@@ -18,6 +18,8 @@ int run_pull(const PullOptions& options);
 int run_adopt(const AdoptOptions& options);
 int run_token(const TokenOptions& options);
 int run_read_image(const ReadImageOptions& options);
+int run_config(const ConfigOptions& options);
+int run_catalogue_backup(const CatalogueBackupOptions& options);
 int run_verify(const VerifyOptions& options);
 
 }  // namespace app

@@ -39,13 +39,14 @@ engine::NodeUrl node_url(const engine::EngineOptions& options) {
 
 }  // namespace
 
-Daemon::Daemon(ServeOptions options, std::vector<ActivatedSocket> activated)
-    : options_(std::move(options)), activated_(std::move(activated)) {
+Daemon::Daemon(ServeOptions options, std::vector<ActivatedSocket> activated, ServiceStatus& service)
+    : options_(std::move(options)), activated_(std::move(activated)), service_(service) {
   options_.engine.version = VARVE_VERSION;
   options_.engine.pid = ::getpid();
   choose_places();
   choose_tls();
   choose_http_access();
+  static_cast<void>(node_url(options_.engine));
 }
 
 Daemon::~Daemon() = default;
@@ -103,10 +104,6 @@ void Daemon::choose_http_access() {
   }
   check_http_access(options_, listeners);
   http_tls_ = load_http_tls(options_);
-}
-
-void Daemon::reload_tls() {
-  if (http_) http_->use_tls(load_http_tls(options_));
 }
 
 void Daemon::start() {
@@ -179,7 +176,22 @@ void Daemon::start_engine() {
   readers_ = make_reader_processes(std::move(rings));
   parts.second_reader = readers_.get();
   engine_ = std::make_unique<engine::EngineImpl>(std::move(parts), options_.engine);
+  service_.watch([this](std::function<void(std::string)> answer) { ask_status(answer); });
   engine_->start();
+}
+
+/// In one line, for `systemctl status`. The control thread answers, when it can.
+void Daemon::ask_status(const std::function<void(std::string)>& answer) {
+  control_->ring().post([this, answer] {
+    const size_t jobs = engine_->running_jobs();
+    std::string status = jobs == 0   ? "no backup is running"
+                         : jobs == 1 ? "1 backup is running"
+                                     : fmt::format("{} backups are running", jobs);
+    for (const auto& [repository, cause] : engine_->health().unavailable_repositories) {
+      status += fmt::format("; repository {} is unavailable: {}", repository, cause);
+    }
+    answer(std::move(status));
+  });
 }
 
 io::Task<void> Daemon::listen_nbd() {
@@ -240,12 +252,64 @@ void Daemon::write_ready_file() {
   });
 }
 
+std::vector<Reloadable> Daemon::reloadables() {
+  const auto follow_log = [](const ServeOptions& fresh) -> std::function<void()> {
+    return [log = fresh.log] { io::configure_log(log.format, log.level); };
+  };
+  const auto follow_engine = [this](const ServeOptions& fresh) -> std::function<void()> {
+    return [this, options = fresh.engine] { engine_->change(options); };
+  };
+  return {
+      {{"log-format", "log-level"}, follow_log},
+      {{"first-connect", "disconnect-grace", "stall", "nbd-idle", "max-duration", "point-idle",
+        "reader-patience", "commit-interval", "commit-bytes", "keep-partial-for", "write-elision",
+        "failed-images", "space-reserve", "scrub-interval", "scrub-rate", "verify-restores",
+        "secrets"},
+       follow_engine},
+      {{"tls-certificates", "tls-psk", "tls-verify-peer", "tls-allowed-name"},
+       [this](const ServeOptions& fresh) { return prepare_tls(fresh); }},
+      {{"tls-certificates"}, [this](const ServeOptions& fresh) { return prepare_http_tls(fresh); }},
+  };
+}
+
+/// New credentials in the place of old ones. Where there were none the listeners speak plain NBD,
+/// which does not change while they listen.
+std::optional<std::function<void()>> Daemon::prepare_tls(const ServeOptions& fresh) {
+  auto credentials = load_tls(fresh.tls);
+  if (!tls_ || !credentials) return std::nullopt;
+  return [this, credentials = std::move(credentials)] {
+    tls_ = credentials;
+    io::call_and_wait(nbd_ring(), [this]() -> io::Task<void> {
+      nbd_->change_credentials(tls_);
+      co_return;
+    });
+    io::log(io::LogLevel::info, "nbd: clients that connect now get the TLS credentials just read");
+  };
+}
+
+/// Connections that are open keep theirs. The mode stays: what listens does not change.
+std::optional<std::function<void()>> Daemon::prepare_http_tls(const ServeOptions& fresh) {
+  if (http_tls_.mode == api::HttpTlsMode::off) return std::nullopt;
+  api::HttpTls tls = load_http_tls(fresh);
+  if (tls.mode == api::HttpTlsMode::off) return std::nullopt;
+  tls.mode = http_tls_.mode;
+  return [this, tls = std::move(tls)] {
+    try {
+      http_->use_tls(tls);
+      io::log(io::LogLevel::info, "http: clients that connect now get the certificates just read");
+    } catch (const std::exception& failure) {
+      io::log(io::LogLevel::error, "http: the old certificates stay in use: {}", failure.what());
+    }
+  };
+}
+
 void Daemon::stop() {
   // A start that waits for the node must not hold the others up.
   if (node_) node_->stop();
   // The API still answers while the engine ends its jobs: a `complete` that is being published
   // gets its 200.
   if (engine_) engine_->stop();
+  service_.unwatch();
   if (http_) http_->stop();
   if (nbd_) {
     io::call_and_wait(nbd_ring(), [this]() -> io::Task<void> {

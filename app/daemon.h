@@ -8,6 +8,8 @@
 #include "api/http_server.h"
 #include "app/activation.h"
 #include "app/options.h"
+#include "app/reload.h"
+#include "app/service_status.h"
 #include "engine/care/second_reader.h"
 #include "engine/engine_impl.h"
 #include "engine/ingest/node_client.h"
@@ -26,16 +28,16 @@ namespace app {
 /// threw.
 class Daemon {
  public:
-  /// `activated` sockets take the place of the default addresses (L4).
-  Daemon(ServeOptions options, std::vector<ActivatedSocket> activated);
+  /// Touches nothing yet. `activated` sockets take the place of the default addresses (L4).
+  /// `service` outlives the daemon. Throws UsageError for options that cannot be followed.
+  Daemon(ServeOptions options, std::vector<ActivatedSocket> activated, ServiceStatus& service);
   ~Daemon();
 
   /// Recovers, then listens, then writes the ready file. Throws with a sentence.
   void start();
 
-  /// Reads the certificates of HTTP again; connections that are open keep theirs. Throws with a
-  /// sentence when they cannot be used: then nothing has changed. Between start() and stop().
-  void reload_tls();
+  /// What can change while it runs: from start() to stop().
+  std::vector<Reloadable> reloadables();
 
   /// Fails running jobs, lets finalizing ones finish, and ends every connection in good order.
   void stop();
@@ -50,12 +52,16 @@ class Daemon {
   io::Task<void> listen_nbd();
   void start_http();
   void write_ready_file();
+  void ask_status(const std::function<void(std::string)>& answer);
+  std::optional<std::function<void()>> prepare_tls(const ServeOptions& fresh);
+  std::optional<std::function<void()>> prepare_http_tls(const ServeOptions& fresh);
   std::string ready_text() const;
 
   io::Ring& nbd_ring() { return data_.front()->ring(); }
 
   ServeOptions options_;
   std::vector<ActivatedSocket> activated_;  // until they are taken
+  ServiceStatus& service_;
   std::unique_ptr<io::RingThread> control_;
   std::vector<std::unique_ptr<io::RingThread>> data_;
   nbd::ExportTable exports_;

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -10,12 +9,6 @@
 /// The options of the verbs that have no file of their own for them. `checked` says what can be
 /// said without a look at the world, and throws UsageError.
 namespace app {
-
-/// What the command line says of each setting of `varve serve`.
-struct ServeArguments {
-  std::string config_file;
-  std::map<std::string, std::vector<std::string>> values;
-};
 
 void declare_serve(CLI::App& command, ServeArguments& arguments);
 /// What the command line says wins over the file.

@@ -251,7 +251,7 @@ int serve(NbdOptions options, std::vector<ActivatedSocket> activated) {
     if (!options.run.empty()) {
       return run_command(options.run, variables_for(options, server.port()));
     }
-    io::wait_for_termination();
+    io::wait_for_signal();
     return 0;
   });
   io::call_and_wait(thread.ring(), [&server] { return server.stop(); });

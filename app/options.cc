@@ -1,7 +1,6 @@
 #include "app/options.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "app/declare.h"
 #include "app/numbers.h"
@@ -9,8 +8,6 @@
 
 namespace app {
 namespace {
-
-constexpr const char* kDefaultConfigFile = "/etc/varve/varve.toml";
 
 void declare_config(CLI::App& command, std::string& config_file) {
   command
@@ -49,49 +46,7 @@ void declare_serve(CLI::App& command, ServeArguments& arguments) {
   }
 }
 
-namespace {
-
-void apply(ServeOptions& options, const std::string& source,
-           const std::map<std::string, std::vector<std::string>>& values) {
-  for (const Setting& setting : serve_settings()) {
-    const auto found = values.find(setting.name);
-    if (found == values.end()) continue;
-    try {
-      setting.apply(options, found->second);
-    } catch (const UsageError& error) {
-      throw UsageError(fmt::format("{}{}: {}", source, setting.name, error.what()));
-    }
-  }
-}
-
-}  // namespace
-
-ServeOptions checked(ServeArguments arguments) {
-  ServeOptions options;
-  std::string config = arguments.config_file;
-  if (config.empty() && ::access(kDefaultConfigFile, F_OK) == 0) config = kDefaultConfigFile;
-  if (!config.empty()) {
-    ConfigFile file = read_config_file(config);
-    apply(options, config + ": ", file.values);
-    options.engine.named_secrets = std::move(file.secrets);
-  }
-  apply(options, "--", arguments.values);
-  engine::EngineOptions& engine = options.engine;
-  if (engine.repository_path.empty()) {
-    engine.repository_path = default_state_directory() + "/repository";
-  }
-  if (engine.catalogue_path.empty()) {
-    engine.catalogue_path = default_state_directory() + "/catalogue.db";
-  }
-  engine.repository_path = absolute_path(engine.repository_path);
-  engine.catalogue_path = absolute_path(engine.catalogue_path);
-  const std::string state = engine.catalogue_path.substr(0, engine.catalogue_path.rfind('/'));
-  options.tokens = absolute_path(options.tokens.value_or(state + "/tokens"));
-  options.audit_log = options.audit_log.value_or(state + "/audit.jsonl");
-  if (!options.audit_log->empty()) options.audit_log = absolute_path(*options.audit_log);
-  if (options.nbd.empty()) options.nbd = {{{"127.0.0.1", 10809}}, {{"::1", 10809}}};
-  return options;
-}
+ServeOptions checked(ServeArguments arguments) { return serve_options(arguments); }
 
 void declare_create(CLI::App& command, CreateArguments& arguments) {
   CreateOptions& options = arguments.options;
@@ -158,10 +113,6 @@ void declare_read_image(CLI::App& command, ReadImageOptions& options) {
       ->required();
   add_number(command, "--parent", options.parent, 1, INT32_MAX, "the process that asks")
       ->required();
-}
-
-ServeOptions configured(const std::string& config_file) {
-  return checked(ServeArguments{config_file, {}});
 }
 
 }  // namespace app

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,8 +34,23 @@ struct NbdAddress : io::HostPort {
   std::optional<nbd::TlsMode> tls{};
 };
 
+/// What was said of a setting of `varve serve`, and where.
+struct SettingValue {
+  std::vector<std::string> values;  ///< more than one for a repeatable one
+  std::string origin;  ///< "/etc/varve/varve.toml:12", "command line", "credential …"
+};
+
+/// What the command line of `varve serve` says.
+struct ServeArguments {
+  std::string config_file;                                 ///< "": the default one, if it exists
+  std::map<std::string, std::vector<std::string>> values;  ///< by the setting's name
+};
+
 /// `varve serve`
 struct ServeOptions {
+  ServeArguments arguments;                  ///< to read the file again (SIGHUP)
+  std::string config_file;                   ///< that was read; "": none
+  std::map<std::string, SettingValue> said;  ///< by the setting's name; the others have defaults
   engine::EngineOptions engine;
   io::HostPort http{"127.0.0.1", 8082};
   std::string http_socket;
@@ -72,6 +88,23 @@ struct CheckOptions {
   std::string target;     ///< an image, a sidecar, or a name of the catalogue
   std::string catalogue;  ///< "": that of `varve serve`
   std::string config;     ///< "": the default file, if it exists
+  bool json = false;
+};
+
+/// `varve config`
+struct ConfigOptions {
+  enum class Verb : uint8_t { check, show, example };
+  Verb verb = Verb::check;
+  std::string config;  ///< "": the default file, if it exists
+  bool json = false;
+};
+
+/// `varve catalogue backup`
+struct CatalogueBackupOptions {
+  std::string target;
+  std::string catalogue;  ///< "": that of `varve serve`
+  std::string config;     ///< "": the default file, if it exists
+  bool force = false;     ///< an existing target is replaced
   bool json = false;
 };
 
@@ -209,6 +242,10 @@ struct PrintText {
   std::string text;
 };
 
+/// The configuration file, credentials of the service manager, and the command line, which wins.
+/// Throws UsageError with file, line and cause.
+ServeOptions serve_options(const ServeArguments& arguments);
+
 /// What `varve serve` would do with this configuration file, "" being the default one, and no
 /// option on the command line. Throws UsageError.
 ServeOptions configured(const std::string& config_file);
@@ -222,8 +259,9 @@ uint64_t parse_size(std::string_view text);
 /// The same, from 1M to 16G. Throws UsageError.
 uint64_t parse_commit_bytes(std::string_view text);
 
-/// Where varve keeps what has no configured place: /var/lib/varve for root, else
-/// $XDG_DATA_HOME/varve or ~/.local/share/varve.
+/// Where varve keeps what has no configured place: $STATE_DIRECTORY of a service, /var/lib/varve
+/// for root, else $XDG_DATA_HOME/varve or ~/.local/share/varve. Throws UsageError when there is
+/// none.
 std::string default_state_directory();
 
 /// Absolute, without `.`, `..`, doubled and closing slashes: what is stored must mean the same

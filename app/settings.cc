@@ -4,13 +4,12 @@
 
 #include <algorithm>
 
-#include "app/numbers.h"
-#include "io/failure.h"
+#include "app/setting_kinds.h"
 
 namespace app {
 namespace {
 
-using Values = std::vector<std::string>;
+using Values = Setting::Values;
 
 /// "192.0.2.1:8082"; of loopback also ":8082" and "8082".
 io::HostPort address(const std::string& text, uint16_t usual_port) {
@@ -60,23 +59,26 @@ std::optional<engine::PortNumbers> port_range(const std::string& text) {
   return ports;
 }
 
-bool yes_or_no(const std::string& text) {
-  return one_of<bool>(text, {{"true", true}, {"false", false}});
+/// What --ports reads as the same.
+std::string port_range_text(const std::optional<engine::PortNumbers>& ports) {
+  return ports ? fmt::format("{}-{}", ports->first, ports->last) : "none";
 }
 
-Setting text_setting(std::string name, std::string metavar, std::string help,
-                     std::string& (*member)(ServeOptions&)) {
-  return {
-      std::move(name), std::move(metavar), std::move(help),
-      [member](ServeOptions& options, const Values& values) { member(options) = values.back(); }};
+uint64_t parse_buffer_memory(std::string_view text) {
+  const uint64_t bytes = parse_size(text);
+  if (bytes < (256 << 20)) throw UsageError("less than 256M");
+  return bytes;
 }
 
-Setting duration_setting(std::string name, std::string help,
-                         io::Duration& (*member)(ServeOptions&)) {
-  return {std::move(name), "TIME", std::move(help),
-          [member](ServeOptions& options, const Values& values) {
-            member(options) = parse_duration(values.back());
-          }};
+/// Shown as well, for settings whose parsing is their own.
+Setting with_show(Setting setting, std::function<Values(ServeOptions&)> show) {
+  setting.show = std::move(show);
+  return setting;
+}
+
+Setting secret(Setting setting) {
+  setting.is_secret = true;
+  return setting;
 }
 
 std::vector<Setting> storage_settings() {
@@ -85,12 +87,11 @@ std::vector<Setting> storage_settings() {
                    [](ServeOptions& o) -> std::string& { return o.engine.repository_path; }),
       text_setting("catalogue", "FILE", "the catalogue, an SQLite file",
                    [](ServeOptions& o) -> std::string& { return o.engine.catalogue_path; }),
-      {"failed-images", "WHAT", "images of failed jobs: remove (default) or quarantine",
-       [](ServeOptions& o, const Values& values) {
-         o.engine.failed_images = one_of<engine::FailedImages>(
-             values.back(), {{"remove", engine::FailedImages::remove},
-                             {"quarantine", engine::FailedImages::quarantine}});
-       }},
+      choice_setting<engine::FailedImages>(
+          "failed-images", "WHAT", "images of failed jobs: remove (default) or quarantine",
+          [](ServeOptions& o) -> engine::FailedImages& { return o.engine.failed_images; },
+          {{"remove", engine::FailedImages::remove},
+           {"quarantine", engine::FailedImages::quarantine}}),
       {"space-reserve", "SIZE",
        "free space below which no job starts and running jobs are failed\n"
        "(default 1G, or 1 % of the file system when that is less; 0: none)",
@@ -102,26 +103,27 @@ std::vector<Setting> storage_settings() {
 
 std::vector<Setting> http_settings() {
   return {
-      {"http", "HOST:PORT", "HTTP API (default 127.0.0.1:8082)",
-       [](ServeOptions& o, const Values& values) {
-         o.http = address(values.back(), 8082);
-         o.http_is_given = true;
-       }},
+      with_show({"http", "HOST:PORT", "HTTP API (default 127.0.0.1:8082)",
+                 [](ServeOptions& o, const Values& values) {
+                   o.http = address(values.back(), 8082);
+                   o.http_is_given = true;
+                 }},
+                [](ServeOptions& o) -> Values { return {io::to_text(o.http)}; }),
       text_setting("http-socket", "PATH", "HTTP API on a Unix socket too",
                    [](ServeOptions& o) -> std::string& { return o.http_socket; }),
-      text_setting("api-token", "TOKEN",
-                   "token that HTTP requests must carry, with every scope; on the\n"
-                   "command line everybody sees it in ps",
-                   [](ServeOptions& o) -> std::string& { return o.api_token; }),
+      secret(text_setting("api-token", "TOKEN",
+                          "token that HTTP requests must carry, with every scope; on the\n"
+                          "command line everybody sees it in ps",
+                          [](ServeOptions& o) -> std::string& { return o.api_token; })),
       {"api-token-file", "FILE", "file of mode 0600 that holds it",
        [](ServeOptions& o, const Values& values) { o.api_token = read_token(values.back()); }},
-      {"tokens", "FILE",
-       "tokens with scopes, of `varve token add` (default: the file\n"
-       "tokens beside the catalogue)",
-       [](ServeOptions& o, const Values& values) { o.tokens = values.back(); }},
-      {"allow-no-token", "", "listen for HTTP without a token beyond loopback",
-       [](ServeOptions& o, const Values& values) { o.allow_no_token = yes_or_no(values.back()); },
-       false, true},
+      with_show({"tokens", "FILE",
+                 "tokens with scopes, of `varve token add` (default: the file\n"
+                 "tokens beside the catalogue)",
+                 [](ServeOptions& o, const Values& values) { o.tokens = values.back(); }},
+                [](ServeOptions& o) -> Values { return {o.tokens.value_or("")}; }),
+      flag_setting("allow-no-token", "listen for HTTP without a token beyond loopback",
+                   [](ServeOptions& o) -> bool& { return o.allow_no_token; }),
       {"http-tls", "MODE",
        "TLS of HTTP, by --tls-certificates: off, on (plain HTTP is\n"
        "taken too, from loopback) or require (default: on with\n"
@@ -132,53 +134,58 @@ std::vector<Setting> http_settings() {
                                                       {"on", api::HttpTlsMode::on},
                                                       {"require", api::HttpTlsMode::require}});
        }},
-      {"allow-plain-http", "", "take HTTP without TLS beyond loopback",
-       [](ServeOptions& o, const Values& values) { o.allow_plain_http = yes_or_no(values.back()); },
-       false, true},
-      {"audit-log", "FILE",
-       "where each change by HTTP is written (default: audit.jsonl\n"
-       "beside the catalogue; \"\": nowhere)",
-       [](ServeOptions& o, const Values& values) { o.audit_log = values.back(); }},
-      {"http-name", "HOST",
-       "name that HTTP clients reach varve under (their header Host),\n"
-       "beside those of loopback; may be given several times",
-       [](ServeOptions& o, const Values& values) { o.http_names = values; }, true},
-      {"cors-origin", "ORIGIN", "origin that browsers may call from; may be given several times",
-       [](ServeOptions& o, const Values& values) { o.cors_origins = values; }, true},
+      flag_setting("allow-plain-http", "take HTTP without TLS beyond loopback",
+                   [](ServeOptions& o) -> bool& { return o.allow_plain_http; }),
+      with_show({"audit-log", "FILE",
+                 "where each change by HTTP is written (default: audit.jsonl\n"
+                 "beside the catalogue; \"\": nowhere)",
+                 [](ServeOptions& o, const Values& values) { o.audit_log = values.back(); }},
+                [](ServeOptions& o) -> Values { return {o.audit_log.value_or("")}; }),
+      list_setting("http-name", "HOST",
+                   "name that HTTP clients reach varve under (their header Host),\n"
+                   "beside those of loopback; may be given several times",
+                   [](ServeOptions& o) -> Values& { return o.http_names; }),
+      list_setting("cors-origin", "ORIGIN",
+                   "origin that browsers may call from; may be given several times",
+                   [](ServeOptions& o) -> Values& { return o.cors_origins; }),
   };
 }
 
 std::vector<Setting> nbd_settings() {
   return {
-      {"nbd", "HOST:PORT",
-       "NBD with every export by name; may be given several times\n"
-       "(default 127.0.0.1:10809 and [::1]:10809); append\n"
-       ",tls=MODE for a TLS mode of its own",
-       [](ServeOptions& o, const Values& values) {
-         o.nbd.clear();
-         o.nbd_is_given = true;
-         for (const std::string& value : values) o.nbd.push_back(nbd_address(value));
-       },
-       true},
+      with_show({"nbd", "HOST:PORT",
+                 "NBD with every export by name; may be given several times\n"
+                 "(default 127.0.0.1:10809 and [::1]:10809); append\n"
+                 ",tls=MODE for a TLS mode of its own",
+                 [](ServeOptions& o, const Values& values) {
+                   o.nbd.clear();
+                   o.nbd_is_given = true;
+                   for (const std::string& value : values) o.nbd.push_back(nbd_address(value));
+                 },
+                 true},
+                [](ServeOptions& o) {
+                  Values values;
+                  for (const NbdAddress& one : o.nbd) values.push_back(io::to_text(one));
+                  return values;
+                }),
       text_setting("nbd-socket", "PATH", "NBD on a Unix socket too",
                    [](ServeOptions& o) -> std::string& { return o.nbd_socket; }),
-      {"ports", "FIRST-LAST", "one NBD port per disk (default 10100-10200), or none",
-       [](ServeOptions& o, const Values& values) { o.engine.ports = port_range(values.back()); }},
-      {"targets", "MODE", "ports written into nbd_targets: ports (default) or names",
-       [](ServeOptions& o, const Values& values) {
-         o.engine.targets = one_of<engine::TargetsMode>(
-             values.back(),
-             {{"ports", engine::TargetsMode::ports}, {"names", engine::TargetsMode::names}});
-       }},
+      with_show({"ports", "FIRST-LAST", "one NBD port per disk (default 10100-10200), or none",
+                 [](ServeOptions& o, const Values& values) {
+                   o.engine.ports = port_range(values.back());
+                 }},
+                [](ServeOptions& o) -> Values { return {port_range_text(o.engine.ports)}; }),
+      choice_setting<engine::TargetsMode>(
+          "targets", "MODE", "ports written into nbd_targets: ports (default) or names",
+          [](ServeOptions& o) -> engine::TargetsMode& { return o.engine.targets; },
+          {{"ports", engine::TargetsMode::ports}, {"names", engine::TargetsMode::names}}),
       text_setting("advertised-host", "HOST", "host written into nbd_targets (default 127.0.0.1)",
                    [](ServeOptions& o) -> std::string& { return o.engine.advertised_host; }),
-      {"connections", "N", "NBD connections per export, 16 to 1024 (default 64)",
-       [](ServeOptions& o, const Values& values) {
-         o.engine.connections_per_export = whole_number<uint32_t>(values.back(), 16, 1024);
-       }},
-      {"allow-plain", "", "listen for NBD without TLS beyond loopback",
-       [](ServeOptions& o, const Values& values) { o.allow_plain = yes_or_no(values.back()); },
-       false, true},
+      number_setting<uint32_t>(
+          "connections", "NBD connections per export, 16 to 1024 (default 64)",
+          [](ServeOptions& o) -> uint32_t& { return o.engine.connections_per_export; }, 16, 1024),
+      flag_setting("allow-plain", "listen for NBD without TLS beyond loopback",
+                   [](ServeOptions& o) -> bool& { return o.allow_plain; }),
   };
 }
 
@@ -198,30 +205,26 @@ std::vector<Setting> access_settings() {
                    [](ServeOptions& o) -> std::string& { return o.tls.certificates; }),
       text_setting("tls-psk", "FILE", kTlsPskHelp,
                    [](ServeOptions& o) -> std::string& { return o.tls.psk; }),
-      {"tls-verify-peer", "", kTlsVerifyPeerHelp,
-       [](ServeOptions& o, const Values& values) { o.tls.verify_peer = yes_or_no(values.back()); },
-       false, true},
-      {"tls-allowed-name", "NAME", kTlsAllowedNameHelp,
-       [](ServeOptions& o, const Values& values) { o.tls.allowed_names = values; }, true},
+      flag_setting("tls-verify-peer", kTlsVerifyPeerHelp,
+                   [](ServeOptions& o) -> bool& { return o.tls.verify_peer; }),
+      list_setting("tls-allowed-name", "NAME", kTlsAllowedNameHelp,
+                   [](ServeOptions& o) -> Values& { return o.tls.allowed_names; }),
       {"ports-tls", "MODE", "TLS mode of the ports that serve one disk each (default: as --tls)",
        [](ServeOptions& o, const Values& values) { o.ports_tls = parse_tls_mode(values.back()); }},
-      {"export-access", "WHO",
-       "who may open a job's exports: anybody (default), name (their\n"
-       "names carry a secret and are not listed) or owner (the TLS\n"
-       "user whose name is the job's)",
-       [](ServeOptions& o, const Values& values) {
-         o.engine.export_access =
-             one_of<nbd::ExportAccess>(values.back(), {{"anybody", nbd::ExportAccess::anybody},
-                                                       {"name", nbd::ExportAccess::by_name},
-                                                       {"owner", nbd::ExportAccess::owner}});
-       }},
+      choice_setting<nbd::ExportAccess>(
+          "export-access", "WHO",
+          "who may open a job's exports: anybody (default), name (their\n"
+          "names carry a secret and are not listed) or owner (the TLS\n"
+          "user whose name is the job's)",
+          [](ServeOptions& o) -> nbd::ExportAccess& { return o.engine.export_access; },
+          {{"anybody", nbd::ExportAccess::anybody},
+           {"name", nbd::ExportAccess::by_name},
+           {"owner", nbd::ExportAccess::owner}}),
       {"allow-address", "CIDR", kAllowAddressHelp,
        [](ServeOptions& o, const Values& values) { o.allowed = parse_networks(values); }, true},
-      {"buffer-memory", "SIZE", "memory for data on its way, 256M or more (default 1G)",
-       [](ServeOptions& o, const Values& values) {
-         o.buffer_memory_bytes = parse_size(values.back());
-         if (o.buffer_memory_bytes < (256 << 20)) throw UsageError("less than 256M");
-       }},
+      size_setting(
+          "buffer-memory", "memory for data on its way, 256M or more (default 1G)",
+          [](ServeOptions& o) -> uint64_t& { return o.buffer_memory_bytes; }, parse_buffer_memory),
   };
 }
 
@@ -250,18 +253,15 @@ std::vector<Setting> life_cycle_settings() {
           [](ServeOptions& o) -> io::Duration& { return o.engine.second_reader_patience; }),
       duration_setting("commit-interval", "longest time between two commits (default 1s)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.commit_interval; }),
-      {"commit-bytes", "SIZE", "most data between two commits (default 256M)",
-       [](ServeOptions& o, const Values& values) {
-         o.engine.commit_bytes = parse_commit_bytes(values.back());
-       }},
+      size_setting(
+          "commit-bytes", "most data between two commits (default 256M)",
+          [](ServeOptions& o) -> uint64_t& { return o.engine.commit_bytes; }, parse_commit_bytes),
       duration_setting("keep-partial-for",
                        "how long what arrived in a failed backup waits to be resumed,\n"
                        "where it was to be kept (default 7d; 0: for ever)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.keep_partial_for; }),
-      {"write-elision", "true|false", "store nothing that the chain holds already (default true)",
-       [](ServeOptions& o, const Values& values) {
-         o.engine.write_elision = yes_or_no(values.back());
-       }},
+      truth_setting("write-elision", "store nothing that the chain holds already (default true)",
+                    [](ServeOptions& o) -> bool& { return o.engine.write_elision; }),
   };
 }
 
@@ -271,16 +271,13 @@ std::vector<Setting> verification_settings() {
                        "age at which a point's last proof is made anew, 7d say\n"
                        "(default 0: only when asked)",
                        [](ServeOptions& o) -> io::Duration& { return o.engine.scrub_interval; }),
-      {"scrub-rate", "SIZE", "bytes per second that this reads (default 64M; 0: no limit)",
-       [](ServeOptions& o, const Values& values) {
-         o.engine.scrub_bytes_per_second = parse_size(values.back());
-       }},
-      {"verify-restores", "BOOL",
-       "compare what is read of points with what was sent: true\n"
-       "(default) or false",
-       [](ServeOptions& o, const Values& values) {
-         o.engine.verify_restores = yes_or_no(values.back());
-       }},
+      size_setting(
+          "scrub-rate", "bytes per second that this reads (default 64M; 0: no limit)",
+          [](ServeOptions& o) -> uint64_t& { return o.engine.scrub_bytes_per_second; }, parse_size),
+      truth_setting("verify-restores",
+                    "compare what is read of points with what was sent: true\n"
+                    "(default) or false",
+                    [](ServeOptions& o) -> bool& { return o.engine.verify_restores; }),
   };
 }
 
@@ -292,18 +289,16 @@ std::vector<Setting> process_settings() {
        }},
       text_setting("ready-file", "PATH", "written once varve serves, with the addresses bound",
                    [](ServeOptions& o) -> std::string& { return o.ready_file; }),
-      {"log-format", "FORMAT", "text (default) or json",
-       [](ServeOptions& o, const Values& values) {
-         o.log.format = one_of<io::LogFormat>(
-             values.back(), {{"text", io::LogFormat::text}, {"json", io::LogFormat::json}});
-       }},
-      {"log-level", "LEVEL", "debug, info (default), warning or error",
-       [](ServeOptions& o, const Values& values) {
-         o.log.level = one_of<io::LogLevel>(values.back(), {{"debug", io::LogLevel::debug},
-                                                            {"info", io::LogLevel::info},
-                                                            {"warning", io::LogLevel::warning},
-                                                            {"error", io::LogLevel::error}});
-       }},
+      choice_setting<io::LogFormat>("log-format", "FORMAT",
+                                    "text (default; with fields in the journal) or json",
+                                    [](ServeOptions& o) -> io::LogFormat& { return o.log.format; },
+                                    {{"text", io::LogFormat::text}, {"json", io::LogFormat::json}}),
+      choice_setting<io::LogLevel>("log-level", "LEVEL", "debug, info (default), warning or error",
+                                   [](ServeOptions& o) -> io::LogLevel& { return o.log.level; },
+                                   {{"debug", io::LogLevel::debug},
+                                    {"info", io::LogLevel::info},
+                                    {"warning", io::LogLevel::warning},
+                                    {"error", io::LogLevel::error}}),
   };
 }
 

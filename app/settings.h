@@ -9,20 +9,34 @@
 
 namespace app {
 
+inline constexpr const char* kDefaultConfigFile = "/etc/varve/varve.toml";
+/// An origin: SettingValue.
+inline constexpr const char* kCommandLine = "command line";
+
 /// One setting of `varve serve`, the same on the command line (--commit-interval) and in the
 /// configuration file (commit_interval), parsed in one place.
 struct Setting {
-  std::string name;  ///< option without dashes in front: "commit-interval"
-  std::string metavar;
+  using Values = std::vector<std::string>;
+  std::string name;     ///< option without dashes in front: "commit-interval"
+  std::string metavar;  ///< the file may say N, SIZE and TIME as a number, BOOL as true or false
   std::string help;
   /// All values given; more than one only when `repeatable`. Throws UsageError.
-  std::function<void(ServeOptions&, const std::vector<std::string>&)> apply;
+  std::function<void(ServeOptions&, const Values&)> apply;
   bool repeatable = false;
   bool is_flag = false;
-  std::string group{};  ///< heading in `varve serve --help`
+  /// What `options` have, as the file would say it; null where only what was said is known.
+  std::function<Values(ServeOptions& options)> show{};
+  std::string group{};     ///< heading in `varve serve --help`
+  bool is_secret = false;  ///< never shown, and kept from others than the server (read_config_file)
 };
 
 const std::vector<Setting>& serve_settings();
+
+/// The configuration file's word for it: "commit_interval".
+std::string word_of(const Setting& setting);
+/// Whether the configuration file may say it without quotes.
+bool takes_numbers(const Setting& setting);
+bool takes_truth(const Setting& setting);
 
 // What `varve serve` and `varve nbd` both understand.
 inline constexpr const char* kTlsHelp =
@@ -46,11 +60,12 @@ io::Networks parse_networks(const std::vector<std::string>& ranges);
 
 /// What a configuration file says: values by setting name, and the secrets it holds.
 struct ConfigFile {
-  std::map<std::string, std::vector<std::string>> values;
+  std::map<std::string, SettingValue> values;
   std::map<std::string, engine::Credentials> secrets;
 };
 
-/// Reads a TOML file. Throws UsageError that names file, line and key.
+/// Reads a TOML file. Throws UsageError that names file, line and key; also for a file that holds
+/// secrets and that others than its owner, root or varve's own user, and its group may read.
 ConfigFile read_config_file(const std::string& path);
 
 }  // namespace app

@@ -96,11 +96,19 @@ std::string absolute_path(const std::string& path) {
 }
 
 std::string default_state_directory() {
+  // systemd names the directories of StateDirectory= here, the first one first.
+  if (const char* const state = std::getenv("STATE_DIRECTORY"); state && *state == '/') {
+    return std::string(state).substr(0, std::string_view(state).find(':'));
+  }
   if (::geteuid() == 0) return "/var/lib/varve";
   if (const char* const data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/') {
     return std::string(data) + "/varve";
   }
   if (const char* const home = std::getenv("HOME"); home != nullptr && *home == '/') {
+    if (!std::filesystem::is_directory(home)) {  // of a system user, say
+      throw UsageError(fmt::format(
+          "the home directory {} does not exist; give --repository and --catalogue", home));
+    }
     return std::string(home) + "/.local/share/varve";
   }
   throw UsageError("neither XDG_DATA_HOME nor HOME is set; give --repository and --catalogue");

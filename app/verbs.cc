@@ -6,6 +6,7 @@
 
 #include "app/command_line.h"
 #include "app/commands.h"
+#include "app/config_options.h"
 #include "app/declare.h"
 #include "app/nbd_options.h"
 #include "app/operate/verbs.h"
@@ -124,6 +125,14 @@ std::vector<Verb> make_verbs() {
       client_verb("repo test", kServer, "try a repository out", declare_repo_test, run_repo_test),
       client_verb("repo remove", kServer, "forget a repository; its files stay",
                   declare_repo_remove, run_repo_remove),
+      verb("config check", kServer, "say whether the server could start with its configuration",
+           declare_config_check, run_config),
+      verb("config show", kServer, "print every setting, its value and where that comes from",
+           declare_config_show, run_config),
+      verb("config example", kServer, "print a configuration file with every default",
+           declare_config_example, run_config),
+      verb("catalogue backup", kServer, "copy the catalogue to a file, while the server runs or not",
+           declare_catalogue_backup, run_catalogue_backup),
       verb("token add", kServer, "make a token of the HTTP API, and print it this once",
            declare_token_add, checked, run_token),
       verb("token list", kServer, "list the tokens: names, scopes and ages", declare_token_list,
@@ -191,6 +200,8 @@ const Verb* find_verb(std::string_view name) {
 
 std::string_view family_summary(std::string_view first_word) {
   if (first_word == "vm") return "virtual machines: list, show, add, remove";
+  if (first_word == "config") return "the server's configuration: check, show, example";
+  if (first_word == "catalogue") return "the catalogue: backup";
   if (first_word == "token") return "tokens of the HTTP API: add, list, revoke";
   if (first_word == "repo") return "repositories: list, show, add, test, remove";
   return "";

@@ -171,8 +171,8 @@ std::atomic<int>& first_signal() {
   static std::atomic<int>& signal = *new std::atomic<int>(0);
   io::block_termination_signals();
   std::thread([] {
-    signal = io::wait_for_termination();
-    io::wait_for_termination();
+    signal = io::wait_for_signal();
+    io::wait_for_signal();
     ::_exit(kInterrupted);
   }).detach();
   return signal;

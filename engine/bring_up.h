@@ -9,4 +9,7 @@ namespace engine {
 /// jobs may be started. Throws with a sentence when varve cannot run here. Control thread.
 io::Task<void> bring_up(Core& core);
 
+/// Takes over what may change while varve runs; each use of it reads it anew. Control thread.
+void change_options(Core& core, const EngineOptions& options);
+
 }  // namespace engine

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "engine/bring_up.h"
 #include "engine/jobs/change_ids.h"
 #include "engine/jobs/complete_job.h"
 #include "engine/jobs/delete_job.h"
@@ -50,6 +51,10 @@ EngineImpl::EngineImpl(EngineParts parts, EngineOptions options)
     : core_(std::move(parts), std::move(options)) {}
 
 EngineImpl::~EngineImpl() = default;
+
+void EngineImpl::change(const EngineOptions& options) {
+  ask_now([&] { change_options(core_, options); });
+}
 
 void EngineImpl::start() {
   ask([this] { return start_there(); });

@@ -24,6 +24,13 @@ class EngineImpl final : public Engine {
   /// Restore points, for the server that is to export them; until the server has stopped.
   nbd::ExportSource& restore_exports() { return core_.restores; }
 
+  /// Takes over what may change while varve runs: timeouts, commits, space, the scrub, named
+  /// secrets. What is under way keeps what it was begun with; the rest of `options` is left alone.
+  void change(const EngineOptions& options);
+
+  /// On the control thread.
+  size_t running_jobs() const { return core_.jobs.size(); }
+
   /// New jobs are refused, running ones failed, finalizing ones finished; returns when all is at
   /// rest. May be called again.
   void stop();

@@ -68,6 +68,24 @@ io::Task<void> bring_up(Core& core) {
   core.recovered = true;
 }
 
+void change_options(Core& core, const EngineOptions& options) {
+  EngineOptions& now = core.options;
+  now.timeouts = options.timeouts;
+  now.failed_images = options.failed_images;
+  now.keep_partial_for = options.keep_partial_for;
+  now.commit_interval = options.commit_interval;
+  now.commit_bytes = options.commit_bytes;
+  now.write_elision = options.write_elision;
+  now.second_reader_patience = options.second_reader_patience;
+  now.point_idle = options.point_idle;
+  now.scrub_interval = options.scrub_interval;
+  now.scrub_bytes_per_second = options.scrub_bytes_per_second;
+  now.verify_restores = options.verify_restores;
+  now.space_reserve_bytes = options.space_reserve_bytes;
+  now.named_secrets = options.named_secrets;
+  core.secrets->rename(options.named_secrets);
+}
+
 io::Task<void> EngineImpl::start_there() {
   co_await bring_up(core_);
   watch_.spawn(watch_jobs(core_));

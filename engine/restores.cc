@@ -111,7 +111,8 @@ io::Task<void> remove_restore(Core& core, Restore restore) {
     co_await core.files().sync_directory(io::parent_path(disk.path));
   }
   core.catalogue->restores.erase(restore.id);
-  io::log(io::LogLevel::info, "restore {} of backup {} dropped", restore.id, restore.job_id);
+  io::log(io::LogLevel::info, {.job = restore.job_id}, "restore {} of backup {} dropped",
+          restore.id, restore.job_id);
 }
 
 /// `only_if_left_over`: not when it has become ready while the turn was waited for.
@@ -171,8 +172,8 @@ io::Task<RestoreView> create_restore(Core& core, NewRestore request) {
   made.take();
   core.parts.reached("restore_made");
   core.catalogue->restores.set_state(restore.id, RestoreState::ready);
-  io::log(io::LogLevel::info, "restore {} of backup {}: {}", restore.id, restore.job_id,
-          to_text(restore.mode));
+  io::log(io::LogLevel::info, {.job = restore.job_id}, "restore {} of backup {}: {}", restore.id,
+          restore.job_id, to_text(restore.mode));
   co_return co_await view_of(core, core.catalogue->restores.find(restore.id).value());
 }
 

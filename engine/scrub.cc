@@ -17,10 +17,7 @@ constexpr io::Duration kLookAtLeastEvery = std::chrono::minutes(1);
 
 class Scrub {
  public:
-  explicit Scrub(Core& core)
-      : core_(core),
-        look_interval_(std::min<io::Duration>(core.options.scrub_interval / kLooksPerInterval,
-                                              kLookAtLeastEvery)) {}
+  explicit Scrub(Core& core) : core_(core) {}
 
   /// Each watch_interval.
   void step() {
@@ -30,10 +27,11 @@ class Scrub {
       return;
     }
     if (under_way_) note_end();
-    if (is_busy || core_.steady_now() < next_look_) return;
+    const bool is_off = core_.options.scrub_interval == io::Duration::zero();
+    if (is_off || is_busy || core_.steady_now() < next_look_) return;
     if (running_verification(core_.verifications)) return;  // somebody asked for it
     std::vector<Point> due = due_points();
-    next_look_ = core_.steady_now() + look_interval_;
+    next_look_ = core_.steady_now() + look_interval();
     if (due.empty()) return;
     under_way_ = begin_scrub(core_, std::move(due));
     io::log(io::LogLevel::info, "scrub {} begins: {} due", under_way_->task.id,
@@ -41,6 +39,12 @@ class Scrub {
   }
 
  private:
+  /// The interval may change while varve runs.
+  io::Duration look_interval() const {
+    return std::min<io::Duration>(core_.options.scrub_interval / kLooksPerInterval,
+                                  kLookAtLeastEvery);
+  }
+
   bool backup_runs() const {
     return std::ranges::any_of(core_.jobs.all(),
                                [](const auto& job) { return is_active(job->row.state); });
@@ -58,7 +62,7 @@ class Scrub {
     const Verification& task = under_way_->task;
     const bool goes_on =
         task.state == VerificationState::completed && task.image_count == kPointsMax;
-    next_look_ = core_.steady_now() + (goes_on ? io::Duration::zero() : look_interval_);
+    next_look_ = core_.steady_now() + (goes_on ? io::Duration::zero() : look_interval());
     under_way_ = nullptr;
   }
 
@@ -74,7 +78,6 @@ class Scrub {
   }
 
   Core& core_;
-  const io::Duration look_interval_;
   io::SteadyTime next_look_{};
   std::shared_ptr<VerificationUnderWay> under_way_;  // the last one of the schedule, until noted
 };
@@ -82,7 +85,6 @@ class Scrub {
 }  // namespace
 
 io::Task<void> scrub_points(Core& core) {
-  if (core.options.scrub_interval == io::Duration::zero()) co_return;
   Scrub scrub(core);
   while (!core.shutting_down) {
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,

@@ -107,7 +107,9 @@ void note_damage(Verification& task, const ImageVerification& image,
   if (!readers.empty()) {
     text += fmt::format("; so are the backups on it: {}", fmt::join(readers, ", "));
   }
-  io::log(io::LogLevel::error, "backup {} of VM {}: disk {} is damaged: {}", image.job_id,
+  const io::LogFields fields{
+      .job = image.job_id, .vm = image.vm_name, .disk = image.disk_index, .error = text};
+  io::log(io::LogLevel::error, fields, "backup {} of VM {}: disk {} is damaged: {}", image.job_id,
           image.vm_name, image.disk_index, text);
 }
 
@@ -183,7 +185,7 @@ io::Task<void> run_verification(Core& core, UnderWay under_way, std::vector<Poin
           "{} {} {}: {}, {} read, {}{}{}",
           task.begun_by == VerificationOrigin::scrub ? "scrub" : "verification", task.id,
           to_text(task.state), io::counted(task.images.size(), "image"),
-          io::counted(under_way->progress->read_bytes.load(), "byte"),
+          io::bytes_text(under_way->progress->read_bytes),
           io::counted(task.damaged_backups.size(), "damaged backup"),
           task.error.empty() ? "" : ": ", task.error);
   under_way->ended.set();

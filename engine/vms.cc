@@ -4,6 +4,7 @@
 
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/job_view.h"
+#include "engine/values/log_fields.h"
 #include "engine/values/refusal.h"
 #include "io/counted.h"
 #include "io/log.h"
@@ -57,9 +58,9 @@ io::Task<PutVmResult> put_vm(Core& core, PutVmContext request) {
   if (!known || request.credentials.kind != CredentialsChange::Kind::inline_secret) {
     co_await keep_secret(*core.secrets, vm->context_id, request.credentials);
   }
-  io::log(io::LogLevel::info, "VM {} {}: {} with {}", vm->vm_name,
+  io::log(io::LogLevel::info, {.vm = vm->vm_name}, "VM {} {}: {}{}{}", vm->vm_name,
           result.created ? "registered" : "registered anew", vm->vm_path,
-          io::counted(request.disks.size(), "disk"));
+          vm->vm_path.empty() ? "" : ", ", io::counted(request.disks.size(), "disk"));
   result.vm = view_of(core, std::move(*vm));
   co_return result;
 }
@@ -93,7 +94,7 @@ io::Task<std::string> delete_vm(Core& core, std::string vm_name) {
   co_await core.secrets->remove(context_id);
   std::erase_if(kept, [&](const Job& job) { return job.context_id != context_id; });
   for (const Job& job : kept) co_await discard_images(core, job);
-  io::log(io::LogLevel::info, "VM {} is no longer registered", vm_name);
+  io::log(io::LogLevel::info, {.vm = vm_name}, "VM {} is no longer registered", vm_name);
   co_return context_id;
 }
 

@@ -9,6 +9,7 @@
 #include <ctime>
 #include <string>
 
+#include "io/journal.h"
 #include "io/utf8.h"
 
 namespace io {
@@ -16,6 +17,7 @@ namespace {
 
 std::atomic<LogFormat> log_format = LogFormat::text;
 std::atomic<LogLevel> log_least = LogLevel::info;
+std::atomic<bool> to_journal = false;
 
 constexpr std::array<std::string_view, 4> kLevelNames = {"debug", "info", "warning", "error"};
 
@@ -53,6 +55,21 @@ std::string json_escaped(std::string_view text) {
   return escaped;
 }
 
+std::string_view name_of(LogLevel level) { return kLevelNames.at(static_cast<size_t>(level)); }
+
+std::string json_line(LogLevel level, const LogFields& fields, std::string_view text) {
+  std::string line = fmt::format("{{\"time\":\"{}\",\"level\":\"{}\",\"message\":\"{}\"",
+                                 timestamp(), name_of(level), json_escaped(text));
+  const auto add = [&](std::string_view name, std::string_view value) {
+    if (!value.empty()) line += fmt::format(",\"{}\":\"{}\"", name, json_escaped(value));
+  };
+  add("job", fields.job);
+  add("vm", fields.vm);
+  if (fields.disk) line += fmt::format(",\"disk\":{}", *fields.disk);
+  add("error", fields.error);
+  return line + "}\n";
+}
+
 /// An event is one line; a client's text must not be able to forge a second one.
 std::string one_line(std::string_view text) {
   std::string line(text);
@@ -67,19 +84,31 @@ std::string one_line(std::string_view text) {
 void configure_log(LogFormat format, LogLevel least) {
   log_format = format;
   log_least = least;
+  to_journal = format == LogFormat::text && stderr_is_journal();
 }
 
 bool log_enabled(LogLevel level) { return level >= log_least.load(std::memory_order_relaxed); }
 
-void log_line(LogLevel level, std::string_view text) {
-  const std::string_view name = kLevelNames.at(static_cast<size_t>(level));
+void log_line(LogLevel level, const LogFields& fields, std::string_view text) {
+  if (to_journal.load(std::memory_order_relaxed) &&
+      send_to_journal(journal_entry(level, fields, one_line(text)))) {
+    return;
+  }
   const std::string line =
       log_format.load(std::memory_order_relaxed) == LogFormat::json
-          ? fmt::format("{{\"time\":\"{}\",\"level\":\"{}\",\"message\":\"{}\"}}\n", timestamp(),
-                        name, json_escaped(text))
-          : fmt::format("{} {:<7} {}\n", timestamp(), name, one_line(text));
+          ? json_line(level, fields, text)
+          : fmt::format("{} {:<7} {}\n", timestamp(), name_of(level), one_line(text));
   // A log that cannot be written must not stop a backup.
   [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+std::string bytes_text(uint64_t bytes) {
+  constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  if (bytes < 1024) return fmt::format("{} bytes", bytes);
+  double count = static_cast<double>(bytes) / 1024;
+  size_t unit = 0;
+  for (; count >= 1023.95 && unit + 1 < kUnits.size(); ++unit) count /= 1024;
+  return fmt::format("{:.1f} {}", count, kUnits.at(unit));
 }
 
 }  // namespace io

@@ -21,7 +21,7 @@ void block_termination_signals() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-int wait_for_termination() {
+int wait_for_signal() {
   const sigset_t signals = termination_signals();
   int number = 0;
   while (sigwait(&signals, &number) != 0) {

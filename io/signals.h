@@ -4,12 +4,13 @@
 
 namespace io {
 
-/// Keeps SIGTERM, SIGINT and SIGHUP for wait_for_termination(), and ignores SIGPIPE. Before any
-/// other thread starts.
+/// Keeps SIGTERM, SIGINT and SIGHUP for wait_for_signal(), and ignores SIGPIPE. Before any other
+/// thread starts.
 void block_termination_signals();
 
-/// Blocks the calling thread until one of them comes; returns its number.
-int wait_for_termination();
+/// Blocks the calling thread until one of them comes; returns its number. What SIGHUP means is the
+/// caller's: a server reads its configuration again, a command in a terminal ends with it.
+int wait_for_signal();
 
 /// Blocks for `patience` at most; whether one of them has come.
 bool termination_comes_within(std::chrono::milliseconds patience);

@@ -80,6 +80,14 @@ uint16_t Server::open_port(const io::HostPort& address, std::shared_ptr<Export> 
   return port;
 }
 
+void Server::change_credentials(std::shared_ptr<const TlsServer> credentials) {
+  const auto change = [&](TlsAccess& access) {
+    if (access.mode != TlsMode::off) access.server = credentials;
+  };
+  change(settings_.ports_tls);
+  for (const auto& state : listeners_) change(state->tls);
+}
+
 io::Task<void> Server::close_port(uint16_t port) {
   const auto found = std::ranges::find_if(
       listeners_, [port](const auto& state) { return state->port_of_export == port; });

@@ -62,6 +62,9 @@ class Server {
   /// ended, so that the port can serve another export (L7).
   io::Task<void> close_port(uint16_t port);
 
+  /// What clients that connect from now on are shown, on every listener that speaks TLS; not null.
+  void change_credentials(std::shared_ptr<const TlsServer> credentials);
+
   /// Drains (X10): closes all listeners, answers ESHUTDOWN and ERR_SHUTDOWN, and after drain_grace
   /// ends every connection. Returns when all have ended. Closes the exports that are served.
   io::Task<void> stop();
@@ -87,7 +90,7 @@ class Server {
 
   io::Ring& ring_;
   const ExportTable& exports_;
-  const ServerSettings settings_;
+  ServerSettings settings_;  // but for the credentials never changed
   Admission admission_;
   ServerCounters counters_;
   std::list<std::unique_ptr<ListenerState>> listeners_;

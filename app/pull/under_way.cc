@@ -21,9 +21,9 @@ constexpr std::chrono::seconds kTidyingPatience(20);
 /// source. What hangs there is left behind after a while.
 void cancel_on_signal(BackupUnderWay& under_way) {
   std::thread([&under_way] {
-    const int signal = io::wait_for_termination();
+    const int signal = io::wait_for_signal();
     std::thread([] {  // once more: at once
-      io::wait_for_termination();
+      io::wait_for_signal();
       ::_exit(kInterrupted);
     })
         .detach();

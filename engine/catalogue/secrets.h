@@ -22,6 +22,9 @@ class Secrets {
   static io::Task<Secrets> open(io::Runtime runtime, std::string path,
                                 std::map<std::string, Credentials> named);
 
+  /// Those that the configuration names now.
+  void rename(std::map<std::string, Credentials> named) { named_ = std::move(named); }
+
   /// Nothing when the reference cannot be resolved, or there is none.
   std::optional<Credentials> find(const Vm& vm) const;
 

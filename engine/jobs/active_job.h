@@ -85,6 +85,7 @@ class ActiveJobs {
     return jobs;
   }
   bool empty() const { return by_id_.empty(); }
+  size_t size() const { return by_id_.size(); }
 
  private:
   std::map<std::string, std::shared_ptr<ActiveJob>> by_id_;

@@ -2,6 +2,7 @@
 
 #include "engine/jobs/complete_job.h"
 #include "engine/values/change_id.h"
+#include "engine/values/log_fields.h"
 #include "io/log.h"
 
 namespace engine {
@@ -28,7 +29,8 @@ void record(Catalogue& catalogue, const ActiveJobs& jobs, const ChangeIdDecision
     catalogue.jobs.set_handed_out(job->row.id, disk->index, decision.change_id);
     disk->handed_out_change_id = decision.change_id;
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::error, "job {}: {}", job->row.id, failure.what());
+    io::log(io::LogLevel::error, about(job->row, disk->index, failure.what()), "job {}: {}",
+            job->row.id, failure.what());
   }
 }
 

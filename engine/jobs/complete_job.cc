@@ -8,6 +8,7 @@
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/publish.h"
 #include "engine/jobs/watch.h"
+#include "engine/values/log_fields.h"
 #include "engine/values/refusal.h"
 #include "engine/values/signals.h"
 #include "engine/values/warnings.h"
@@ -115,8 +116,8 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
                         done, previous_full_stored(*core.catalogue, job->row, disk.index))};
   for (Warning& flag : signal_warnings(done, sealed.comparison, history)) {
     ++core.tally.flags[flag.code];
-    io::log(io::LogLevel::warning, "job {} of VM {}: {}", job->row.id, job->row.vm_name,
-            flag.message);
+    io::log(io::LogLevel::warning, about(job->row, disk.index), "job {} of VM {}: {}", job->row.id,
+            job->row.vm_name, flag.message);
     record.warnings.push_back(std::move(flag));
   }
   core.catalogue->jobs.set_sealed(job->row.id, disk.index, record, core.now());
@@ -127,10 +128,10 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
   job->waiting_since = core.steady_now();
   const std::chrono::duration<double> seconds = core.steady_now() - begun;
   core.tally.note_seal(seconds.count());
-  io::log(io::LogLevel::info,
-          "job {}: disk {} sealed in {:.3f} s ({} bytes received, {} bytes stored), change id {}",
-          job->row.id, disk.index, seconds.count(), disk.counters.bytes_received,
-          disk.counters.bytes_stored, disk.change_id);
+  io::log(io::LogLevel::info, about(job->row, disk.index),
+          "job {}: disk {} sealed in {:.3f} s ({} received, {} stored), change id {}", job->row.id,
+          disk.index, seconds.count(), io::bytes_text(disk.counters.bytes_received),
+          io::bytes_text(disk.counters.bytes_stored), disk.change_id);
 }
 
 /// A storage that failed is not trusted with what it has taken. What has not arrived as it was sent

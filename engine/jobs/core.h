@@ -80,7 +80,7 @@ struct Core {
   std::shared_ptr<qcow::DiskShare> disk_share(const std::string& directory);
 
   EngineParts parts;
-  const EngineOptions options;
+  EngineOptions options;  ///< changed by EngineImpl::change alone
 
   std::unique_ptr<Catalogue> catalogue;
   std::optional<Secrets> secrets;

@@ -10,6 +10,7 @@
 #include "engine/jobs/repository_files.h"
 #include "engine/jobs/repository_watch.h"
 #include "engine/repository/own_image.h"
+#include "engine/values/log_fields.h"
 #include "engine/values/refusal.h"
 #include "engine/values/retention.h"
 #include "io/log.h"
@@ -143,7 +144,8 @@ io::Task<uint64_t> remove_backup(Core& core, Job job) {
   }
   core.parts.reached("erase");
   core.catalogue->jobs.erase(job.id, core.now());
-  io::log(io::LogLevel::info, "backup {} deleted, {} bytes freed", job.id, freed);
+  io::log(io::LogLevel::info, about(job), "backup {} deleted, {} freed", job.id,
+          io::bytes_text(freed));
   co_return freed;
 }
 

@@ -11,6 +11,7 @@
 #include "engine/repository/own_image.h"
 #include "engine/repository/sidecar.h"
 #include "engine/values/layout.h"
+#include "engine/values/log_fields.h"
 #include "engine/values/refusal.h"
 #include "io/log.h"
 #include "io/planted_bug.h"
@@ -47,7 +48,8 @@ void record_end(Core& core, const Job& row, const std::string& cause) {
     }
     core.catalogue->jobs.end(row.id, row.state, cause, core.now(), row.kept);
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::error, "job {}: its end cannot be recorded: {}", row.id, failure.what());
+    io::log(io::LogLevel::error, about(row, failure.what()),
+            "job {}: its end cannot be recorded: {}", row.id, failure.what());
     core.unrecorded_ends.push_back({row.id, row.state, cause, core.now(), row.kept});
   }
 }
@@ -163,8 +165,8 @@ io::Task<void> remove_empty_directories(io::FileSystem& files, Job job) {
     }
     co_await remove_directory_if_empty(files, context);
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::warning, "job {}: empty directories stay in {}: {}", job.id, context,
-            failure.what());
+    io::log(io::LogLevel::warning, about(job, failure.what()),
+            "job {}: empty directories stay in {}: {}", job.id, context, failure.what());
   }
 }
 
@@ -182,8 +184,8 @@ io::Task<void> discard_decided_images(Core& core, Job job, std::vector<DecidedIm
     try {
       co_await discard_image(core.files(), core.options.failed_images, disk, sidecar);
     } catch (const std::exception& failure) {
-      io::log(io::LogLevel::error, "job {}: image {} cannot be removed: {}", job.id,
-              disk.image_path, failure.what());
+      io::log(io::LogLevel::error, about(job, disk.index, failure.what()),
+              "job {}: image {} cannot be removed: {}", job.id, disk.image_path, failure.what());
     }
   }
   co_await remove_empty_directories(core.files(), std::move(job));
@@ -196,8 +198,8 @@ io::Task<void> close_exports(Ports& ports, ActiveJob& job) {
       co_await ingest->close();
       co_await ports.close(ingest->exported());
     } catch (const std::exception& failure) {
-      io::log(io::LogLevel::error, "job {}: an export cannot be closed: {}", job.row.id,
-              failure.what());
+      io::log(io::LogLevel::error, about(job.row, failure.what()),
+              "job {}: an export cannot be closed: {}", job.row.id, failure.what());
     }
   }
 }
@@ -267,8 +269,10 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
   record_end(core, job->row, cause);
   ++core.tally.backups[{std::string(to_text(failed_or_cancelled)), job->row.type}];
   core.jobs.remove(job->row.id);
-  io::log(io::LogLevel::warning, "job {} of VM {} {}: {}", job->row.id, job->row.vm_name,
-          to_text(failed_or_cancelled), cause);
+  const bool failed = failed_or_cancelled == JobState::failed;
+  io::log(failed ? io::LogLevel::error : io::LogLevel::info, about(job->row, cause),
+          "job {} of VM {} {}: {}", job->row.id, job->row.vm_name, to_text(failed_or_cancelled),
+          cause);
   co_await release_exports(core.tally, core.background, job);
 }
 

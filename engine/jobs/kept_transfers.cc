@@ -5,6 +5,7 @@
 #include "engine/jobs/end_job.h"
 #include "engine/repository/own_image.h"
 #include "engine/values/layout.h"
+#include "engine/values/log_fields.h"
 #include "engine/values/refusal.h"
 #include "io/log.h"
 
@@ -48,7 +49,8 @@ io::Task<Job> require_resumable(Core& core, std::string job_id) {
 io::Task<void> drop_kept(Core& core, Job job, std::string why) {
   // Decided first: what a crash leaves then belongs to nobody and is swept at the next start.
   if (!core.catalogue->jobs.forget_kept(job.id)) co_return;
-  io::log(io::LogLevel::info, "job {}: what has arrived is removed, because {}", job.id, why);
+  io::log(io::LogLevel::info, about(job), "job {}: what has arrived is removed, because {}", job.id,
+          why);
   co_await discard_images(core, job);
 }
 

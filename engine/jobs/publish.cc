@@ -10,6 +10,7 @@
 #include "engine/repository/own_image.h"
 #include "engine/repository/sidecar.h"
 #include "engine/values/layout.h"
+#include "engine/values/log_fields.h"
 #include "io/call_on.h"
 #include "io/counted.h"
 #include "io/log.h"
@@ -149,7 +150,8 @@ io::Task<void> remove_notes(io::FileSystem& files, Job job) {
       if (there) co_await files.remove(notes);
     }
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::warning, "job {}: {}", job.id, failure.what());
+    io::log(io::LogLevel::warning, about(job, failure.what()), "job {}: {}", job.id,
+            failure.what());
   }
 }
 
@@ -175,7 +177,8 @@ io::Task<std::string> try_to_publish(Core& core, const Job& job,
 io::Task<void> give_up(Core& core, Job job, std::string cause) {
   const std::vector<DecidedImage> images = core.catalogue->jobs.decided_images(job.id);
   core.catalogue->jobs.end(job.id, JobState::failed, cause, core.now());
-  io::log(io::LogLevel::error, "job {} of VM {} failed: {}", job.id, job.vm_name, cause);
+  io::log(io::LogLevel::error, about(job, cause), "job {} of VM {} failed: {}", job.id, job.vm_name,
+          cause);
   ++core.tally.backups[{"failed", job.type}];
   co_await discard_decided_images(core, std::move(job), images);
 }
@@ -194,8 +197,8 @@ io::Task<JobState> publish_or_give_up(Core& core, const Job& job,
   }
   if (!lost && cause.empty()) {
     ++core.tally.backups[{"completed", job.type}];
-    io::log(io::LogLevel::info, "job {} of VM {} completed: {} published", job.id, job.vm_name,
-            io::counted(job.disks.size(), "disk"));
+    io::log(io::LogLevel::info, about(job), "job {} of VM {} completed: {} published", job.id,
+            job.vm_name, io::counted(job.disks.size(), "disk"));
     co_return JobState::completed;
   }
   try {
@@ -205,7 +208,7 @@ io::Task<JobState> publish_or_give_up(Core& core, const Job& job,
     }
     core.catalogue->jobs.set_publish_trouble(job.id, cause);
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::error, "job {}: {}", job.id, failure.what());
+    io::log(io::LogLevel::error, about(job, failure.what()), "job {}: {}", job.id, failure.what());
   }
   co_return JobState::finalizing;
 }

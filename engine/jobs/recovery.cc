@@ -11,6 +11,7 @@
 #include "engine/jobs/repository_files.h"
 #include "engine/repository/storage.h"
 #include "engine/values/layout.h"
+#include "engine/values/log_fields.h"
 #include "io/log.h"
 
 namespace engine {
@@ -22,8 +23,8 @@ io::Task<void> fail_unfinished(Core& core, Job job, std::string cause) {
   bool kept = false;
   if (job.keep_partial) kept = co_await can_be_resumed(core.files(), job);
   core.catalogue->jobs.end(job.id, JobState::failed, cause, core.now(), kept);
-  io::log(io::LogLevel::warning, "job {} of VM {} failed: {}{}", job.id, job.vm_name, cause,
-          kept ? "; what has arrived is kept" : "");
+  io::log(io::LogLevel::error, about(job, cause), "job {} of VM {} failed: {}{}", job.id,
+          job.vm_name, cause, kept ? "; what has arrived is kept" : "");
   if (!kept) co_await discard_images(core, job);
 }
 
@@ -118,12 +119,14 @@ void fail_unreachable_jobs(Core& core) {
     const std::string cause = core.availability.cause(job.repository_id);
     if (cause.empty()) continue;
     if (job.state == JobState::finalizing) {
-      io::log(io::LogLevel::warning, "job {} of VM {} is published when repository {} is available",
-              job.id, job.vm_name, job.repository_id);
+      io::log(io::LogLevel::warning, about(job, cause),
+              "job {} of VM {} is published when repository {} is available", job.id, job.vm_name,
+              job.repository_id);
       continue;
     }
     core.catalogue->jobs.end(job.id, JobState::failed, kRestarted, core.now(), job.keep_partial);
-    io::log(io::LogLevel::warning, "job {} of VM {} failed: {}", job.id, job.vm_name, kRestarted);
+    io::log(io::LogLevel::error, about(job, kRestarted), "job {} of VM {} failed: {}", job.id,
+            job.vm_name, kRestarted);
   }
 }
 

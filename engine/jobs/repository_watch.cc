@@ -93,7 +93,8 @@ io::Task<void> open_repository(Core& core, Repository repository) {
 void note_unavailable(Availability& availability, const Repository& repository,
                       const std::string& cause) {
   if (!availability.set_unavailable(repository.id, cause)) return;
-  io::log(io::LogLevel::error, "repository {} is unavailable: {}", repository.id, cause);
+  io::log(io::LogLevel::error, {.error = cause}, "repository {} is unavailable: {}", repository.id,
+          cause);
 }
 
 /// One look at a repository, and what whoever waits for it must know.

@@ -11,6 +11,7 @@
 #include "engine/jobs/watch.h"
 #include "engine/repository/storage.h"
 #include "engine/values/layout.h"
+#include "engine/values/log_fields.h"
 #include "engine/values/names.h"
 #include "engine/values/refusal.h"
 #include "io/counted.h"
@@ -164,7 +165,8 @@ io::Task<void> call_node(Core& core, const StartPlan& plan, std::shared_ptr<Acti
   switch (answer.outcome) {
     case NodeAnswer::Outcome::accepted:
       ++core.tally.node_calls["accepted"];
-      io::log(io::LogLevel::info, "job {}: the node has started the client", job->row.id);
+      io::log(io::LogLevel::info, about(job->row), "job {}: the node has started the client",
+              job->row.id);
       break;
     case NodeAnswer::Outcome::refused:
       ++core.tally.node_calls["refused"];
@@ -204,12 +206,12 @@ Refusal refusal_of(const std::exception_ptr& failure, const std::string& job_id)
 io::Task<Job> start_job(Core& core, StartBackup request) {
   const StartPlan plan = co_await plan_start(core, request);
   const auto job = record_start(core, plan);
-  io::log(io::LogLevel::info, "job {}: {} backup of VM {} ({}) into repository {}", job->row.id,
-          to_text(job->row.type), job->row.vm_name, io::counted(job->row.disks.size(), "disk"),
+  io::log(io::LogLevel::info, about(job->row), "job {}: {} backup of VM {} ({}) into repository {}",
+          job->row.id, to_text(job->row.type), job->row.vm_name, io::counted(job->row.disks.size(), "disk"),
           job->row.repository_id);
   if (!job->row.resumes.empty()) {
-    io::log(io::LogLevel::info, "job {}: goes on with what job {} has left", job->row.id,
-            job->row.resumes);
+    io::log(io::LogLevel::info, about(job->row), "job {}: goes on with what job {} has left",
+            job->row.id, job->row.resumes);
   }
   std::exception_ptr failure;
   try {

@@ -9,6 +9,7 @@
 #include "engine/jobs/job_view.h"
 #include "engine/jobs/kept_transfers.h"
 #include "engine/jobs/space_watch.h"
+#include "engine/values/log_fields.h"
 #include "io/log.h"
 
 namespace engine {
@@ -138,12 +139,11 @@ void try_catalogue(Core& core) {
 }  // namespace
 
 io::Task<void> watch_jobs(Core& core) {
-  const io::Duration interval = watch_interval(core.options);
   SpaceWatch space(core);
   io::SteadyTime next_measurement = core.steady_now(), next_trial = core.steady_now();
   while (!core.shutting_down) {
     co_await io::wait_for(core.parts.home.executor, core.parts.home.clock, core.stop_watching,
-                          interval);
+                          watch_interval(core.options));
     try {
       record_missing_ends(*core.catalogue, core.unrecorded_ends);
     } catch (const std::exception& failure) {
@@ -153,7 +153,8 @@ io::Task<void> watch_jobs(Core& core) {
       try {
         look_at(core, job);
       } catch (const std::exception& failure) {
-        io::log(io::LogLevel::error, "job {}: {}", job->row.id, failure.what());
+        io::log(io::LogLevel::error, about(job->row, failure.what()), "job {}: {}", job->row.id,
+                failure.what());
       }
     }
     if (core.steady_now() >= next_trial) {
@@ -197,10 +198,11 @@ void note_connection(Catalogue& catalogue, ActiveJob& job, uint32_t disk_index) 
   try {
     catalogue.jobs.set_transferring(job.row.id, disk_index);
     disk->state = DiskState::transferring;
-    io::log(io::LogLevel::info, "job {}: the client has connected to disk {}", job.row.id,
-            disk_index);
+    io::log(io::LogLevel::info, about(job.row, disk_index),
+            "job {}: the client has connected to disk {}", job.row.id, disk_index);
   } catch (const std::exception& failure) {
-    io::log(io::LogLevel::error, "job {}: {}", job.row.id, failure.what());
+    io::log(io::LogLevel::error, about(job.row, disk_index, failure.what()), "job {}: {}",
+            job.row.id, failure.what());
   }
 }
 

@@ -245,8 +245,15 @@ io::Task<RestoreExports::Shared> RestoreExports::open_entry(DiskToServe disk) {
     co_await close(entry, kShutDown);
     co_return nullptr;
   }
-  io::log(io::LogLevel::info, "restore: \"{}\" is open", name);
+  if (!is_open_elsewhere(*entry)) io::log(io::LogLevel::info, "restore: \"{}\" is open", name);
   co_return entry;
+}
+
+bool RestoreExports::is_open_elsewhere(const Entry& entry) const {
+  const auto [first, last] = entries_.equal_range(entry.name());
+  return std::any_of(first, last, [&](const auto& named) {
+    return named.second.get() != &entry && named.second->served;
+  });
 }
 
 void RestoreExports::forget(Entry& entry) {
@@ -289,13 +296,15 @@ io::Task<void> RestoreExports::close(Shared entry, std::optional<std::string> re
   const auto there = [&] { return entry->served->close(reason); };
   co_await io::call_on(entry->data.executor, home_.executor, there);
   forget(*entry);
-  io::log(io::LogLevel::info, "restore: \"{}\" is closed", entry->name());
+  if (!is_open_elsewhere(*entry)) {
+    io::log(io::LogLevel::info, "restore: \"{}\" is closed", entry->name());
+  }
 }
 
 io::Task<void> RestoreExports::close_idle_until(io::Event& stop) {
-  const io::Duration interval =
-      std::min<io::Duration>(options_.watch_interval, options_.point_idle);
   while (!stop.is_set()) {
+    const io::Duration interval =
+        std::min<io::Duration>(options_.watch_interval, options_.point_idle);
     co_await io::wait_for(home_.executor, home_.clock, stop, interval);
     co_await close_idle();
   }

@@ -70,6 +70,8 @@ class RestoreExports final : public nbd::ExportSource {
   io::Task<std::vector<nbd::OfferedExport>> list_at_home(std::string after, size_t count_max);
   io::Task<Shared> open_least_used(std::string name);
   io::Task<Shared> open_entry(DiskToServe disk);
+  /// On another data thread: what is opened twice is one event to people.
+  bool is_open_elsewhere(const Entry& entry) const;
   void forget(Entry& entry);
   static ExportView view_of(const Entry& entry);
   io::Task<void> make_room();

@@ -31,7 +31,10 @@ class Config : public ::testing::Test {
     path_ = directory_ + "/varve.toml";
   }
   ~Config() override { std::filesystem::remove_all(directory_); }
-  void write(const std::string& text) const { std::ofstream(path_) << text; }
+  void write(const std::string& text) const {
+    std::ofstream(path_) << text;
+    std::filesystem::permissions(path_, std::filesystem::perms(0600));
+  }
   ServeOptions serve(std::vector<const char*> more = {}) const {
     std::vector<const char*> arguments = {"serve", "--config", path_.c_str()};
     arguments.insert(arguments.end(), more.begin(), more.end());
@@ -264,11 +267,89 @@ TEST_F(Config, MistakesAreNamedWithFileAndLine) {
   EXPECT_EQ(refused("threads = 2\nthread = 3\n"), path_ + ":2: unknown setting \"thread\"");
   EXPECT_EQ(refused("repository = [\"a\", \"b\"]\n"), path_ + ":1: \"repository\" takes one value");
   EXPECT_EQ(refused("stall = \"soon\"\n"),
-            path_ + ": stall: \"soon\" is not understood; write it like 90s, 10m or 1h");
+            path_ + ":1: stall: \"soon\" is not understood; write it like 90s, 10m or 1h");
   EXPECT_EQ(refused("[secrets.vc1]\nusername = \"u\"\n"),
             path_ + ":1: secret \"vc1\" needs username and password");
   EXPECT_NE(refused("threads = = 2\n").find(path_ + ":1: "), std::string::npos);
-  EXPECT_NE(refusal({"serve", "--config", "/nonexistent/varve.toml"}), "");
+  EXPECT_EQ(refusal({"serve", "--config", "/nonexistent/varve.toml"}),
+            "read /nonexistent/varve.toml: No such file or directory");
+}
+
+TEST_F(Config, ANumberWhereATextIsMeantIsRefused) {
+  EXPECT_EQ(refused("\nrepository = 5\n"), path_ + ":2: \"repository\" must be a text in quotes");
+  EXPECT_EQ(refused("tls = true\n"), path_ + ":1: \"tls\" must be a text in quotes");
+  EXPECT_EQ(refused("allow_plain = 1\n"), path_ + ":1: \"allow_plain\" must be true or false");
+  EXPECT_EQ(refused("threads = 1.5\n"),
+            path_ + ":1: \"threads\" must be a whole number, or a text in quotes");
+  write("threads = 2\nspace_reserve = 1048576\nstall = 0\nwrite_elision = false\n");
+  EXPECT_EQ(serve().engine.space_reserve_bytes, 1u << 20);
+}
+
+TEST_F(Config, SecretsInAFileThatOthersMayReadAreRefused) {
+  for (const char* text :
+       {"[secrets.vc1]\nusername = \"u\"\npassword = \"p\"\n", "api_token = \"t\"\n"}) {
+    write(text);
+    std::filesystem::permissions(path_, std::filesystem::perms(0640));
+    EXPECT_NO_THROW(serve());
+    std::filesystem::permissions(path_, std::filesystem::perms(0644));
+    EXPECT_EQ(refusal({"serve", "--config", path_.c_str()}),
+              path_ +
+                  " holds secrets and may be read or changed by others than its owner and group "
+                  "(mode 0644); chmod 0640 it");
+  }
+}
+
+TEST_F(Config, EveryDefaultIsShownAsItWouldBeSaid) {
+  ServeOptions usual = parse<ServeOptions>({"serve"});
+  for (const Setting& setting : serve_settings()) {
+    if (!setting.show) continue;
+    const Setting::Values shown = setting.show(usual);
+    if (shown.empty() || shown == Setting::Values{""}) continue;
+    ServeOptions said = usual;
+    setting.apply(said, shown);
+    EXPECT_EQ(setting.show(said), shown) << setting.name;
+  }
+}
+
+TEST_F(Config, WhereEachValueComesFromIsKnown) {
+  write("stall = \"5m\"\nthreads = 2\n");
+  const auto options = serve({"--threads", "5"});
+  EXPECT_EQ(options.said.at("stall").origin, path_ + ":1");
+  EXPECT_EQ(options.said.at("threads").origin, kCommandLine);
+  EXPECT_FALSE(options.said.contains("nbd"));
+}
+
+/// A variable of a service, as systemd sets it.
+class ServiceVariable {
+ public:
+  ServiceVariable(std::string name, const std::string& value) : name_(std::move(name)) {
+    ::setenv(name_.c_str(), value.c_str(), 1);
+  }
+  ServiceVariable(const ServiceVariable&) = delete;
+  ~ServiceVariable() { ::unsetenv(name_.c_str()); }
+
+ private:
+  std::string name_;
+};
+
+TEST_F(Config, TheStateDirectoryOfAServiceIsTheFirstOfThose) {
+  const ServiceVariable variable("STATE_DIRECTORY", "/var/lib/one:/var/lib/two");
+  EXPECT_EQ(default_state_directory(), "/var/lib/one");
+  EXPECT_EQ(parse<ServeOptions>({"serve"}).engine.catalogue_path, "/var/lib/one/catalogue.db");
+}
+
+TEST_F(Config, CredentialsOfTheServiceAreDefaultsThatTheFileOverrules) {
+  std::ofstream(directory_ + "/varve.api-token") << "from systemd\n";
+  std::ofstream(directory_ + "/server-cert.pem") << "";
+  const ServiceVariable variable("CREDENTIALS_DIRECTORY", directory_);
+  auto options = parse<ServeOptions>({"serve"});
+  EXPECT_EQ(options.api_token, "from systemd");
+  EXPECT_EQ(options.tls.certificates, directory_);
+  EXPECT_EQ(options.said.at("api-token").origin, "credential varve.api-token");
+  write("api_token = \"from the file\"\ntls_psk = \"$CREDENTIALS_DIRECTORY/keys\"\n");
+  options = serve();
+  EXPECT_EQ(options.api_token, "from the file");
+  EXPECT_EQ(options.tls.psk, directory_ + "/keys");
 }
 
 }  // namespace

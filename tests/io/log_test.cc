@@ -1,5 +1,7 @@
 #include "io/log.h"
 
+#include "io/journal.h"
+
 #include <gtest/gtest.h>
 
 #include <string>
@@ -36,6 +38,37 @@ TEST(Log, AJsonLineIsOneLineOfValidJsonWhateverBytesItIsGiven) {
 TEST(Log, ATextCannotForgeASecondLine) {
   const std::string line = logged(LogFormat::text, "one\ntwo\r\x1b[31m");
   EXPECT_TRUE(line.ends_with("one two  [31m\n")) << line;
+}
+
+TEST(Log, AJsonLineNamesWhatTheEventIsAbout) {
+  configure_log(LogFormat::json, LogLevel::info);
+  ::testing::internal::CaptureStderr();
+  log(LogLevel::error, {.job = "backup-1", .vm = "w\"eb", .disk = 0, .error = "no\nspace"}, "{}",
+      "x");
+  configure_log(LogFormat::text, LogLevel::info);
+  const std::string line = ::testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(line.ends_with(
+      R"("message":"x","job":"backup-1","vm":"w\"eb","disk":0,"error":"no\u000aspace"})"
+      "\n"))
+      << line;
+}
+
+TEST(Log, AnEntryOfTheJournalHasTheSameAsFields) {
+  EXPECT_EQ(
+      journal_entry(LogLevel::error, {.job = "backup-1", .vm = "web", .disk = 3, .error = "a\nb"},
+                    "it failed"),
+      "MESSAGE=it failed\nPRIORITY=3\nSYSLOG_IDENTIFIER=varve\nVARVE_JOB=backup-1\n"
+      "VARVE_VM=web\nVARVE_DISK=3\nVARVE_ERROR=a b\n");
+  EXPECT_EQ(journal_entry(LogLevel::debug, {}, "x"),
+            "MESSAGE=x\nPRIORITY=7\nSYSLOG_IDENTIFIER=varve\n");
+}
+
+TEST(Log, BytesAreSaidWithTheirUnit) {
+  EXPECT_EQ(bytes_text(0), "0 bytes");
+  EXPECT_EQ(bytes_text(1023), "1023 bytes");
+  EXPECT_EQ(bytes_text(1536), "1.5 KiB");
+  EXPECT_EQ(bytes_text((uint64_t{1} << 30) - 1), "1.0 GiB");
+  EXPECT_EQ(bytes_text(UINT64_MAX), "16.0 EiB");
 }
 
 TEST(Log, WhatIsBelowTheLeastLevelIsNotWritten) {
