@@ -171,6 +171,8 @@ Response Api::handle(const Request& request) const {
   const bool preflight = request.method == "OPTIONS" && !settings_.cors_origins.empty();
   Response response = preflight ? Response{204, "", "", {}} : answer(request, target);
   add_cors_headers(request, response);
+  const Route* const route = route_of(request);
+  settings_.requests->note(route ? route->pattern : "", response.status);
   return response;
 }
 

@@ -308,10 +308,9 @@ const std::vector<Parameter>& chain_parameters() {
 }  // namespace
 
 std::vector<Schema> backup_answers() {
-  std::vector<Schema> schemas =
-      schemas_of(backup_list_object(), backup_disks_object(), completed_object(),
-                 cancelled_object(), deleted_object(), stats_object(), backup_day_object(),
-                 backup_days_object());
+  std::vector<Schema> schemas = schemas_of(
+      backup_list_object(), backup_disks_object(), completed_object(), cancelled_object(),
+      deleted_object(), stats_object(), backup_day_object(), backup_days_object());
   for (const auto part : {backup_schemas, signals_schemas, chain_schemas}) {
     for (Schema& schema : part()) schemas.push_back(std::move(schema));
   }

@@ -11,6 +11,7 @@
 
 #include "api/access.h"
 #include "api/json.h"
+#include "api/metrics.h"
 #include "api/request.h"
 #include "api/url.h"
 #include "engine/engine.h"
@@ -30,6 +31,9 @@ struct Settings {
   std::function<void(std::string_view text)> on_failure;
   /// Takes each line of the audit log (api/audit.h); may be empty. Thread-safe.
   std::function<void(std::string_view line)> audit;
+  /// What /metrics says of the process; may be empty. Thread-safe.
+  std::function<ProcessNumbers()> process;
+  std::shared_ptr<RequestCounts> requests = std::make_shared<RequestCounts>();
 };
 
 /// One request on its way through a handler.

@@ -25,7 +25,6 @@ constexpr auto kDrainTime = std::chrono::seconds(2);
 constexpr size_t kDrainBytes = 8 << 20;
 // Proxies and browsers take a connection without bytes for dead after a minute or so.
 constexpr auto kSilenceMax = std::chrono::seconds(15);
-constexpr auto kEventTimeout = std::chrono::seconds(10);
 constexpr char kTlsHandshake = 0x16;  // the first byte of a TLS connection, and of no HTTP method
 
 }  // namespace
@@ -239,13 +238,13 @@ asio::awaitable<void> HttpConnection::send_events(Request request, Response resp
   stream_.expires_never();  // for the reads of watch()
   const auto listener = room_.feed->join(std::move(request), first);
   asio::co_spawn(room_.loop, watch(listener), asio::detached);
-  stream_.expires_after(kEventTimeout);
+  stream_.expires_after(room_.options.event_timeout);
   HttpStream::Error error = co_await stream_.write(message, false);
   if (listener->next.empty()) listener->next = std::move(first);
   while (!error && !listener->is_over) {
     std::string text = std::exchange(listener->next, "");
     if (text.empty()) text = ": still here\n\n";
-    stream_.expires_after(kEventTimeout);  // one that does not read is dropped
+    stream_.expires_after(room_.options.event_timeout);  // one that does not read is dropped
     error = co_await stream_.write(text);
     if (error || listener->is_over || !listener->next.empty()) continue;
     listener->woken.expires_after(kSilenceMax);

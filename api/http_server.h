@@ -27,6 +27,7 @@ struct HttpServerOptions {
   std::chrono::milliseconds request_timeout{15000};  ///< from a request's first byte to its last
   std::chrono::milliseconds idle_timeout{120000};    ///< between the requests of a connection
   std::chrono::milliseconds answer_timeout{14500};   ///< then 503; not for unhurried routes
+  std::chrono::milliseconds event_timeout{10000};    ///< for a listener to take an event
   std::chrono::milliseconds stop_grace{5000};        ///< for requests under way
 };
 

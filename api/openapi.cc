@@ -64,8 +64,12 @@ Json responses(const Route& route) {
   all[std::to_string(route.status)] = success(route);
   if (route.method == "PUT") all["200"] = success(route);  // created is 201, replaced is 200
   if (route.pattern == "/readyz") all["503"] = success(route);
-  all["default"] = {{"description", "Refusal or failure"},
-                    {"content", content("application/problem+json", json_schema_of("Problem"))}};
+  if (route.method == "GET" && !route.instant && !route.goes_on) {
+    all["304"] = {{"description", "If-None-Match names the ETag of what would be sent"}};
+  }
+  const Json problem = content("application/problem+json", json_schema_of("Problem"));
+  all["4XX"] = {{"description", "Refusal"}, {"content", problem}};
+  all["default"] = {{"description", "Failure"}, {"content", problem}};
   return all;
 }
 

@@ -59,7 +59,6 @@ const std::vector<Route>& page_routes() {
   static const std::vector<Route> routes = {
       {.method = "GET",
        .pattern = "/",
-       .scope = Scope::read,
        .handler = index,
        .summary = "The page for a browser",
        .answer = "",
@@ -67,7 +66,6 @@ const std::vector<Route>& page_routes() {
        .is_page = true},
       {.method = "GET",
        .pattern = "/page/{file}",
-       .scope = Scope::read,
        .handler = part,
        .summary = "A file of the page",
        .answer = "",

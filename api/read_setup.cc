@@ -1,5 +1,7 @@
 #include "api/read_setup.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "api/read_member.h"
@@ -11,6 +13,8 @@ namespace api {
 namespace {
 
 namespace refusals = engine::refusals;
+
+constexpr int64_t kIntervalSecondsMax = int64_t{10} * 365 * 24 * 60 * 60;
 
 // An id stands in paths and file names.
 bool is_usable_id(std::string_view id) {
@@ -42,6 +46,21 @@ engine::CredentialsChange credentials_of(const InputJson& body) {
         "credentials must have either ref or username and password");
   }
   change.kind = inline_secret ? Kind::inline_secret : Kind::reference;
+  return change;
+}
+
+engine::ExpectedIntervalChange expected_interval_of(const InputJson& body) {
+  engine::ExpectedIntervalChange change;
+  const auto found = body.find("expected_interval_seconds");
+  if (found == body.end()) return change;
+  change.is_given = true;
+  if (found->is_null()) return change;
+  const int64_t seconds = integer_member(body, "expected_interval_seconds").value_or(0);
+  if (seconds < 0 || seconds > kIntervalSecondsMax) {
+    throw engine::refusals::vm_context_invalid(fmt::format(
+        "expected_interval_seconds must be 0 (none) to {} (ten years)", kIntervalSecondsMax));
+  }
+  change.seconds = static_cast<uint64_t>(seconds);
   return change;
 }
 
@@ -103,6 +122,7 @@ engine::PutVmContext put_vm_context(const std::string& vm_name, const InputJson&
   request.datacenter = text_member(body, "datacenter");
   request.power_state = text_member(body, "power_state");
   request.os_type = text_member(body, "os_type");
+  request.expected_interval = expected_interval_of(body);
   check_registration(request);
   return request;
 }

@@ -130,7 +130,10 @@ std::vector<Schema> request_schemas() {
         {"vmware_vm_id", "string?", ""},
         {"datacenter", "string?", ""},
         {"power_state", "string?", ""},
-        {"os_type", "string?", ""}}},
+        {"os_type", "string?", ""},
+        {"expected_interval_seconds", "integer|null?",
+         "how often a good backup is expected; 0: never; null: as the server's default says; left "
+         "out: as before"}}},
   };
 }
 

@@ -70,7 +70,11 @@ Response readyz(const Call& call) {
 }
 
 Response metrics(const Call& call) {
-  std::string text = prometheus_text(call.engine.metrics(), call.settings.version);
+  ServiceNumbers numbers;
+  numbers.version = call.settings.version;
+  numbers.http_requests = call.settings.requests->counts();
+  if (call.settings.process) numbers.process = call.settings.process();
+  std::string text = prometheus_text(call.engine.metrics(), numbers);
   return {200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}};
 }
 

@@ -22,8 +22,11 @@ bool is_part_of(std::string_view given, std::string_view known) {
          (known.ends_with(given) && known[known.size() - given.size() - 1] == '_');
 }
 
-// How many letters are inserted, left out, replaced or swapped with their neighbour.
-size_t slips_between(const std::string& one, const std::string& other) {
+constexpr size_t kShort = 4, kLongest = 64;
+
+}  // namespace
+
+size_t slips_between(std::string_view one, std::string_view other) {
   std::vector<std::vector<size_t>> least(one.size() + 1, std::vector<size_t>(other.size() + 1));
   for (size_t i = 0; i <= one.size(); ++i) {
     for (size_t j = 0; j <= other.size(); ++j) {
@@ -40,10 +43,6 @@ size_t slips_between(const std::string& one, const std::string& other) {
   }
   return least[one.size()][other.size()];
 }
-
-constexpr size_t kShort = 4, kLongest = 64;
-
-}  // namespace
 
 std::optional<std::string_view> likely_meant(std::string_view given,
                                              const std::vector<std::string_view>& known) {

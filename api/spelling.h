@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -11,5 +12,9 @@ namespace api {
 /// looks like none of them. Pure.
 std::optional<std::string_view> likely_meant(std::string_view given,
                                              const std::vector<std::string_view>& known);
+
+/// How many letters are inserted, left out, replaced or swapped with their neighbour: the optimal
+/// string alignment distance. Pure.
+size_t slips_between(std::string_view one, std::string_view other);
 
 }  // namespace api

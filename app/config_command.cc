@@ -91,6 +91,8 @@ void print_example() {
   ServeOptions options;
   options.engine.repository_path = "/var/lib/varve/repository";
   options.engine.catalogue_path = "/var/lib/varve/catalogue.db";
+  options.tokens = "/var/lib/varve/tokens";
+  options.audit_log = "/var/lib/varve/audit.jsonl";
   options.nbd = {{{"127.0.0.1", 10809}}, {{"::1", 10809}}};
   fmt::print(
       "# {}: the settings of `varve serve`, each with its default.\n"

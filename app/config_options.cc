@@ -32,14 +32,16 @@ void declare_config_show(CLI::App& command, ConfigOptions& options) {
 
 void declare_config_example(CLI::App& command, ConfigOptions& options) {
   options.verb = ConfigOptions::Verb::example;
-  command.footer("Every setting with its default, each a comment: `varve serve` needs none of them.");
+  command.footer(
+      "Every setting with its default, each a comment: `varve serve` needs none of them.");
 }
 
 void declare_catalogue_backup(CLI::App& command, CatalogueBackupOptions& options) {
   command.add_option("FILE", options.target, "the copy; it appears when it is whole")->required();
   command.add_flag("--force", options.force, "replace a file of that name");
   command
-      .add_option("--catalogue", options.catalogue, "the catalogue (default: that of `varve serve`)")
+      .add_option("--catalogue", options.catalogue,
+                  "the catalogue (default: that of `varve serve`)")
       ->type_name("FILE");
   command.add_option("--config", options.config, config_help())->type_name("FILE");
   command.add_flag("--json", options.json, "print one JSON object, errors too");

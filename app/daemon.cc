@@ -9,6 +9,7 @@
 
 #include "app/audit_file.h"
 #include "app/http_access.h"
+#include "app/process_numbers.h"
 #include "app/read_image.h"
 #include "app/token_file.h"
 #include "io/call_on.h"
@@ -66,28 +67,29 @@ void Daemon::choose_tls() {
     return tls_mode_of(options_.tls, options_.allow_plain, {option, local, own});
   };
   for (const NbdAddress& address : options_.nbd) {
-    nbd_tls_.push_back(mode_of("--nbd " + io::to_text(address), is_local(address), address.tls));
+    tls_.of_addresses.push_back(
+        mode_of("--nbd " + io::to_text(address), is_local(address), address.tls));
   }
   for (const ActivatedSocket& socket : activated_) {
     std::optional<nbd::TlsMode> own;
     if (socket.use == ActivatedSocket::Use::nbd_tls) own = nbd::TlsMode::require;
     const bool is_local = socket.is_local || socket.use == ActivatedSocket::Use::api;
-    activated_tls_.push_back(mode_of(socket.name, is_local, own));
+    tls_.of_activated.push_back(mode_of(socket.name, is_local, own));
   }
   engine::EngineOptions& engine = options_.engine;
   engine.nbd_socket = options_.nbd_socket;
   engine.socket_tls = mode_of("--nbd-socket " + options_.nbd_socket, true, std::nullopt);
-  if (!nbd_tls_.empty()) {
-    engine.main_tls = nbd_tls_.front();
+  if (!tls_.of_addresses.empty()) {
+    engine.main_tls = tls_.of_addresses.front();
   } else {
     const auto first = std::ranges::find_if(activated_, [](const ActivatedSocket& socket) {
       return socket.use != ActivatedSocket::Use::api;
     });
-    engine.main_tls = activated_tls_[static_cast<size_t>(first - activated_.begin())];
+    engine.main_tls = tls_.of_activated[static_cast<size_t>(first - activated_.begin())];
   }
   engine.ports_tls = mode_of("--ports", is_local({engine.ports_host, 0}), options_.ports_tls);
-  tls_ = load_tls(options_.tls);
-  if (engine.export_access == nbd::ExportAccess::owner && !tls_) {
+  tls_.credentials = load_tls(options_.tls);
+  if (engine.export_access == nbd::ExportAccess::owner && !tls_.credentials) {
     throw UsageError("--export-access=owner needs TLS, which says who a client is: --tls-psk FILE");
   }
 }
@@ -131,7 +133,7 @@ io::Task<void> Daemon::bind_nbd() {
     const io::HostPort& address = options_.nbd[index];
     try {
       auto listener = io::Listener::tcp(nbd_ring(), address, io::ListeningSocket::kStartPatience);
-      bound_.push_back({std::move(listener), tls_access(nbd_tls_[index])});
+      bound_.push_back({std::move(listener), tls_access(tls_.of_addresses[index])});
     } catch (const std::system_error& failure) {
       if (bound_.empty() || !is_dispensable(address, failure)) throw;
       io::log(io::LogLevel::info, "nbd: {}; continuing without it", failure.what());
@@ -140,8 +142,8 @@ io::Task<void> Daemon::bind_nbd() {
   for (size_t index = 0; index < activated_.size(); ++index) {
     ActivatedSocket& socket = activated_[index];
     if (socket.use == ActivatedSocket::Use::api) continue;
-    bound_.push_back(
-        {io::Listener::adopt(nbd_ring(), std::move(socket.fd)), tls_access(activated_tls_[index])});
+    bound_.push_back({io::Listener::adopt(nbd_ring(), std::move(socket.fd)),
+                      tls_access(tls_.of_activated[index])});
   }
   options_.engine.nbd_port = 0;
   for (const Bound& bound : bound_) {
@@ -175,6 +177,8 @@ void Daemon::start_engine() {
   }
   readers_ = make_reader_processes(std::move(rings));
   parts.second_reader = readers_.get();
+  notify_ = std::make_unique<NotifySender>(options_.notify, options_.engine.version);
+  parts.notifier = notify_.get();
   engine_ = std::make_unique<engine::EngineImpl>(std::move(parts), options_.engine);
   service_.watch([this](std::function<void(std::string)> answer) { ask_status(answer); });
   engine_->start();
@@ -222,6 +226,7 @@ void Daemon::start_http() {
   settings.on_failure = [](std::string_view text) {
     io::log(io::LogLevel::error, "http: {}", text);
   };
+  settings.process = process_numbers;
   api_ = std::make_unique<api::Api>(*engine_, settings);
   api::HttpServerOptions http;
   if (!options_.http.host.empty()) http.addresses = {io::to_text(options_.http)};
@@ -276,11 +281,11 @@ std::vector<Reloadable> Daemon::reloadables() {
 /// which does not change while they listen.
 std::optional<std::function<void()>> Daemon::prepare_tls(const ServeOptions& fresh) {
   auto credentials = load_tls(fresh.tls);
-  if (!tls_ || !credentials) return std::nullopt;
+  if (!tls_.credentials || !credentials) return std::nullopt;
   return [this, credentials = std::move(credentials)] {
-    tls_ = credentials;
+    tls_.credentials = credentials;
     io::call_and_wait(nbd_ring(), [this]() -> io::Task<void> {
-      nbd_->change_credentials(tls_);
+      nbd_->change_credentials(tls_.credentials);
       co_return;
     });
     io::log(io::LogLevel::info, "nbd: clients that connect now get the TLS credentials just read");
@@ -321,6 +326,7 @@ void Daemon::stop() {
   http_.reset();
   api_.reset();
   engine_.reset();
+  notify_.reset();
   node_.reset();
   for (const auto& thread : data_) thread->stop();
   if (control_) control_->stop();

@@ -7,6 +7,7 @@
 #include "api/api.h"
 #include "api/http_server.h"
 #include "app/activation.h"
+#include "app/notify/sender.h"
 #include "app/options.h"
 #include "app/reload.h"
 #include "app/service_status.h"
@@ -73,15 +74,20 @@ class Daemon {
   };
   std::vector<Bound> bound_;
   nbd::TlsAccess tls_access(nbd::TlsMode mode) const {
-    return {mode, tls_, std::string(engine::kJobPrefix)};
+    return {mode, tls_.credentials, std::string(engine::kJobPrefix)};
   }
 
-  std::shared_ptr<const nbd::TlsServer> tls_;
-  std::vector<nbd::TlsMode> nbd_tls_;        // of options_.nbd
-  std::vector<nbd::TlsMode> activated_tls_;  // of activated_
+  /// TLS of NBD.
+  struct NbdTls {
+    std::shared_ptr<const nbd::TlsServer> credentials;
+    std::vector<nbd::TlsMode> of_addresses;  // of options_.nbd
+    std::vector<nbd::TlsMode> of_activated;  // of activated_
+  };
+  NbdTls tls_;
   std::vector<std::string> nbd_addresses_;
   std::unique_ptr<engine::NodeClient> node_;
   std::unique_ptr<engine::ReaderProcesses> readers_;
+  std::unique_ptr<NotifySender> notify_;
   std::unique_ptr<engine::EngineImpl> engine_;
   api::HttpTls http_tls_;
   std::unique_ptr<api::Api> api_;

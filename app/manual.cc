@@ -91,7 +91,8 @@ Footer taken_apart(const std::string& footer) {
   constexpr std::string_view kMark = "Exit status:";
   const size_t mark = footer.find(kMark);
   if (mark == std::string::npos) return {footer, ""};
-  const std::string rest = footer.substr(mark + kMark.size());
+  std::string rest = footer.substr(mark + kMark.size());
+  if (rest.starts_with(' ')) rest.erase(0, 1);
   return {footer.substr(0, mark), rest.starts_with('\n') ? exit_table(false) : paragraphs(rest)};
 }
 
@@ -118,19 +119,30 @@ std::string operands(CLI::App& command) {
   return text;
 }
 
+/// Which of a command's options are meant: on a page of several commands, what they share stands
+/// once.
+enum class Which { all, own, shared };
+
+bool is_meant(const CLI::Option& option, Which which) {
+  if (option.get_positional() || option.get_group().empty()) return false;
+  const std::string& group = option.get_group();
+  const bool is_shared = group == "Output" || group == "Server" || option.check_lname("help");
+  return which == Which::all || is_shared == (which == Which::shared);
+}
+
 /// By their groups, as the help shows them.
-std::string options(CLI::App& command) {
+std::string options(CLI::App& command, Which which = Which::all) {
   std::vector<std::string> groups;
   for (const CLI::Option* const option : command.get_options()) {
     const std::string& group = option->get_group();
     const bool known = std::find(groups.begin(), groups.end(), group) != groups.end();
-    if (!known && !group.empty() && !option->get_positional()) groups.push_back(group);
+    if (!known && is_meant(*option, which)) groups.push_back(group);
   }
   std::string text;
   for (const std::string& group : groups) {
     if (groups.size() > 1 && group != "Options") text += fmt::format("## {}\n\n", group);
     for (const CLI::Option* const option : command.get_options()) {
-      if (option->get_group() == group && !option->get_positional()) text += option_line(*option);
+      if (option->get_group() == group && is_meant(*option, which)) text += option_line(*option);
     }
   }
   return text;
@@ -182,7 +194,7 @@ std::string page_of_family(const std::string& first) {
   const std::string page = "varve-" + first;
   std::string text = first_line(page, 1) + heading("NAME") +
                      fmt::format("{} - {}\n\n", page, escaped(family_summary(first)));
-  std::string synopses, descriptions;
+  std::string synopses, descriptions, shared;
   for (const Verb& verb : all_verbs()) {
     if (verb.first_word() != first) continue;
     DeclaredVerb declared(verb);
@@ -193,10 +205,11 @@ std::string page_of_family(const std::string& first) {
                    [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
     descriptions += heading(title) + fmt::format("{}.\n\n", escaped(verb.summary)) +
                     operands(command) + paragraphs(taken_apart(command.get_footer()).description) +
-                    options(command);
+                    options(command, Which::own);
+    shared = options(command, Which::shared);
   }
-  return text + heading("SYNOPSIS") + synopses + descriptions + heading("EXIT STATUS") +
-         exit_table(false) + environment() + see_also(page);
+  return text + heading("SYNOPSIS") + synopses + descriptions + heading("OPTIONS OF EACH") +
+         shared + heading("EXIT STATUS") + exit_table(false) + environment() + see_also(page);
 }
 
 /// Every page of a command, in the order of the help.

@@ -9,6 +9,7 @@
 
 #include "api/access.h"
 #include "api/http_tls.h"
+#include "app/notify/options.h"
 #include "app/tls_files.h"
 #include "engine/values/options.h"
 #include "io/address.h"
@@ -72,6 +73,7 @@ struct ServeOptions {
   std::optional<nbd::TlsMode> ports_tls;             ///< of the ports that serve one disk each
   io::Networks allowed;                              ///< whose NBD clients are served; empty: all
   uint64_t buffer_memory_bytes = uint64_t{1} << 30;  ///< of all connections (X5)
+  NotifyOptions notify;
   LogOptions log;
 };
 

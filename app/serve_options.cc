@@ -80,7 +80,8 @@ void complete(ServeOptions& options) {
   engine.repository_path = absolute_path(engine.repository_path);
   engine.catalogue_path = absolute_path(engine.catalogue_path);
   const std::string state = engine.catalogue_path.substr(0, engine.catalogue_path.rfind('/'));
-  options.tokens = absolute_path(options.tokens.value_or(state + "/tokens"));
+  if (options.tokens.value_or("").empty()) options.tokens = state + "/tokens";
+  options.tokens = absolute_path(*options.tokens);
   options.audit_log = options.audit_log.value_or(state + "/audit.jsonl");
   if (!options.audit_log->empty()) options.audit_log = absolute_path(*options.audit_log);
   if (options.nbd.empty()) options.nbd = {{{"127.0.0.1", 10809}}, {{"::1", 10809}}};

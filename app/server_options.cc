@@ -30,10 +30,11 @@ std::string token_of_file(const std::string& path) {
 
 void declare_server(CLI::App& command, std::string& server, std::string& token) {
   command
-      .add_option("--server", server,
-                  fmt::format("varve serve: http(s)://HOST:PORT, or unix:PATH of its --http-socket\n"
-                              "(default $VARVE_URL, else {})",
-                              kDefaultServer))
+      .add_option(
+          "--server", server,
+          fmt::format("varve serve: http(s)://HOST:PORT, or unix:PATH of its --http-socket\n"
+                      "(default $VARVE_URL, else {})",
+                      kDefaultServer))
       ->type_name("URL")
       ->group(kServerGroup);
   auto* const file = add_value(

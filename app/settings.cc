@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "app/notify/options.h"
 #include "app/setting_kinds.h"
 
 namespace app {
@@ -281,6 +282,42 @@ std::vector<Setting> verification_settings() {
   };
 }
 
+std::vector<Setting> notification_settings() {
+  return {
+      with_show(
+          {"expected-interval", "TIME",
+           "how often a good backup of each VM is expected that says nothing\n"
+           "else, 25h say: without one it is overdue (default 0: never)",
+           [](ServeOptions& o, const Values& values) {
+             o.engine.expected_interval =
+                 std::chrono::duration_cast<std::chrono::seconds>(parse_duration(values.back()));
+           }},
+          [](ServeOptions& o) -> Values { return {duration_value(o.engine.expected_interval)}; }),
+      with_show({"notify-url", "URL",
+                 "webhook that is told of events, by a POST of JSON; may be given\n"
+                 "several times",
+                 [](ServeOptions& o, const Values& values) {
+                   for (const std::string& url : values) parse_webhook_url(url);
+                   o.notify.urls = values;
+                 },
+                 true},
+                [](ServeOptions& o) { return o.notify.urls; }),
+      list_setting("notify-command", "COMMAND",
+                   "shell command that is run for events, with VARVE_EVENT and others\n"
+                   "in its environment and JSON at its standard input; may be given\n"
+                   "several times",
+                   [](ServeOptions& o) -> Values& { return o.notify.commands; }),
+      with_show({"notify-on", "EVENTS",
+                 "which events: completed, failed, cancelled, damaged, space,\n"
+                 "unavailable, overdue, separated by commas; all or none\n"
+                 "(default failed,damaged,space,unavailable,overdue)",
+                 [](ServeOptions& o, const Values& values) {
+                   o.notify.on = parse_events(values.back());
+                 }},
+                [](ServeOptions& o) -> Values { return {events_text(o.notify.on)}; }),
+  };
+}
+
 std::vector<Setting> process_settings() {
   return {
       {"threads", "N", "ring threads (default: the cores)",
@@ -325,6 +362,7 @@ const std::vector<Setting>& serve_settings() {
         {"Node", node_settings()},
         {"Life of a backup", life_cycle_settings()},
         {"Verification", verification_settings()},
+        {"Notifications", notification_settings()},
         {"Process", process_settings()}};
     for (const auto& [group, part] : parts) {
       for (Setting setting : part) {

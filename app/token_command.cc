@@ -34,9 +34,9 @@ int add(const TokenOptions& options, const std::string& file) {
 
 int revoke(const TokenOptions& options, const std::string& file) {
   if (!revoke_token(file, options.name)) {
-    throw CommandFailed(
-        kNotFound, fmt::format("{} has no token \"{}\"; `varve token list` names those it has", file,
-                               options.name));
+    throw CommandFailed(kNotFound,
+                        fmt::format("{} has no token \"{}\"; `varve token list` names those it has",
+                                    file, options.name));
   }
   if (options.json) {
     fmt::print("{}\n", nlohmann::ordered_json{{"name", options.name}, {"revoked", true}}.dump());

@@ -28,13 +28,16 @@ void declare_token_add(CLI::App& command, TokenAddArguments& arguments) {
       ->type_name("SCOPE")
       ->required();
   declare_place(command, arguments.options);
-  explain_exit(command,
-               "The token is printed this once: it is kept as SHA-256 only, and one that is lost is\n"
-               "revoked and made anew. A running `varve serve` follows at once. The first token\n"
-               "makes all requests need one, of loopback too.");
+  explain_exit(
+      command,
+      "The token is printed this once: it is kept as SHA-256 only, and one that is lost is\n"
+      "revoked and made anew. A running `varve serve` follows at once. The first token\n"
+      "makes all requests need one, of loopback too.");
 }
 
-void declare_token_list(CLI::App& command, TokenOptions& options) { declare_place(command, options); }
+void declare_token_list(CLI::App& command, TokenOptions& options) {
+  declare_place(command, options);
+}
 
 void declare_token_revoke(CLI::App& command, TokenOptions& options) {
   options.verb = TokenOptions::Verb::revoke;

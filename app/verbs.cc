@@ -106,10 +106,12 @@ class HelpFormatter : public CLI::Formatter {
     if (option->get_positional() || option->get_items_expected_max() == 0) return "";
     return " " + option->get_type_name();
   }
-  /// One empty line between groups, not two.
-  std::string make_groups(const CLI::App* command, CLI::AppFormatMode mode) const override {
-    return CLI::detail::find_and_replace(CLI::Formatter::make_groups(command, mode), "\n\n\n",
-                                         "\n\n");
+  /// One empty line between groups, not two: the formatter ends all but the last with another.
+  std::string make_group(std::string group, bool is_positional,
+                         std::vector<const CLI::Option*> options) const override {
+    const bool is_later = !is_positional && group != "Options";
+    const std::string text = CLI::Formatter::make_group(group, is_positional, std::move(options));
+    return is_later ? text.substr(1) : text;
   }
 };
 
@@ -131,8 +133,9 @@ std::vector<Verb> make_verbs() {
            declare_config_show, run_config),
       verb("config example", kServer, "print a configuration file with every default",
            declare_config_example, run_config),
-      verb("catalogue backup", kServer, "copy the catalogue to a file, while the server runs or not",
-           declare_catalogue_backup, run_catalogue_backup),
+      verb("catalogue backup", kServer,
+           "copy the catalogue to a file, while the server runs or not", declare_catalogue_backup,
+           run_catalogue_backup),
       verb("token add", kServer, "make a token of the HTTP API, and print it this once",
            declare_token_add, checked, run_token),
       verb("token list", kServer, "list the tokens: names, scopes and ages", declare_token_list,

@@ -23,6 +23,7 @@
 #include "engine/vms.h"
 #include "engine/wanted.h"
 #include "io/call_on.h"
+#include "io/outcome.h"
 
 namespace engine {
 
@@ -47,6 +48,19 @@ auto EngineImpl::ask_now(F f) {
   return ask([f = std::move(f)]() -> io::Task<T> { co_return f(); });
 }
 
+namespace {
+
+void note_refusal(Tally& tally, const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Refusal& refusal) {
+    ++tally.start_refusals[refusal.code];
+  } catch (...) {  // a failure is in the log
+  }
+}
+
+}  // namespace
+
 EngineImpl::EngineImpl(EngineParts parts, EngineOptions options)
     : core_(std::move(parts), std::move(options)) {}
 
@@ -68,8 +82,9 @@ void EngineImpl::stop() {
 
 BackupView EngineImpl::start_backup(const StartBackup& request) {
   return ask([this, request]() -> io::Task<BackupView> {
-    const Job job = co_await start_job(core_, request);
-    co_return job_view(core_.jobs, core_.now(), job);
+    io::Outcome<Job> started = co_await io::attempt([&] { return start_job(core_, request); });
+    if (started.failed()) note_refusal(core_.tally, started.failure());
+    co_return job_view(core_.jobs, core_.now(), started.take());
   });
 }
 
@@ -219,7 +234,7 @@ StorageRefresh EngineImpl::refresh_storage() {
 }
 
 std::vector<ListedVm> EngineImpl::vms() {
-  return ask_now([&] { return core_.catalogue->vms.listed(); });
+  return ask_now([&] { return list_vms(core_); });
 }
 
 PutVmResult EngineImpl::put_vm(const PutVmContext& request) {
@@ -260,7 +275,9 @@ HealthView EngineImpl::health() const noexcept {
 }
 
 MetricsSnapshot EngineImpl::metrics() {
-  return ask_now([&] { return metrics_snapshot(core_); });
+  MetricsSnapshot snapshot = ask_now([&] { return metrics_snapshot(core_); });
+  snapshot.ready = health().ready();
+  return snapshot;
 }
 
 }  // namespace engine

@@ -12,6 +12,7 @@
 #include "engine/repositories.h"
 #include "engine/restores.h"
 #include "engine/scrub.h"
+#include "engine/silence.h"
 #include "engine/values/layout.h"
 #include "io/log.h"
 
@@ -93,6 +94,7 @@ io::Task<void> EngineImpl::start_there() {
   watch_.spawn(watch_restores(core_));
   watch_.spawn(watch_repositories(core_));
   watch_.spawn(scrub_points(core_));
+  watch_.spawn(watch_silence(core_));
   watch_.spawn(finish_what_is_unfinished(core_));
 }
 
@@ -110,12 +112,13 @@ io::Task<void> EngineImpl::stop_there() {
       if (ingest) co_await ingest->close();
     }
   }
-  for (const auto& job : running) co_await fail_job(core_, job, kShutDown);
+  for (const auto& job : running) co_await fail_job(core_, job, FailureCode::shutdown, kShutDown);
   // What is still being started ends in its own rollback.
   while (calls_ > 1) {
     co_await io::sleep(core_.parts.home.executor, core_.parts.home.clock,
                        std::chrono::milliseconds(1));
-    for (const auto& job : core_.jobs.all()) co_await fail_job(core_, job, kShutDown);
+    for (const auto& job : core_.jobs.all())
+      co_await fail_job(core_, job, FailureCode::shutdown, kShutDown);
   }
   co_await core_.background.joined();
   co_await core_.ports.join();

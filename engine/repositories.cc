@@ -179,6 +179,7 @@ void delete_repository(Core& core, const std::string& id) {
   const Repository repository = require_repository(*core.catalogue, id);
   core.catalogue->repositories.erase(id);
   core.locks.erase(id);
+  core.spaces.erase(id);
   core.availability.set_available(id);
   io::log(io::LogLevel::info, "repository {} is unregistered; its files stay", id);
 }
@@ -218,11 +219,6 @@ io::Task<StorageRefresh> refresh_storage(Core& core) {
     }
   }
   co_return refresh;
-}
-
-std::optional<StorageInfo> known_storage(Catalogue& catalogue, const Repository& repository) {
-  if (!repository.storage) return std::nullopt;
-  return info_of(catalogue, repository.id, *repository.storage);
 }
 
 }  // namespace engine

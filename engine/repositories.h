@@ -22,7 +22,4 @@ io::Task<RepositoryTest> test_repository(Core& core, NewRepository request);
 io::Task<RepositoryTest> test_repository(Core& core, std::string id);
 io::Task<StorageRefresh> refresh_storage(Core& core);
 
-/// As last measured; nothing before that.
-std::optional<StorageInfo> known_storage(Catalogue& catalogue, const Repository& repository);
-
 }  // namespace engine

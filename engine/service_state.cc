@@ -4,7 +4,9 @@
 
 #include <algorithm>
 
-#include "engine/repositories.h"
+#include "engine/jobs/watch.h"
+#include "engine/repository/storage.h"
+#include "engine/silence.h"
 #include "engine/values/export_uri.h"
 
 namespace engine {
@@ -54,10 +56,10 @@ std::vector<ExportView> export_views(const Core& core) {
   return views;
 }
 
-MetricsSnapshot metrics_snapshot(Core& core) {
-  MetricsSnapshot metrics;
+namespace {
+
+void add_traffic(const Core& core, MetricsSnapshot& metrics) {
   Tally tally = core.tally;
-  metrics.jobs = core.catalogue->jobs.count_by_state();
   for (const auto& job : core.jobs.all()) {
     for (const auto& ingest : job->ingests) {
       if (!ingest) continue;
@@ -65,8 +67,9 @@ MetricsSnapshot metrics_snapshot(Core& core) {
       metrics.nbd_connections += ingest->traffic().connections_now;
     }
   }
-  for (const auto& [key, count] : tally.backups) {
-    metrics.backups_total.push_back({key.first, key.second, count});
+  for (const nbd::Counters* const traffic : core.restores.traffic()) {
+    tally.note_traffic(*traffic);
+    metrics.nbd_connections += traffic->connections_now;
   }
   for (const auto& [key, count] : tally.requests) {
     metrics.nbd_requests_total.push_back({key.first, key.second, count});
@@ -77,25 +80,75 @@ MetricsSnapshot metrics_snapshot(Core& core) {
   metrics.bytes_elided = tally.bytes_elided;
   metrics.bytes_stored = tally.bytes_stored;
   metrics.bytes_read = tally.bytes_read;
+}
+
+void add_counts(const Tally& tally, MetricsSnapshot& metrics) {
+  for (const auto& [key, count] : tally.backups) {
+    metrics.backups_total.push_back({key.first, key.second, count});
+  }
   for (const auto& [key, count] : tally.verified_images) {
     metrics.verified_images_total.push_back({key.first, key.second, count});
   }
   metrics.verified_bytes_total = tally.verified_bytes;
-  metrics.points = core.catalogue->points.count_by_verification();
-  metrics.ports_allocated = core.ports.allocated();
-  for (const Repository& repository : core.catalogue->repositories.list()) {
-    if (auto storage = known_storage(*core.catalogue, repository)) {
-      metrics.repositories.push_back(std::move(*storage));
-    }
-  }
   metrics.flags_total = tally.flags;
   metrics.seal_seconds = tally.seal_seconds;
   metrics.node_calls_total = tally.node_calls;
-  for (const Vm& vm : core.catalogue->vms.list()) {
-    if (vm.last_successful_job_id.empty()) continue;
-    const auto job = core.catalogue->jobs.find(vm.last_successful_job_id);
-    if (job && job->completed_at) metrics.last_success[vm.vm_name] = *job->completed_at;
+  metrics.job_failures_total = tally.failures;
+  metrics.start_refusals_total = tally.start_refusals;
+  metrics.events_total = tally.events;
+}
+
+void add_what_runs(const Core& core, MetricsSnapshot& metrics) {
+  for (const auto& job : core.jobs.all()) {
+    if (!is_active(job->row.state)) continue;
+    const auto silent = core.steady_now() - last_traffic(*job);
+    const Time at = core.now() - std::chrono::duration_cast<std::chrono::seconds>(silent);
+    metrics.running_jobs.push_back({job->row.vm_name, at});
+    for (const auto& ingest : job->ingests) metrics.exports[ExportKind::ingest] += bool(ingest);
   }
+  for (const ExportView& view : core.restores.views()) ++metrics.exports[view.kind];
+  metrics.tasks_running = {
+      {"promotion", core.promotions.size()}, {"scrub", 0}, {"verification", 0}};
+  for (const auto& one : core.verifications) {
+    if (one->task.state != VerificationState::running) continue;
+    const bool is_scrub = one->task.begun_by == VerificationOrigin::scrub;
+    ++metrics.tasks_running[is_scrub ? "scrub" : "verification"];
+  }
+}
+
+void add_repositories(Core& core, MetricsSnapshot& metrics) {
+  for (const Repository& repository : core.catalogue->repositories.list()) {
+    MetricsSnapshot::RepositoryState state;
+    state.id = repository.id;
+    state.available = core.availability.cause(repository.id).empty();
+    state.space = repository.storage;
+    const auto measured = core.spaces.find(repository.id);
+    if (measured != core.spaces.end()) state.space = measured->second.measure;
+    if (state.space) {
+      state.reserve_bytes = reserve_of(state.space->total_bytes, core.options.space_reserve_bytes);
+    }
+    metrics.repositories.push_back(std::move(state));
+  }
+}
+
+}  // namespace
+
+MetricsSnapshot metrics_snapshot(Core& core) {
+  MetricsSnapshot metrics;
+  metrics.jobs = core.catalogue->jobs.count_by_state();
+  add_traffic(core, metrics);
+  add_counts(core.tally, metrics);
+  add_what_runs(core, metrics);
+  add_repositories(core, metrics);
+  metrics.points = core.catalogue->points.count_by_verification();
+  metrics.chains = core.catalogue->points.chain_lengths();
+  metrics.restores = core.catalogue->restores.list().size();
+  metrics.ports_allocated = core.ports.allocated();
+  for (Vm& vm : core.catalogue->vms.list_ages()) {
+    metrics.vms.push_back(with_silence(core, std::move(vm)));
+  }
+  if (core.parts.notifier) metrics.notifications_total = core.parts.notifier->deliveries();
+  metrics.catalogue_writable = core.catalogue_writable;
   return metrics;
 }
 

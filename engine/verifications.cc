@@ -91,9 +91,23 @@ std::string ranges_text(uint64_t bytes, const std::vector<Damage>& ranges) {
   return named < ranges.size() ? text + ", ..." : text;
 }
 
-/// `readers`: every backup that reads it.
-void note_damage(Verification& task, const ImageVerification& image,
-                 std::vector<std::string> readers) {
+Notification damage_found(const Verification& task, const ImageVerification& image,
+                          std::string text) {
+  Notification told;
+  told.event = NotificationEvent::damaged;
+  told.vm_name = image.vm_name;
+  told.backup_id = image.job_id;
+  told.text = std::move(text);
+  told.details = {{"disk_id", std::to_string(image.disk_index)},
+                  {"damaged_bytes", std::to_string(image.damaged_bytes)},
+                  {"verification_id", task.id},
+                  {"damaged_backups", fmt::format("{}", fmt::join(task.damaged_backups, ","))}};
+  return told;
+}
+
+/// `readers`: every backup that reads it. Returns what somebody should hear of it.
+Notification note_damage(Verification& task, const ImageVerification& image,
+                         std::vector<std::string> readers) {
   std::set<std::string> damaged(task.damaged_backups.begin(), task.damaged_backups.end());
   damaged.insert(readers.begin(), readers.end());
   task.damaged_backups.assign(damaged.begin(), damaged.end());
@@ -111,6 +125,9 @@ void note_damage(Verification& task, const ImageVerification& image,
       .job = image.job_id, .vm = image.vm_name, .disk = image.disk_index, .error = text};
   io::log(io::LogLevel::error, fields, "backup {} of VM {}: disk {} is damaged: {}", image.job_id,
           image.vm_name, image.disk_index, text);
+  return damage_found(task, image,
+                      fmt::format("backup {} of VM {}: disk {} is damaged: {}", image.job_id,
+                                  image.vm_name, image.disk_index, text));
 }
 
 /// For a rebuild. The point is there, or is deleted while nothing else of it is made: the turn. It
@@ -159,7 +176,11 @@ io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   }
   core.catalogue->verifications.put(done);
   ++core.tally.verified_images[{under_way->task.begun_by, done.result}];
-  if (is_damaged) note_damage(under_way->task, done, std::move(readers));
+  if (is_damaged) {
+    Notification told = note_damage(under_way->task, done, std::move(readers));
+    told.repository_id = point.repository_id;
+    core.tell(std::move(told));
+  }
   co_await write_proof(core, point, done);
   under_way->task.images.push_back(std::move(done));
 }

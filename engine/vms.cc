@@ -4,6 +4,7 @@
 
 #include "engine/jobs/end_job.h"
 #include "engine/jobs/job_view.h"
+#include "engine/silence.h"
 #include "engine/values/log_fields.h"
 #include "engine/values/refusal.h"
 #include "io/counted.h"
@@ -27,7 +28,7 @@ VmView view_of(Core& core, Vm vm) {
   JobPage page = core.catalogue->jobs.list(filter);
   for (Job& job : page.jobs)
     view.job_history.push_back(job_view(core.jobs, core.now(), std::move(job)));
-  view.vm = std::move(vm);
+  view.vm = with_silence(core, std::move(vm));
   return view;
 }
 
@@ -61,8 +62,15 @@ io::Task<PutVmResult> put_vm(Core& core, PutVmContext request) {
   io::log(io::LogLevel::info, {.vm = vm->vm_name}, "VM {} {}: {}{}{}", vm->vm_name,
           result.created ? "registered" : "registered anew", vm->vm_path,
           vm->vm_path.empty() ? "" : ", ", io::counted(request.disks.size(), "disk"));
+  core.intervals_changed = true;
   result.vm = view_of(core, std::move(*vm));
   co_return result;
+}
+
+std::vector<ListedVm> list_vms(Core& core) {
+  std::vector<ListedVm> listed = core.catalogue->vms.listed();
+  for (ListedVm& each : listed) each.vm = with_silence(core, std::move(each.vm));
+  return listed;
 }
 
 VmView vm_view(Core& core, const std::string& vm_name) {

@@ -10,6 +10,8 @@
 namespace engine {
 
 io::Task<PutVmResult> put_vm(Core& core, PutVmContext request);
+/// By name, with the interval that holds for each.
+std::vector<ListedVm> list_vms(Core& core);
 VmView vm_view(Core& core, const std::string& vm_name);
 VmView vm_view_by_context(Core& core, const std::string& context_id);
 std::vector<VmDisk> disks_of_vm(Catalogue& catalogue, const std::string& context_id_or_name);

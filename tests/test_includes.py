@@ -33,7 +33,8 @@ MAY_INCLUDE = {
 }
 BOOST_FILES = {"api/event_feed.cc", "api/event_feed.h", "api/http_connection.cc", "api/http_connection.h",
                "api/http_server.cc", "api/http_stream.cc", "api/http_stream.h", "api/tls_context.cc",
-               "api/tls_context.h", "app/http_client.cc", "engine/ingest/node_client.cc"}
+               "api/tls_context.h", "app/http_client.cc",
+               "app/notify/webhook.cc", "engine/ingest/node_client.cc"}
 OPENSSL_FILES = {"api/tls_context.cc", "app/http_client.cc"}
 GNUTLS_FILES = {"engine/values/digest.cc", "nbd/tls_credentials.cc", "nbd/tls_gnutls.h"}
 LIBVIRT_FILES = {f"app/pull/libvirt{part}" for part in (".cc", "_domain.h", "_freeze.h", "_idle.cc",

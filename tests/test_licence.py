@@ -22,7 +22,7 @@ def files():
     """What git knows; without git, what is there and was not built."""
     asked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False)
     if asked.returncode == 0:
-        return [ROOT / name for name in asked.stdout.splitlines() if (ROOT / name).is_file()]
+        return [ROOT / name for name in asked.stdout.splitlines() if name[0] != "." and (ROOT / name).is_file()]
     found = []
     for path in ROOT.rglob("*"):
         top = path.relative_to(ROOT).parts[0]

@@ -3,39 +3,34 @@ import { button, h, notice, replace } from "./dom.js";
 import { post } from "./api.js";
 import { errorNotice } from "./errors.js";
 
-/// `change` is { question, yes, path, answer: a schema, body, done(answer): what is said then }. Everything is said in
-/// `place`, which has the focus meanwhile.
-export function act(place, change) {
+const place = document.getElementById("message");
+
+/// Nothing is said or asked any more.
+export const forgetMessage = () => replace(place);
+
+/// `change` is { question, yes, path, answer: a schema, body, done(answer): what is said then }.
+export function act(change) {
   const asker = document.activeElement;
   const close = () => {
-    replace(place);
+    forgetMessage();
     if (asker?.isConnected) asker.focus();
   };
+  const say = (said) => replace(place, h("div", { class: "said" }, said, button("Close", close, { class: "quiet" })));
   const go = async () => {
     replace(place, notice("quiet", "Asking varve…"));
     try {
       const answer = await post(change.path, change.answer, change.body);
-      replace(place, notice("ok", change.done(answer)));
+      say(notice("ok", change.done(answer)));
       document.dispatchEvent(new CustomEvent("varve-changed"));
     } catch (failure) {
-      replace(place, errorNotice(failure));
+      say(errorNotice(failure));
     }
   };
-  replace(
-    place,
-    h(
-      "div",
-      {
-        class: "notice warn ask",
-        role: "alertdialog",
-        "aria-label": change.question,
-        onkeydown: (event) => event.key === "Escape" && close()
-      },
-      h("p", null, change.question),
-      h("p", { class: "buttons" }, button(change.yes, go, { class: "strong" }), button("No", close))
-    )
-  );
-  place.querySelector("button").focus();
+  const onkeydown = (event) => event.key === "Escape" && close();
+  const buttons = h("p", { class: "buttons" }, button(change.yes, go, { class: "strong" }), button("No", close));
+  const question = { class: "notice warn ask", role: "alertdialog", "aria-label": change.question, onkeydown };
+  replace(place, h("div", question, h("p", null, change.question), buttons));
+  buttons.querySelector("button").focus();
 }
 
 /// Copies `text` and says so on the button for a moment.

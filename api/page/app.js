@@ -1,4 +1,5 @@
 /// The page: which view is shown, what keeps it fresh, and the token.
+import { forgetMessage } from "./act.js";
 import { button, h, notice, replace } from "./dom.js";
 import { follow, setToken, token } from "./api.js";
 import { errorNotice } from "./errors.js";
@@ -86,8 +87,9 @@ async function show({ fresh }) {
     clearTimeout(waiting);
   }
   main.classList.remove("stale");
+  const scrolled = fresh ? undefined : main.querySelector(".timeline ol")?.scrollLeft;
   replace(main, content);
-  view.drawn?.(main);
+  view.drawn?.(main, scrolled);
   if (fresh === "moved") {
     window.scrollTo(0, 0);
     main.focus({ preventScroll: true });
@@ -115,7 +117,7 @@ const refresh = () => isBusy() || show({ fresh: false });
 
 /// Somebody is in the middle of a question, a choice or a text that a new drawing would take away.
 function isBusy() {
-  return Boolean(main.querySelector(".ask, details[open]")) || document.activeElement?.tagName === "SELECT";
+  return Boolean(document.querySelector(".ask, main details[open]")) || document.activeElement?.tagName === "SELECT";
 }
 
 const LINK_STATES = {
@@ -128,7 +130,7 @@ function onLinkState(name, failure) {
   const place = document.getElementById("link-state");
   const [kind, text, why] = LINK_STATES[name];
   main.classList.toggle("stale", name === "lost");
-  if (place.dataset.state === name && !failure) return;
+  if (place.dataset.state === name) return;
   const wasLost = place.dataset.state === "lost" && name !== "lost";
   place.dataset.state = name;
   replace(
@@ -199,7 +201,10 @@ drawAccess();
 
 // ---- what makes it draw ----
 
-window.addEventListener("hashchange", () => show({ fresh: "moved" }));
+window.addEventListener("hashchange", () => {
+  forgetMessage();
+  show({ fresh: "moved" });
+});
 document.addEventListener("varve-changed", () => setTimeout(refresh, 500));
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show({ fresh: false }));

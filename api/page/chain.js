@@ -119,10 +119,10 @@ export function timeline(name, points, chosen) {
   );
 }
 
-/// The newest point is what one wants to see first.
-export function scrollToNewest(place) {
+/// The newest point is what one wants to see first; later it stays where the reader has put it.
+export function scrollTimeline(place, before) {
   const list = place.querySelector(".timeline ol");
-  if (list)
-    list.scrollLeft =
-      (list.querySelector("[aria-current]")?.parentElement.offsetLeft ?? list.scrollWidth) - list.clientWidth / 2;
+  if (!list) return;
+  const chosen = list.querySelector("[aria-current]")?.parentElement.offsetLeft ?? list.scrollWidth;
+  list.scrollLeft = before ?? chosen - list.clientWidth / 2;
 }

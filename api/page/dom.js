@@ -41,50 +41,40 @@ export const facts = (pairs) =>
   );
 
 /// A table: columns are { name, cell(row), kind: "number" or undefined, sort: its key, if it can be sorted by }.
-/// `order` is { key, down, by(key) }. On narrow screens a row becomes a card, whose lines say the column.
+/// `order` is { key, down, by(key) }. On narrow screens a row becomes a card, whose lines say the column; the roles keep
+/// it a table to those who hear it.
 export function table(caption, columns, rows, { order, hideCaption } = {}) {
+  const headings = columns.map((column) => heading(column, order));
+  const lines = rows.map((row) =>
+    h(
+      "tr",
+      { role: "row" },
+      columns.map((column, at) => cell(column, row, at))
+    )
+  );
   return h(
     "table",
-    null,
+    { role: "table" },
     h("caption", { class: hideCaption && "unseen" }, caption),
-    h(
-      "thead",
-      null,
-      h(
-        "tr",
-        null,
-        columns.map((column) => heading(column, order))
-      )
-    ),
-    h(
-      "tbody",
-      null,
-      rows.map((row) =>
-        h(
-          "tr",
-          null,
-          columns.map((column, at) =>
-            h(
-              at ? "td" : "th",
-              { scope: at ? null : "row", class: column.kind, "data-label": column.name },
-              column.cell(row)
-            )
-          )
-        )
-      )
-    )
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, headings)),
+    h("tbody", { role: "rowgroup" }, lines)
   );
 }
 
+function cell(column, row, at) {
+  const more = { class: column.kind, "data-label": column.name };
+  if (at === 0) return h("th", { scope: "row", role: "rowheader", ...more }, column.cell(row));
+  return h("td", { role: "cell", ...more }, column.cell(row));
+}
+
 function heading(column, order) {
-  const sorted = order && column.sort === order.key;
-  return h(
-    "th",
-    { scope: "col", class: column.kind, "aria-sort": sorted && (order.down ? "descending" : "ascending") },
+  const isSorted = order && column.sort === order.key;
+  const sort = isSorted && (order.down ? "descending" : "ascending");
+  const content =
     order && column.sort
       ? button(column.name, () => order.by(column.sort), { class: "sort", "data-focus": `sort-${column.sort}` })
-      : column.name
-  );
+      : column.name;
+  return h("th", { scope: "col", role: "columnheader", class: column.kind, "aria-sort": sort }, content);
 }
 
 /// Puts `content` in the place of what is there. What had the focus has it again, if it is there again.

@@ -69,7 +69,10 @@ export const FIELDS = {
     "disk_count",
     "capacity_bytes",
     "damaged_points",
-    "last_point LastPoint"
+    "last_point LastPoint",
+    "expected_interval_seconds",
+    "last_good_at",
+    "overdue"
   ],
   "Point": [
     "backup_id",
@@ -141,16 +144,11 @@ export const FIELDS = {
   "Warning": ["code", "disk_id", "message"]
 };
 
-/// Members that a varve may have and need not.
-export const MAYBE = {
-  "ListedVmContext": ["expected_interval_seconds", "last_good_at", "overdue"]
-};
-
 /// The value with the members of the table only, so that nothing else can be read anywhere.
 export function read(schema, value) {
   if (value === null || value === undefined) return value;
   const known = {};
-  for (const field of [...FIELDS[schema], ...(MAYBE[schema] ?? [])]) {
+  for (const field of FIELDS[schema]) {
     const [name, type] = field.split(" ");
     const given = value[name];
     if (!type) known[name] = given;

@@ -144,9 +144,17 @@ function drawMap(place, result) {
   repaint();
 }
 
+const compared = new Map(); // what was read, by what of: points do not change
+const COMPARED_MAX = 20;
+
 /// The map of one disk between two points, in `place`. Throws an ApiError.
 export async function heatmap(place, { backupId, since, disk, sizeBytes }) {
-  replace(place, notice("quiet", "Comparing the two points…"));
-  const result = await readChanges(backupId, since, disk, sizeBytes);
-  if (place.isConnected) drawMap(place, result);
+  const key = JSON.stringify([backupId, since, disk]);
+  if (!compared.has(key)) {
+    replace(place, notice("quiet", "Comparing the two points…"));
+    const result = await readChanges(backupId, since, disk, sizeBytes);
+    if (compared.size >= COMPARED_MAX) compared.clear();
+    compared.set(key, result);
+  }
+  if (place.isConnected) drawMap(place, compared.get(key));
 }

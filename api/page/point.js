@@ -3,18 +3,18 @@ import { badge, button, facts, h, link, notice, replace, table } from "./dom.js"
 import { agoElement, bytes, count, moment, share, timeElement } from "./format.js";
 import { ApiError, get, token } from "./api.js";
 import { act } from "./act.js";
-import { flagsOf, pointsByBackup, scrollToNewest, timeline } from "./chain.js";
+import { flagsOf, pointsByBackup, scrollTimeline, timeline } from "./chain.js";
 import { errorNotice } from "./errors.js";
 import { heatmap } from "./heatmap.js";
 import { lineList, readingLines } from "./lines.js";
 import { lockWords, proofBadge } from "./vm.js";
 import { vmPath } from "./paths.js";
 
-const verify = (point, message) =>
+const verify = (point) =>
   button(
     "Verify this point",
     () =>
-      act(message, {
+      act({
         question: "Read this point and all it stands on, and compare them with what was sent?",
         yes: "Verify",
         path: `/api/v1/backups/${encodeURIComponent(point.backup_id)}/verify`,
@@ -47,39 +47,38 @@ const olderThan = (points, point, disk) =>
     )
     .reverse();
 
+const shown = { backupId: "", disk: "", since: "" }; // what the reader has chosen, kept when the view is drawn anew
+
+const choice = (name, onchange) => h("select", { "data-focus": name, onchange });
+
 /// The map, with the choice of disk and of the older point.
 function comparison(points, point) {
+  if (shown.backupId !== point.backup_id) Object.assign(shown, { backupId: point.backup_id, disk: "", since: "" });
   const place = h("div", { class: "map-place" });
-  const diskChoice = h(
-    "select",
-    { "data-focus": "map-disk" },
-    point.disks.map((disk) => h("option", { value: disk.disk_id }, `disk ${disk.disk_id}`))
-  );
-  const sinceChoice = h("select", { "data-focus": "map-since" });
   const draw = () => {
-    const disk = point.disks.find((each) => String(each.disk_id) === diskChoice.value);
-    if (!sinceChoice.value) {
+    Object.assign(shown, { disk: diskChoice.value, since: sinceChoice.value });
+    if (!shown.since) {
       return replace(place, notice("quiet", "There is no older point of this disk to compare with: all of it is new."));
     }
-    heatmap(place, {
-      backupId: point.backup_id,
-      since: sinceChoice.value,
-      disk: disk.disk_id,
-      sizeBytes: disk.size_bytes
-    }).catch((failure) => replace(place, errorNotice(failure)));
+    const disk = point.disks.find((each) => String(each.disk_id) === shown.disk);
+    const of = { backupId: point.backup_id, since: shown.since, disk: disk.disk_id, sizeBytes: disk.size_bytes };
+    heatmap(place, of).catch((failure) => replace(place, errorNotice(failure)));
   };
   const fill = () => {
+    const older = olderThan(points, point, Number(diskChoice.value));
     replace(
       sinceChoice,
-      olderThan(points, point, Number(diskChoice.value)).map((other) =>
-        h("option", { value: other.backup_id }, `${moment(other.completed_at)}, ${other.backup_type}`)
-      )
+      older.map((other) => option(other.backup_id, `${moment(other.completed_at)}, ${other.backup_type}`, shown.since))
     );
     draw();
   };
-  diskChoice.addEventListener("change", fill);
-  sinceChoice.addEventListener("change", draw);
-  queueMicrotask(fill);
+  const diskChoice = choice("map-disk", fill),
+    sinceChoice = choice("map-since", draw);
+  replace(
+    diskChoice,
+    point.disks.map((disk) => option(String(disk.disk_id), `disk ${disk.disk_id}`, shown.disk))
+  );
+  queueMicrotask(fill); // once it is in the page
   return [
     h(
       "div",
@@ -90,6 +89,8 @@ function comparison(points, point) {
     place
   ];
 }
+
+const option = (value, text, chosen) => h("option", { value, selected: value === chosen }, text);
 
 export const point = {
   title: (name) => `A point of ${name}`,
@@ -109,7 +110,6 @@ export const point = {
   },
 
   draw({ name, points, chosen }) {
-    const message = h("div", { class: "message", "aria-live": "polite" });
     return [
       h("p", { class: "trail" }, link("#/", "Overview"), " / ", link(vmPath(name), name), " /"),
       h(
@@ -117,9 +117,8 @@ export const point = {
         { class: "headline" },
         h("h1", null, moment(chosen.completed_at)),
         badge("none", chosen.backup_type),
-        token() && verify(chosen, message)
+        token() && verify(chosen)
       ),
-      message,
       timeline(name, points, chosen.backup_id),
       facts([
         ["Completed", timeElement(chosen.completed_at), h("span", { class: "below" }, agoElement(chosen.completed_at))],
@@ -154,5 +153,5 @@ export const point = {
     ];
   },
 
-  drawn: scrollToNewest
+  drawn: scrollTimeline
 };

@@ -59,11 +59,11 @@ function speed(backup) {
   );
 }
 
-const cancel = (backup, place) =>
+const cancel = (backup) =>
   button(
     "Cancel",
     () =>
-      act(place, {
+      act({
         question: `Cancel the backup of ${backup.vm_name}? What has arrived is removed.`,
         yes: "Cancel the backup",
         path: `/api/v1/backups/${encodeURIComponent(backup.backup_id)}/cancel`,
@@ -78,7 +78,7 @@ const cancel = (backup, place) =>
     }
   );
 
-const columns = (place) =>
+const columns = () =>
   [
     {
       name: "VM",
@@ -103,11 +103,11 @@ const columns = (place) =>
     { name: "Zero", kind: "number", cell: (b) => bytes(b.bytes_zeroed) },
     { name: "Elided", kind: "number", cell: (b) => bytes(b.bytes_elided) },
     { name: "Stored", kind: "number", cell: (b) => bytes(b.bytes_stored) },
-    token() && { name: "Act", cell: (b) => cancel(b, place) }
+    token() && { name: "Act", cell: (b) => cancel(b) }
   ].filter(Boolean);
 
-/// Draws `jobs`, a BackupList, into `place`; `message` is where an action says how it went.
-export function drawRunning(place, message, jobs, { only } = {}) {
+/// Draws `jobs`, a BackupList, into `place`; those of the VM `only`, if one is named.
+export function drawRunning(place, jobs, { only } = {}) {
   if (!jobs) return replace(place, notice("quiet", "Asking what runs now…"));
   noteRates(jobs.backups);
   const backups = only ? jobs.backups.filter((backup) => backup.vm_name === only) : jobs.backups;
@@ -117,7 +117,7 @@ export function drawRunning(place, message, jobs, { only } = {}) {
   const more = jobs.total - jobs.backups.length;
   replace(
     place,
-    table("Running backups", columns(message), backups, { hideCaption: true }),
+    table("Running backups", columns(), backups, { hideCaption: true }),
     h(
       "p",
       { class: "note" },

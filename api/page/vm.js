@@ -3,7 +3,7 @@ import { badge, button, command, facts, h, link, notice, pager, replace, table }
 import { agoElement, bytes, count, duration, rate, share, timeElement } from "./format.js";
 import { ApiError, get, token } from "./api.js";
 import { act } from "./act.js";
-import { flagsOf, pointsByBackup, PROOF_WORDS, scrollToNewest, timeline } from "./chain.js";
+import { flagsOf, pointsByBackup, PROOF_WORDS, scrollTimeline, timeline } from "./chain.js";
 import { barChart } from "./charts.js";
 import { drawRunning } from "./running.js";
 import { expectedInterval, lastGood, stateOf } from "./vm_state.js";
@@ -13,11 +13,11 @@ const BACKUPS_MAX = 400,
   PAGE_ROWS = 25;
 const shown = { name: "", first: 0 };
 
-const verify = (name, message) =>
+const verify = (name) =>
   button(
     "Verify all points",
     () =>
-      act(message, {
+      act({
         question: `Read every point of ${name} and compare it with what was sent?`,
         yes: "Verify",
         path: "/api/v1/verifications",
@@ -153,10 +153,9 @@ export const vm = {
       state = stateOf(context);
     if (shown.name !== name) Object.assign(shown, { name, first: 0 });
     const running = h("div"),
-      message = h("div", { class: "message", "aria-live": "polite" }),
       list = h("div");
-    drawRunning(running, message, jobs, { only: name });
-    this.onJobs = (next) => drawRunning(running, message, next, { only: name });
+    drawRunning(running, jobs, { only: name });
+    this.onJobs = (next) => drawRunning(running, next, { only: name });
     if (points.length) drawPoints(list, name, points);
     return [
       h("p", { class: "trail" }, link("#/", "Overview"), " /"),
@@ -165,21 +164,19 @@ export const vm = {
         { class: "headline" },
         h("h1", null, name),
         badge(state.kind, state.text, state.why),
-        token() && points.length > 0 && verify(name, message)
+        token() && points.length > 0 && verify(name)
       ),
       facts([
         ["Last good point", agoElement(lastGood(context))],
         [
           "Expected every",
-          expectedInterval(context) ? duration(expectedInterval(context)) : "no interval",
-          context.expected_interval_seconds === undefined && h("span", { class: "below" }, "nothing else is set")
+          expectedInterval(context) ? duration(expectedInterval(context)) : "no interval"
         ],
         ["Points", points.length.toLocaleString("en")],
         ["Stored by them", bytes(points.reduce((sum, point) => sum + point.allocated_bytes, 0))],
         ["Disks", `${context.disk_count}, ${bytes(context.capacity_bytes)}`],
         ["Known since", timeElement(context.created_at)]
       ]),
-      message,
       running,
       h(
         "section",
@@ -202,5 +199,5 @@ export const vm = {
     ];
   },
 
-  drawn: scrollToNewest
+  drawn: scrollTimeline
 };

@@ -154,10 +154,9 @@ export const vms = {
   load: (_, signal) => get("/api/v1/vm-contexts", "VmContextList", { signal }),
 
   draw({ vm_contexts: known }, { jobs }) {
-    const running = h("div"),
-      message = h("div", { class: "message", "aria-live": "polite" });
-    drawRunning(running, message, jobs);
-    this.onJobs = (next) => drawRunning(running, message, next);
+    const running = h("div");
+    drawRunning(running, jobs);
+    this.onJobs = (next) => drawRunning(running, next);
     const rows = known.map((vm) => ({ vm, state: stateOf(vm) }));
     const list = h("div");
     if (rows.length) drawTable(list, rows);
@@ -167,7 +166,6 @@ export const vms = {
         { "aria-labelledby": "running-title" },
         h("h1", { class: "unseen" }, "Overview"),
         h("h2", { id: "running-title" }, "Running now"),
-        message,
         running
       ),
       h(

@@ -16,9 +16,9 @@ namespace app {
 struct ClientOptions {
   std::string server = kDefaultServer, token;
   std::string certificates;  ///< of https: a directory; "": the usual ones
-  bool json = false;   ///< print the API's own documents
-  bool bytes = false;  ///< sizes as exact bytes
-  bool utc = false;    ///< times as RFC 3339 in UTC
+  bool json = false;         ///< print the API's own documents
+  bool bytes = false;        ///< sizes as exact bytes
+  bool utc = false;          ///< times as RFC 3339 in UTC
 };
 
 void declare_client(CLI::App& command, ClientOptions& options);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <optional>
 #include <stdexcept>
 
 #include "api/schema.h"
@@ -25,7 +26,8 @@ const Selection kChainPoints{"Point",
                               {"bytes_received", "RECEIVED"},
                               {"bytes_stored", "STORED"},
                               {"verified_at", "VERIFIED", "never"},
-                              {"verification", "RESULT"}}};
+                              {"verification", "RESULT"},
+                              {"locked", "LOCKED"}}};
 const Selection kVms{"ListedVmContext",
                      {{"vm_name", "VM"},
                       {"current_status", "STATUS"},
@@ -157,23 +159,29 @@ std::span<const Selection* const> all_selections() {
   return kAll;
 }
 
-std::string_view type_of(const Selection& selection, const Column& column) {
+namespace {
+
+std::optional<std::string_view> find_type(const Selection& selection, const Column& column) {
   std::string_view schema_name = selection.schema, path = column.member;
   for (;;) {
     const size_t dot = path.find('.');
-    const std::string_view name = path.substr(0, dot);
     const api::Schema* const schema = api::find_schema(schema_name);
     const api::Member* found = nullptr;
     for (size_t i = 0; schema != nullptr && i < schema->members.size(); ++i) {
-      if (schema->members[i].name == name) found = &schema->members[i];
+      if (schema->members[i].name == path.substr(0, dot)) found = &schema->members[i];
     }
-    if (found == nullptr) {
-      throw std::logic_error(fmt::format("the API's {} has no {}", schema_name, name));
-    }
+    if (found == nullptr) return std::nullopt;
     if (dot == std::string_view::npos) return found->type;
     schema_name = found->type.substr(0, found->type.find_first_of("?|"));
     path = path.substr(dot + 1);
   }
+}
+
+}  // namespace
+
+std::string_view type_of(const Selection& selection, const Column& column) {
+  if (const auto type = find_type(selection, column)) return *type;
+  throw std::logic_error(fmt::format("the API's {} has no {}", selection.schema, column.member));
 }
 
 nlohmann::json member_of(const nlohmann::json& object, std::string_view path) {

@@ -8,6 +8,7 @@
 #include "app/operate/table.h"
 #include "app/operate/verbs.h"
 #include "app/options.h"
+#include "app/verbs.h"
 #include "io/percent_encoding.h"
 #include "io/signals.h"
 
@@ -100,9 +101,25 @@ void declare_backup(CLI::App& command, BackupOptions& options) {
                "backup. `varve pull` backs up disks that can be read from here.");
 }
 
+namespace {
+
+/// Who knows other tools types `backup list`.
+[[noreturn]] void refuse_verb(const std::string& word) {
+  throw CommandFailed(kNotFound, fmt::format("no VM is called '{}'; did you mean `varve {}`?", word,
+                                             find_verb(word)->name));
+}
+
+}  // namespace
+
 int run_backup(const BackupOptions& options) {
   const Client client(options);
-  const JobJson started = client.send("POST", "/backups", request_of(client, options));
+  JobJson started;
+  try {
+    started = client.send("POST", "/backups", request_of(client, options));
+  } catch (const ServerRefused& refused) {
+    if (refused.code() != "vm_not_found" || !find_verb(options.vm_name)) throw;
+    refuse_verb(options.vm_name);
+  }
   const std::string id = started.at("backup_id");
   if (options.wait) return follow(client, id);
   print(client, started,

@@ -23,25 +23,24 @@ void Table::add(const nlohmann::json& object, const std::string& prefix) {
 
 std::string Table::text() const {
   if (rows_.empty()) return "";
-  const std::vector<Column>& columns = selection_.columns;
   std::vector<size_t> widths;
-  for (size_t i = 0; i < columns.size(); ++i) {
-    size_t width = width_of(columns[i].title);
+  for (size_t i = 0; i < selection_.columns.size(); ++i) {
+    size_t width = width_of(selection_.columns[i].title);
     for (const auto& row : rows_) width = std::max(width, width_of(row[i]));
     widths.push_back(width);
   }
   std::string text;
   const auto line = [&](const auto& cell, const auto& tone) {
     std::string shown;
-    for (size_t i = 0; i < columns.size(); ++i) {
-      const bool right = is_quantity(type_of(selection_, columns[i]));
+    for (size_t i = 0; i < selection_.columns.size(); ++i) {
+      const bool right = is_quantity(type_of(selection_, selection_.columns[i]));
       const std::string content = padded(cell(i), widths[i], right);
       shown += (i == 0 ? "" : "  ") + coloured(content, tone(i), style_);
     }
     if (!style_.colour) shown.erase(shown.find_last_not_of(' ') + 1);
     text += shown + "\n";
   };
-  line([&](size_t i) { return std::string(columns[i].title); },
+  line([&](size_t i) { return std::string(selection_.columns[i].title); },
        [](size_t) { return Tone::heading; });
   for (const auto& row : rows_) {
     line([&](size_t i) { return row[i]; }, [&](size_t i) { return tone_of(row[i]); });

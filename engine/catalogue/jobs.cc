@@ -159,27 +159,53 @@ std::vector<Job> JobCatalogue::deleting_jobs() {
   return select_jobs(db_, "WHERE deleting = 1 ORDER BY row DESC");
 }
 
+namespace {
+
+/// The state of a job in words that an index can be asked by: the shown ones are coarser.
+std::string condition_of(std::optional<ShownStatus> status) {
+  if (!status) return "?4 IS NULL";
+  // The first condition is that of the index of active jobs, word for word.
+  const std::string active = fmt::format("?4 IS NOT NULL AND state IN {} AND ", kActive);
+  if (*status == ShownStatus::pending) return active + "state = 'preparing'";
+  if (*status == ShownStatus::running) return active + "state IN ('running', 'finalizing')";
+  return "state = ?4";
+}
+
+/// Only what is asked for is a condition, so that few running jobs among many cost little. Every
+/// parameter is named, whether it matters or not.
+std::string conditions_of(const BackupFilter& filter) {
+  const std::string_view of_vm =
+      filter.vm_name.empty()
+          ? "?1 = ''"
+          : "context_id IN (SELECT context_id FROM vm WHERE vm_name = ?1 OR (inventory_name = ?1 "
+            "AND NOT EXISTS (SELECT 1 FROM vm WHERE vm_name = ?1)))";
+  return fmt::format(
+      "WHERE deleting = 0 AND {} AND {} AND {} AND (?3 = '' OR repository_id = ?3) "
+      "AND (?5 IS NULL OR type = ?5) ",
+      of_vm, filter.vm_context_id.empty() ? "?2 = ''" : "context_id = ?2",
+      condition_of(filter.status));
+}
+
+/// By the index of times, unless few rows are looked for: it would find them last.
+std::string_view order_of(const BackupFilter& filter) {
+  const bool are_few = filter.status && *filter.status != ShownStatus::completed;
+  return are_few ? "ORDER BY +created_at DESC, row DESC" : "ORDER BY created_at DESC, row DESC";
+}
+
+}  // namespace
+
 JobPage JobCatalogue::list(const BackupFilter& filter) {
-  static constexpr std::string_view kMatching =
-      "WHERE deleting = 0 "
-      "AND (?1 = '' OR context_id IN (SELECT context_id FROM vm WHERE vm_name = ?1) "
-      "  OR (context_id IN (SELECT context_id FROM vm WHERE inventory_name = ?1) "
-      "    AND NOT EXISTS (SELECT 1 FROM vm WHERE vm_name = ?1))) "
-      "AND (?2 = '' OR context_id = ?2) AND (?3 = '' OR repository_id = ?3) "
-      "AND (?4 IS NULL OR ?4 = CASE state WHEN 'preparing' THEN 'pending' "
-      "  WHEN 'finalizing' THEN 'running' ELSE state END) "
-      "AND (?5 IS NULL OR type = ?5) ";
+  const std::string matching = conditions_of(filter);
   JobPage page;
-  page.total = Stmt(db_, fmt::format("SELECT count(*) FROM job {}", kMatching), filter.vm_name,
+  page.total = Stmt(db_, fmt::format("SELECT count(*) FROM job {}", matching), filter.vm_name,
                     filter.vm_context_id, filter.repository_id, filter.status, filter.backup_type)
                    .first<uint64_t>()
                    .value();
   // SQLite reads a negative limit as none, so that larger numbers may be cut.
   const auto bounded = [](uint64_t number) { return std::min<uint64_t>(number, INT64_MAX); };
-  page.jobs = select_jobs(
-      db_, fmt::format("{} ORDER BY created_at DESC, row DESC LIMIT ? OFFSET ?", kMatching),
-      filter.vm_name, filter.vm_context_id, filter.repository_id, filter.status, filter.backup_type,
-      bounded(filter.limit), bounded(filter.offset));
+  page.jobs = select_jobs(db_, fmt::format("{} {} LIMIT ? OFFSET ?", matching, order_of(filter)),
+                          filter.vm_name, filter.vm_context_id, filter.repository_id, filter.status,
+                          filter.backup_type, bounded(filter.limit), bounded(filter.offset));
   return page;
 }
 

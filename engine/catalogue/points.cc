@@ -79,6 +79,21 @@ std::map<std::string, uint64_t> PointCatalogue::count_by_verification() {
   return counts;
 }
 
+std::vector<ChainLength> PointCatalogue::chain_lengths() {
+  static constexpr auto kColumns = columns<ChainLength>(
+      derived("vm.vm_name", &ChainLength::vm_name),
+      derived("c.repository_id", &ChainLength::repository_id),
+      derived("c.disk_index", &ChainLength::disk_index),
+      derived("(SELECT max(p.position) + 1 FROM point p WHERE p.chain_id = c.id) AS images",
+              &ChainLength::images));
+  return select_rows(db_, kColumns,
+                     "FROM chain c JOIN vm ON vm.context_id = c.context_id "
+                     "WHERE images IS NOT NULL AND c.generation = (SELECT max(o.generation) "
+                     "FROM chain o WHERE o.context_id = c.context_id "
+                     "AND o.repository_id = c.repository_id AND o.disk_index = c.disk_index) "
+                     "ORDER BY vm.vm_name, c.repository_id, c.disk_index");
+}
+
 std::vector<Chain> PointCatalogue::chains(std::string_view context_id,
                                           std::string_view repository_id, uint32_t disk_index) {
   const std::vector<Point> points =
@@ -135,11 +150,16 @@ std::optional<Point> PointCatalogue::newest_until(std::string_view vm_name, uint
 std::vector<Point> PointCatalogue::newest_first(std::string_view vm_name,
                                                 std::optional<uint32_t> disk_index, uint64_t limit,
                                                 uint64_t offset) {
-  return select_points(db_,
-                       "AND (?1 = '' OR j.vm_name = ?1) AND (?2 IS NULL OR d.disk_index = ?2) "
-                       "ORDER BY j.completed_at DESC, j.row DESC, d.disk_index LIMIT ?3 OFFSET ?4",
-                       vm_name, disk_index, static_cast<int64_t>(limit),
-                       static_cast<int64_t>(offset));
+  // By its context, for which there is an index.
+  const std::string_view of_vm =
+      vm_name.empty() ? "?1 = ''"
+                      : "j.context_id IN (SELECT context_id FROM vm WHERE vm_name = ?1)";
+  return select_points(
+      db_,
+      fmt::format("AND {} AND (?2 IS NULL OR d.disk_index = ?2) "
+                  "ORDER BY j.completed_at DESC, j.row DESC, d.disk_index LIMIT ?3 OFFSET ?4",
+                  of_vm),
+      vm_name, disk_index, static_cast<int64_t>(limit), static_cast<int64_t>(offset));
 }
 
 std::vector<Point> PointCatalogue::newest_of_each(std::optional<uint32_t> disk_index,

@@ -37,6 +37,9 @@ class PointCatalogue {
   /// How many there are by the result of their last proof, "never" without one.
   std::map<std::string, uint64_t> count_by_verification();
 
+  /// Of each disk in each repository with a point: the images of its newest chain, by VM name.
+  std::vector<ChainLength> chain_lengths();
+
   /// One generation, or the newest; nothing when there is no point.
   std::optional<Chain> chain(std::string_view context_id, std::string_view repository_id,
                              uint32_t disk_index, std::optional<uint32_t> generation);

@@ -287,9 +287,15 @@ ALTER TABLE job ADD COLUMN kept INTEGER NOT NULL DEFAULT 0 CHECK (kept IN (0, 1)
 ALTER TABLE job_disk ADD COLUMN resumed_bytes INTEGER NOT NULL DEFAULT 0;
 )sql";
 
-constexpr std::array<const char*, 10> kMigrations = {
-    kSchema1,          kSchemaAbilities, kSchemaMarker,   kSchemaImageUuid, kSchemaRestores,
-    kSchemaPromotions, kSchemaClient,    kSchemaManifest, kSchemaProof,     kSchemaResume};
+/// How often a good point of a VM is expected; NULL: as often as the server says of all, 0: never.
+constexpr const char* kSchemaInterval =
+    "ALTER TABLE vm ADD COLUMN expected_interval_seconds INTEGER "
+    "CHECK (expected_interval_seconds >= 0)";
+
+constexpr std::array<const char*, 11> kMigrations = {
+    kSchema1,        kSchemaAbilities,  kSchemaMarker,  kSchemaImageUuid,
+    kSchemaRestores, kSchemaPromotions, kSchemaClient,  kSchemaManifest,
+    kSchemaProof,    kSchemaResume,     kSchemaInterval};
 
 }  // namespace
 

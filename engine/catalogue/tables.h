@@ -7,6 +7,22 @@
 /// and its migration.
 namespace engine {
 
+/// Of row `vm`: when the newest backup was completed of which no image was found damaged, and the
+/// newest of which every image was found sound. A VM has one job at a time, so the newest by its
+/// beginning, for which there is an index, is the newest by its end.
+inline constexpr std::string_view kLastGoodAt =
+    "(SELECT j.completed_at FROM job j WHERE j.context_id = vm.context_id"
+    " AND j.state = 'completed' AND j.deleting = 0"
+    " AND NOT EXISTS (SELECT 1 FROM job_disk d JOIN verification v ON v.image_id = d.image_id"
+    " WHERE d.job_id = j.id AND v.result = 'damaged')"
+    " ORDER BY j.created_at DESC, j.row DESC LIMIT 1)";
+inline constexpr std::string_view kLastVerifiedAt =
+    "(SELECT j.completed_at FROM job j WHERE j.context_id = vm.context_id"
+    " AND j.state = 'completed' AND j.deleting = 0 AND EXISTS (SELECT 1 FROM verification)"
+    " AND NOT EXISTS (SELECT 1 FROM job_disk d WHERE d.job_id = j.id AND NOT EXISTS"
+    " (SELECT 1 FROM verification v WHERE v.image_id = d.image_id AND v.result = 'sound'))"
+    " ORDER BY j.created_at DESC, j.row DESC LIMIT 1)";
+
 inline std::string_view inventory_name_of(const Vm& vm) { return inventory_name(vm.vm_path); }
 
 /// A VM has one active job at most, so its jobs end in the order in which they began, for which
@@ -19,6 +35,7 @@ inline constexpr auto kVmTable = columns<Vm>(
                                                      col("credentials_ref", &CredentialsRef::ref))),
     col("vmware_vm_id", &Vm::vmware_vm_id), col("datacenter", &Vm::datacenter),
     col("power_state", &Vm::power_state), col("os_type", &Vm::os_type),
+    col("expected_interval_seconds", &Vm::expected_interval_seconds),
     col("created_at", &Vm::created_at), col("updated_at", &Vm::updated_at),
     derived("(SELECT sum(total_backups_run) FROM backup_context b"
             " WHERE b.context_id = vm.context_id)",
@@ -47,7 +64,15 @@ inline constexpr auto kVmTable = columns<Vm>(
     derived("(SELECT j.id FROM job j WHERE j.context_id = vm.context_id"
             " AND j.state = 'completed' AND j.deleting = 0"
             " ORDER BY j.created_at DESC, j.row DESC LIMIT 1)",
-            &Vm::last_successful_job_id));
+            &Vm::last_successful_job_id),
+    derived(kLastGoodAt, &Vm::last_good_at), derived(kLastVerifiedAt, &Vm::last_verified_at));
+
+/// The same, without what a look at all VMs does not need.
+inline constexpr auto kVmAgeTable =
+    columns<Vm>(col("context_id", &Vm::context_id), col("vm_name", &Vm::vm_name),
+                col("expected_interval_seconds", &Vm::expected_interval_seconds),
+                col("created_at", &Vm::created_at), derived(kLastGoodAt, &Vm::last_good_at),
+                derived(kLastVerifiedAt, &Vm::last_verified_at));
 
 inline constexpr auto kVmDiskTable = columns<VmDisk>(
     derived("id", &VmDisk::id), col("context_id", &VmDisk::context_id),

@@ -24,7 +24,8 @@ SELECT context_id, vm_name, vmware_vm_id, vm_path, vcenter_host, datacenter,
   CASE WHEN credentials_kind = 'reference' THEN credentials_ref END AS credential_id,
   power_state, os_type,
   strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch') AS created_at,
-  strftime('%Y-%m-%dT%H:%M:%SZ', updated_at, 'unixepoch') AS updated_at
+  strftime('%Y-%m-%dT%H:%M:%SZ', updated_at, 'unixepoch') AS updated_at,
+  expected_interval_seconds
 FROM vm
 )sql";
 

@@ -124,6 +124,9 @@ bool VmCatalogue::put(const PutVmContext& request, Time now) {
   vm.datacenter = request.datacenter;
   vm.power_state = request.power_state;
   vm.os_type = request.os_type;
+  if (request.expected_interval.is_given) {
+    vm.expected_interval_seconds = request.expected_interval.seconds;
+  }
   vm.updated_at = now;
   if (known) {
     update_row(db_, "vm", kVmTable, vm, "context_id = ?", vm.context_id);
@@ -240,6 +243,10 @@ std::vector<ListedVm> VmCatalogue::listed() {
     listed.push_back(std::move(each));
   }
   return listed;
+}
+
+std::vector<Vm> VmCatalogue::list_ages() {
+  return select_rows(db_, kVmAgeTable, "FROM vm ORDER BY vm_name");
 }
 
 Vm VmCatalogue::resolve(std::string_view vm_name) {

@@ -34,6 +34,8 @@ class VmCatalogue {
   std::vector<Vm> list();
   /// The same as an overview shows them, at a cost that does not grow with the number of points.
   std::vector<ListedVm> listed();
+  /// The same, with names, registration, expected interval and last good and verified points only.
+  std::vector<Vm> list_ages();
 
   /// The VM that a request means: the registered name, else the inventory name if exactly one VM
   /// has it. Throws vm_not_found, vm_ambiguous.

@@ -97,23 +97,21 @@ io::Task<void> seal_disk(Core& core, std::shared_ptr<ActiveJob> job, JobDisk& di
   JobDisk done = disk;
   done.change_id = request.change_id;
   done.counters = sealed.counters;
-  // Large zeroes of a writer that never asked for a change id come from a map of the source.
-  if (!job->change_id_asked)
-    done.counters.sampled_zero_requests = done.counters.sampled_zero_bytes = 0;
   done.file_bytes = sealed.file_bytes;
   done.allocated_bytes = sealed.allocated_bytes;
   done.sums_sha256 = sealed.sums_sha256;
   done.parent_root = sealed.parent_root;
   const std::vector<Point> history = core.catalogue->points.history(
       job->row.context_id, job->row.repository_id, disk.index, job->row.id, kHistoryPoints);
-  SealRecord record{.change_id = request.change_id,
-                    .counters = done.counters,
-                    .file_bytes = sealed.file_bytes,
-                    .allocated_bytes = sealed.allocated_bytes,
-                    .sums_sha256 = sealed.sums_sha256,
-                    .parent_root = sealed.parent_root,
-                    .warnings = sealed_warnings(
-                        done, previous_full_stored(*core.catalogue, job->row, disk.index))};
+  SealRecord record{
+      .change_id = request.change_id,
+      .counters = done.counters,
+      .file_bytes = sealed.file_bytes,
+      .allocated_bytes = sealed.allocated_bytes,
+      .sums_sha256 = sealed.sums_sha256,
+      .parent_root = sealed.parent_root,
+      .warnings = sealed_warnings(done, previous_full_stored(*core.catalogue, job->row, disk.index),
+                                  job->change_id_asked)};
   for (Warning& flag : signal_warnings(done, sealed.comparison, history)) {
     ++core.tally.flags[flag.code];
     io::log(io::LogLevel::warning, about(job->row, disk.index), "job {} of VM {}: {}", job->row.id,
@@ -167,7 +165,8 @@ io::Task<CompletedDisk> complete_active(Core& core, std::shared_ptr<ActiveJob> j
   }
   if (failure) {
     const std::string cause = fmt::format("disk {}: {}", disk.index, text_of(failure));
-    co_await end_job(core, job, JobState::failed, cause, leaving_after(failure));
+    co_await end_job(core, job, JobState::failed, cause, FailureCode::storage,
+                     leaving_after(failure));
     throw refusals::complete_failed(job->row.id, cause);
   }
   if (job->row.state == JobState::running || job->row.state == JobState::preparing) {

@@ -23,6 +23,7 @@
 #include "engine/restore/promotion.h"
 #include "engine/restore/restore_exports.h"
 #include "engine/values/availability.h"
+#include "engine/values/notification.h"
 #include "engine/values/options.h"
 #include "io/runtime.h"
 #include "io/sync.h"
@@ -42,6 +43,7 @@ struct EngineParts {
   nbd::ExportTable& exports;  ///< the one that the server looks names up in
   NodeClient& node;
   ReaderProcesses* second_reader = nullptr;  ///< none: verifications do without
+  Notifier* notifier = nullptr;              ///< none: nobody is told
   /// Told after each step of start, seal and publish, by name: tests stop, fail or copy there.
   std::function<void(std::string_view step)> reached = [](std::string_view) {};
 };
@@ -53,6 +55,13 @@ struct UnrecordedEnd {
   std::string cause;
   Time at{};
   bool kept = false;
+};
+
+/// What a look at a repository has found.
+struct RepositorySpace {
+  StorageMeasure measure;
+  uint64_t reserve_bytes = 0;
+  bool is_low = false;  ///< somebody was told; until there is clearly more again
 };
 
 /// What the parts of the engine share.
@@ -67,11 +76,19 @@ struct Core {
         unfinished(parts.home.clock, options.retry_interval),
         ports(parts.home, parts.server_thread, parts.server, parts.exports, options),
         restores(parts.home, parts.data, parts.server_thread, catalogue, options),
-        stop_watching(parts.home.executor) {}
+        stop_watching(parts.home.executor) {
+    restores.on_closed = [this](const nbd::Counters& counters) { tally.note_traffic(counters); };
+  }
 
   Time now() const { return to_seconds(parts.home.clock.wall_time()); }
   io::SteadyTime steady_now() const { return parts.home.clock.now(); }
   io::FileSystem& files() const { return parts.home.files; }
+
+  /// Counts the event, and tells those who want to know of it; fills in the time.
+  void tell(Notification notification);
+  /// A backup has ended. `code` of a failed one only.
+  void tell_end(const Job& job, JobState state, const std::string& cause,
+                std::optional<FailureCode> code = std::nullopt);
 
   /// The data thread that fills the fewest disks.
   const io::Runtime& least_loaded() const;
@@ -96,6 +113,8 @@ struct Core {
   std::vector<UnrecordedEnd> unrecorded_ends;
   std::map<std::string, InstanceLock> locks;  ///< by catalogue file and repository id
   Availability availability;
+  std::map<std::string, RepositorySpace> spaces;    ///< as last measured, by id
+  bool intervals_changed = false;                   ///< an expected one, since the last look
   std::map<std::string, io::SteadyTime> looked_at;  ///< since when a repository is looked at, by id
   /// What runs in the background: failing jobs, ended exports. Joined at shutdown.
   io::TaskScope background;

@@ -247,7 +247,8 @@ bool has_something(const ActiveJob& job) {
 }  // namespace
 
 io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
-                       std::string cause, Ingest::Leaving leaving) {
+                       std::string cause, std::optional<FailureCode> code,
+                       Ingest::Leaving leaving) {
   if (!is_active(job->row.state) || job->row.state == JobState::finalizing) co_return;
   for (const auto& ingest : job->ingests) {
     if (ingest) co_await ingest->close();
@@ -269,10 +270,12 @@ io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState fail
   record_end(core, job->row, cause);
   ++core.tally.backups[{std::string(to_text(failed_or_cancelled)), job->row.type}];
   core.jobs.remove(job->row.id);
+  // Who cancels a job knows of it.
   const bool failed = failed_or_cancelled == JobState::failed;
   io::log(failed ? io::LogLevel::error : io::LogLevel::info, about(job->row, cause),
           "job {} of VM {} {}: {}", job->row.id, job->row.vm_name, to_text(failed_or_cancelled),
           cause);
+  core.tell_end(job->row, failed_or_cancelled, cause, code);
   co_await release_exports(core.tally, core.background, job);
 }
 
@@ -284,10 +287,10 @@ void record_missing_ends(Catalogue& catalogue, std::vector<UnrecordedEnd>& unrec
   }
 }
 
-io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause,
-                        Ingest::Leaving leaving) {
+io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, FailureCode code,
+                        std::string cause, Ingest::Leaving leaving) {
   const io::Grant step = co_await job->steps.lock();
-  co_await end_job(core, job, JobState::failed, cause, leaving);
+  co_await end_job(core, job, JobState::failed, cause, code, leaving);
 }
 
 io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason) {
@@ -296,7 +299,7 @@ io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason)
   if (job) {
     const io::Grant step = co_await job->steps.lock();
     if (is_active(job->row.state) && job->row.state != JobState::finalizing) {
-      co_await end_job(core, job, JobState::cancelled, reason);
+      co_await end_job(core, job, JobState::cancelled, reason, std::nullopt);
       co_return;
     }
   }

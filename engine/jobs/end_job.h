@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/jobs/core.h"
@@ -12,15 +13,17 @@ namespace engine {
 /// quarantine), its ports are free, its row tells the cause. Nothing happens when it has ended
 /// already, or was decided: that one is published. The caller holds job->steps.
 /// What has arrived stays when the job was asked to keep it, has failed, and `leaving` allows it.
+/// `code` of a failed one only.
 io::Task<void> end_job(Core& core, std::shared_ptr<ActiveJob> job, JobState failed_or_cancelled,
-                       std::string cause,
+                       std::string cause, std::optional<FailureCode> code,
                        Ingest::Leaving leaving = Ingest::Leaving::what_has_arrived);
 
 /// Tries again to record the ends that the catalogue could not take. Throws while it cannot.
 void record_missing_ends(Catalogue& catalogue, std::vector<UnrecordedEnd>& unrecorded);
 
 /// The same with `failed` for a caller without the lock; waits for the step under way.
-io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, std::string cause,
+io::Task<void> fail_job(Core& core, std::shared_ptr<ActiveJob> job, FailureCode code,
+                        std::string cause,
                         Ingest::Leaving leaving = Ingest::Leaving::what_has_arrived);
 
 /// POST cancel.

@@ -180,6 +180,7 @@ io::Task<void> give_up(Core& core, Job job, std::string cause) {
   io::log(io::LogLevel::error, about(job, cause), "job {} of VM {} failed: {}", job.id, job.vm_name,
           cause);
   ++core.tally.backups[{"failed", job.type}];
+  core.tell_end(job, JobState::failed, cause, FailureCode::storage);
   co_await discard_decided_images(core, std::move(job), images);
 }
 
@@ -199,6 +200,7 @@ io::Task<JobState> publish_or_give_up(Core& core, const Job& job,
     ++core.tally.backups[{"completed", job.type}];
     io::log(io::LogLevel::info, about(job), "job {} of VM {} completed: {} published", job.id,
             job.vm_name, io::counted(job.disks.size(), "disk"));
+    core.tell_end(job, JobState::completed, "");
     co_return JobState::completed;
   }
   try {

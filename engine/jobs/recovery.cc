@@ -25,6 +25,7 @@ io::Task<void> fail_unfinished(Core& core, Job job, std::string cause) {
   core.catalogue->jobs.end(job.id, JobState::failed, cause, core.now(), kept);
   io::log(io::LogLevel::error, about(job, cause), "job {} of VM {} failed: {}{}", job.id,
           job.vm_name, cause, kept ? "; what has arrived is kept" : "");
+  core.tell_end(job, JobState::failed, cause, FailureCode::restart);
   if (!kept) co_await discard_images(core, job);
 }
 
@@ -127,6 +128,7 @@ void fail_unreachable_jobs(Core& core) {
     core.catalogue->jobs.end(job.id, JobState::failed, kRestarted, core.now(), job.keep_partial);
     io::log(io::LogLevel::error, about(job, kRestarted), "job {} of VM {} failed: {}", job.id,
             job.vm_name, kRestarted);
+    core.tell_end(job, JobState::failed, kRestarted, FailureCode::restart);
   }
 }
 

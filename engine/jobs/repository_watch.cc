@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "engine/jobs/recovery.h"
+#include "engine/jobs/repository_space.h"
 #include "engine/repository/marker.h"
 #include "engine/repository/storage.h"
 #include "engine/values/in_use.h"
@@ -16,6 +17,8 @@
 
 namespace engine {
 namespace {
+
+constexpr const char* kNotAnsweredYet = "it has not answered yet";
 
 /// Published images that lie, by their rows, in the directory.
 std::vector<std::string> images_in(Catalogue& catalogue, const Repository& repository) {
@@ -90,11 +93,14 @@ io::Task<void> open_repository(Core& core, Repository repository) {
   co_await recover_repository(core, repository);
 }
 
-void note_unavailable(Availability& availability, const Repository& repository,
-                      const std::string& cause) {
-  if (!availability.set_unavailable(repository.id, cause)) return;
+void note_unavailable(Core& core, const Repository& repository, const std::string& cause) {
+  const std::string before = core.availability.cause(repository.id);
+  if (!core.availability.set_unavailable(repository.id, cause)) return;
   io::log(io::LogLevel::error, {.error = cause}, "repository {} is unavailable: {}", repository.id,
           cause);
+  if (before.empty() || before == kNotAnsweredYet) {
+    core.tell(unavailable_repository(repository, cause));
+  }
 }
 
 /// One look at a repository, and what whoever waits for it must know.
@@ -113,14 +119,15 @@ io::Task<void> try_repository(Core& core, Repository repository, std::shared_ptr
     if (was_told) io::log(io::LogLevel::info, "repository {} is available again", repository.id);
   } catch (const InUse& failure) {
     look->in_use = std::current_exception();
-    note_unavailable(core.availability, repository, failure.what());
+    note_unavailable(core, repository, failure.what());
     co_return;
   } catch (const std::exception& failure) {
-    note_unavailable(core.availability, repository, failure.what());
+    note_unavailable(core, repository, failure.what());
     co_return;
   }
   try {
     co_await measure_and_keep(*core.catalogue, core.parts.home, repository);
+    co_await measure_space(core, repository);
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::warning, "repository {} cannot be measured: {}", repository.id,
             failure.what());
@@ -134,8 +141,9 @@ io::Task<void> look_at(Core& core, Repository repository, std::shared_ptr<Look> 
   }
   try {
     co_await require_unchanged(*core.catalogue, core.files(), repository);
+    co_await measure_space(core, repository);
   } catch (const std::exception& failure) {
-    note_unavailable(core.availability, repository, failure.what());
+    note_unavailable(core, repository, failure.what());
   }
 }
 
@@ -147,6 +155,7 @@ io::Task<void> look_once(Core& core, Repository repository, std::shared_ptr<Look
     co_await look_at(core, std::move(repository), look);
     if (!core.catalogue->repositories.find(id)) {  // unregistered meanwhile
       core.locks.erase(id);
+      core.spaces.erase(id);
       core.availability.set_available(id);
     }
   } catch (const std::exception& failure) {
@@ -165,8 +174,7 @@ void look_at_all(Core& core) {
       core.background.spawn(look_once(core, std::move(repository), unwatched));
     } else if (core.steady_now() - begun->second >= core.options.repository_patience &&
                core.availability.cause(repository.id).empty()) {
-      note_unavailable(core.availability, repository,
-                       fmt::format("{} does not answer", repository.directory));
+      note_unavailable(core, repository, fmt::format("{} does not answer", repository.directory));
     }
   }
 }
@@ -234,7 +242,7 @@ io::Task<void> open_repositories(Core& core) {
   const std::vector<Repository> repositories = core.catalogue->repositories.list();
   std::vector<std::shared_ptr<Look>> looks;
   for (const Repository& repository : repositories) {
-    core.availability.set_unavailable(repository.id, "it has not answered yet");
+    core.availability.set_unavailable(repository.id, kNotAnsweredYet);
     looks.push_back(std::make_shared<Look>(core.parts.home.executor));
     core.background.spawn(look_once(core, repository, looks.back()));
   }
@@ -248,6 +256,8 @@ io::Task<void> open_repositories(Core& core) {
     if (done.is_set()) continue;
     io::log(io::LogLevel::error, "repository {} is unavailable: {} does not answer",
             repositories[at].id, repositories[at].directory);
+    core.tell(
+        unavailable_repository(repositories[at], repositories[at].directory + " does not answer"));
   }
 }
 
@@ -275,7 +285,7 @@ io::Task<void> require_available(Core& core, Repository repository) {
       co_await require_unchanged(*core.catalogue, core.files(), repository);
     } catch (const std::exception& failure) {
       cause = failure.what();
-      note_unavailable(core.availability, repository, cause);
+      note_unavailable(core, repository, cause);
     }
   }
   if (!cause.empty()) throw refusals::repository_unavailable(repository.id, cause);

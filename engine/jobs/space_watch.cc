@@ -82,7 +82,7 @@ io::Task<void> SpaceWatch::look_at(const std::string& repository_id, Used used) 
   used.youngest->failing = true;
   next_[repository_id] = core_.steady_now() + kPause;
   core_.background.spawn(fail_job(
-      core_, used.youngest,
+      core_, used.youngest, FailureCode::space,
       fmt::format("repository '{}' is down to its space reserve: {} bytes free, {} bytes in "
                   "reserve, {} bytes missing",
                   repository_id, free, reserve, reserve - free),

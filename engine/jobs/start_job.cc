@@ -74,8 +74,8 @@ IngestSpec ingest_spec(Core& core, const StartPlan& plan, std::weak_ptr<ActiveJo
     if (const auto running = job.lock()) {
       core.background.spawn(
           // What a storage that fails has taken is not to be trusted, and its space may be needed.
-          fail_job(core, running, fmt::format("disk {}: {}", index, std::move(cause)),
-                   Ingest::Leaving::nothing));
+          fail_job(core, running, FailureCode::storage,
+                   fmt::format("disk {}: {}", index, std::move(cause)), Ingest::Leaving::nothing));
     }
   };
   return spec;
@@ -207,8 +207,8 @@ io::Task<Job> start_job(Core& core, StartBackup request) {
   const StartPlan plan = co_await plan_start(core, request);
   const auto job = record_start(core, plan);
   io::log(io::LogLevel::info, about(job->row), "job {}: {} backup of VM {} ({}) into repository {}",
-          job->row.id, to_text(job->row.type), job->row.vm_name, io::counted(job->row.disks.size(), "disk"),
-          job->row.repository_id);
+          job->row.id, to_text(job->row.type), job->row.vm_name,
+          io::counted(job->row.disks.size(), "disk"), job->row.repository_id);
   if (!job->row.resumes.empty()) {
     io::log(io::LogLevel::info, about(job->row), "job {}: goes on with what job {} has left",
             job->row.id, job->row.resumes);
@@ -226,7 +226,7 @@ io::Task<Job> start_job(Core& core, StartBackup request) {
     const io::Grant step = co_await job->steps.lock();
     // A fast client may have completed everything although the node's answer was lost.
     if (job->row.state != JobState::completed && job->row.state != JobState::finalizing) {
-      co_await end_job(core, job, JobState::failed, refusal.what());
+      co_await end_job(core, job, JobState::failed, refusal.what(), FailureCode::not_started);
       throw refusal;
     }
   }

@@ -52,8 +52,12 @@ Tally::Verified Tally::no_verified() {
 }
 
 void Tally::note_export(const nbd::Counters& counters, const DiskCounters& disk) {
+  note_traffic(counters);
   bytes_elided += disk.bytes_elided;
   bytes_stored += disk.bytes_stored;
+}
+
+void Tally::note_traffic(const nbd::Counters& counters) {
   bytes_received += counters.bytes_received;
   bytes_zeroed += counters.bytes_zeroed;
   bytes_read += counters.bytes_read;

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/values/notification.h"
 #include "engine/values/views.h"
 #include "nbd/counters.h"
 
@@ -20,7 +21,14 @@ struct Tally {
 
   Backups backups = no_backups();  ///< by result
   std::map<std::string, uint64_t> node_calls = {
-      {"accepted", 0}, {"refused", 0}, {"unreachable", 0}};  ///< by result
+      {"accepted", 0}, {"refused", 0}, {"unreachable", 0}};           ///< by result
+  std::map<FailureCode, uint64_t> failures = none_of<FailureCode>();  ///< of jobs
+  std::map<NotificationEvent, uint64_t> events = none_of<NotificationEvent>();
+  /// Starts of backups that were refused, by the refusal's code.
+  std::map<std::string, uint64_t> start_refusals = {
+      {"no_space", 0},       {"no_ports", 0},         {"repository_unavailable", 0},
+      {"chain_too_long", 0}, {"node_unreachable", 0}, {"node_refused", 0},
+      {"prepare_failed", 0}, {"backup_running", 0}};
   std::map<WarningCode, uint64_t> flags = no_flags();  ///< disks that looked unusual (signals.h)
   using Verified = std::map<std::pair<VerificationOrigin, VerificationResult>, uint64_t>;
   Verified verified_images = no_verified();
@@ -35,7 +43,16 @@ struct Tally {
 
   void note_seal(double seconds) { add(seal_seconds, seconds); }
   /// Adds what one export has counted.
+  void note_traffic(const nbd::Counters& counters);
+  /// The same of a disk that a backup fills.
   void note_export(const nbd::Counters& counters, const DiskCounters& disk);
+
+  template <typename Enum>
+  static std::map<Enum, uint64_t> none_of() {
+    std::map<Enum, uint64_t> counts;
+    for (size_t at = 0; at < kWords<Enum>.size(); ++at) counts[static_cast<Enum>(at)] = 0;
+    return counts;
+  }
 
   static Backups no_backups();
   static Requests no_requests();

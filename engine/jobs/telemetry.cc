@@ -40,7 +40,7 @@ io::Task<void> record_telemetry(Core& core, std::string job_id, Telemetry report
                                        .phase = report.current_phase,
                                        .source = SampleSource::client});
   std::string failure = failure_in(report);
-  if (!failure.empty()) co_await fail_job(core, job, std::move(failure));
+  if (!failure.empty()) co_await fail_job(core, job, FailureCode::client, std::move(failure));
 }
 
 TelemetryHistory telemetry_history(Core& core, const std::string& job_id, uint64_t limit) {

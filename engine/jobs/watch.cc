@@ -37,17 +37,6 @@ bool is_over(io::Duration limit, io::Duration passed) {
   return limit > io::Duration::zero() && passed >= limit;
 }
 
-/// The last byte of a request on any export, or the time since when one is expected.
-io::SteadyTime last_traffic(const ActiveJob& job) {
-  io::SteadyTime last = std::max(job.begun, job.waiting_since.value_or(job.begun));
-  for (const auto& ingest : job.ingests) {
-    if (!ingest) continue;
-    const std::chrono::nanoseconds since_epoch(ingest->traffic().last_traffic_steady_ns.load());
-    last = std::max(last, io::SteadyTime(since_epoch));
-  }
-  return last;
-}
-
 std::string missing_connection(io::Duration limit, io::SteadyTime now, const ActiveJob& job) {
   if (!job.waiting_since) return "";
   for (const JobDisk& disk : job.row.disks) {
@@ -113,10 +102,10 @@ void look_at(Core& core, const std::shared_ptr<ActiveJob>& job) {
   if (!is_active(job->row.state) || job->failing || job->steps.locked()) return;
   if (job->row.state == JobState::finalizing) return;  // decided: no timeout ends it
   take_sample(core, *job);
-  std::string cause = timeout_of(core.options.timeouts, core.steady_now(), *job);
-  if (cause.empty()) return;
+  std::optional<Timeout> timeout = timeout_of(core.options.timeouts, core.steady_now(), *job);
+  if (!timeout) return;
   job->failing = true;
-  core.background.spawn(fail_job(core, job, std::move(cause)));
+  core.background.spawn(fail_job(core, job, timeout->code, std::move(timeout->cause)));
 }
 
 /// A full disk below the catalogue lets no backup start.
@@ -169,25 +158,38 @@ io::Task<void> watch_jobs(Core& core) {
   co_await space.joined();
 }
 
-std::string timeout_of(const JobTimeouts& timeouts, io::SteadyTime now, ActiveJob& job) {
+std::optional<Timeout> timeout_of(const JobTimeouts& timeouts, io::SteadyTime now, ActiveJob& job) {
   if (is_over(timeouts.max_duration, now - job.begun)) {
-    return fmt::format("Job exceeded its maximum duration of {}",
-                       duration_text(timeouts.max_duration));
+    return Timeout{FailureCode::max_duration, fmt::format("Job exceeded its maximum duration of {}",
+                                                          duration_text(timeouts.max_duration))};
   }
-  std::string cause = missing_connection(timeouts.first_connect, now, job);
-  if (cause.empty()) cause = lost_connection(timeouts.disconnect_grace, now, job);
-  if (!cause.empty()) return cause;
+  std::string missing = missing_connection(timeouts.first_connect, now, job);
+  if (!missing.empty()) return Timeout{FailureCode::never_connected, std::move(missing)};
+  std::string lost = lost_connection(timeouts.disconnect_grace, now, job);
+  if (!lost.empty()) return Timeout{FailureCode::disconnected, std::move(lost)};
   const io::SteadyTime traffic = last_traffic(job);
   const io::SteadyTime sign_of_life = std::max(traffic, job.last_telemetry.value_or(traffic));
   if (is_over(timeouts.stall, now - sign_of_life)) {
-    return fmt::format("Job stalled - no NBD traffic or telemetry for {}",
-                       duration_text(timeouts.stall));
+    return Timeout{FailureCode::stalled,
+                   fmt::format("Job stalled - no NBD traffic or telemetry for {}",
+                               duration_text(timeouts.stall))};
   }
   if (is_over(timeouts.nbd_idle, now - traffic)) {
-    return fmt::format("Job hangs - no NBD traffic for {} although telemetry continues",
-                       duration_text(timeouts.nbd_idle));
+    return Timeout{FailureCode::stalled,
+                   fmt::format("Job hangs - no NBD traffic for {} although telemetry continues",
+                               duration_text(timeouts.nbd_idle))};
   }
-  return "";
+  return std::nullopt;
+}
+
+io::SteadyTime last_traffic(const ActiveJob& job) {
+  io::SteadyTime last = std::max(job.begun, job.waiting_since.value_or(job.begun));
+  for (const auto& ingest : job.ingests) {
+    if (!ingest) continue;
+    const std::chrono::nanoseconds since_epoch(ingest->traffic().last_traffic_steady_ns.load());
+    last = std::max(last, io::SteadyTime(since_epoch));
+  }
+  return last;
 }
 
 void note_connection(Catalogue& catalogue, ActiveJob& job, uint32_t disk_index) {

@@ -295,6 +295,7 @@ io::Task<void> RestoreExports::close(Shared entry, std::optional<std::string> re
   }
   const auto there = [&] { return entry->served->close(reason); };
   co_await io::call_on(entry->data.executor, home_.executor, there);
+  on_closed(entry->served->exported()->counters());
   forget(*entry);
   if (!is_open_elsewhere(*entry)) {
     io::log(io::LogLevel::info, "restore: \"{}\" is closed", entry->name());
@@ -420,6 +421,14 @@ std::vector<ExportView> RestoreExports::views() const {
       view.last_request_at = std::max(view.last_request_at.value_or(asked), asked);
   }
   return views;
+}
+
+std::vector<const nbd::Counters*> RestoreExports::traffic() const {
+  std::vector<const nbd::Counters*> counters;
+  for (const auto& [name, entry] : entries_) {
+    if (entry->served) counters.push_back(&entry->served->exported()->counters());
+  }
+  return counters;
 }
 
 io::Task<void> RestoreExports::stop() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -52,6 +53,10 @@ class RestoreExports final : public nbd::ExportSource {
   io::Task<ChangesView> changes(ChangesQuery query);
   /// Those that are open, by name. Without their ways in: uris, port.
   std::vector<ExportView> views() const;
+  /// What those that are open have counted, a name once for each thread that serves it.
+  std::vector<const nbd::Counters*> traffic() const;
+  /// Told what an export has counted when it is gone; set before any is opened.
+  std::function<void(const nbd::Counters&)> on_closed = [](const nbd::Counters&) {};
   /// Opens nothing any more, ends all connections, closes everything.
   io::Task<void> stop();
 

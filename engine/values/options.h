@@ -95,6 +95,8 @@ struct EngineOptions {
   io::Duration scrub_interval = io::Duration::zero();
   /// Read in a second by the proofs of that schedule; 0: as fast as it goes.
   uint64_t scrub_bytes_per_second = 64 << 20;
+  /// How often a good point of each VM is expected that says nothing else; zero: never.
+  std::chrono::seconds expected_interval = std::chrono::seconds(0);
   /// What is read of points is compared with what was sent, where that is known.
   bool verify_restores = true;
   /// Free space of a repository below which no job is started and running ones are failed; none:

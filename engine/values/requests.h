@@ -138,6 +138,12 @@ struct CredentialsChange {
   std::string username, password;  ///< of Kind::inline_secret; never logged, never returned
 };
 
+/// What a registration does to the interval at which good points are expected.
+struct ExpectedIntervalChange {
+  bool is_given = false;            ///< else it stays as it was
+  std::optional<uint64_t> seconds;  ///< 0: none; nothing: as the server says of all VMs
+};
+
 struct NewVmDisk {
   std::string disk_id;  ///< "disk-<VMware key>"; well formed and unique
   uint64_t capacity_bytes = 0;
@@ -152,6 +158,7 @@ struct PutVmContext {
   CredentialsChange credentials;
   std::vector<NewVmDisk> disks;  ///< at least one
   std::string vmware_vm_id, datacenter, power_state, os_type;
+  ExpectedIntervalChange expected_interval;
   bool move = false;  ///< ?move=true: another vcenter_host is meant
 };
 

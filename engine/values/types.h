@@ -58,6 +58,20 @@ enum class WarningCode : uint8_t {
   layout_changed,
 };
 
+/// Why a job failed, as far as a monitor tells failures apart; the cause in words stands beside it.
+enum class FailureCode : uint8_t {
+  never_connected,  ///< no client came to an export
+  disconnected,     ///< a client left and did not come back
+  stalled,          ///< no bytes for too long
+  max_duration,     ///< longer than a job may take
+  client,           ///< the client said so
+  not_started,      ///< the start was rolled back: node, ports, space, images
+  storage,          ///< an image could not be written, sealed or published
+  space,            ///< the repository was down to its reserve
+  shutdown,         ///< varve was stopped
+  restart,          ///< varve or its machine died, or the repository went with it
+};
+
 /// Who took a telemetry sample.
 enum class SampleSource : uint8_t { client, server };
 
@@ -89,6 +103,10 @@ inline constexpr auto kWords<WarningCode> = words("sampled_zeroes", "full_not_co
                                                   "disk_added", "disk_shrunk", "long_chain",
                                                   "encrypted", "entropy_jump", "wrong_disk",
                                                   "layout_changed");
+template <>
+inline constexpr auto kWords<FailureCode> = words("never_connected", "disconnected", "stalled",
+                                                  "max_duration", "client", "not_started",
+                                                  "storage", "space", "shutdown", "restart");
 template <>
 inline constexpr auto kWords<SampleSource> = words("client", "server");
 
@@ -166,6 +184,13 @@ std::optional<uint32_t> vmware_disk_key(std::string_view disk_id);
 /// The last part of an inventory path: "pgtest1" of "/DC1/vm/pgtest1".
 std::string_view inventory_name(std::string_view vm_path);
 
+/// Whether a VM is silent: its newest good point, or without one its registration, is older than
+/// the interval. 0: it never is.
+constexpr bool is_overdue(uint64_t expected_interval_seconds, Time newest, Time now) {
+  if (expected_interval_seconds == 0 || now <= newest) return false;
+  return static_cast<uint64_t>((now - newest).count()) > expected_interval_seconds;
+}
+
 struct Vm {
   std::string context_id;
   std::string vm_name;
@@ -174,6 +199,9 @@ struct Vm {
   CredentialsRef credentials;
   std::string vmware_vm_id, datacenter, power_state, os_type;
   std::vector<VmDisk> disks;  ///< ascending index, removed ones included
+  /// How often a good point is expected. 0: never. Nothing: as the options say, which the engine
+  /// fills in for those above it.
+  std::optional<uint64_t> expected_interval_seconds;
   Time created_at, updated_at;
 
   // Derived from the VM's jobs.
@@ -182,6 +210,10 @@ struct Vm {
   uint64_t total_jobs_run = 0, successful_jobs = 0, failed_jobs = 0;
   std::string last_successful_job_id;
   std::optional<Time> first_job_at, last_job_at, last_status_change;
+  /// When its newest backup of which no image was found damaged was completed, and the newest of
+  /// which every image was found sound.
+  std::optional<Time> last_good_at, last_verified_at;
+  bool overdue = false;  ///< for those above the engine: no good point is as new as expected
 };
 
 // ---------------------------------------------------------------- repositories
@@ -363,6 +395,13 @@ struct Point {
   Time completed_at;                ///< of the job
   std::optional<Time> verified_at;  ///< last; nothing: never
   std::string verification;         ///< its VerificationResult; "": none
+};
+
+/// How many images are read together for the newest point of a disk in a repository.
+struct ChainLength {
+  std::string vm_name, repository_id;
+  uint32_t disk_index = 0;
+  uint64_t images = 0;
 };
 
 /// One generation of (VM, repository, disk): a full and the incrementals on it.

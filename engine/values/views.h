@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/values/notification.h"
 #include "engine/values/retention.h"
 #include "engine/values/storage_abilities.h"
 #include "engine/values/types.h"
@@ -272,11 +273,33 @@ struct MetricsSnapshot {
   /// Published images by their last proof, "never" without one.
   std::map<std::string, uint64_t> points;
   uint64_t ports_allocated = 0;
-  std::vector<StorageInfo> repositories;  ///< as last measured
+  struct RepositoryState {
+    std::string id;
+    bool available = true;
+    std::optional<StorageMeasure> space;  ///< as last measured; nothing before the first time
+    uint64_t reserve_bytes = 0;
+  };
+  std::vector<RepositoryState> repositories;
   Histogram seal_seconds;
   std::map<WarningCode, uint64_t> flags_total;
   std::map<std::string, uint64_t> node_calls_total;  ///< by result: "accepted", "refused", ...
-  std::map<std::string, Time> last_success;          ///< by VM name
+
+  /// By VM name; with the interval that holds for it.
+  std::vector<Vm> vms;
+  std::vector<ChainLength> chains;
+  struct RunningJob {
+    std::string vm_name;
+    Time last_traffic_at{};  ///< of its exports, or its beginning
+  };
+  std::vector<RunningJob> running_jobs;
+  std::map<FailureCode, uint64_t> job_failures_total;
+  std::map<std::string, uint64_t> start_refusals_total;  ///< by the refusal's code
+  std::map<ExportKind, uint64_t> exports;                ///< open; of one kind: 0 when missing
+  std::map<std::string, uint64_t> tasks_running;         ///< "promotion", "scrub", "verification"
+  uint64_t restores = 0;
+  std::map<NotificationEvent, uint64_t> events_total;
+  std::vector<DeliveryCount> notifications_total;
+  bool ready = false, catalogue_writable = true;
 };
 
 }  // namespace engine

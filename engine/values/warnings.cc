@@ -92,13 +92,17 @@ bool was_copied_in_full(const JobDisk& disk) {
 }
 
 std::vector<Warning> sealed_warnings(const JobDisk& disk,
-                                     std::optional<uint64_t> previous_full_stored_bytes) {
+                                     std::optional<uint64_t> previous_full_stored_bytes,
+                                     bool change_id_asked) {
   std::vector<Warning> warnings;
-  for (std::optional<Warning> warning :
-       {sampled_zeroes(disk), full_not_covered(disk, previous_full_stored_bytes),
-        change_tracking_reset(disk), change_id_unusable(disk)}) {
+  const auto add = [&](std::optional<Warning> warning) {
     if (warning) warnings.push_back(std::move(*warning));
-  }
+  };
+  // Large zeroes of a writer that never asked for a change id come from a map of the source.
+  if (change_id_asked) add(sampled_zeroes(disk));
+  add(full_not_covered(disk, previous_full_stored_bytes));
+  add(change_tracking_reset(disk));
+  if (change_id_asked) add(change_id_unusable(disk));
   return warnings;
 }
 

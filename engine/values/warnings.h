@@ -29,7 +29,9 @@ bool was_copied_in_full(const JobDisk& disk);
 
 /// Of a disk with its counters and recorded change id, in the order of WarningCode.
 /// `previous_full_stored_bytes`: what the disk's previous full stored, where there is one.
+/// `change_id_asked`: by the writer, which is the existing client then, and does so next time too.
 std::vector<Warning> sealed_warnings(const JobDisk& disk,
-                                     std::optional<uint64_t> previous_full_stored_bytes);
+                                     std::optional<uint64_t> previous_full_stored_bytes,
+                                     bool change_id_asked);
 
 }  // namespace engine

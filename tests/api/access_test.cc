@@ -51,10 +51,10 @@ constexpr const char* kRestoreBody = R"({"backup_id":"a","mode":"read-only"})";
 
 TEST_F(Access, ATokenMayDoWhatItsScopeIncludesAndNothingElse) {
   const std::tuple<const char*, const char*, const char*, const char*> rows[] = {
-      {"GET", "/backups", "", "r b s a bs"},     {"HEAD", "/backups", "", "r b s a bs"},
+      {"GET", "/backups", "", "r b s a bs"},         {"HEAD", "/backups", "", "r b s a bs"},
       {"POST", "/backups", kStartBody, "b a bs"},    {"POST", "/backups/x/cancel", "", "b a bs"},
       {"POST", "/restores", kRestoreBody, "s a bs"}, {"DELETE", "/backups/x", "", "a"},
-      {"DELETE", "/repositories/x", "", "a"},    {"POST", "/verifications", "", "a"}};
+      {"DELETE", "/repositories/x", "", "a"},        {"POST", "/verifications", "", "a"}};
   for (const auto& [method, target, body, allowed] : rows) {
     for (const auto& [token, holder] : book_->holders) {
       const bool may =
@@ -98,6 +98,21 @@ TEST_F(Access, TheExistingClientNeedsNoneOnLoopbackWhateverItSends) {
   }
   EXPECT_EQ(ask("GET", "/backups/changeid?vm_name=a", "r").status, 403);
   EXPECT_EQ(ask("GET", "/backups/changeid?vm_name=a", "b").status, 200);
+}
+
+// A browser on the hub sends what any page asks it to; what goes without a token must not go so.
+TEST_F(Access, APageOfAnotherOriginGetsNowhere) {
+  const auto from_page = [&](const std::string& target) {
+    api::Request request{"POST", "/api/v1" + target, "", "http://evil.example", "{}", true};
+    request.host = "127.0.0.1:8082";
+    request.local_address = "127.0.0.1";
+    return api::Api(quiet_, settings_).handle(request);
+  };
+  expect_problem(from_page("/backups/x/complete"), 403, "origin is not allowed",
+                 "origin_not_allowed");
+  EXPECT_EQ(from_page("/backups/x/cancel").status, 401);
+  ASSERT_EQ(lines_.size(), 2u);
+  EXPECT_EQ(lines_[0]["code"], "origin_not_allowed");
 }
 
 TEST_F(Access, WhatChangesSomethingIsWrittenDownWithWhoAndWhat) {

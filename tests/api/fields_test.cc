@@ -38,7 +38,7 @@ TEST(Spelling, IsGuessedFromOtherSpellingsPartsAndSlips) {
       {"limt", "limit"},      {"limti", "limit"},
       {"satus", "status"},    {"context_id", "vm_context_id"}};
   for (const auto& [given, name] : meant) EXPECT_EQ(api::likely_meant(given, known), name) << given;
-  for (const std::string given : {"", "v", "_", "x", "page", "token", "vm_path", "time", "lim"}) {
+  for (const char* given : {"", "v", "_", "x", "page", "token", "vm_path", "time", "lim"}) {
     EXPECT_EQ(api::likely_meant(given, known), std::nullopt) << given;
   }
   EXPECT_EQ(api::likely_meant(std::string(100'000, 'v'), known), std::nullopt);

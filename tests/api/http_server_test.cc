@@ -142,7 +142,7 @@ TEST_F(HttpServer, HeadIsAnsweredAsGetIsButWithoutTheBody) {
 
 TEST_F(HttpServer, EveryAnswerHasADate) {
   serve();
-  for (const std::string text :
+  for (const std::string& text :
        {get_text("/livez"), get_text("/nowhere"), std::string("x\r\n\r\n")}) {
     EXPECT_NE(ask(text).find("Date: Wed, 08 Oct 2025 08:54:54 GMT\r\n"), std::string::npos) << text;
   }

@@ -8,11 +8,12 @@ class Paging : public ApiTest {
  protected:
   Paging() {
     for (const char* name : {"a", "b", "c", "d", "e"}) {
-      engine::Vm vm;
+      engine::ListedVm listed;
+      engine::Vm& vm = listed.vm;
       vm.vm_name = name;
       vm.vcenter_host = *name == 'c' ? "other" : "vc1";
       vm.current_status = *name == 'e' ? "failed" : "completed";
-      vms_.push_back(vm);
+      vms_.push_back(listed);
     }
     ON_CALL(quiet_, vms).WillByDefault(Return(vms_));
   }
@@ -26,7 +27,7 @@ class Paging : public ApiTest {
     return {names, body["total"]};
   }
 
-  std::vector<engine::Vm> vms_;
+  std::vector<engine::ListedVm> vms_;
   ::testing::NiceMock<MockEngine> quiet_;
   api::Api paged_{quiet_, settings()};
 };

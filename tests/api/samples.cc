@@ -267,6 +267,7 @@ engine::Vm vm() {
   vm.vm_path = "/DC1/vm/pgtest1";
   vm.vcenter_host = "vc1.example";
   vm.credentials = {engine::CredentialsRef::Kind::reference, "vc1"};
+  vm.expected_interval_seconds = 90000;
   vm.created_at = vm.updated_at = sample_time();
   engine::VmDisk disk;
   disk.id = 1;
@@ -346,11 +347,33 @@ engine::MetricsSnapshot metrics() {
   snapshot.verified_bytes_total = {{engine::VerificationOrigin::scrub, 65536}};
   snapshot.points = {{"never", 1}, {"sound", 3}};
   snapshot.ports_allocated = 2;
-  snapshot.repositories = {storage()};
+  const engine::StorageInfo space = storage();
+  snapshot.repositories = {{"1", true,
+                            engine::StorageMeasure{space.total_bytes, space.used_bytes,
+                                                   space.available_bytes, space.last_check_at},
+                            10000000},
+                           {"nas", false, std::nullopt, 0}};
   snapshot.seal_seconds = {{1}, {2, 0}, 0.5};
   snapshot.flags_total = {{engine::WarningCode::encrypted, 1}};
   snapshot.node_calls_total = {{"accepted", 4}};
-  snapshot.last_success = {{"pg\"test\"\\1\n", sample_time()}};
+  engine::Vm silent = vm();
+  silent.vm_name = "pg\"test\"\\1\n";
+  silent.last_good_at = silent.last_verified_at = sample_time();
+  silent.expected_interval_seconds = 90000;
+  silent.overdue = true;
+  engine::Vm unexpected = vm();
+  unexpected.expected_interval_seconds = 0;
+  snapshot.vms = {silent, unexpected};
+  snapshot.chains = {{"pgtest1", "1", 0, 12}};
+  snapshot.running_jobs = {{"pgtest1", sample_time()}};
+  snapshot.job_failures_total = {{engine::FailureCode::stalled, 2}};
+  snapshot.start_refusals_total = {{"no_space", 1}};
+  snapshot.exports = {{engine::ExportKind::ingest, 2}};
+  snapshot.tasks_running = {{"promotion", 0}, {"verification", 1}};
+  snapshot.restores = 1;
+  snapshot.events_total = {{engine::NotificationEvent::failed, 2}};
+  snapshot.notifications_total = {{"url", "delivered", 2}};
+  snapshot.ready = true;
   return snapshot;
 }
 

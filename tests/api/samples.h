@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/values/views.h"
+#include "engine/values/wanted.h"
 
 /// The values of the examples: VM pgtest1, two disks, one full and one incremental.
 namespace api_tests {

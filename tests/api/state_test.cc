@@ -1,6 +1,6 @@
 #include "api_fixture.h"
 
-/// NBD state, health, metrics. A32.
+/// NBD state and health. A32.
 namespace api_tests {
 namespace {
 
@@ -83,67 +83,6 @@ TEST_F(State, ReadinessTellsOfAFullCatalogueAndOfRepositories) {
   const Json full = body_of(request("GET", "/readyz"), 503);
   EXPECT_EQ(full["checks"]["catalogue_writable"], false);
   EXPECT_EQ(full["unavailable_repositories"], nas);
-}
-
-TEST_F(State, MetricsAreGoldenText) {
-  EXPECT_CALL(engine_, metrics).WillOnce(Return(metrics()));
-  const auto answer = request("GET", "/metrics");
-  EXPECT_EQ(answer.content_type, "text/plain; version=0.0.4; charset=utf-8");
-  std::string samples;  // without the comments
-  for (size_t at = 0; at < answer.body.size();) {
-    const size_t end = answer.body.find('\n', at) + 1;
-    if (answer.body[at] != '#') samples += answer.body.substr(at, end - at);
-    at = end;
-  }
-  EXPECT_EQ(samples, R"(varve_build_info{version="1.2.3"} 1
-varve_jobs{state="preparing"} 0
-varve_jobs{state="running"} 1
-varve_jobs{state="finalizing"} 0
-varve_jobs{state="completed"} 3
-varve_jobs{state="failed"} 0
-varve_jobs{state="cancelled"} 0
-varve_backups_total{result="completed",type="full"} 2
-varve_last_success_timestamp_seconds{vm="pg\"test\"\\1\n"} 1759913694
-varve_nbd_connections 2
-varve_nbd_requests_total{command="write",result="ok"} 32
-varve_nbd_request_seconds_bucket{le="0.001"} 30
-varve_nbd_request_seconds_bucket{le="0.01"} 31
-varve_nbd_request_seconds_bucket{le="+Inf"} 32
-varve_nbd_request_seconds_sum 0.25
-varve_nbd_request_seconds_count 32
-varve_bytes_total{kind="received"} 1048576
-varve_bytes_total{kind="zeroed"} 0
-varve_bytes_total{kind="elided"} 0
-varve_bytes_total{kind="stored"} 0
-varve_bytes_total{kind="read"} 0
-varve_ports_allocated 2
-varve_repository_bytes{repository="1",kind="total"} 1000000000
-varve_repository_bytes{repository="1",kind="used"} 250000000
-varve_repository_bytes{repository="1",kind="available"} 750000000
-varve_points{verification="never"} 1
-varve_points{verification="sound"} 3
-varve_verified_images_total{begun_by="scrub",result="sound"} 3
-varve_verified_bytes_total{begun_by="scrub"} 65536
-varve_seal_seconds_bucket{le="1"} 2
-varve_seal_seconds_bucket{le="+Inf"} 2
-varve_seal_seconds_sum 0.5
-varve_seal_seconds_count 2
-varve_flags_total{flag="encrypted"} 1
-varve_node_calls_total{result="accepted"} 4
-)");
-}
-
-TEST_F(State, EveryMetricHasItsTypeBeforeAnythingIsCounted) {
-  EXPECT_CALL(engine_, metrics).WillOnce(Return(engine::MetricsSnapshot{}));
-  const std::string text = request("GET", "/metrics").body;
-  for (const char* name :
-       {"build_info gauge", "jobs gauge", "backups_total counter", "nbd_connections gauge",
-        "nbd_requests_total counter", "nbd_request_seconds histogram", "bytes_total counter",
-        "ports_allocated gauge", "repository_bytes gauge", "seal_seconds histogram", "points gauge",
-        "verified_images_total counter", "verified_bytes_total counter", "flags_total counter",
-        "node_calls_total counter", "last_success_timestamp_seconds gauge"}) {
-    EXPECT_NE(text.find(std::string("# TYPE varve_") + name + "\n"), std::string::npos) << name;
-  }
 }
 
 }  // namespace

@@ -63,6 +63,18 @@ TEST_F(VmContexts, CredentialsAreKeptRemovedReferencedOrGiven) {
   EXPECT_EQ(put_and_see(body).credentials.kind, Kind::keep);
 }
 
+TEST_F(VmContexts, TheExpectedIntervalIsANumberTheDefaultOrAsBefore) {
+  Json body = good();
+  EXPECT_FALSE(put_and_see(body).expected_interval.is_given);
+  body["expected_interval_seconds"] = 3600;
+  EXPECT_EQ(put_and_see(body).expected_interval.seconds, 3600u);
+  body["expected_interval_seconds"] = 0;
+  EXPECT_EQ(put_and_see(body).expected_interval.seconds, 0u);
+  body["expected_interval_seconds"] = nullptr;
+  EXPECT_TRUE(put_and_see(body).expected_interval.is_given);
+  EXPECT_EQ(put_and_see(body).expected_interval.seconds, std::nullopt);
+}
+
 // A26
 TEST_F(VmContexts, ReplacingAnswers200) {
   EXPECT_CALL(engine_, put_vm).WillOnce(Return(engine::PutVmResult{false, vm_view()}));
@@ -90,6 +102,8 @@ TEST_F(VmContexts, BadRegistrationsNameTheMember) {
       {R"({"credentials":{}})", "credentials"},
       {R"({"credentials":{"username":"u"}})", "credentials"},
       {R"({"credentials":{"ref":"r","username":"u","password":"p"}})", "credentials"},
+      {R"({"expected_interval_seconds":-1})", "expected_interval_seconds"},
+      {R"({"expected_interval_seconds":315360001})", "expected_interval_seconds"},
   };
   for (const auto& [patch, member] : rows) {
     Json body = good();
@@ -133,7 +147,9 @@ TEST_F(VmContexts, OneIsShownWithItsDisksAndNoSecrets) {
       "vm_path":"/DC1/vm/pgtest1","vcenter_host":"vc1.example","datacenter":"",
       "current_status":"discovered","current_job_id":null,"total_jobs_run":0,"successful_jobs":0,
       "failed_jobs":0,"last_successful_job_id":null,"cpu_count":0,"memory_mb":0,"os_type":"",
-      "power_state":"","vm_tools_version":null,"created_at":"2025-10-08T08:54:54Z",
+      "power_state":"","vm_tools_version":null,"expected_interval_seconds":90000,
+      "last_good_at":null,"last_verified_at":null,"overdue":false,
+      "created_at":"2025-10-08T08:54:54Z",
       "updated_at":"2025-10-08T08:54:54Z","first_job_at":null,"last_job_at":null,
       "last_status_change":null,"auto_added":false,"scheduler_enabled":false,
       "next_scheduled_at":null,"last_scheduled_job_id":null,"ossea_config_id":null,

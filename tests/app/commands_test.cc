@@ -12,6 +12,7 @@
 #include "app/operate/table.h"
 #include "app/operate/verbs.h"
 #include "app/reference.h"
+#include "engine/values/time_text.h"
 #include "tests/app/parse.h"
 
 namespace app {
@@ -217,7 +218,7 @@ TEST(ClientVerbs, TakeTheirServerAndTokenFromOptionOrEnvironment) {
             std::string::npos);
   EXPECT_TRUE(parse<BackupOptions>({"backup", "vm", "--full", "--wait"}).full);
   EXPECT_EQ(refusal_of({"backup", "vm", "--full", "--incremental"}),
-            "varve backup: --incremental and --full exclude each other; see varve backup --help");
+            "varve backup: --full and --incremental exclude each other; see varve backup --help");
 }
 
 TEST(Reference, CompletionsNameEveryVerbAndOption) {

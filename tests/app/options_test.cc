@@ -136,6 +136,29 @@ TEST(CommandLine, WhatIsProvenAndHowFastCanBeSaid) {
   EXPECT_TRUE(usual.engine.verify_restores);
 }
 
+TEST(CommandLine, WhoIsToldOfWhatCanBeSaid) {
+  using enum engine::NotificationEvent;
+  const auto options = parse<ServeOptions>(
+      {"serve", "--expected-interval", "25h", "--notify-url", "https://a.example/x?y=1",
+       "--notify-url", "http://[::1]:80", "--notify-command", "logger \"$VARVE_TEXT\"",
+       "--notify-on", "completed,overdue"});
+  EXPECT_EQ(options.engine.expected_interval, 25h);
+  EXPECT_EQ(options.notify.urls.size(), 2u);
+  EXPECT_EQ(options.notify.commands, std::vector<std::string>{"logger \"$VARVE_TEXT\""});
+  EXPECT_EQ(options.notify.on, (std::set{completed, overdue}));
+  const auto usual = parse<ServeOptions>({"serve"});
+  EXPECT_EQ(usual.engine.expected_interval, 0s);
+  EXPECT_EQ(usual.notify.on, (std::set{failed, damaged, space, unavailable, overdue}));
+  EXPECT_EQ(parse<ServeOptions>({"serve", "--notify-on", "all"}).notify.on.size(), 7u);
+  EXPECT_TRUE(parse<ServeOptions>({"serve", "--notify-on", "none"}).notify.on.empty());
+  EXPECT_EQ(refusal({"serve", "--notify-on", "failed,done"}),
+            "--notify-on: \"done\" is not one of completed, failed, cancelled, damaged, space, "
+            "unavailable, overdue, all, none");
+  EXPECT_EQ(refusal({"serve", "--notify-url", "ftp://a"}),
+            "--notify-url: neither http:// nor https://; write http://HOST[:PORT]/PATH or "
+            "https://HOST[:PORT]/PATH");
+}
+
 TEST(CommandLine, AWrongValueIsRefusedWithItsOption) {
   EXPECT_EQ(refusal({"serve", "--ports", "10200-10100"}),
             "--ports: \"10100\" is not a number from 10200 to 65535");

@@ -92,7 +92,8 @@ io::Task<void> BesideRun::play(engine::Core& core) {
   core.shutting_down = true;
   core.stop_watching.set();
   co_await watch.join();
-  for (const auto& job : core.jobs.all()) co_await engine::fail_job(core, job, "shut down");
+  for (const auto& job : core.jobs.all())
+    co_await engine::fail_job(core, job, engine::FailureCode::shutdown, "shut down");
 }
 
 io::Task<void> BesideRun::pause(Rng& rng, uint64_t turns_max) {

@@ -98,7 +98,7 @@ io::Task<void> EngineRun::back_up_in_parts(engine::Core& core, Rng& rng) {
       co_return;
     }
     const auto running = core.jobs.find(job.id);
-    co_await engine::fail_job(core, running, "the client has gone");
+    co_await engine::fail_job(core, running, engine::FailureCode::client, "the client has gone");
     const auto ended = core.catalogue->jobs.find(job.id);
     request = {};
     request.resume = job.id;

@@ -115,8 +115,8 @@ class Adopts(HubCase):
         self.adopt(f"0={first}", f"1={other}", f"0={second}", f"1={other_second}")
         self.assert_points_equal(copies, 0)
         self.assert_points_equal(others, 1)
-        text = self.adopt(f"0={first}", f"0={second}", f"1={other}", status=2)
-        self.assertIn("disk 0 has 2 images and disk 1 has 1", text)
+        [error] = self.adopt(f"0={first}", f"0={second}", f"1={other}", status=2)
+        self.assertIn("disk 0 has 2 images and disk 1 has 1", error["error"])
 
     def test_what_cannot_be_is_refused_by_name_and_nothing_is_made(self):
         base = self.full()

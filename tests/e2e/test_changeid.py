@@ -96,7 +96,9 @@ class ChangeIds(HubCase):
     def test_an_unusable_id_is_stored_flagged_and_never_handed_out(self):
         """A21 row 7: not exactly one slash"""
         self.register("vm", [MIB])
-        job = self.quick_backup("vm", ["no-slash"])
+        job = self.start("vm")
+        self.assertEqual(self.by_index(disk_id=0), "", "it asks, as the existing client does")
+        self.write_and_complete(job, 0, "no-slash")
         done = self.job(job["backup_id"])
         self.assertEqual(done["change_id"], "no-slash")
         self.assertIn("change_id_unusable", [warning["code"] for warning in done["warnings"]])

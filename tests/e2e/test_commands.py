@@ -84,14 +84,19 @@ class Verbs(HubCase):
         full, *_, last = self.one_vm()
         self.varve("verify", f"web01@{full}")
         lines = self.varve("list", "web01", "--utc")[0].splitlines()
-        self.assertEqual(lines[0].split(), ["BACKUP", "TYPE", "COMPLETED", "RECEIVED", "STORED", "VERIFIED", "RESULT"])
-        self.assertRegex(lines[1], rf"^{full} +full +\S+Z, \d+ s ago +64\.0 KiB  64\.0 KiB  \S+Z, \d+ s ago  sound$")
-        self.assertRegex(lines[2], r"^├─ backup-web01-\S+ +incremental +.* never +-$")
+        titles = ["BACKUP", "TYPE", "COMPLETED", "RECEIVED", "STORED", "VERIFIED", "RESULT", "LOCKED"]
+        self.assertEqual(lines[0].split(), titles)
+        self.assertRegex(lines[1], rf"^{full} +full +\S+Z, \d+ s ago +64\.0 KiB  64\.0 KiB  \S+Z, \d+ s ago  sound\b")
+        self.assertRegex(lines[2], r"^├─ backup-web01-\S+ +incremental +.* never +-")
         self.assertRegex(lines[3], rf"^└─ {last} +incremental")
         self.assertEqual(lines[5], "VM web01: 3 restore points, 192.0 KiB stored")
         self.assertIn("`- ", self.varve("list", "web01", LC_ALL="C")[0])
         self.assertEqual(self.json("list", "web01")["count"], 3)
         self.varve("list", "nobody", status=NOT_FOUND)
+
+    def test_a_verb_in_the_place_of_a_vm_is_answered_with_the_verb(self):
+        _, error = self.varve("backup", "list", status=NOT_FOUND)
+        self.assertIn("no VM is called 'list'; did you mean `varve list`?", error)
 
     def test_disks_of_a_backup_are_one_line(self):
         self.one_vm([MIB, MIB])
@@ -217,7 +222,7 @@ class Verbs(HubCase):
         self.assertIn("serve it with --read-only", error)
 
     def test_errors_are_json_for_every_verb_that_prints_it(self):
-        silent = {("serve",), ("nbd",), ("help",), ("completion",)}  # servers, and texts
+        silent = {("serve",), ("nbd",), ("help",), ("completion",), ("config", "example")}  # servers, and texts
         for verb in verbs_of_help():
             if verb in silent:
                 continue
@@ -319,7 +324,7 @@ class Completion(unittest.TestCase):
         for shell, flag in (("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")):
             with self.subTest(shell=shell):
                 if not shutil.which(shell):
-                    continue
+                    self.skipTest(f"{shell} is not installed")
                 with scratch.directory() as directory:
                     script = directory / shell
                     script.write_text(varve("completion", shell)[0])

@@ -23,7 +23,8 @@ COLUMNS = {  # of docs/catalogue.md
     "vm_backup_contexts": "context_id vm_name vmware_vm_id vm_path vcenter_host datacenter repository_id"
     " total_backups_run successful_backups failed_backups last_backup_id last_backup_type last_backup_at"
     " created_at updated_at",
-    "vm_replication_contexts": "context_id vm_name vmware_vm_id vm_path vcenter_host datacenter credential_id power_state",
+    "vm_replication_contexts": "context_id vm_name vmware_vm_id vm_path vcenter_host datacenter credential_id power_state"
+    " expected_interval_seconds",
     "vm_disks": "vm_context_id disk_id vmdk_path size_gb capacity_bytes unit_number datastore label disk_change_id"
     " disk_index removed",
     "backup_chains": "id chain_id vm_context_id vm_name disk_id repository_id full_backup_id latest_backup_id"

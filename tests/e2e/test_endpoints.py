@@ -52,7 +52,8 @@ class Service(HubCase):
             for method in operations:
                 with self.subTest(path=path, method=method):
                     url = self.hub.url + (path if "/api/v1" in path or self.is_root(path) else "/api/v1" + path)
-                    answer = http(method.upper(), url.replace("{", "x").replace("}", "x"))
+                    asked = "HEAD" if path.endswith("/events") else method.upper()  # a GET would not end
+                    answer = http(asked, url.replace("{", "x").replace("}", "x"))
                     self.assertNotEqual(answer.status, 405)
                     self.assertFalse(answer.status == 404 and answer.body.get("error") == "not found", answer)
 

@@ -110,7 +110,7 @@ class Deaths(HubCase):
         else:
             if is_published and self.since:  # what a pull would say that has not heard of it
                 status, events = self.ended(self.launch("stale", self.since))
-                self.assertEqual(status, 3, events)
+                self.assertEqual(status, 11, events)
                 self.assertIn("base is not the parent", events[-1]["message"])
             self.since = self.checkpoint if is_published else self.since
             self.machine.end(self.since)

@@ -39,7 +39,7 @@ class Rebuild(HubCase):
         self.lose_catalogue()
         done = self.rebuild()
         self.assertEqual((done.returncode, done.stderr), (0, ""), done)
-        self.assertIn("1 VMs, 2 backups, 4 images", done.stdout)
+        self.assertIn("1 VM, 2 backups, 4 images", done.stdout)
         self.hub.restart()
         self.assertEqual(self.points_of_both_disks(), self.before)
         self.register_again()
@@ -63,7 +63,7 @@ class Rebuild(HubCase):
         Path(newest).unlink()
         done = self.rebuild()
         self.assertEqual(done.returncode, 3, done)
-        self.assertIn("1 backups, 2 images", done.stdout)
+        self.assertIn("1 backup, 2 images", done.stdout)
         self.assertIn("left out:", done.stderr)
         self.assertIn("is missing", done.stderr)
 

@@ -305,5 +305,48 @@ TEST_F(CatalogueVms, TheHistoryOfAVmIsThatOfItsJobs) {
   EXPECT_EQ(after.disks[1].change_id, change_id(1, 1));
 }
 
+TEST_F(CatalogueVms, TheNewestGoodAndTheNewestVerifiedBackupHaveTheirTimes) {
+  const Vm vm = add_vm("pgtest1");
+  const auto now_of = [&] { return catalogue().vms.list_ages().at(0); };
+  EXPECT_EQ(now_of().last_good_at, std::nullopt);
+  const Job one = backup(vm, BackupType::full, 1), two = backup(vm, BackupType::incremental, 2);
+  const auto prove = [&](const JobDisk& disk, VerificationResult result) {
+    ImageVerification proof;
+    proof.image_id = disk.image_id;
+    proof.verified_at = tick();
+    proof.result = result;
+    catalogue().verifications.put(proof);
+  };
+  EXPECT_EQ(now_of().last_good_at, two.completed_at);
+  EXPECT_EQ(now_of().last_verified_at, std::nullopt);
+  prove(one.disks[0], VerificationResult::sound);
+  EXPECT_EQ(now_of().last_verified_at, std::nullopt) << "one of its two disks";
+  prove(one.disks[1], VerificationResult::sound);
+  EXPECT_EQ(now_of().last_verified_at, one.completed_at);
+  prove(two.disks[0], VerificationResult::sound);
+  prove(two.disks[1], VerificationResult::damaged);
+  EXPECT_EQ(now_of().last_good_at, one.completed_at);
+  EXPECT_EQ(now_of().last_verified_at, one.completed_at);
+  prove(two.disks[1], VerificationResult::without_manifest);
+  EXPECT_EQ(now_of().last_good_at, two.completed_at) << "nobody has found it damaged";
+  EXPECT_EQ(now_of().last_verified_at, one.completed_at);
+  EXPECT_EQ(catalogue().vms.find("pgtest1")->last_good_at, two.completed_at);
+}
+
+TEST_F(CatalogueVms, ChainsAreAsLongAsTheNewestGenerationOfEachDisk) {
+  const Vm vm = add_vm("pgtest1", {2000});
+  EXPECT_TRUE(catalogue().points.chain_lengths().empty());
+  backup(vm, BackupType::full, 1);
+  backup(vm, BackupType::incremental, 2);
+  backup(vm, BackupType::incremental, 3);
+  EXPECT_EQ(catalogue().points.chain_lengths().at(0).images, 3u);
+  backup(vm, BackupType::full, 4);
+  const auto lengths = catalogue().points.chain_lengths();
+  ASSERT_EQ(lengths.size(), 1u);
+  EXPECT_EQ(lengths[0].images, 1u);
+  EXPECT_EQ(lengths[0].vm_name, "pgtest1");
+  EXPECT_EQ(lengths[0].repository_id, "1");
+}
+
 }  // namespace
 }  // namespace engine

@@ -45,6 +45,7 @@ Hub::Hub(std::string where, std::function<void(EngineOptions&)> adjust)
                   .server = *server_,
                   .exports = exports,
                   .node = node,
+                  .notifier = &told,
                   .reached = [this](std::string_view step) { reached(step); }},
       options);
 }

@@ -42,6 +42,30 @@ class FakeNode final : public NodeClient {
   std::vector<NodeCall> calls;
 };
 
+/// Keeps what it is told.
+class KeptNotifications final : public Notifier {
+ public:
+  void notify(Notification notification) noexcept override {
+    const std::lock_guard lock(mutex_);
+    all_.push_back(std::move(notification));
+  }
+  std::vector<DeliveryCount> deliveries() const override { return {{"url", "delivered", 7}}; }
+
+  /// Those of one kind, so far.
+  std::vector<Notification> of(NotificationEvent event) const {
+    const std::lock_guard lock(mutex_);
+    std::vector<Notification> found;
+    for (const Notification& one : all_) {
+      if (one.event == event) found.push_back(one);
+    }
+    return found;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<Notification> all_;
+};
+
 /// A clock whose wall time a test can hold still, so that a second comes again.
 class HeldClock final : public io::Clock {
  public:
@@ -81,6 +105,7 @@ class Hub {
 
   std::string directory;
   FakeNode node;
+  KeptNotifications told;
   std::unique_ptr<HeldClock> clock;  ///< the control thread's
   /// Told of every step, on the control thread.
   std::function<void(std::string_view)> reached = [](std::string_view) {};

@@ -21,9 +21,11 @@ class Warnings : public testing::Test {
     disk_.parent_change_id = disk_.handed_out_change_id = "uuid1/1";
     disk_.counters.covered_bytes = 65536;
   }
-  std::vector<WarningCode> codes(std::optional<uint64_t> previous_full_stored_bytes = {}) const {
+  std::vector<WarningCode> codes(std::optional<uint64_t> previous_full_stored_bytes = {},
+                                 bool change_id_asked = true) const {
     std::vector<WarningCode> codes;
-    for (const Warning& warning : sealed_warnings(disk_, previous_full_stored_bytes)) {
+    for (const Warning& warning :
+         sealed_warnings(disk_, previous_full_stored_bytes, change_id_asked)) {
       EXPECT_EQ(warning.disk_index, 1u);
       codes.push_back(warning.code);
     }
@@ -43,7 +45,7 @@ TEST_F(Warnings, A49SampledZeroesAreCountedOnAFullCopy) {
   disk_.counters.sampled_zero_requests = 3;
   disk_.counters.sampled_zero_bytes = 3 * 33554432;
   EXPECT_EQ(codes(), Codes{WarningCode::sampled_zeroes});
-  const std::string message = sealed_warnings(disk_, std::nullopt).front().message;
+  const std::string message = sealed_warnings(disk_, std::nullopt, true).front().message;
   EXPECT_NE(message.find("3 chunks (100663296 bytes)"), std::string::npos) << message;
 }
 
@@ -80,10 +82,18 @@ TEST_F(Warnings, AnUnusableChangeIdIsReported) {
   make_incremental();
   disk_.change_id = "a/b/c";
   EXPECT_EQ(codes(), Codes{WarningCode::change_id_unusable});
-  const std::string message = sealed_warnings(disk_, std::nullopt).front().message;
+  const std::string message = sealed_warnings(disk_, std::nullopt, true).front().message;
   EXPECT_NE(message.find("never handed out"), std::string::npos) << message;
   EXPECT_EQ(message.find("the next backup copies"), std::string::npos)
       << "only a client that asks for the change id does: " << message;
+}
+
+TEST_F(Warnings, AWriterThatAsksForNoChangeIdNeedsNoneAndHasLookedAtItsZeroes) {
+  disk_.change_id = "no slash";
+  disk_.counters.sampled_zero_requests = 3;
+  EXPECT_EQ(codes(std::nullopt, false), Codes{});
+  disk_.counters.covered_bytes -= 512;
+  EXPECT_EQ(codes(std::nullopt, false), Codes{WarningCode::full_not_covered});
 }
 
 TEST_F(Warnings, ADiskWithoutAPointWasAddedAndASmallerOneShrank) {

@@ -1,8 +1,10 @@
 """A varve that has been at work for weeks, and a browser that looks at its page."""
 
+import contextlib
 import random
 import sqlite3
 import time
+import unittest
 
 from harness import browser, scratch
 from harness.case import GIB, MIB, HubCase
@@ -20,18 +22,32 @@ VMS = [
 
 
 class PageCase(HubCase):
-    """A fresh varve and a fresh window for every test; no message of the browser goes unseen."""
+    """A fresh varve for every test, at an address that the window has not seen; no message of it goes unseen."""
 
     expected_messages = ()  # parts of messages that a test means to bring about
+    window = None  # one for all tests: a browser takes seconds to start
 
     def setUp(self):
         browser.require()
         super().setUp()
-        self.browser = browser.Browser(self.dir / "browser")
-        self.addCleanup(self.browser.close)
+        if PageCase.window is None:
+            place = contextlib.ExitStack()
+            PageCase.window = browser.Browser(place.enter_context(scratch.directory()))
+            unittest.addModuleCleanup(place.close)
+            unittest.addModuleCleanup(PageCase.window.close)
+        self.browser = PageCase.window
+        self.look_afresh()
+
+    def look_afresh(self):
+        self.browser.open("about:blank")
+        self.browser.size(1280, 800)
+        self.browser.prefer(prefers_color_scheme="light", prefers_reduced_motion="no-preference")
+        self.browser.console()
+        self.browser.requests()
 
     def tearDown(self):
         super().tearDown()
+        self.browser.open("about:blank")  # before its server goes
         self.assertEqual(self.unexpected_messages(), [], "the browser has something to say")
 
     def unexpected_messages(self):
@@ -113,6 +129,7 @@ class PageCase(HubCase):
                     (end - took, end, scale, job))  # fmt: skip
             catalogue.execute("UPDATE backup_context SET last_backup_at = ? WHERE last_backup_id = ?",
                               (now - int(hours * 3600), jobs[-1]))  # fmt: skip
-            catalogue.execute("UPDATE vm SET created_at = ? WHERE vm_name = ?", (now - (count + 3) * DAY, name))
+            catalogue.execute("UPDATE vm SET created_at = ?, expected_interval_seconds = ? WHERE vm_name = ?",
+                              (now - (count + 3) * DAY, 26 * 3600, name))  # fmt: skip
         catalogue.execute("UPDATE job SET created_at = ?, started_at = ?, completed_at = ? WHERE state = 'failed'",
                           (now - 5000, now - 5000, now - 4700))  # fmt: skip

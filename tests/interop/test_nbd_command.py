@@ -227,7 +227,7 @@ class Life(Command):
         for option in ("--vsock", "--single", "--snapshot", "--cache=none", "--format=raw", "--no-such-thing"):
             ended = self.varve(self.image, option)
             self.assertEqual(ended.returncode, 2, option)
-            self.assertTrue(ended.stderr.startswith("varve: "), ended.stderr)
+            self.assertTrue(ended.stderr.startswith("varve nbd"), ended.stderr)
         serve = subprocess.run([binary(), "serve", "--nbd", "vsock:2:10809"], capture_output=True, text=True, timeout=60)
         self.assertEqual(serve.returncode, 2)
 

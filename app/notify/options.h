@@ -1,0 +1,40 @@
+#pragma once
+
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/values/notification.h"
+
+namespace app {
+
+/// Whom `varve serve` tells of what: docs/monitoring.md, "Notifications".
+struct NotifyOptions {
+  std::vector<std::string> urls;      ///< each gets a POST of JSON
+  std::vector<std::string> commands;  ///< each is run by /bin/sh
+  std::set<engine::NotificationEvent> on = {
+      engine::NotificationEvent::failed, engine::NotificationEvent::damaged,
+      engine::NotificationEvent::space, engine::NotificationEvent::unavailable,
+      engine::NotificationEvent::overdue};
+};
+
+/// "failed,overdue", "all" or "none". Throws UsageError.
+std::set<engine::NotificationEvent> parse_events(std::string_view text);
+/// The same as a text that parse_events() reads.
+std::string events_text(const std::set<engine::NotificationEvent>& events);
+
+/// An address that is told by HTTP.
+struct WebhookUrl {
+  bool tls = false;
+  std::string host, port;
+  std::string target = "/";  ///< path and query, as given
+
+  /// The part that is no secret, for logs: "https://hooks.example.com".
+  std::string shown() const;
+};
+
+/// Throws UsageError for anything but http(s)://host[:port][/path][?query].
+WebhookUrl parse_webhook_url(std::string_view text);
+
+}  // namespace app

@@ -1,0 +1,10 @@
+#pragma once
+
+#include "api/metrics.h"
+
+namespace app {
+
+/// What /proc and the kernel say of this process, now. Blocks for microseconds; any thread.
+api::ProcessNumbers process_numbers();
+
+}  // namespace app

@@ -1,0 +1,207 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <nlohmann/json.hpp>
+
+#include "app/notify/delivery.h"
+#include "app/notify/options.h"
+#include "app/options.h"
+
+/// How notifications leave varve; tests/e2e/test_alerts.py has a real webhook and a whole server.
+namespace app {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(WebhookUrls, AreTakenApart) {
+  const WebhookUrl plain = parse_webhook_url("http://hooks.example:8080/a/b?c=d#e");
+  EXPECT_FALSE(plain.tls);
+  EXPECT_EQ(plain.host, "hooks.example");
+  EXPECT_EQ(plain.port, "8080");
+  EXPECT_EQ(plain.target, "/a/b?c=d");
+  EXPECT_EQ(plain.shown(), "http://hooks.example:8080") << "the path may be a secret";
+  const WebhookUrl tls = parse_webhook_url("https://[fd00::1]");
+  EXPECT_TRUE(tls.tls);
+  EXPECT_EQ(tls.host, "fd00::1");
+  EXPECT_EQ(tls.port, "443");
+  EXPECT_EQ(tls.target, "/");
+  EXPECT_EQ(parse_webhook_url("http://a?b").target, "/?b");
+  for (const char* wrong :
+       {"", "hooks.example", "ftp://a/", "http://", "http://:80/", "http://a:0/", "http://a:65536/",
+        "http://a:x/", "http://[::1/", "http://a/b c", "https://user:secret@a/"}) {
+    EXPECT_THROW(parse_webhook_url(wrong), UsageError) << wrong;
+  }
+}
+
+TEST(Messages, AreJsonAndAnEnvironment) {
+  engine::Notification told;
+  told.event = engine::NotificationEvent::failed;
+  told.at = engine::Time(std::chrono::seconds(1759913694));
+  told.vm_name = "web \"01\"";
+  told.backup_id = "backup-web01-1";
+  told.text = std::string(5000, 'x');
+  told.details = {{"code", "stalled"}};
+  const Message message = message_of(told, "b1");
+  const auto json = nlohmann::json::parse(message.json);
+  EXPECT_EQ(json["event"], "failed");
+  EXPECT_EQ(json["at"], "2025-10-08T08:54:54Z");
+  EXPECT_EQ(json["vm_name"], "web \"01\"");
+  EXPECT_EQ(json["repository_id"], "");
+  EXPECT_EQ(json["text"].get<std::string>().size(), 4096u);
+  EXPECT_EQ(json["host"], "b1");
+  EXPECT_EQ(json["details"]["code"], "stalled");
+  const std::map<std::string, std::string> environment(message.environment.begin(),
+                                                       message.environment.end());
+  EXPECT_EQ(environment.size(), json.size() - 1) << "all but the details";
+  EXPECT_EQ(environment.at("VARVE_EVENT"), "failed");
+  EXPECT_EQ(environment.at("VARVE_VM_NAME"), "web \"01\"");
+  EXPECT_EQ(message.about, "failed backup-web01-1");
+}
+
+/// Fails as often as it is told to, or holds whoever comes until it is interrupted.
+struct FakeWay final : DeliveryWay {
+  struct Seen {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<std::string> delivered;
+    int failures = 0, tries = 0;
+    bool may_help_again = true, holds = false, interrupted = false;
+  };
+  explicit FakeWay(Seen& into) : seen(into) {}
+
+  void deliver(const Message& message) override {
+    std::unique_lock lock(seen.mutex);
+    ++seen.tries;
+    seen.changed.notify_all();
+    if (seen.holds) {
+      seen.changed.wait(lock, [this] { return seen.interrupted; });
+      throw DeliveryFailure("interrupted", false);
+    }
+    if (seen.failures > 0) {
+      --seen.failures;
+      throw DeliveryFailure("no", seen.may_help_again);
+    }
+    seen.delivered.push_back(message.about);
+  }
+  void interrupt() noexcept override {
+    const std::lock_guard lock(seen.mutex);
+    seen.interrupted = true;
+    seen.changed.notify_all();
+  }
+
+  Seen& seen;
+};
+
+class Deliveries : public ::testing::Test {
+ protected:
+  static constexpr DeliveryTimes kQuick{.tries = 3, .first_pause = 1ms, .at_stop = 200ms};
+
+  static std::shared_ptr<const Message> message(const std::string& about) {
+    return std::make_shared<const Message>(Message{"{}", {}, about});
+  }
+  /// Delivers what was added, and stops; what became of it.
+  DeliveryQueue::Counts counts_of(const std::vector<std::string>& messages) {
+    auto queue = std::make_unique<DeliveryQueue>("url", std::make_unique<FakeWay>(seen), kQuick);
+    for (const std::string& one : messages) queue->add(message(one));
+    const auto end = std::chrono::steady_clock::now() + 10s;
+    DeliveryQueue::Counts counts;
+    do {
+      counts = queue->counts();
+    } while (counts.delivered + counts.failed < messages.size() &&
+             std::chrono::steady_clock::now() < end);
+    return counts;
+  }
+
+  FakeWay::Seen seen;
+};
+
+TEST_F(Deliveries, GoInTheirOrderAndAreTriedThreeTimes) {
+  seen.failures = 2;
+  const auto counts = counts_of({"one", "two"});
+  EXPECT_EQ(counts.delivered, 2u);
+  EXPECT_EQ(seen.delivered, (std::vector<std::string>{"one", "two"}));
+  EXPECT_EQ(seen.tries, 4);
+}
+
+TEST_F(Deliveries, AreGivenUpAfterThatAndTheNextOnesGoOn) {
+  seen.failures = 3;
+  const auto counts = counts_of({"one", "two"});
+  EXPECT_EQ(counts.failed, 1u);
+  EXPECT_EQ(seen.delivered, std::vector<std::string>{"two"});
+}
+
+TEST_F(Deliveries, AreNotTriedAgainWhereThatCannotHelp) {
+  seen.failures = 1;
+  seen.may_help_again = false;
+  EXPECT_EQ(counts_of({"one"}).failed, 1u);
+  EXPECT_EQ(seen.tries, 1);
+}
+
+TEST_F(Deliveries, WaitInABoundedQueueAndAStopDoesNotWaitForThem) {
+  seen.holds = true;
+  const auto begun = std::chrono::steady_clock::now();
+  {
+    DeliveryQueue queue("url", std::make_unique<FakeWay>(seen), kQuick);
+    queue.add(message("held"));
+    {
+      std::unique_lock lock(seen.mutex);
+      seen.changed.wait(lock, [this] { return seen.tries == 1; });
+    }
+    for (size_t at = 0; at < DeliveryQueue::kWaitingMax; ++at) queue.add(message("waits"));
+    EXPECT_EQ(queue.counts().dropped, 0u);
+    queue.add(message("one too many"));
+    EXPECT_EQ(queue.counts().dropped, 1u);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 5s);
+  EXPECT_EQ(seen.tries, 1) << "what waited was dropped";
+}
+
+class Commands : public ::testing::Test {
+ protected:
+  Commands() : file_("/tmp/varve-notify-test-" + std::to_string(::getpid())) {}
+  ~Commands() override { std::filesystem::remove(file_); }
+
+  std::string written() const {
+    std::ifstream file(file_);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  const std::string file_;
+  const Message message_{"{\"event\":\"failed\"}", {{"VARVE_EVENT", "failed"}}, "failed x"};
+};
+
+TEST_F(Commands, HaveTheJsonAtTheirInputAndTheRestInTheirEnvironment) {
+  make_command("printf '%s ' \"$VARVE_EVENT\" >" + file_ + "; cat >>" + file_)->deliver(message_);
+  EXPECT_EQ(written(), "failed {\"event\":\"failed\"}");
+}
+
+TEST_F(Commands, ThatFailAreFailures) {
+  try {
+    make_command("exit 7")->deliver(message_);
+    FAIL();
+  } catch (const DeliveryFailure& failure) {
+    EXPECT_STREQ(failure.what(), "the command ended with status 7");
+    EXPECT_FALSE(failure.may_help_again);
+  }
+  EXPECT_THROW(make_command("kill -9 $$")->deliver(message_), DeliveryFailure);
+}
+
+TEST_F(Commands, AreKilledWithWhatTheyHaveStartedWhenVarveStops) {
+  const auto command =
+      make_command("echo begun >" + file_ + "; (sleep 0.5; echo late >>" + file_ + ") & sleep 100");
+  std::thread stop([&] {
+    while (written().empty()) std::this_thread::sleep_for(1ms);
+    command->interrupt();
+  });
+  EXPECT_THROW(command->deliver(message_), DeliveryFailure);
+  stop.join();
+  std::this_thread::sleep_for(700ms);
+  EXPECT_EQ(written(), "begun\n");
+}
+
+}  // namespace
+}  // namespace app
