@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "api/answers_backups.h"
 #include "api/answers_signals.h"
 #include "api/read_member.h"

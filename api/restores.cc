@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "api/object.h"
 #include "api/paging.h"
 #include "api/read_member.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "api/answers_setup.h"
 #include "api/paging.h"
 #include "api/read_setup.h"

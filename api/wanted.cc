@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "api/object.h"
 #include "api/routes.h"
 #include "api/schemas.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "app/verify_options.h"
 
 #include "app/numbers.h"

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Compares varve with `qemu-nbd -f qcow2 --shared 10 -t` under the existing client's pattern.
 
 Both ends are durable: SIGTERM and fsync for qemu-nbd, the answer to `complete` for varve.

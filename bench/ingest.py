@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The side-by-side comparison: varve, qemu-nbd (at its best, and as the old hub runs it), nbdkit, the
 bare sink and fio write the same incompressible data; runs are interleaved and end durable.
 

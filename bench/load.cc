@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A load generator for NBD servers, built on nbd::Client: a number of connections, each with a
 // number of requests in flight and a thread of its own, ended by FLUSH; or one that reads.
 //

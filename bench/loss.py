@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What kill -9 costs: acknowledged, unflushed bytes that are lost, varve beside qemu-nbd.
 
 A client writes, every write is answered, no FLUSH is sent (as the VMware backup client never does),

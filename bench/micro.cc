@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The parts of the path of a block, one by one: build-bench/bench/micro [--benchmark_filter=…]
 #include <benchmark/benchmark.h>
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of interleaved runs as a picture: throughput, CPU and latency side by side, as SVG."""
 from xml.sax.saxutils import escape
 

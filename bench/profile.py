@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Where varve's CPU time goes, a row a workload: samples of perf (package linux-perf), by what the
 thread was doing. Replaces the table between the markers "profile" in docs/benchmark.md."""
 import argparse

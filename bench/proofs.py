@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What proof costs while a backup is written: the same overlay with and without write elision; see docs/benchmark.md.
 
     scripts/bench proof [WORKLOAD ...] [--rounds N] [--directory DISK] [--mib N]

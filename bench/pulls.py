@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Pulls, side by side: `varve pull`, nbdcopy and virtnbdbackup, interleaved; see docs/benchmark.md.
 
     scripts/bench pull [WORKLOAD ...] [--rounds N] [--directory DISK] [--mib N]

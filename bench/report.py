@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures of interleaved runs as JSON and as Markdown."""
 import json
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What bench/restores.py measures with: points of `varve serve`, the servers beside it, one run of each."""
 import json
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Restores, side by side: what comes out of varve, qemu-nbd and nbdkit, interleaved; see docs/benchmark.md.
 
     scripts/bench restore [WORKLOAD ...] [--rounds N] [--directory DISK] [--mib N]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs one workload on one server and measures it; interleaves the servers round by round."""
 import json
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The servers that are measured, each on a fresh file: start, where it listens, stop, CPU and memory."""
 import os
 import pathlib

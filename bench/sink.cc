@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The bare sink: what the socket and the disk allow, without QCOW2, safety or a second client.
 //
 // It takes one NBD connection and puts the payload of its WRITEs one behind the other into a file

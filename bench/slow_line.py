@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A TCP line with a delay and a limited rate, as a proxy on the loopback: no root and no kernel module needed.
 
     bench/slow_line.py --to PORT [--delay-ms N] [--mbit N]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the benchmarks of points have in common: workloads that make tables, kept as JSON and put into a document."""
 import argparse
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """TLS, side by side: an unmodified nbdcopy into and out of varve and nbdkit, interleaved.
 
 Each server runs as its manual says, with the same credentials and no further option: nbdkit's file

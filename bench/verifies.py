@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Verifications beside a plain read of the same file, interleaved; see docs/benchmark.md.
 
     scripts/bench verify [WORKLOAD ...] [--rounds N] [--directory DISK] [--mib N]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The workloads of scripts/bench, and what each must reach."""
 from dataclasses import dataclass, field
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Bugs that the crash simulator must find, to prove that it sees. Only tests/crash is built with

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Counts test cases, not programs, in meson's testlog.json.
 
 GoogleTest and tests/harness/run.py print the same lines for every case.  A case that was started

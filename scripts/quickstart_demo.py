@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The second half of scripts/quickstart: two ext4 disks, a full, an incremental, and the proof."""
 
 import os

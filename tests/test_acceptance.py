@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """tests/acceptance.md says what each row of the acceptance table asks for, and which tests carry its number.
 
 Run with --write to make the table anew from the tests."""

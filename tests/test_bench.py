@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """scripts/bench says at once what it does not understand: before it builds, which takes minutes."""
 import pathlib
 import subprocess

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The include arrows of ARCHITECTURE.md hold, and io_uring and Boost stay where they belong."""
 import pathlib
 import re

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The licence is there, and every file of source says it in the form that tools read (spdx.dev/ids)."""
 import pathlib
 import subprocess

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Every rule that code and tests cite has a row in its document, every test that a row names exists, and so
 does every document and heading that a file names."""
 import ast

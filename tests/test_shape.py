@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Classes stay small enough to be read, and functions take what they use instead of the bag of everything."""
 import pathlib
 import re

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Changes that a reader of the page asks for: asked once more, done, and said how it went.
 import { button, h, notice, replace } from "./dom.js";
 import { post } from "./api.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// The API of the varve that served this page: reading, changing, and what it tells by itself. Nothing else is asked.
 import { read } from "./fields.js";
 import { noteServerTime } from "./format.js";

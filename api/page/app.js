@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// The page: which view is shown, what keeps it fresh, and the token.
 import { forgetMessage } from "./act.js";
 import { button, h, notice, replace } from "./dom.js";

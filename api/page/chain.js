@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// The points of a VM as a timeline: a bar per backup, as high as what it stores, oldest first.
 import { h } from "./dom.js";
 import { bytes, day, moment } from "./format.js";

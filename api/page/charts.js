@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Charts over time, drawn by Chart.js, with the figures as a table behind them.
 import { h, table } from "./dom.js";
 import { day, moment } from "./format.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Elements out of values. Text is always set as text, never as markup: a VM may be called anything.
 
 /// h("a", { href: "#/", class: "quiet" }, "Overview"). Members that begin with "on" are listeners; false, null and

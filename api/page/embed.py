@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes the files of the page as C++:  embed.py OUTPUT FILE...
 
 The build calls it (api/meson.build). `chart.min.js` is Debian's Chart.js, with its licence notice at its head.

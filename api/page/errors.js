@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Failures in words: what happened, why, and what to do.
 import { h, notice } from "./dom.js";
 

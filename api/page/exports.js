@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// What is served over NBD now, with the lines that read it.
 import { badge, h, link, notice, table } from "./dom.js";
 import { agoElement, bytes } from "./format.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Every member of the API's answers that the page reads, by schema of /openapi.json: "name", or "name Type" where the
 /// value is an object, or "name [Type]" where it is a list of them. A test compares this table with the schemas.
 export const FIELDS = {

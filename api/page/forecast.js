@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// When a repository is full, by what the last days have stored. Pure.
 
 const DAY_MILLISECONDS = 86_400_000;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Where on a disk two points differ: a grid of regions, darker where more has changed.
 import { facts, h, notice, replace, table } from "./dom.js";
 import { bytes, count, share } from "./format.js";

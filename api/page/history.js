@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// What was backed up, day by day, and the last backups of all VMs.
 import { facts, h, link, notice, pager, replace, table } from "./dom.js";
 import { bytes, count, rate } from "./format.js";

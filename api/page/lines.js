@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Lines for a shell that read an export, ready to be copied.
 import { h } from "./dom.js";
 import { copyButton } from "./act.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// The places of the page, as the part of its address behind the '#', and back.
 
 export const vmPath = (name) => `#/vm/${encodeURIComponent(name)}`;

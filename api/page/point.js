@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// One restore point: what it is, what has changed since an older one, and how it is read.
 import { badge, button, facts, h, link, notice, replace, table } from "./dom.js";
 import { agoElement, bytes, count, moment, share, timeElement } from "./format.js";

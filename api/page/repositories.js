@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Repositories: how full they are, and when they will be.
 import { badge, facts, h, notice } from "./dom.js";
 import { agoElement, bytes, count, share } from "./format.js";

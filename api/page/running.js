@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// What runs now: a row for each backup, which goes on in its place as the server tells more.
 import { button, h, link, notice, replace, table } from "./dom.js";
 import { ageOf, bytes, count, duration, rate } from "./format.js";

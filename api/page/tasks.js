@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// What else varve works on: verifications, and restores with their copies.
 import { badge, h, link, notice, table } from "./dom.js";
 import { agoElement, bytes, count, share, timeElement } from "./format.js";

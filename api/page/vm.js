@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// One VM: its points as a timeline and as a table, its throughput, and its last backups.
 import { badge, button, command, facts, h, link, notice, pager, replace, table } from "./dom.js";
 import { agoElement, bytes, count, duration, rate, share, timeElement } from "./format.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// How a VM is protected, in a word: from its last good point, what is running, and what was found.
 import { duration } from "./format.js";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// The overview: what runs now, and all VMs with the age of their last good point.
 import { badge, command, facts, h, link, notice, pager, replace, table } from "./dom.js";
 import { agoElement, ageOf, bytes, count, duration } from "./format.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "app/commands.h"
 #include "app/pull/pull.h"
 #include "app/pull/repair.h"

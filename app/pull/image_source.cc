@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "app/pull/listed_source.h"
 #include "qcow/chain/chain.h"
 

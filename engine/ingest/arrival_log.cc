@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/ingest/arrival_log.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #if defined(__SANITIZE_THREAD__)
 // Asio's fences are not understood by ThreadSanitizer; here they guard nothing that it must see.
 #pragma GCC diagnostic ignored "-Wtsan"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/jobs/change_ids.h"
 
 #include "engine/jobs/complete_job.h"

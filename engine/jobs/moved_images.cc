@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/jobs/recovery.h"
 #include "engine/values/layout.h"
 #include "io/counted.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/values/export_uri.h"
 
 #include "nbd/uri.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "qcow/image/range_queue.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/api/mock_engine.h"
 
 template class testing::NiceMock<api_tests::MockEngine>;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "api/site_guard.h"
 
 #include "http_fixture.h"

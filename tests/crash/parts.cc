@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "io/big_endian.h"
 #include "tests/crash/replay.h"
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Who may see and open what of `varve serve`: TLS, jobs as users, secret names, addresses."""
 
 import re

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Signals for the people who run it: metrics by promtool's rules, alerts, and notifications by webhook and command."""
 
 import json

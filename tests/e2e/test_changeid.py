@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Who is told which change id: the rows of docs/jobs.md, "Change ids"."""
 
 import sys

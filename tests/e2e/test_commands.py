@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The command line as a person uses it: every verb against a real server, tables, JSON, exit codes, completions, pages."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """complete, telemetry and cancel: how a job ends, and what does not end it."""
 
 import sys

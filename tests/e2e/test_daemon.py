@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The daemon itself: its catalogue, its exclusive state, its exit."""
 
 import sqlite3

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Every point of two generations, read back by other people's tools over TCP, Unix sockets and TLS."""
 
 import os

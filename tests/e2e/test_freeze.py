@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve pull libvirt:DOMAIN` and a real guest agent: file systems stand still at the instant, and only then."""
 
 import json

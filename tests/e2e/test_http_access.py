@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Who may use HTTP, and how it is told: TLS, tokens with scopes, the audit log, events, headers.
 
 curl and openssl are the other side.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """HTTP beyond loopback: a token and TLS, or the word that they are not meant. In a network of the test's own."""
 
 import subprocess

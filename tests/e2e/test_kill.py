@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """SIGKILL at random moments under load, again and again: what was promised is there.
 
 `varve nbd` over one image that lives through all rounds; `varve serve` over jobs of which some

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes that a killed `varve nbd` had under way never land over what its successor flushed.
 
 The kernel carries them out after the process is gone, and on slow storage long after.

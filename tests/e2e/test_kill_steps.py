@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """SIGKILL at counted system calls: the daemon dies between any two steps of start, complete,
 publish and delete.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A disk of 1 TiB: `complete` answers within its time, whatever the disk took before. And a VM of as
 many disks as one may have.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Backups onto a file system that lacks what local ones have: no RENAME_NOREPLACE, no hard links.
 
 A FUSE file system of the tests' own (support/lesser_file_system.cc); skipped, with the reason, where

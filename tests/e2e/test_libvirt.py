@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve pull libvirt:DOMAIN`: all disks of a domain at one instant, and what has changed since the last time."""
 
 import json

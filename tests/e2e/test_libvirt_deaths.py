@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The domain, the hub or the pull dies during a `varve pull libvirt:DOMAIN`: see test_pull_deaths.py."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What virtnbdbackup puts libvirt domains through in its own tests (t/*.bats), for `varve pull libvirt:DOMAIN`.
 
 Change tracking that is lost, trims, zeroes that nothing tells of, and disks of other kinds.

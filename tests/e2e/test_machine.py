@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A real virtual machine as witness: backed up over 20 increments, it runs from its backup."""
 
 import hashlib

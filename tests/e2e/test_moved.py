@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Where a repository lies: given in whatever words, moved, copied."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Names of jobs, exports, images and contexts: safe everywhere, and what the client reads out of them."""
 
 import hashlib

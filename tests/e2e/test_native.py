@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """varve does everything itself: no child process, with nothing on PATH."""
 
 import re

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What others say of /openapi.json: Redocly's linter, and a validator of the OpenAPI 3.1 schema."""
 
 import json

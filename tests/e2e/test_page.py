@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The page at "/" in a real browser: docs/page.md.
 
 VARVE_PICTURES=DIR writes the pictures of docs/page.md there.

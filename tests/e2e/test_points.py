@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Restore points as exports: read by other people's clients, by name, without preparation."""
 
 import json

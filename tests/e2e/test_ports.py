@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Ports and addresses: which are taken, given back, skipped, and that all is loopback."""
 
 import socket

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The plugin for Proxmox VE (contrib/proxmox), against QEMU's own copy-before-write and snapshot-access."""
 
 import json

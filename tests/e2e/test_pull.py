@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve pull`: backups of disks that are read from files, devices and NBD servers."""
 
 import json

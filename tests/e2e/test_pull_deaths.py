@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Whatever dies during a `varve pull`, and whenever: a whole point is left or nothing, and the next pull works.
 
 The source, the hub and the pull itself are killed at moments spread over the time that a pull takes, at each request to

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A quota that is used up: EDQUOT, while the file system itself has space.
 
 A btrfs of its own on a loop device, whose quota groups need nothing else of the kernel; skipped, with

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """README's commands, executed as they are printed, in a network and a directory of the test's own."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A lost catalogue comes back from the repository's files, and backups go on."""
 
 import subprocess

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A catalogue that is rebuilt from files answers every GET as the lost one did, proofs included."""
 
 import os

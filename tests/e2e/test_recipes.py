@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The recipes of docs/restore.md, as they stand there, on a point that holds an ext4 file system."""
 
 import os

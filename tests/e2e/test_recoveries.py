@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Restores that somebody works with: private overlays on a point, and points that must stay."""
 
 import errno

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Healing: what the newest point lacks is named, and `varve pull --repair` sends it again."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve restore`: a point in a file, on a device, on another NBD server."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Transfers that are interrupted and go on: what has arrived is not sent again, and is what was sent."""
 
 import ctypes

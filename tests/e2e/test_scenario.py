@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The scripted scenario of tests/acceptance.md, in one command.
 
     tests/e2e/test_scenario.py [--sizes-mib 5120,1024] [unittest options]

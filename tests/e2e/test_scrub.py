@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Verifications on a schedule: every point is proven though nobody asks, and backups come first."""
 
 import random

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve serve` as a service: what the manager is told, SIGHUP, credentials, the journal, the unit's restrictions."""
 
 import json

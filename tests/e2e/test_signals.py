@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What a backup looks like beside those before it: real ext4 file systems that are used, upgraded, encrypted, mixed up."""
 
 import gzip

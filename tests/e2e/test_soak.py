@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Readers, backups, deletions, writable restores that expire, and kills, all beside each other; no byte is wrong."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The commands of docs/sources.md, as they stand there."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Storage that fills up, and parents that are damaged, missing or locked."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The client's pattern into varve is no slower than into qemu-nbd."""
 
 import os

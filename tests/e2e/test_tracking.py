@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Fulls into the chain, and what change tracking has missed."""
 
 import random

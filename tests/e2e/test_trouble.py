@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Storage that fails under running jobs: full, below its reserve, read-only, dead, cut.
 
 Small file systems of their own, mounted on loop devices; skipped, with the reason, where the

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Reads of points are compared with what was sent: damaged clusters answer EIO, and are never given out."""
 
 import errno

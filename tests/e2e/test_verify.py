@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve verify`: whatever is not what was sent is found and named, and nothing else."""
 
 import hashlib

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve verify` reads the content by libqcow too, in a process of its own that may die without harm."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes at any edge, zeroes and trims, over backing images, against a model."""
 
 import random

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/ingest/entropy_sampler.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/engine/killed_engine.h"
 
 /// Every point at which the process may be killed: a copy of the directory is taken there, and a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/engine/killed_engine.h"
 
 /// Restores, killed at each step and beside deletions.

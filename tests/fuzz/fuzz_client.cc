@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // varve's client against a server that says anything. The first byte of the input: bit 0 asks for
 // structured replies, bit 1 for extended headers, the rest is the size of the pieces.
 #include "nbd/client.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A whole connection: everything that a client says from its first byte on. The first byte of the
 // input is the size of the pieces in which it arrives; 0: all at once.
 #include "tests/fuzz/fuzz_server.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What guests write where a partition table or a superblock is looked for
 // (engine/ingest/disk_layout.h): any bytes at all.
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The transmission phase. The first byte of the input says what was negotiated: bits 0-1 simple,
 // structured, extended, extended; bit 2 the read-only export; bits 3-5 the number of contexts; bits
 // 6-7 pieces of 1, 7 or 64 bytes, or all at once.

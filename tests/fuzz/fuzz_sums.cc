@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The decoders of a manifest (qcow/format/sums.h). The first byte of the input says which: bit 0
 // and 1 the decoder, bit 2 that the checks over what follows are made right first, so that what
 // stands behind them is reached. What is accepted encodes to the bytes that were decoded.

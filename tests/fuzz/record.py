@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Records what real clients and `varve nbd` say to each other, as the seeds of the fuzzers.
 
   VARVE=build/app/varve tests/fuzz/record.py tests/fuzz/corpus

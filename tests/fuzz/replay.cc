@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs a fuzzer's corpus as a plain test: every file as it is, and cut at every byte.
 //   fuzz_replay_NAME DIRECTORY...
 #include <algorithm>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A libvirt domain whose guest writes to its disk without a pause, and has QEMU's guest agent."""
 
 import json

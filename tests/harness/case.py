@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base of every test against a running varve; it speaks the operator's verbs."""
 
 import os

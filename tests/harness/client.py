@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The existing VMware backup client, as far as varve can see it (docs/jobs.md, "The client").
 
 Runs as a process of its own, so that a test can kill it and so that its end looks like the real

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The case of the raw-socket suites: one image, served by `varve nbd` for all cases of a class."""
 
 import unittest

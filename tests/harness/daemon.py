@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`varve serve` as a process on loopback, and its HTTP API."""
 
 import json

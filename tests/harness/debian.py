@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Debian newer than this machine's, in a directory: its NBD clients are foreign to varve.
 
 Made by debootstrap from the mirror that apt is configured for, once, and kept in the user's cache.

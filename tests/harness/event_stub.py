@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A varve whose events a test makes up: everything else is passed on to a real one."""
 
 import http.server

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`varve create` and `varve nbd`: one image served in the foreground."""
 
 import signal

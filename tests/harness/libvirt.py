@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A libvirt of the test's own: a session daemon of an unprivileged user, and domains that stand still."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random writers over one versioned disk, which go on until their server is gone."""
 
 import random

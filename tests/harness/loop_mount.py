@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small ext4 of its own on a loop device, for tests of storage that is full or fails."""
 
 import contextlib

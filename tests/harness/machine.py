@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small virtual machine: Debian's kernel and busybox, a root file system in a raw disk, QEMU."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A catalogue with more VMs and points than a test could back up: the rows, written by SQL, while varve is down."""
 
 import sqlite3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NBD byte by byte: a client that can also say what no good client would."""
 
 import socket

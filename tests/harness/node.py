@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node API that never existed: it checks every field as the real one does and starts no VMware."""
 
 import http.server

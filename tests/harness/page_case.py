@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A varve that has been at work for weeks, and a browser that looks at its page."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A network of this process's own: every port is free, and nobody else can reach it."""
 
 import ctypes

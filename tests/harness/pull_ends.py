@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a pull stands between: a machine as its source, and proxies that strike at a chosen moment."""
 
 import contextlib

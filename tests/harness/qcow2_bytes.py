@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bytes of a QCOW2 file, for tests that damage one: fields by their place in the format."""
 
 import shutil

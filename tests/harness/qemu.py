@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """qemu-img as an oracle.  varve never runs it; only tests do."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a test file's cases and prints one line per case, in GoogleTest's form.
 
 scripts/test counts these lines, for C++ and Python alike.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Directories, ports and processes that are given back whatever happens to the test."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What systemd is to a service, as far as a test needs it: the notification socket, and one stopped thread."""
 
 import contextlib

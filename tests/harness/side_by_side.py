@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client's pattern into varve and into qemu-nbd, each timed until the data is durable."""
 
 import os

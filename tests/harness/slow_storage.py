@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A block device's writes slowed down for one process, by a control group of version 1."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparse raw disks with awkward edges, and what VMware's change tracking would say about them."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """qemu-storage-daemon: QEMU's own block jobs, as a running virtual machine has them."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The case of the TLS suites: one image, served under some options, and certificates for everybody."""
 
 import ssl

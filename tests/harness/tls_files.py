@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates and keys of a small authority, as files under the names that every NBD tool knows."""
 
 import os

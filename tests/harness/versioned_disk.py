@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a disk may hold after its server was killed: a version model per sector of 512 bytes.
 
 Every write gives its sectors a content that names the write and the sector. A sector then holds a

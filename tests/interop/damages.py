@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ways to damage a QCOW2 image, each with the judgement that it deserves.
 
 A damage takes an image whose guest clusters 0 to 3 and 160 to 161 hold data and 320 to 321 are zero.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve check` against `qemu-img check`, on sound and damaged images of either maker."""
 
 import json

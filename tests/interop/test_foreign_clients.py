@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The NBD clients of Debian 13, which speak extended headers: qemu 10, libnbd 1.22, nbdkit 1.42.
 
 Only with VARVE_FOREIGN=1 (scripts/test --foreign): they run in a directory that debootstrap makes.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve create` and `varve nbd` with real clients and with images of either maker."""
 
 import random

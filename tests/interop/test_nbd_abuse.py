@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """What no good client does, from many connections at once, while a real backup runs beside it.
 
 The rows are those of docs/nbd-support.md, 10.  After each case the backup must have gone on

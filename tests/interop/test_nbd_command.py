@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """`varve nbd` as users of qemu-nbd and nbdkit know it, and socket activation (L3, L4, L11)."""
 
 import os

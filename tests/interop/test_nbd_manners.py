@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Limits, ends of connections, TCP and large disks, by a raw socket against `varve nbd`.
 
 The ids in the docstrings are the rows of docs/nbd-support.md.  After each case the process must

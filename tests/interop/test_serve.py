@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Real NBD clients writing into a backup job of `varve serve`."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every real client must be able to do with a writable export, wherever it comes from."""
 
 import json

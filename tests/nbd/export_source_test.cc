@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "nbd/export_source.h"
 
 #include <algorithm>

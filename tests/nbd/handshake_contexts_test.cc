@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/handshake_fixture.h"
 
 // What is negotiated before GO: structured replies, metadata contexts, extended headers.

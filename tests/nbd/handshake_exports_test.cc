@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/handshake_fixture.h"
 
 // INFO and GO, the names of exports, and who is let in.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/handshake_fixture.h"
 
 // What every option has in common, and those of no export: docs/nbd-support.md, 1 and 2.

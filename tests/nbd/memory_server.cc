@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Serves a disk in memory on a Unix socket or a port of 127.0.0.1, for trials with real clients:
 //   nbd_memory_server SOCKET|PORT SIZE [NAME] [--read-only] [--threads]
 // Ends at the end of its standard input.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/session_fixture.h"
 
 // What connections share is a budget of buffers; nobody who stands still may stop the others (X5).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/session_fixture.h"
 
 // Every command with both kinds of reply: what is refused, in which order, and what goes on after.

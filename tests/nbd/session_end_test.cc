@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "io/failure.h"
 #include "tests/nbd/session_fixture.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/session_fixture.h"
 
 // Extended headers: of docs/nbd-support.md. What a command does is tested with the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/session_fixture.h"
 
 // Many requests, each of them small: what they make the server hold is bounded, and others go on

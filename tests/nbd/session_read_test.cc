@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/session_fixture.h"
 
 namespace nbd {

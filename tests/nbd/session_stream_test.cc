@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/session_fixture.h"
 
 // Whoever controls what a guest writes must not control its export: whatever is refused, the bytes

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/nbd/session_fixture.h"
 
 // How a payload reaches the device, and how much may be under way.

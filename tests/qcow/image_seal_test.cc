@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "io/task_scope.h"
 #include "qcow/check/check.h"
 #include "tests/qcow/image_model.h"

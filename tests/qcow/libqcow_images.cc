@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/qcow/libqcow_images.h"
 
 #include <fmt/format.h>

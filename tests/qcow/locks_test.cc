@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "qcow/chain/locks.h"
 
 #include "tests/qcow/image_files.h"

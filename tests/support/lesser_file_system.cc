@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// A FUSE file system that shows a directory and lacks what it is told to lack, as NFS, CephFS, 9p
 /// and many FUSE file systems do:
 ///

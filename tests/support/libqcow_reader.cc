@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /// Reads ranges of a disk through libqcow, in a process of its own: the packaged library can loop,
 /// crash or return wrong data with success (tests/qcow/libqcow_traps_test.cc).
 ///

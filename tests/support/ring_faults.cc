@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/support/ring_faults.h"
 
 #include <sys/uio.h>

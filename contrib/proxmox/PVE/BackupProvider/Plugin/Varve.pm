@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 package PVE::BackupProvider::Plugin::Varve;
 
 # Backups of Proxmox VE's virtual machines in varve, and their restore.

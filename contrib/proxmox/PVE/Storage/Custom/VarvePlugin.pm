@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 package PVE::Storage::Custom::VarvePlugin;
 
 # A storage of Proxmox VE whose content is the backups of a varve server. It lists, prunes and
