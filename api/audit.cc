@@ -7,7 +7,7 @@
 namespace api {
 namespace {
 
-constexpr size_t kPathBytesMax = 512;
+constexpr size_t kPathBytesMax = 512, kMethodMax = 32;
 
 struct Entry {
   const Request& request;
@@ -46,7 +46,7 @@ const Object<Entry>& entry_object() {
         [](const E& e) { return e.access.who; }},
        {"address", "string?", "of the peer; none over the Unix socket",
         [](const E& e) { return e.request.peer_address; }},
-       {"method", "string", "", [](const E& e) { return e.request.method; }},
+       {"method", "string", "", [](const E& e) { return e.request.method.substr(0, kMethodMax); }},
        {"path", "string", "without its query", path_of},
        {"operation", "string?", "what was asked for, as /openapi.json names it",
         [](const E& e) { return e.found.route ? e.found.route->operation : ""; }},

@@ -100,17 +100,20 @@ asio::awaitable<bool> HttpConnection::serve_one() {
   Request request = request_of(parser);
   const Route* const route = room_.api.route_of(request);
   const bool has_body = request.method != "HEAD";
-  const bool unhurried = route && route->unhurried;
   const bool wants_events = route && route->goes_on && has_body;
   stream_.expires_never();
   asking_ = true;
   Response response = co_await answer(request, route);
   bool goes_on = false;
+  if (wants_events && response.status == 200 &&
+      room_.feed->is_full()) {  // others have joined since
+    response = room_.api.problem_response(too_many_listeners(), request.target);
+  }
   if (wants_events && response.status == 200) {
     co_await send_events(std::move(request), std::move(response));
   } else {
     const bool keep_alive = parser.keep_alive() && !room_.stopping;
-    goes_on = co_await send(std::move(response), keep_alive, has_body, unhurried);
+    goes_on = co_await send(std::move(response), keep_alive, has_body);
   }
   asking_ = false;
   turn_ = room_.next_turn++;
@@ -119,12 +122,16 @@ asio::awaitable<bool> HttpConnection::serve_one() {
 
 Request HttpConnection::request_of(const HttpStream::Parser& parser) const {
   const auto& message = parser.get();
+  // Who comes through a proxy of this host is not of this host.
+  const bool is_forwarded = message.count("Forwarded") > 0 ||
+                            message.count("X-Forwarded-For") > 0 ||
+                            message.count("X-Real-IP") > 0 || message.count(http::field::via) > 0;
   return {.method = std::string(message.method_string()),
           .target = std::string(message.target()),
           .authorization = std::string(message[http::field::authorization]),
           .origin = std::string(message[http::field::origin]),
           .body = message.body(),
-          .peer_is_loopback = ends_.peer_is_loopback,
+          .peer_is_loopback = ends_.peer_is_loopback && !is_forwarded,
           .host = std::string(message[http::field::host]),
           .content_type = std::string(message[http::field::content_type]),
           .local_address = ends_.local_address,
@@ -167,7 +174,7 @@ asio::awaitable<void> HttpConnection::refuse(const HttpStream::Parser& parser,
 
 asio::awaitable<void> HttpConnection::refuse_with(Problem problem, std::string target) {
   Response response = room_.api.problem_response(problem, target);
-  co_await send(std::move(response), false, true, false);
+  co_await send(std::move(response), false, true);
   co_await drain();
 }
 
@@ -217,14 +224,13 @@ HttpStream::Message HttpConnection::message_of(Response response) const {
   return message;
 }
 
-asio::awaitable<bool> HttpConnection::send(Response response, bool keep_alive, bool has_body,
-                                           bool unhurried) {
+asio::awaitable<bool> HttpConnection::send(Response response, bool keep_alive, bool has_body) {
   const bool never_has_one = response.status == 204 || response.status == 304;
   HttpStream::Message message = message_of(std::move(response));
   message.keep_alive(keep_alive);
   message.prepare_payload();
   if (never_has_one) message.erase(http::field::content_length);
-  if (!unhurried) stream_.expires_after(kWriteTimeout);
+  stream_.expires_after(kWriteTimeout);
   const HttpStream::Error error = co_await stream_.write(message, has_body && !never_has_one);
   if (!keep_alive && !error) co_await stream_.finish();
   co_return keep_alive && !error;

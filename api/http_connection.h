@@ -74,8 +74,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::asio::awaitable<void> refuse_with(Problem problem, std::string target);
   boost::asio::awaitable<Response> answer(Request request, const Route* route);
   HttpStream::Message message_of(Response response) const;
-  boost::asio::awaitable<bool> send(Response response, bool keep_alive, bool has_body,
-                                    bool unhurried);
+  boost::asio::awaitable<bool> send(Response response, bool keep_alive, bool has_body);
   boost::asio::awaitable<void> send_events(Request request, Response response);
   boost::asio::awaitable<void> watch(EventFeed::ListenerPtr listener);
   boost::asio::awaitable<void> drain();

@@ -24,4 +24,7 @@ struct HttpTls {
   std::vector<std::string> allowed_names;
 };
 
+/// Throws std::runtime_error, with a sentence, when a server could not use them.
+void check_http_tls(const HttpTls& tls);
+
 }  // namespace api

@@ -41,9 +41,18 @@ std::string text_of(const Bio& bio) {
 
 void use_revoked(TlsContext& context, const std::string& crl) {
   const Bio reader = reader_of(crl);
-  const RevokedList revoked(PEM_read_bio_X509_CRL(reader.get(), nullptr, nullptr, nullptr));
   X509_STORE* const store = SSL_CTX_get_cert_store(context.native_handle());
-  if (!revoked || X509_STORE_add_crl(store, revoked.get()) != 1) {
+  bool is_understood = false;
+  ERR_clear_error();
+  for (;;) {  // one list for each authority, or a newer one behind an older one
+    const RevokedList revoked(PEM_read_bio_X509_CRL(reader.get(), nullptr, nullptr, nullptr));
+    if (!revoked) break;
+    is_understood = X509_STORE_add_crl(store, revoked.get()) == 1;
+    if (!is_understood) break;
+  }
+  const bool is_read_whole = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+  ERR_clear_error();
+  if (!is_understood || !is_read_whole) {
     throw std::runtime_error("ca-crl.pem: not a list of revoked certificates");
   }
   X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
@@ -140,5 +149,7 @@ std::optional<std::string> admitted_peer(SSL* connection, const HttpTls& tls) {
   }
   return common_name_of(certificate.get());
 }
+
+void check_http_tls(const HttpTls& tls) { make_tls_context(tls); }
 
 }  // namespace api

@@ -298,14 +298,12 @@ std::optional<std::function<void()>> Daemon::prepare_http_tls(const ServeOptions
   if (http_tls_.mode == api::HttpTlsMode::off) return std::nullopt;
   api::HttpTls tls = load_http_tls(fresh);
   if (tls.mode == api::HttpTlsMode::off) return std::nullopt;
+  // Whether other hosts may do without TLS waits for the next start as well.
   tls.mode = http_tls_.mode;
+  tls.plain_beyond_loopback = http_tls_.plain_beyond_loopback;
   return [this, tls = std::move(tls)] {
-    try {
-      http_->use_tls(tls);
-      io::log(io::LogLevel::info, "http: clients that connect now get the certificates just read");
-    } catch (const std::exception& failure) {
-      io::log(io::LogLevel::error, "http: the old certificates stay in use: {}", failure.what());
-    }
+    http_->use_tls(tls);  // tried before, by load_http_tls()
+    io::log(io::LogLevel::info, "http: clients that connect now get the certificates just read");
   };
 }
 

@@ -57,6 +57,11 @@ api::HttpTls load_http_tls(const ServeOptions& options) {
   tls.crl = std::move(files.crl);
   tls.verify_peer = files.verify_peer;
   tls.allowed_names = std::move(files.allowed_names);
+  try {
+    api::check_http_tls(tls);
+  } catch (const std::runtime_error& failure) {
+    throw UsageError(fmt::format("--tls-certificates, for HTTP: {}", failure.what()));
+  }
   return tls;
 }
 

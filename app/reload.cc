@@ -31,6 +31,10 @@ std::vector<std::string> changed_settings(const ServeOptions& before, const Serv
       changed.push_back(setting.name);
     }
   }
+  // Its file may say another one.
+  const bool is_told = std::ranges::find(changed, "api-token") != changed.end() ||
+                       std::ranges::find(changed, "api-token-file") != changed.end();
+  if (before.api_token != after.api_token && !is_told) changed.push_back("api-token-file");
   const auto& old_secrets = before.engine.named_secrets;
   const auto& new_secrets = after.engine.named_secrets;
   const bool are_same = std::ranges::equal(old_secrets, new_secrets, [](auto& one, auto& other) {
@@ -48,7 +52,11 @@ Reloader::Reloader(ServeOptions options, std::vector<Reloadable> parts)
 void Reloader::reload() {
   io::log(io::LogLevel::info, "SIGHUP: the configuration is read again");
   try {
-    follow(serve_options(running_.arguments));
+    const ServeOptions fresh = serve_options(running_.arguments);
+    if (!running_.config_file.empty() && fresh.config_file.empty()) {
+      throw UsageError(running_.config_file + " is gone");
+    }
+    follow(fresh);
   } catch (const std::exception& failure) {
     io::log(io::LogLevel::error, "the configuration is not followed, nothing has changed: {}",
             failure.what());

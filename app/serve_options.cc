@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 #include "app/settings.h"
 
@@ -15,7 +17,13 @@ std::string credentials_directory() {
   return directory != nullptr && *directory == '/' ? directory : "";
 }
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+/// Throws UsageError when that cannot be told: defaults in the place of a file that is there would
+/// leave a server open.
+bool exists(const std::string& path) {
+  if (::access(path.c_str(), F_OK) == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  throw UsageError(fmt::format("read {}: {}", path, std::strerror(errno)));
+}
 
 std::string without_closing_newlines(std::string text) {
   while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
@@ -34,6 +42,7 @@ std::map<std::string, SettingValue> from_credentials() {
   if (exists(path("varve.api-token"))) {
     std::string token =
         without_closing_newlines(read_private_file(path("varve.api-token"), nullptr));
+    if (token.empty()) throw UsageError("credential varve.api-token is empty");
     say("api-token", std::move(token), "varve.api-token");
   }
   if (exists(path("varve.tls-psk"))) say("tls-psk", path("varve.tls-psk"), "varve.tls-psk");

@@ -32,6 +32,9 @@ UsageError cannot(std::string_view verb, const std::string& path) {
   return UsageError(fmt::format("{} {}: {}", verb, path, std::strerror(errno)));
 }
 
+/// What the audit log calls who has no token of the file (api/access.cc).
+constexpr std::string_view kTaken[] = {"api-token", "loopback", "anonymous", "certificate", "uid"};
+
 bool is_name(std::string_view text) {
   return !text.empty() && text.size() <= kNameMax && text.front() != '#' &&
          std::ranges::all_of(text, [](unsigned char c) {
@@ -172,6 +175,10 @@ std::optional<std::string> add_token(const std::string& path, const std::string&
         fmt::format("\"{}\" is no name for a token; take letters, digits and . _ -, at most {}",
                     name, kNameMax));
   }
+  if (std::ranges::find(kTaken, name) != std::end(kTaken)) {
+    throw UsageError(
+        fmt::format("\"{}\" is what the audit log says of others; take another name", name));
+  }
   const io::OwnedFd locked = lock_directory_of(path);
   std::vector<StoredToken> tokens = read_tokens(path);
   if (std::ranges::find(tokens, name, &StoredToken::name) != tokens.end()) return std::nullopt;
@@ -199,8 +206,10 @@ TokenFile::TokenFile(std::string path) : path_(std::move(path)) {
 
 void TokenFile::refresh() const {
   const std::string version = version_of_tokens(path_);
-  if (version == version_) return;
-  version_ = version;  // complained about once
+  if (version == version_ && !is_unread_) return;
+  const bool is_news = version != version_;  // complained about once, and read until it can be
+  version_ = version;
+  is_unread_ = false;
   tokens_.clear();
   if (version.empty()) {
     io::log(io::LogLevel::error, "http: no token of {} is accepted: the file is gone", path_);
@@ -209,7 +218,9 @@ void TokenFile::refresh() const {
   in_use_ = true;
   try {
     tokens_ = read_tokens(path_);
-  } catch (const UsageError& trouble) {
+  } catch (const std::exception& trouble) {
+    is_unread_ = true;
+    if (!is_news) return;
     io::log(io::LogLevel::error, "http: no token is accepted: {}", trouble.what());
   }
 }

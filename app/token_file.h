@@ -57,6 +57,7 @@ class TokenFile : public api::TokenBook {
   mutable std::vector<StoredToken> tokens_;  // guarded by mutex_, as all below
   mutable std::string version_;              // of the file that tokens_ come from; "": none
   mutable bool in_use_ = false;
+  mutable bool is_unread_ = false;  // the file is there and could not be used
 };
 
 }  // namespace app

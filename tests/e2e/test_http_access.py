@@ -113,6 +113,13 @@ class Tls(ServedCase):
         files = self.authority.server(self.dir / "tls")
         client = self.authority.client(self.dir / "client")
         self.authority.revoke(client / "client-cert.pem", files)
+        # Behind the list of another authority: every list of the file counts.
+        other = tls_files.Authority(self.dir / "other", name="another authority")
+        beside = self.dir / "beside"
+        beside.mkdir()
+        other.revoke(other.client(self.dir / "others") / "client-cert.pem", beside)
+        crl = files / "ca-crl.pem"
+        crl.write_text((beside / "ca-crl.pem").read_text() + crl.read_text())
         hub.options["tls_certificates"] = files
         hub.start()
         done = curl("--cacert", self.authority.certificate, "--cert", client / "client-cert.pem",
@@ -212,6 +219,13 @@ class Tokens(HubCase):
         self.assertEqual(self.hub.get("/backups/changeid", vm_name="vm").status, 200)
         self.assertEqual(self.hub.api("POST", "/telemetry/backup/x", {}).status, 404)
         self.assertEqual(self.hub.root("/health").status, 200)
+        # Who comes through a proxy of this host is not the existing client.
+        for header in ("X-Forwarded-For: 192.0.2.7", "X-Real-IP: 192.0.2.7", "Forwarded: for=192.0.2.7", "Via: 1.1 proxy"):
+            self.assertEqual(status(curl("-H", header, self.hub.url + "/api/v1/backups/changeid?vm_name=vm")), 401, header)
+
+    def test_a_token_is_not_called_like_those_who_have_none(self):
+        for name in ("loopback", "anonymous", "api-token"):
+            self.assertEqual(varve("token", "add", name, "--scope", "read", "--file", self.file).returncode, 2, name)
 
     def listen(self, *words):
         command = ["curl", "-sSN", "--max-time", str(SECONDS), *words, self.hub.url + "/api/v1/events"]

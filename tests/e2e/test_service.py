@@ -129,6 +129,20 @@ class HangUp(ServiceCase):
         self.assertNotIn(" debug ", self.hub.log)
         self.assertEqual(self.hub.root("/health").status, 200)
 
+    def test_a_certificate_that_openssl_refuses_changes_nothing(self):
+        """GnuTLS, which NBD has, takes it: without a look ahead the log level would change and HTTP would not"""
+        weak = self.dir / "weak"
+        weak.mkdir()
+        made = subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:1024", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+             "-keyout", weak / "server-key.pem", "-out", weak / "server-cert.pem"], capture_output=True, check=False)  # fmt: skip
+        self.assertEqual(made.returncode, 0, made.stderr)
+        (weak / "ca-cert.pem").write_bytes((weak / "server-cert.pem").read_bytes())
+        self.write(f'log_level = "debug"\ntls_certificates = "{weak}"\n')
+        said = subprocess.run([binary(), "config", "check", self.file], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(said.returncode, 2, said)
+        self.assertIn("key too small", said.stderr)
+
 
 class NewCertificates(ServiceCase):
     def setUp(self):
