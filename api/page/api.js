@@ -55,7 +55,8 @@ async function errorOf(answer) {
   }
 }
 
-const known = new Map(); // path to { etag, value, at: when it came }
+const known = new Map(); // path to { etag, value, at: when it came }, the newest KNOWN_MAX
+const KNOWN_MAX = 64;
 
 /// The document at `path`, which is of that schema. One that has not changed is not sent again.
 /// One that is younger than `youngEnough` milliseconds is not even asked about.
@@ -71,7 +72,11 @@ export async function get(path, schema, { signal, youngEnough = 0 } = {}) {
   if (!answer.ok) throw await errorOf(answer);
   const value = read(schema, await answer.json());
   const etag = answer.headers.get("ETag");
-  if (etag || youngEnough) known.set(path, { etag, value, at: performance.now() });
+  if (etag || youngEnough) {
+    known.delete(path);
+    known.set(path, { etag, value, at: performance.now() });
+    if (known.size > KNOWN_MAX) known.delete(known.keys().next().value);
+  }
   return value;
 }
 

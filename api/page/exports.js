@@ -71,7 +71,7 @@ export const exportsView = {
   load: (_, signal) =>
     Promise.all([
       get("/api/v1/nbd/exports", "ExportList", { signal }),
-      get("/api/v1/points?limit=1000", "PointList", { signal })
+      get("/api/v1/points?point=latest&limit=10000", "PointList", { signal })
     ]),
 
   draw([{ exports: open }, { points }]) {

@@ -4,12 +4,13 @@
 const DAY_MILLISECONDS = 86_400_000;
 const DAYS_MIN = 3;
 
-/// The days of the API's BackupDays, oldest first, with those in between on which nothing was backed up.
-export function everyDay(days) {
+/// The days of the API's BackupDays, oldest first, with those on which nothing was backed up, until `end` (milliseconds;
+/// the last day with a backup when left out).
+export function everyDay(days, end = -Infinity) {
   const known = new Map(days.map((each) => [each.date, each]));
   const all = [];
   if (!days.length) return all;
-  for (let at = Date.parse(days[0].date); at <= Date.parse(days.at(-1).date); at += DAY_MILLISECONDS) {
+  for (let at = Date.parse(days[0].date); at <= Math.max(Date.parse(days.at(-1).date), end); at += DAY_MILLISECONDS) {
     const date = new Date(at).toISOString().slice(0, 10);
     all.push(known.get(date) ?? { date, backup_count: 0, bytes_received: 0, bytes_stored: 0, seconds: 0 });
   }

@@ -151,11 +151,12 @@ const COMPARED_MAX = 20;
 /// The map of one disk between two points, in `place`. Throws an ApiError.
 export async function heatmap(place, { backupId, since, disk, sizeBytes }) {
   const key = JSON.stringify([backupId, since, disk]);
+  place.dataset.wanted = key; // a slower answer to an earlier choice is not drawn over it
   if (!compared.has(key)) {
     replace(place, notice("quiet", "Comparing the two points…"));
     const result = await readChanges(backupId, since, disk, sizeBytes);
     if (compared.size >= COMPARED_MAX) compared.clear();
     compared.set(key, result);
   }
-  if (place.isConnected) drawMap(place, compared.get(key));
+  if (place.isConnected && place.dataset.wanted === key) drawMap(place, compared.get(key));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// What was backed up, day by day, and the last backups of all VMs.
 import { facts, h, link, notice, pager, replace, table } from "./dom.js";
-import { bytes, count, rate } from "./format.js";
+import { bytes, count, now, rate } from "./format.js";
 import { get, SLOW_MILLISECONDS } from "./api.js";
 import { barChart } from "./charts.js";
 import { everyDay } from "./forecast.js";
@@ -90,7 +90,7 @@ export const history = {
       get(`/api/v1/backups/by-day?days=${DAYS}`, "BackupDays", { signal, youngEnough: SLOW_MILLISECONDS }),
       get(listPath(), "BackupList", { signal })
     ]);
-    return { days: everyDay(days), list };
+    return { days: everyDay(days, now()), list };
   },
 
   draw({ days, list }, { refresh }) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Repositories: how full they are, and when they will be.
 import { badge, facts, h, notice } from "./dom.js";
-import { agoElement, bytes, count, share } from "./format.js";
+import { agoElement, bytes, count, now, share } from "./format.js";
 import { get, SLOW_MILLISECONDS } from "./api.js";
 import { barChart } from "./charts.js";
 import { daysUntilFull, everyDay, perDay } from "./forecast.js";
@@ -87,7 +87,7 @@ export const repositories = {
           signal,
           youngEnough: SLOW_MILLISECONDS
         });
-        return { repository, days: everyDay(days) };
+        return { repository, days: everyDay(days, now()) };
       })
     );
   },

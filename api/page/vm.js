@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// One VM: its points as a timeline and as a table, its throughput, and its last backups.
 import { badge, button, command, facts, h, link, notice, pager, replace, table } from "./dom.js";
-import { agoElement, bytes, count, duration, rate, share, timeElement } from "./format.js";
+import { agoElement, bytes, count, duration, rate, share, shellWord, timeElement } from "./format.js";
 import { ApiError, get, token } from "./api.js";
 import { act } from "./act.js";
 import { flagsOf, pointsByBackup, PROOF_WORDS, scrollTimeline, timeline } from "./chain.js";
@@ -130,7 +130,7 @@ const NO_POINTS = (name) =>
   notice(
     "quiet",
     h("p", null, h("strong", null, "This VM has no restore point yet."), " A first one comes from a full backup:"),
-    h("p", null, command(`varve pull ${name} --disk 0=disk.raw --checkpoint monday`))
+    h("p", null, command(`varve pull ${shellWord(name)} --disk 0=disk.raw --checkpoint monday`))
   );
 
 export const vm = {

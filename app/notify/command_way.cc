@@ -79,10 +79,11 @@ class CommandWay final : public DeliveryWay {
     const io::OwnedFd input = file_of(message.json);
     const pid_t pid = start(message, input.get());
     const io::OwnedFd watched(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    const int no_watch = watched.valid() ? 0 : errno;
     pollfd ends[] = {{watched.get(), POLLIN, 0}, {interrupted_.get(), POLLIN, 0}};
     int ready = 0;
     do {
-      ready = ::poll(ends, std::size(ends), kCommandMs);
+      ready = watched.valid() ? ::poll(ends, std::size(ends), kCommandMs) : 0;
     } while (ready < 0 && errno == EINTR);
     const bool has_ended = ready > 0 && ends[0].revents != 0;
     // Also what it has left behind in its group; who is no longer there is not missed.
@@ -90,6 +91,7 @@ class CommandWay final : public DeliveryWay {
     int status = 0;
     while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
+    if (no_watch != 0) throw command_failure("watch", no_watch);
     if (!has_ended) {
       throw DeliveryFailure(ready == 0 ? "the command did not end within a minute and was killed"
                                        : "varve stops; the command was killed",

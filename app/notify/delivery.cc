@@ -16,11 +16,18 @@ DeliveryQueue::DeliveryQueue(std::string word, std::unique_ptr<DeliveryWay> way,
                              DeliveryTimes times)
     : word_(std::move(word)), way_(std::move(way)), times_(times), thread_([this] { run(); }) {}
 
-DeliveryQueue::~DeliveryQueue() {
-  std::unique_lock lock(mutex_);
+void DeliveryQueue::begin_stop() {
+  const std::lock_guard lock(mutex_);
+  if (stopping_) return;
   stopping_ = true;
+  stop_until_ = std::chrono::steady_clock::now() + times_.at_stop;
   changed_.notify_all();
-  changed_.wait_for(lock, times_.at_stop, [this] { return waiting_.empty() && is_idle_; });
+}
+
+DeliveryQueue::~DeliveryQueue() {
+  begin_stop();
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, stop_until_, [this] { return waiting_.empty() && is_idle_; });
   given_up_ = true;
   if (!waiting_.empty()) {
     counts_.dropped += waiting_.size();

@@ -55,7 +55,9 @@ class DeliveryQueue {
 
   /// `word`: "url" or "command".
   DeliveryQueue(std::string word, std::unique_ptr<DeliveryWay> way, DeliveryTimes times = {});
-  /// Delivers what waits, for `at_stop` at most; the rest is dropped.
+  /// Takes nothing more; what waits has `at_stop` from now on.
+  void begin_stop();
+  /// Delivers what waits, until `at_stop` after begin_stop() or now; the rest is dropped.
   ~DeliveryQueue();
 
   void add(std::shared_ptr<const Message> message) noexcept;
@@ -74,6 +76,7 @@ class DeliveryQueue {
   std::condition_variable changed_;
   std::deque<std::shared_ptr<const Message>> waiting_;
   bool stopping_ = false, given_up_ = false, is_idle_ = true;
+  std::chrono::steady_clock::time_point stop_until_;
   Counts counts_;
   std::thread thread_;
 };

@@ -35,6 +35,10 @@ NotifySender::NotifySender(const NotifyOptions& options, const std::string& vers
   }
 }
 
+NotifySender::~NotifySender() {
+  for (const auto& queue : queues_) queue->begin_stop();
+}
+
 void NotifySender::notify(engine::Notification notification) noexcept {
   if (queues_.empty() || !on_.contains(notification.event)) return;
   try {

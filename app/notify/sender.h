@@ -13,10 +13,12 @@
 namespace app {
 
 /// What --notify-url and --notify-command do. Any thread; dropped after the engine, it delivers
-/// what waits for some seconds at most (DeliveryTimes::at_stop, each way).
+/// what waits for some seconds at most (DeliveryTimes::at_stop in all).
 class NotifySender final : public engine::Notifier {
  public:
   NotifySender(const NotifyOptions& options, const std::string& version);
+  /// All of them stop side by side.
+  ~NotifySender() override;
 
   void notify(engine::Notification notification) noexcept override;
   std::vector<engine::DeliveryCount> deliveries() const override;

@@ -60,9 +60,12 @@ int follow(const Client& client, const std::string& id) {
 /// Of a backup that runs: its id, or its VM's name.
 std::string job_of(const Client& client, const std::string& text) {
   if (client.is_backup(text)) return text;
-  const JobJson found =
-      client.get("/backups?status=running&vm_name=" + io::percent_encoded(text)).at("backups");
-  if (!found.empty()) return found.at(0).at("backup_id");
+  for (const char* status : {"running", "pending"}) {  // pending: the node has not answered yet
+    const JobJson found =
+        client.get(fmt::format("/backups?status={}&vm_name={}", status, io::percent_encoded(text)))
+            .at("backups");
+    if (!found.empty()) return found.at(0).at("backup_id");
+  }
   throw CommandFailed(kNotFound, fmt::format("no backup of a VM '{}' is running", text));
 }
 

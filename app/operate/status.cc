@@ -39,7 +39,9 @@ int run_status(const StatusOptions& options) {
   StatusJson document = {{"server", client.url()},
                          {"health", client.get("/health")},
                          {"readiness", client.get_root("/readyz")}};
-  document["running"] = client.get("/backups?status=running").at("backups");
+  document["running"] = client.get("/backups?limit=10000&status=running").at("backups");
+  const StatusJson pending = client.get("/backups?limit=10000&status=pending");
+  for (const StatusJson& backup : pending.at("backups")) document["running"].push_back(backup);
   document["repositories"] = client.get("/repositories").at("repositories");
   document["vm_count"] = client.get("/vm-contexts").at("count");
 

@@ -289,9 +289,12 @@ ALTER TABLE job_disk ADD COLUMN resumed_bytes INTEGER NOT NULL DEFAULT 0;
 )sql";
 
 /// How often a good point of a VM is expected; NULL: as often as the server says of all, 0: never.
-constexpr const char* kSchemaInterval =
-    "ALTER TABLE vm ADD COLUMN expected_interval_seconds INTEGER "
-    "CHECK (expected_interval_seconds >= 0)";
+/// What is damaged makes backups that are not good.
+constexpr const char* kSchemaInterval = R"sql(
+ALTER TABLE vm ADD COLUMN expected_interval_seconds INTEGER
+  CHECK (expected_interval_seconds >= 0);
+CREATE INDEX verification_damaged ON verification (image_id) WHERE result = 'damaged';
+)sql";
 
 constexpr std::array<const char*, 11> kMigrations = {
     kSchema1,        kSchemaAbilities,  kSchemaMarker,  kSchemaImageUuid,

@@ -255,10 +255,7 @@ io::Task<void> open_repositories(Core& core) {
     const bool was_given = repositories[at].directory == core.options.repository_path;
     if (looks[at]->in_use && was_given) std::rethrow_exception(looks[at]->in_use);
     if (done.is_set()) continue;
-    io::log(io::LogLevel::error, "repository {} is unavailable: {} does not answer",
-            repositories[at].id, repositories[at].directory);
-    core.tell(
-        unavailable_repository(repositories[at], repositories[at].directory + " does not answer"));
+    note_unavailable(core, repositories[at], repositories[at].directory + " does not answer");
   }
 }
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import unittest
 from pathlib import Path
 
@@ -62,6 +63,18 @@ class Verbs(HubCase):
         document = self.json("status")
         self.assertEqual(document["running"][0]["backup_id"], job["backup_id"])
         self.assertEqual(document["health"]["status"], "healthy")
+
+    def test_a_backup_is_cancelled_by_its_vms_name_while_the_node_has_not_answered(self):
+        self.register("web01", [MIB])
+        self.node.mode = "hang"
+        self.addCleanup(self.node.released.set)
+        start = threading.Thread(target=self.post, args=("web01",))
+        start.start()
+        self.addCleanup(start.join)
+        scratch.wait_until(lambda: self.hub.get("/backups", status="pending").body["total"] == 1, 10, "a backup is pending")
+        self.assertIn("1 backup running", self.varve("status")[0])
+        self.varve("cancel", "web01")
+        self.node.released.set()
 
     def test_a_vm_is_added_shown_listed_and_removed(self):
         self.assertIn("no VM is registered", self.varve("vm", "list")[0])

@@ -332,6 +332,13 @@ TEST_F(CatalogueVms, TheNewestGoodAndTheNewestVerifiedBackupHaveTheirTimes) {
   EXPECT_EQ(now_of().last_good_at, two.completed_at) << "nobody has found it damaged";
   EXPECT_EQ(now_of().last_verified_at, one.completed_at);
   EXPECT_EQ(catalogue().vms.find("pgtest1")->last_good_at, two.completed_at);
+  prove(two.disks[1], VerificationResult::sound);
+  EXPECT_EQ(now_of().last_verified_at, two.completed_at);
+  prove(one.disks[0], VerificationResult::damaged);
+  EXPECT_EQ(now_of().last_good_at, std::nullopt) << "the incremental stands on what is damaged";
+  EXPECT_EQ(now_of().last_verified_at, std::nullopt);
+  const Job anew = backup(vm, BackupType::full, 3);
+  EXPECT_EQ(now_of().last_good_at, anew.completed_at) << "a full stands on nothing";
 }
 
 TEST_F(CatalogueVms, ChainsAreAsLongAsTheNewestGenerationOfEachDisk) {
