@@ -125,7 +125,7 @@ class Notifications(AlertCase):
 
         def lines():
             found = told.read_text().splitlines() if told.exists() else []
-            return found if len(found) == 3 else None
+            return found if len(found) == 3 and found[-1].endswith("}") else None
 
         events = []
         for line in scratch.wait_until(lines, PATIENCE, "three lines"):
@@ -322,9 +322,10 @@ class Metrics(HubCase):
         self.assertEqual(vm["last_verified_at"], None)
         self.assertEqual(self.value('varve_chain_images{vm="vm",repository="1",disk="0"}'), 2)
         self.hub.api("POST", "/verifications", {})
-        scratch.wait_until(lambda: "varve_last_verified_timestamp_seconds{" in self.text(), PATIENCE, "it is verified")
-        self.assertEqual(self.value('varve_last_verified_timestamp_seconds{vm="vm"}'),
-                         self.value('varve_last_success_timestamp_seconds{vm="vm"}'))  # fmt: skip
+        verified, good = (f'varve_last_{what}_timestamp_seconds{{vm="vm"}}' for what in ("verified", "success"))
+        # One backup after the other, the older one first.
+        scratch.wait_until(lambda: verified in self.text() and self.value(verified) == self.value(good), PATIENCE,
+                           "the newest is verified")  # fmt: skip
         pid = self.hub.ready["pid"]
         resident = int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) << 10
         self.assertLess(abs(self.value("process_resident_memory_bytes") - resident), 64 * MIB)

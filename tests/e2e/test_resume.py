@@ -380,8 +380,8 @@ class PullsThatGoOn(Pulls):
         self.raw = self.dir / "source.raw"
         self.raw.write_bytes(content(11))
 
-    def begin(self, *words):
-        command = [*self.command("--disk", f"0={self.raw}", *words), "--json", "--rate", "16M"]
+    def begin(self, *words, rate="16M"):
+        command = [*self.command("--disk", f"0={self.raw}", *words), "--json", "--rate", rate]
         puller = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.addCleanup(puller.stdout.close)
         self.addCleanup(scratch.end_process, puller)
@@ -410,7 +410,9 @@ class PullsThatGoOn(Pulls):
         return done
 
     def test_a_hub_that_is_killed_and_comes_back_costs_what_was_not_durable(self):
-        puller = self.begin()
+        # What has arrived is noted every 256 MiB, and at the end, when it is too late for a kill.
+        self.raw.write_bytes(content(11, 128 * MIB) * 3)
+        puller = self.begin(rate="64M")
         first = self.running(8 * MIB)
         self.noted()
         self.hub.kill()
