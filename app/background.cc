@@ -71,7 +71,8 @@ void Background::report_ready() {
     if (nothing.valid()) ::dup2(nothing.get(), stream);
   }
   const char ready = 1;
-  static_cast<void>(::write(report_.get(), &ready, 1));  // no one waits: no one needs to know
+  // Where no one waits, no one needs to know.
+  [[maybe_unused]] const ssize_t written = ::write(report_.get(), &ready, 1);
   report_ = io::OwnedFd();
 }
 
