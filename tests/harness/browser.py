@@ -37,8 +37,8 @@ class Browser:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = scratch.free_port()
-        environment = {**os.environ, "HOME": str(self.directory), "XDG_CONFIG_HOME": str(self.directory / "config"),
-                       "XDG_CACHE_HOME": str(self.directory / "cache")}  # fmt: skip
+        environment = {**os.environ, "HOME": str(self.directory), "TMPDIR": str(self.directory),
+                       "XDG_CONFIG_HOME": str(self.directory / "config"), "XDG_CACHE_HOME": str(self.directory / "cache")}  # fmt: skip
         with open(self.directory / "driver.log", "wb") as log:
             self.driver = subprocess.Popen(["chromedriver", f"--port={self.port}"], stdout=log, stderr=log,
                                            stdin=subprocess.DEVNULL, env=environment)  # fmt: skip
