@@ -70,12 +70,12 @@ inline Task<void> sync_believing_the_second(File& file) {
   if (failed) co_await file.sync_data();
 }
 
-/// For freed_cluster_reused: the number of a host cluster that is kept for another guest cluster,
-/// or 0. `Retained` is qcow::RetainedClusters.
+/// For freed_cluster_reused: a host cluster that is kept for another guest cluster, or that of the
+/// header. `Retained` is qcow::RetainedClusters.
 template <class Retained>
-uint64_t steal_retained(Retained& retained) {
+auto steal_retained(Retained& retained) {
   for (const auto& run : retained.take_shortest(1)) return run.host;
-  return 0;
+  return decltype(Retained::Run::host){};
 }
 
 }  // namespace io

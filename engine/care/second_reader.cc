@@ -165,14 +165,15 @@ class SecondRead {
   }
 
   io::Task<void> read_block(Lines& lines, const qcow::SumBlock& block) {
-    const uint64_t first = block.l1_index * image_.geometry().l2_entries();
+    const qcow::Geometry& geometry = image_.geometry();
+    const qcow::GuestCluster first = geometry.table_start(block.l1_index);
     const uint64_t per_request = std::max<uint64_t>(1, kRequestBytes / cluster_bytes_);
     size_t sum = 0;
     for (const qcow::SumRun& run : block.runs) {
       if (run.kind != qcow::SumKind::data) continue;
       for (uint64_t at = run.first; at < run.end(); at += per_request) {
         const uint64_t count = std::min<uint64_t>(per_request, run.end() - at);
-        const ReaderRequest request{(first + at) * cluster_bytes_, count};
+        const ReaderRequest request{geometry.start_of(first + at).bytes, count};
         co_await read_clusters(lines, request, std::span(block.sums).subspan(sum, count));
         sum += count;
       }

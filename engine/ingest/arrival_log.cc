@@ -49,7 +49,7 @@ LogBytes encode(const ArrivalRecord& record) {
   for (const Coverage::Range& range : record.ranges) body.put(range.offset).put(range.length);
   for (const Coverage::Range& range : record.withdrawn) body.put(range.offset).put(range.length);
   for (const ArrivalRecord::Entry& entry : record.sums) {
-    body.put(entry.cluster | (entry.sum ? 0 : kForgotten));
+    body.put(entry.cluster.index | (entry.sum ? 0 : kForgotten));
     body.put_bytes(entry.sum.value_or(qcow::Sum{}));
   }
   io::BigEndianWriter head(whole.first(kRecordHeadBytes));
@@ -66,7 +66,7 @@ ArrivalRecord::Entry take_entry(io::BigEndianReader& from) {
   const auto packed = from.take<uint64_t>();
   qcow::Sum sum;
   std::ranges::copy(from.take_bytes(sum.size()), sum.begin());
-  ArrivalRecord::Entry entry{packed & ~kForgotten, std::nullopt};
+  ArrivalRecord::Entry entry{{packed & ~kForgotten}, std::nullopt};
   if ((packed & kForgotten) == 0) entry.sum = sum;
   return entry;
 }
@@ -174,7 +174,7 @@ io::Task<void> ArrivalLog::append(ArrivalRecord record) {
   end_ += bytes.size();
 }
 
-io::Task<std::vector<std::optional<qcow::Sum>>> ArrivalLog::sums_of(uint64_t first,
+io::Task<std::vector<std::optional<qcow::Sum>>> ArrivalLog::sums_of(qcow::GuestCluster first,
                                                                     uint64_t count) {
   std::vector<std::optional<qcow::Sum>> sums(count);
   const std::vector<Place> places = places_;  // more may be appended meanwhile

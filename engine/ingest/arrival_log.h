@@ -11,6 +11,7 @@
 #include "engine/values/types.h"
 #include "io/file.h"
 #include "io/runtime.h"
+#include "qcow/format/geometry.h"
 #include "qcow/format/sums.h"
 #include "qcow/format/uuid.h"
 
@@ -19,7 +20,7 @@ namespace engine {
 /// What has arrived of a disk since the last save.
 struct ArrivalRecord {
   struct Entry {
-    uint64_t cluster = 0;
+    qcow::GuestCluster cluster;
     std::optional<qcow::Sum> sum;  ///< nothing: the one before is not true any more
   };
   DiskCounters counters;                ///< of the whole transfer so far
@@ -59,13 +60,13 @@ class ArrivalLog {
   const DiskCounters& counters() const { return counters_; }
 
   /// The last sum of each cluster: [i] of first + i.
-  io::Task<std::vector<std::optional<qcow::Sum>>> sums_of(uint64_t first, uint64_t count);
+  io::Task<std::vector<std::optional<qcow::Sum>>> sums_of(qcow::GuestCluster first, uint64_t count);
 
  private:
   /// Where a record's sums lie, and of which clusters.
   struct Place {
     uint64_t offset = 0, entries = 0;
-    uint64_t first = 0, last = 0;  // cluster, inclusive
+    qcow::GuestCluster first, last;  // inclusive
   };
 
   ArrivalLog(io::Runtime runtime, std::unique_ptr<io::File> file)

@@ -34,7 +34,7 @@ Arrivals::Arrivals(io::Runtime runtime, std::unique_ptr<ArrivalLog> log, Coverag
 
 Arrivals::~Arrivals() { assert(background_.running() == 0 && "stop() it first"); }
 
-void Arrivals::note_sum(uint64_t cluster, const qcow::Sum* sum) noexcept {
+void Arrivals::note_sum(qcow::GuestCluster cluster, const qcow::Sum* sum) noexcept {
   if (!log_ || new_sums_.size() == new_sums_.capacity()) return;
   ArrivalRecord::Entry& entry = new_sums_.emplace_back();
   entry.cluster = cluster;
@@ -45,7 +45,7 @@ void Arrivals::note_sum(uint64_t cluster, const qcow::Sum* sum) noexcept {
 void Arrivals::start(qcow::Image& image, std::function<DiskCounters()> counters) {
   image_ = &image;
   counters_ = std::move(counters);
-  cluster_bits_ = image.header().geometry().cluster_bits;
+  geometry_ = image.header().geometry();
   saves_ = log_ != nullptr;
   if (saves_) background_.spawn(save_in_background());
 }
@@ -60,8 +60,8 @@ io::Task<void> Arrivals::saved() {
 io::Task<void> Arrivals::before_write(uint64_t offset, uint64_t length) {
   if (length == 0) co_return;
   const uint64_t end = offset + length;
-  const uint64_t first = offset >> cluster_bits_, last = (end - 1) >> cluster_bits_;
-  const uint64_t from = first << cluster_bits_, to = (last + 1) << cluster_bits_;
+  const qcow::GuestCluster first = cluster_of(offset), last = cluster_of(end - 1);
+  const uint64_t from = geometry_.start_of(first).bytes, to = geometry_.start_of(last + 1).bytes;
   if (!kept_.intersects(from, to - from)) co_return;
   const io::Grant turn = co_await confirming_.lock();
   // Of a cluster that stays in part, it must be known now what the rest is.
@@ -111,14 +111,14 @@ io::Task<uint64_t> Arrivals::confirm(uint64_t offset, uint64_t length) {
   const auto kept = kept_.within(offset, length, 1);
   if (kept.empty()) co_return length;
   const uint64_t end = offset + length;
-  uint64_t at = kept.front().offset >> cluster_bits_ << cluster_bits_;
-  for (uint64_t read_bytes = 0; at < end && read_bytes < kConfirmBytesAtOnce;) {
-    const uint64_t clusters = (end - at + cluster_bytes() - 1) >> cluster_bits_;
-    const uint64_t count = std::min(clusters, kConfirmBytesAtOnce >> cluster_bits_);
-    read_bytes += co_await confirm_clusters(at >> cluster_bits_, count) << cluster_bits_;
-    at += count << cluster_bits_;
+  qcow::GuestCluster at = cluster_of(kept.front().offset);
+  const qcow::GuestCluster last = cluster_of(end - 1);
+  for (uint64_t read_bytes = 0; at <= last && read_bytes < kConfirmBytesAtOnce;) {
+    const uint64_t count = std::min(last - at + 1, kConfirmBytesAtOnce >> geometry_.cluster_bits);
+    read_bytes += co_await confirm_clusters(at, count) << geometry_.cluster_bits;
+    at += count;
   }
-  co_return std::min(at, end) - offset;
+  co_return std::min(geometry_.start_of(at).bytes, end) - offset;
 }
 
 io::Task<void> Arrivals::confirm_all() {
@@ -136,19 +136,19 @@ io::Task<void> Arrivals::confirm_all() {
 }
 
 /// Returns how many were read. The caller has the turn.
-io::Task<uint64_t> Arrivals::confirm_clusters(uint64_t first, uint64_t count) {
+io::Task<uint64_t> Arrivals::confirm_clusters(qcow::GuestCluster first, uint64_t count) {
   assert(log_ && confirming_.locked());
-  const uint64_t clusters = (image_->size() + cluster_bytes() - 1) >> cluster_bits_;
-  count = std::min(count, clusters - first);
+  count = std::min(count, qcow::GuestCluster{geometry_.guest_clusters()} - first);
   const std::vector<std::optional<qcow::Sum>> sums = co_await log_->sums_of(first, count);
   const std::vector<qcow::Confirmed> found = co_await image_->confirm(first, sums);
   // A cluster that was stored has a checksum; one that the parents have, or zeroes, has none.
   const auto has_arrived = [&](uint64_t i) {
     return found[i] == qcow::Confirmed::same || (found[i] == qcow::Confirmed::no_data && !sums[i]);
   };
-  std::vector<uint64_t> different;
+  std::vector<qcow::GuestCluster> different;
   for (uint64_t i = 0; i < count; ++i) {
-    const bool is_kept = kept_.intersects((first + i) << cluster_bits_, cluster_bytes());
+    const uint64_t at = geometry_.start_of(first + i).bytes;
+    const bool is_kept = kept_.intersects(at, geometry_.cluster_bytes());
     if (is_kept && found[i] == qcow::Confirmed::different) different.push_back(first + i);
   }
   // No save may tell of them while they change.
@@ -160,8 +160,8 @@ io::Task<uint64_t> Arrivals::confirm_clusters(uint64_t first, uint64_t count) {
   for (uint64_t i = 0, next = 0; i < count; i = next) {
     const bool arrived = has_arrived(i);
     while (next < count && has_arrived(next) == arrived) ++next;
-    const uint64_t bytes = (next - i) << cluster_bits_;
-    for (const auto& range : kept_.within((first + i) << cluster_bits_, bytes)) {
+    const uint64_t bytes = (next - i) << geometry_.cluster_bits;
+    for (const auto& range : kept_.within(geometry_.start_of(first + i).bytes, bytes)) {
       kept_.subtract(range.offset, range.length);
       (arrived ? covered_ : lost_).add(range.offset, range.length);
     }
@@ -172,14 +172,14 @@ io::Task<uint64_t> Arrivals::confirm_clusters(uint64_t first, uint64_t count) {
 
 /// Not even their bytes that were never sent are what they should be. The log first: the new
 /// content has a checksum that fits it.
-io::Task<void> Arrivals::renew_clusters(std::vector<uint64_t> clusters) {
+io::Task<void> Arrivals::renew_clusters(std::vector<qcow::GuestCluster> clusters) {
   ArrivalRecord record;
   record.counters = counters_();
-  for (const uint64_t cluster : clusters) {
-    record.withdrawn.push_back({cluster << cluster_bits_, cluster_bytes()});
+  for (const qcow::GuestCluster cluster : clusters) {
+    record.withdrawn.push_back({geometry_.start_of(cluster).bytes, geometry_.cluster_bytes()});
   }
   co_await log_->append(std::move(record));
-  for (const uint64_t cluster : clusters) co_await image_->renew(cluster);
+  for (const qcow::GuestCluster cluster : clusters) co_await image_->renew(cluster);
 }
 
 io::Task<void> Arrivals::save() {

@@ -38,7 +38,7 @@ class Arrivals {
   ~Arrivals();
 
   /// As ImageOptions::on_sum.
-  void note_sum(uint64_t cluster, const qcow::Sum* sum) noexcept;
+  void note_sum(qcow::GuestCluster cluster, const qcow::Sum* sum) noexcept;
   /// Once the image is open; `counters` are those of the whole transfer.
   void start(qcow::Image& image, std::function<DiskCounters()> counters);
 
@@ -82,16 +82,18 @@ class Arrivals {
  private:
   io::Task<void> append(ArrivalRecord record);
   io::Task<void> save_in_background();
-  io::Task<uint64_t> confirm_clusters(uint64_t first, uint64_t count);
-  io::Task<void> renew_clusters(std::vector<uint64_t> clusters);
+  io::Task<uint64_t> confirm_clusters(qcow::GuestCluster first, uint64_t count);
+  io::Task<void> renew_clusters(std::vector<qcow::GuestCluster> clusters);
   Coverage take_unsaved();
-  uint64_t cluster_bytes() const { return uint64_t{1} << cluster_bits_; }
+  qcow::GuestCluster cluster_of(uint64_t offset) const {
+    return geometry_.cluster_of(qcow::GuestOffset{offset});
+  }
 
   io::Runtime runtime_;
   const std::unique_ptr<ArrivalLog> log_;
   qcow::Image* image_ = nullptr;
   std::function<DiskCounters()> counters_;
-  uint32_t cluster_bits_ = 0;
+  qcow::Geometry geometry_;  // the image's
 
   Coverage covered_;
   Coverage kept_, lost_;  // by an earlier transfer: not looked at yet; not as it was sent

@@ -162,7 +162,7 @@ io::Task<void> Ingest::open_image() {
   if (spec_.write_elision) options.elide_by = sums_path;
   options.on_sums = [this](std::span<const std::byte> bytes) { sums_.add(bytes); };
   if (!spec_.arrived_path.empty()) {
-    options.on_sum = [this](uint64_t cluster, const qcow::Sum* sum) {
+    options.on_sum = [this](qcow::GuestCluster cluster, const qcow::Sum* sum) {
       arrivals_->note_sum(cluster, sum);
     };
   }

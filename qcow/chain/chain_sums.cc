@@ -17,22 +17,21 @@ ChainSums::ChainSums(io::Runtime runtime, Chain& chain, PathOf path_of)
       manifests_(chain.layer_count()),
       loading_(runtime.executor, 1) {}
 
-io::Task<std::vector<std::optional<Sum>>> ChainSums::sums_of(uint64_t first, uint64_t count) {
+io::Task<std::vector<std::optional<Sum>>> ChainSums::sums_of(GuestCluster first, uint64_t count) {
   std::vector<std::optional<Sum>> sums(count);
-  const uint32_t bits = geometry_.cluster_bits;
-  const uint64_t from = first << bits;
-  const uint64_t end = std::min((first + count) << bits, chain_.size());
+  const GuestOffset from = geometry_.start_of(first);
+  const GuestOffset end = std::min(geometry_.start_of(first + count), GuestOffset{chain_.size()});
   if (from >= end) co_return sums;
-  const std::vector<Run> runs = co_await chain_.runs({from}, {end});
+  const std::vector<Run> runs = co_await chain_.runs(from, end);
   for (const Run& run : runs) {
     if (run.kind != MappingKind::data && run.kind != MappingKind::compressed) continue;
-    if (chain_.layer(run.layer).geometry().cluster_bits != bits) continue;
-    const uint64_t run_end = geometry_.clusters_for(run.guest.bytes + run.length);
+    if (chain_.layer(run.layer).geometry().cluster_bits != geometry_.cluster_bits) continue;
+    const GuestCluster run_end{geometry_.clusters_for(run.guest.bytes + run.length)};
     std::shared_ptr<const Block> held;
-    for (uint64_t cluster = geometry_.cluster_of(run.guest.bytes); cluster < run_end; ++cluster) {
-      const uint64_t l1_index = geometry_.l1_index_of(cluster);
+    for (GuestCluster cluster = geometry_.cluster_of(run.guest); cluster < run_end; ++cluster) {
+      const uint64_t l1_index = geometry_.l1_index(cluster);
       if (!held || held->l1_index != l1_index) held = co_await block(run.layer, l1_index);
-      const uint64_t index = geometry_.l2_index_of(cluster);
+      const uint64_t index = geometry_.l2_index(cluster);
       if (index < held->sums.size()) sums[cluster - first] = held->sums[index];
     }
   }

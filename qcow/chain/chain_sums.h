@@ -30,9 +30,9 @@ class ChainSums {
 
   ChainSums(io::Runtime runtime, Chain& chain, PathOf path_of);
 
-  /// Of guest clusters [first, first + count), as large as those of the chain's top; nothing where
+  /// Of clusters [first, first + count), as large as those of the chain's top; nothing where
   /// nothing is known. Throws what looking up the chain's tables throws.
-  io::Task<std::vector<std::optional<Sum>>> sums_of(uint64_t first, uint64_t count);
+  io::Task<std::vector<std::optional<Sum>>> sums_of(GuestCluster first, uint64_t count);
 
  private:
   static constexpr size_t kBlocksMax = 32;

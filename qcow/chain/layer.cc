@@ -84,7 +84,7 @@ io::Task<void> Layer::read_compressed(Mapping mapping, GuestOffset guest,
   co_await file_->read(mapping.host.bytes, stream);
   if (!decompress(header_.compression, stream, cluster)) {
     throw FormatError(name_, fmt::format("corrupt compressed cluster at guest offset {}",
-                                         geometry_.cluster_start(guest).bytes));
+                                         geometry_.start_of(geometry_.cluster_of(guest)).bytes));
   }
 }
 

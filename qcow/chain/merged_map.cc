@@ -81,7 +81,7 @@ bool MergedRegion::continues(const Run& run, uint64_t slot) const {
   const Geometry& geometry = layers_[run.layer]->geometry();
   const GuestOffset at = slot_start(slot);
   if (run.kind == MappingKind::compressed) {
-    return geometry.guest_cluster_index(at) == geometry.guest_cluster_index(run.guest);
+    return geometry.cluster_of(at) == geometry.cluster_of(run.guest);
   }
   const Run next = answer(slot, at);
   if (next.kind != run.kind) return false;
@@ -149,9 +149,10 @@ bool MergedMap::is_nothing_stored(GuestOffset start, GuestOffset end) const {
     const Layer& layer = *layers_[index];
     const uint64_t layer_end = std::min(end.bytes, limits_[index]);
     if (start.bytes >= layer_end) return true;  // and so for all layers below
-    const uint64_t last = layer.geometry().l1_index({layer_end - 1});
-    for (uint64_t l1_index = layer.geometry().l1_index(start); l1_index <= last; ++l1_index) {
-      if (layer.raw_l1_entry(l1_index) != 0) return false;
+    const Geometry& geometry = layer.geometry();
+    const uint64_t last = geometry.l1_index(geometry.cluster_of(GuestOffset{layer_end - 1}));
+    for (uint64_t i = geometry.l1_index(geometry.cluster_of(start)); i <= last; ++i) {
+      if (layer.raw_l1_entry(i) != 0) return false;
     }
   }
   return true;
@@ -172,10 +173,11 @@ io::Task<MergedMap::Region> MergedMap::build(GuestOffset start, GuestOffset end)
 
 io::Task<void> MergedMap::merge_layer(MergedRegion& region, size_t layer_index, GuestOffset end) {
   const Layer& layer = *layers_[layer_index];
-  const uint64_t table_bytes = layer.geometry().l2_table_guest_bytes();
+  const Geometry& geometry = layer.geometry();
   for (GuestOffset at = region.start_; at < end;) {
-    const uint64_t l1_index = layer.geometry().l1_index(at);
-    const GuestOffset table_end{std::min((l1_index + 1) * table_bytes, end.bytes)};
+    const uint64_t l1_index = geometry.l1_index(geometry.cluster_of(at));
+    const GuestOffset table_end =
+        std::min(geometry.start_of(geometry.table_start(l1_index + 1)), end);
     if (layer.raw_l1_entry(l1_index) != 0) {
       co_await merge_table(region, layer_index, l1_index, at, table_end);
     }
@@ -191,15 +193,18 @@ io::Task<void> MergedMap::merge_table(MergedRegion& region, size_t layer_index, 
   const auto l1_entry = L1Entry::decode(raw_l1, geometry.cluster_bits);
   const bool l1_is_corrupt = !l1_entry || !layer.is_inside_file(l1_entry->table);
 
-  const uint64_t first = geometry.l2_index(from);
-  std::vector<uint64_t> entries(geometry.l2_index({end.bytes - 1}) - first + 1, raw_l1);
-  if (!l1_is_corrupt) co_await layer.read_l2_entries(l1_entry->table, first, entries);
+  const GuestCluster first = geometry.cluster_of(from);
+  const GuestCluster last = geometry.cluster_of(GuestOffset{end.bytes - 1});
+  std::vector<uint64_t> entries(last - first + 1, raw_l1);
+  if (!l1_is_corrupt) {
+    co_await layer.read_l2_entries(l1_entry->table, geometry.l2_index(first), entries);
+  }
 
   assert(from < end && from >= region.start_);
   const uint64_t last_slot = region.slot_of({end.bytes - 1});
   for (uint64_t slot = region.slot_of(from); slot <= last_slot; ++slot) {
     if (region.owners_[slot] != MergedRegion::kNobody) continue;
-    const uint64_t raw = entries[geometry.l2_index(region.slot_start(slot)) - first];
+    const uint64_t raw = entries[geometry.cluster_of(region.slot_start(slot)) - first];
     if (raw == 0) continue;
     uint16_t owner = static_cast<uint16_t>(layer_index);
     if (l1_is_corrupt) {

@@ -23,28 +23,29 @@ VerifiedChain::VerifiedChain(io::Runtime runtime, Chain& chain, ChainSums::PathO
 
 io::Task<void> VerifiedChain::read(uint64_t offset, std::span<std::byte> into) {
   if (into.empty()) co_return;
-  const uint32_t bits = geometry_.cluster_bits;
   const uint64_t end = offset + into.size();
-  const uint64_t first = offset >> bits;
-  const uint64_t last = (end - 1) >> bits;
+  const GuestCluster first = geometry_.cluster_of(GuestOffset{offset});
+  const GuestCluster last = geometry_.cluster_of(GuestOffset{end - 1});
   const Sums sums = co_await sums_of(first, last - first + 1);
   if (std::ranges::none_of(sums, [](const auto& sum) { return sum.has_value(); })) {
     co_await chain_.read(offset, into);
     co_return;
   }
-  const uint64_t whole_first = (offset + geometry_.cluster_bytes() - 1) >> bits;
-  const uint64_t whole_end = std::max(end >> bits, whole_first);
+  const GuestCluster whole_first{geometry_.clusters_for(offset)};
+  const GuestCluster whole_end = std::max(geometry_.cluster_of(GuestOffset{end}), whole_first);
+  const uint64_t whole_from = geometry_.start_of(whole_first).bytes;
+  const uint64_t whole_to = geometry_.start_of(whole_end).bytes;
   const auto piece = [&](uint64_t from, uint64_t to) {
     return into.subspan(from - offset, to - from);
   };
   const auto read_all = [&](io::TaskScope& scope) -> io::Task<void> {
-    const uint64_t head_end = std::min(whole_first << bits, end);
+    const uint64_t head_end = std::min(whole_from, end);
     if (offset < head_end) scope.spawn(read_part(offset, piece(offset, head_end), sums.front()));
     if (whole_first < whole_end) {
       const auto known = std::span(sums).subspan(whole_first - first, whole_end - whole_first);
-      scope.spawn(read_whole(whole_first, piece(whole_first << bits, whole_end << bits), known));
+      scope.spawn(read_whole(whole_first, piece(whole_from, whole_to), known));
     }
-    const uint64_t tail = std::max(whole_end << bits, head_end);
+    const uint64_t tail = std::max(whole_to, head_end);
     if (tail < end) scope.spawn(read_part(tail, piece(tail, end), sums.back()));
     co_return;
   };
@@ -52,25 +53,24 @@ io::Task<void> VerifiedChain::read(uint64_t offset, std::span<std::byte> into) {
 }
 
 /// What a smaller disk above cuts reads as zeroes at its end, and was sent otherwise (BC3).
-io::Task<VerifiedChain::Sums> VerifiedChain::sums_of(uint64_t first, uint64_t count) {
+io::Task<VerifiedChain::Sums> VerifiedChain::sums_of(GuestCluster first, uint64_t count) {
   Sums sums = co_await sums_.sums_of(first, count);
-  const uint32_t bits = geometry_.cluster_bits;
-  const uint64_t end = std::min((first + count) << bits, chain_.size());
+  const uint64_t from = geometry_.start_of(first).bytes;
+  const uint64_t end = std::min(geometry_.start_of(first + count).bytes, chain_.size());
   for (size_t layer = 1; layer < chain_.layer_count(); ++layer) {
     const uint64_t limit = chain_.map().limit(layer);
     const bool cuts = geometry_.offset_in_cluster(limit) != 0;
     if (!cuts || limit == chain_.layer(layer).header().virtual_size) continue;
-    if (limit > first << bits && limit <= end) sums[(limit - 1 - (first << bits)) >> bits].reset();
+    if (limit > from && limit <= end) sums[geometry_.clusters_for(limit - from) - 1].reset();
   }
   co_return sums;
 }
 
-io::Task<void> VerifiedChain::read_whole(uint64_t first, std::span<std::byte> into,
+io::Task<void> VerifiedChain::read_whole(GuestCluster first, std::span<std::byte> into,
                                          std::span<const std::optional<Sum>> sums) {
-  const uint32_t bits = geometry_.cluster_bits;
-  co_await chain_.read(first << bits, into);
+  co_await chain_.read(geometry_.start_of(first).bytes, into);
   for (size_t at = 0; at < sums.size(); ++at) {
-    const auto cluster = into.subspan(at << bits, geometry_.cluster_bytes());
+    const auto cluster = into.subspan(at << geometry_.cluster_bits, geometry_.cluster_bytes());
     if (sums[at] && sum_of(cluster) != *sums[at]) co_await refuse(first + at);
   }
 }
@@ -81,14 +81,14 @@ io::Task<void> VerifiedChain::read_part(uint64_t offset, std::span<std::byte> in
     co_await chain_.read(offset, into);
     co_return;
   }
-  const uint64_t cluster = offset >> geometry_.cluster_bits;
+  const GuestCluster cluster = geometry_.cluster_of(GuestOffset{offset});
   std::shared_ptr<const Whole> whole = recent(cluster);
   if (!whole) {
     const io::Grant slot = co_await io::Grant::acquire(parts_, 1);
     const auto read = std::make_shared<Whole>();
     read->cluster = cluster;
     read->bytes.resize(geometry_.cluster_bytes());
-    co_await chain_.read(cluster << geometry_.cluster_bits, read->bytes);
+    co_await chain_.read(geometry_.start_of(cluster).bytes, read->bytes);
     if (sum_of(read->bytes) != *sum) co_await refuse(cluster);
     keep(read);
     whole = read;
@@ -98,8 +98,8 @@ io::Task<void> VerifiedChain::read_part(uint64_t offset, std::span<std::byte> in
 }
 
 /// Throws. A client that tries again does not fill the log.
-io::Task<void> VerifiedChain::refuse(uint64_t cluster) {
-  const uint64_t from = cluster << geometry_.cluster_bits;
+io::Task<void> VerifiedChain::refuse(GuestCluster cluster) {
+  const uint64_t from = geometry_.start_of(cluster).bytes;
   const uint64_t end = std::min(from + geometry_.cluster_bytes(), chain_.size());
   const std::vector<Run> runs = co_await chain_.runs({from}, {end});
   const std::string text = fmt::format(
@@ -112,7 +112,7 @@ io::Task<void> VerifiedChain::refuse(uint64_t cluster) {
   throw std::system_error(EIO, std::generic_category(), text);
 }
 
-std::shared_ptr<const VerifiedChain::Whole> VerifiedChain::recent(uint64_t cluster) {
+std::shared_ptr<const VerifiedChain::Whole> VerifiedChain::recent(GuestCluster cluster) {
   const auto found =
       std::ranges::find(recent_, cluster, [](const auto& one) { return one->cluster; });
   if (found == recent_.end()) return nullptr;

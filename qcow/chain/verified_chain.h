@@ -51,16 +51,16 @@ class VerifiedChain final : public io::BlockDevice {
   using Sums = std::vector<std::optional<Sum>>;
   /// A cluster that was read whole, for a part of it, and is what was sent.
   struct Whole {
-    uint64_t cluster = 0;
+    GuestCluster cluster;
     std::vector<std::byte> bytes;
   };
 
-  io::Task<Sums> sums_of(uint64_t first, uint64_t count);
-  io::Task<void> read_whole(uint64_t first, std::span<std::byte> into,
+  io::Task<Sums> sums_of(GuestCluster first, uint64_t count);
+  io::Task<void> read_whole(GuestCluster first, std::span<std::byte> into,
                             std::span<const std::optional<Sum>> sums);
   io::Task<void> read_part(uint64_t offset, std::span<std::byte> into, std::optional<Sum> sum);
-  io::Task<void> refuse(uint64_t cluster);
-  std::shared_ptr<const Whole> recent(uint64_t cluster);
+  io::Task<void> refuse(GuestCluster cluster);
+  std::shared_ptr<const Whole> recent(GuestCluster cluster);
   void keep(std::shared_ptr<const Whole> whole);
 
   Chain& chain_;
@@ -69,7 +69,7 @@ class VerifiedChain final : public io::BlockDevice {
   const Geometry& geometry_;  // of the top
   io::Semaphore parts_;
   std::list<std::shared_ptr<const Whole>> recent_;  // newest first
-  std::set<uint64_t> reported_;                     // clusters that the log has named
+  std::set<GuestCluster> reported_;                 // clusters that the log has named
 };
 
 }  // namespace qcow

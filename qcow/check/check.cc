@@ -45,16 +45,16 @@ static_assert(sizeof(ClusterState) == 1);
 /// Counts the references to a part of the file without a bound.
 class ReferenceCount final : public ReferenceVisitor {
  public:
-  ReferenceCount(Geometry geometry, uint64_t first, uint64_t count)
+  ReferenceCount(Geometry geometry, HostCluster first, uint64_t count)
       : geometry_(geometry), first_(first), counts_(count) {}
-  uint64_t of(uint64_t cluster) const { return counts_[cluster - first_]; }
+  uint64_t of(HostCluster cluster) const { return counts_[cluster - first_]; }
 
   void on_reference(HostOffset at, uint64_t bytes, Owner) override {
     if (bytes == 0) return;
-    const uint64_t from = std::max(geometry_.host_cluster_index(at), first_);
-    const uint64_t end =
-        std::min(geometry_.host_cluster_index({at.bytes + bytes - 1}) + 1, first_ + counts_.size());
-    for (uint64_t cluster = from; cluster < end; ++cluster) ++counts_[cluster - first_];
+    const HostCluster from = std::max(geometry_.cluster_of(at), first_);
+    const HostCluster last = geometry_.cluster_of(HostOffset{at.bytes + bytes - 1});
+    const HostCluster end = std::min(last + 1, first_ + counts_.size());
+    for (HostCluster cluster = from; cluster < end; ++cluster) ++counts_[cluster - first_];
   }
   void on_copied_flag(HostOffset, bool, uint64_t, Owner) override {}
   void on_guest_cluster(const Mapping&) override {}
@@ -62,7 +62,7 @@ class ReferenceCount final : public ReferenceVisitor {
 
  private:
   Geometry geometry_;
-  uint64_t first_;
+  HostCluster first_;
   std::vector<uint32_t> counts_;
 };
 
@@ -73,7 +73,7 @@ bool is_metadata(Owner owner) {
 /// One pass: the clusters of one part of the file, the references to them, their refcounts on disk.
 class Pass final : public ReferenceVisitor {
  public:
-  Pass(const Header& header, uint64_t first, uint64_t count, bool is_first, CheckOptions options,
+  Pass(const Header& header, HostCluster first, uint64_t count, bool is_first, CheckOptions options,
        CheckResult& result)
       : geometry_(header.geometry()),
         first_(first),
@@ -83,13 +83,13 @@ class Pass final : public ReferenceVisitor {
         states_(count) {}
 
   io::Task<void> run(io::File& file, const Header& header) {
-    const EachRefcount keep = [this](uint64_t cluster, uint64_t refcount) {
+    const EachRefcount keep = [this](HostCluster cluster, uint64_t refcount) {
       states_[cluster - first_].set_refcount(refcount);
     };
     co_await each_refcount(file, header, first_, first_ + states_.size(), keep);
     ReferenceWalk walk(file, header, result_.file_bytes, *this);
     co_await walk.run();
-    const EachRefcount compare = [this](uint64_t cluster, uint64_t refcount) {
+    const EachRefcount compare = [this](HostCluster cluster, uint64_t refcount) {
       const uint8_t references = states_[cluster - first_].references();
       if (references < ClusterState::kManyReferences) judge(cluster, refcount, references);
     };
@@ -108,15 +108,15 @@ class Pass final : public ReferenceVisitor {
       }
       return on_problem(fmt::format("reference to {:#x}+{} past the end of file", at.bytes, bytes));
     }
-    const uint64_t last = geometry_.host_cluster_index({end - 1});
-    const uint64_t from = std::max(geometry_.host_cluster_index(at), first_);
-    for (uint64_t cluster = from; cluster <= last && contains(cluster); ++cluster) {
+    const HostCluster last = geometry_.cluster_of(HostOffset{end - 1});
+    const HostCluster from = std::max(geometry_.cluster_of(at), first_);
+    for (HostCluster cluster = from; cluster <= last && contains(cluster); ++cluster) {
       count(cluster, owner);
     }
   }
 
   void on_copied_flag(HostOffset at, bool copied, uint64_t raw, Owner owner) override {
-    const uint64_t cluster = geometry_.host_cluster_index(at);
+    const HostCluster cluster = geometry_.cluster_of(at);
     const bool outside = at.bytes >= result_.file_bytes;
     if (outside ? !is_first_ : !contains(cluster)) return;
     const uint8_t refcount = outside ? 0 : states_[cluster - first_].refcount_class();
@@ -139,19 +139,19 @@ class Pass final : public ReferenceVisitor {
 
  private:
   using Claim = ClusterState::Claim;
-  using EachRefcount = std::function<void(uint64_t cluster, uint64_t refcount)>;
+  using EachRefcount = std::function<void(HostCluster cluster, uint64_t refcount)>;
 
-  bool contains(uint64_t cluster) const {
+  bool contains(HostCluster cluster) const {
     return cluster >= first_ && cluster - first_ < states_.size();
   }
 
-  void count(uint64_t cluster, Owner owner) {
+  void count(HostCluster cluster, Owner owner) {
     ClusterState& state = states_[cluster - first_];
     state.add_reference();
-    result_.used_end = std::max(result_.used_end, geometry_.host_offset(cluster + 1).bytes);
+    result_.used_end = std::max(result_.used_end, geometry_.start_of(cluster + 1).bytes);
     if (owner == Owner::refcount_block && state.references() != 1) {
-      corrupt(
-          fmt::format("refcount block in cluster {} has {} owners", cluster, state.references()));
+      corrupt(fmt::format("refcount block in cluster {} has {} owners", cluster.index,
+                          state.references()));
     }
     if (owner == Owner::inactive) return;
     // Compressed clusters may share a host cluster, but only among themselves.
@@ -159,21 +159,20 @@ class Pass final : public ReferenceVisitor {
     const bool shareable = owner == Owner::compressed && claim != Claim::exclusive;
     if (claim != Claim::none && !shareable) {
       ++result_.shared_clusters;
-      note(fmt::format("host cluster {} has two owners{}", cluster,
+      note(fmt::format("host cluster {} has two owners{}", cluster.index,
                        is_metadata(owner) ? ", one of them metadata" : ""));
     }
     state.set_claim(shareable ? Claim::compressed : Claim::exclusive);
   }
 
   /// Tells the refcount of each cluster in [from, end), in order.
-  io::Task<void> each_refcount(io::File& file, const Header& header, uint64_t from, uint64_t end,
-                               const EachRefcount& tell) {
-    const uint64_t per_block = geometry_.refcounts_per_block();
+  io::Task<void> each_refcount(io::File& file, const Header& header, HostCluster from,
+                               HostCluster end, const EachRefcount& tell) {
     const uint64_t table_entries =
         header.refcount_table_clusters * geometry_.refcount_table_entries_per_cluster();
     std::vector<std::byte> block(geometry_.cluster_bytes());
-    for (uint64_t cluster = from; cluster < end;) {
-      const uint64_t index = cluster / per_block;
+    for (HostCluster cluster = from; cluster < end;) {
+      const uint64_t index = geometry_.refcount_table_index(cluster);
       std::optional<HostOffset> at;
       if (index < table_entries) {
         std::byte word[8];
@@ -182,10 +181,9 @@ class Pass final : public ReferenceVisitor {
       }
       const bool exists = at && *at;
       if (exists) co_await file.read(at->bytes, block);
-      for (; cluster < end && cluster / per_block == index; ++cluster) {
-        tell(cluster,
-             exists ? get_refcount(block, cluster - index * per_block, geometry_.refcount_order)
-                    : 0);
+      for (; cluster < end && geometry_.refcount_table_index(cluster) == index; ++cluster) {
+        const uint64_t at_in_block = geometry_.refcount_index_in_block(cluster);
+        tell(cluster, exists ? get_refcount(block, at_in_block, geometry_.refcount_order) : 0);
       }
     }
   }
@@ -203,17 +201,17 @@ class Pass final : public ReferenceVisitor {
       ReferenceCount references(geometry_, first_ + at, count);
       ReferenceWalk walk(file, header, result_.file_bytes, references);
       co_await walk.run();
-      const EachRefcount compare = [&](uint64_t cluster, uint64_t refcount) {
+      const EachRefcount compare = [&](HostCluster cluster, uint64_t refcount) {
         if (is_crowded(states_[cluster - first_])) judge(cluster, refcount, references.of(cluster));
       };
       co_await each_refcount(file, header, first_ + at, first_ + at + count, compare);
     }
   }
 
-  void judge(uint64_t cluster, uint64_t refcount, uint64_t references) {
+  void judge(HostCluster cluster, uint64_t refcount, uint64_t references) {
     if (references == refcount) return;
-    const std::string text =
-        fmt::format("host cluster {}: refcount {}, references {}", cluster, refcount, references);
+    const std::string text = fmt::format("host cluster {}: refcount {}, references {}",
+                                         cluster.index, refcount, references);
     if (refcount < references) {
       corrupt(text);
     } else {
@@ -235,7 +233,7 @@ class Pass final : public ReferenceVisitor {
   }
 
   Geometry geometry_;
-  uint64_t first_;
+  HostCluster first_;
   bool is_first_;
   CheckOptions options_;
   CheckResult& result_;
@@ -254,7 +252,7 @@ io::Task<CheckResult> check(io::File& file, std::string image_name, CheckOptions
   const uint64_t clusters = geometry.clusters_for(result.file_bytes);
   for (uint64_t first = 0; first < clusters; first += options.clusters_per_pass) {
     const uint64_t count = std::min(options.clusters_per_pass, clusters - first);
-    Pass pass(header, first, count, first == 0, options, result);
+    Pass pass(header, {first}, count, first == 0, options, result);
     co_await pass.run(file, header);
   }
   co_return result;

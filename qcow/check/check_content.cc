@@ -20,7 +20,8 @@ constexpr size_t kReadsAtOnce = 16;
 
 /// Stored clusters that lie one behind the other in the guest and in the file.
 struct Piece {
-  uint64_t cluster = 0, count = 0;
+  GuestCluster cluster;
+  uint64_t count = 0;
   HostOffset host;
   size_t sum = 0;  // of the first, in the block
 };
@@ -79,8 +80,8 @@ class ContentCheck {
 
   /// Of each cluster of one L2 table's range. A table that cannot be read says nothing of any.
   io::Task<std::vector<Found>> tables_say(uint64_t l1_index) {
-    const uint64_t first = l1_index * geometry_.l2_entries();
-    const size_t count = std::min(geometry_.l2_entries(), geometry_.guest_clusters() - first);
+    const GuestCluster first = geometry_.table_start(l1_index), end{geometry_.guest_clusters()};
+    const size_t count = std::min(geometry_.l2_entries(), end - first);
     std::vector<Found> found(count);
     const auto entry = L1Entry::decode(image_.raw_l1_entry(l1_index), geometry_.cluster_bits);
     if (!entry || (entry->table && !image_.is_inside_file(entry->table))) co_return found;
@@ -102,7 +103,7 @@ class ContentCheck {
 
   /// Notes every cluster whose kind differs, and returns what is left to be read.
   std::vector<Piece> compare_kinds(const SumBlock& block, const std::vector<Found>& found) {
-    const uint64_t first = block.l1_index * geometry_.l2_entries();
+    const GuestCluster first = geometry_.table_start(block.l1_index);
     const uint64_t per_read = std::max<uint64_t>(1, kReadBytes >> geometry_.cluster_bits);
     std::vector<Piece> pieces;
     auto run = block.runs.begin();
@@ -169,8 +170,8 @@ class ContentCheck {
     if (options_.on_progress) co_await options_.on_progress(bytes);
   }
 
-  void note(uint64_t cluster, uint64_t count, HostOffset host, std::string_view what) {
-    const uint64_t offset = cluster << geometry_.cluster_bits;
+  void note(GuestCluster cluster, uint64_t count, HostOffset host, std::string_view what) {
+    const uint64_t offset = geometry_.start_of(cluster).bytes;
     const uint64_t length = count << geometry_.cluster_bits;
     result_.damaged_bytes += length;
     auto& damaged = result_.damaged;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <compare>
 #include <cstdint>
+#include <type_traits>
 
 /// Where things are in a QCOW2 image: pure arithmetic, no bytes and no I/O.
 ///
@@ -23,6 +24,28 @@ struct HostOffset {
   auto operator<=>(const HostOffset&) const = default;
   explicit constexpr operator bool() const { return bytes != 0; }
 };
+
+/// A cluster's number, counted from the start of the disk or of the file; the two do not mix. The
+/// difference of two is a count.
+template <class Offset>
+struct ClusterIndex {
+  uint64_t index = 0;
+
+  constexpr ClusterIndex& operator+=(uint64_t count) {
+    index += count;
+    return *this;
+  }
+  constexpr ClusterIndex& operator++() { return *this += 1; }
+  constexpr ClusterIndex operator++(int) { return {index++}; }
+  constexpr ClusterIndex operator+(uint64_t count) const { return {index + count}; }
+  constexpr ClusterIndex operator-(uint64_t count) const { return {index - count}; }
+  constexpr uint64_t operator-(ClusterIndex from) const { return index - from.index; }
+  auto operator<=>(const ClusterIndex&) const = default;
+};
+using GuestCluster = ClusterIndex<GuestOffset>;
+using HostCluster = ClusterIndex<HostOffset>;
+static_assert(!std::is_constructible_v<GuestCluster, HostCluster>);
+static_assert(std::is_trivially_copyable_v<HostCluster> && sizeof(HostCluster) == 8);
 
 inline constexpr uint32_t kClusterBitsMin = 9;
 inline constexpr uint32_t kClusterBitsMax = 21;
@@ -49,6 +72,9 @@ struct Geometry {
   constexpr uint64_t clusters_for(uint64_t bytes) const {
     return divide_up(bytes, cluster_bytes());
   }
+  constexpr uint64_t offset_in_cluster(uint64_t bytes) const {
+    return bytes & (cluster_bytes() - 1);
+  }
 
   // The guest's side: L1 → L2 → cluster.
   constexpr uint64_t l2_entries() const { return cluster_bytes() / 8; }
@@ -57,48 +83,38 @@ struct Geometry {
   constexpr uint64_t l1_entries() const { return divide_up(virtual_size, l2_table_guest_bytes()); }
   constexpr uint64_t l1_clusters() const { return clusters_for(l1_entries() * 8); }
 
-  constexpr uint64_t guest_cluster_index(GuestOffset at) const { return at.bytes >> cluster_bits; }
-  constexpr uint64_t cluster_of(uint64_t guest_bytes) const { return guest_bytes >> cluster_bits; }
-  constexpr uint64_t l1_index_of(uint64_t guest_cluster) const {
-    return guest_cluster / l2_entries();
+  constexpr GuestCluster cluster_of(GuestOffset at) const { return {at.bytes >> cluster_bits}; }
+  constexpr GuestOffset start_of(GuestCluster cluster) const {
+    return {cluster.index << cluster_bits};
   }
-  constexpr uint64_t l2_index_of(uint64_t guest_cluster) const {
-    return guest_cluster & (l2_entries() - 1);
+  constexpr uint64_t l1_index(GuestCluster cluster) const { return cluster.index / l2_entries(); }
+  constexpr uint64_t l2_index(GuestCluster cluster) const {
+    return cluster.index & (l2_entries() - 1);
   }
-  constexpr uint64_t clusters_to_table_end(uint64_t guest_cluster) const {
-    return l2_entries() - l2_index_of(guest_cluster);
-  }
-  constexpr uint64_t l1_index(GuestOffset at) const { return at.bytes / l2_table_guest_bytes(); }
-  constexpr uint64_t l2_index(GuestOffset at) const {
-    return guest_cluster_index(at) & (l2_entries() - 1);
-  }
-  constexpr uint64_t offset_in_cluster(uint64_t bytes) const {
-    return bytes & (cluster_bytes() - 1);
-  }
-  constexpr GuestOffset cluster_start(GuestOffset at) const {
-    return {at.bytes & ~(cluster_bytes() - 1)};
-  }
-  constexpr uint64_t bytes_left_in_cluster(GuestOffset at) const {
-    return cluster_bytes() - offset_in_cluster(at.bytes);
-  }
-  constexpr GuestOffset guest_offset(uint64_t l1_index, uint64_t l2_index) const {
-    return {l1_index * l2_table_guest_bytes() + (l2_index << cluster_bits)};
+  /// The first cluster in an L2 table's range.
+  constexpr GuestCluster table_start(uint64_t l1_index) const { return {l1_index * l2_entries()}; }
+  constexpr uint64_t clusters_to_table_end(GuestCluster cluster) const {
+    return l2_entries() - l2_index(cluster);
   }
 
   // The file's side: refcount table → refcount block → refcount.
-  constexpr uint64_t host_cluster_index(HostOffset at) const { return at.bytes >> cluster_bits; }
-  constexpr HostOffset host_offset(uint64_t host_cluster_index) const {
-    return {host_cluster_index << cluster_bits};
+  constexpr HostCluster cluster_of(HostOffset at) const { return {at.bytes >> cluster_bits}; }
+  constexpr HostOffset start_of(HostCluster cluster) const {
+    return {cluster.index << cluster_bits};
   }
   constexpr uint64_t refcounts_per_block() const { return (cluster_bytes() * 8) >> refcount_order; }
   constexpr uint64_t refcount_max() const {
     return refcount_order >= 6 ? ~uint64_t{0} : (uint64_t{1} << (1 << refcount_order)) - 1;
   }
-  constexpr uint64_t refcount_table_index(uint64_t host_cluster_index) const {
-    return host_cluster_index / refcounts_per_block();
+  constexpr uint64_t refcount_table_index(HostCluster cluster) const {
+    return cluster.index / refcounts_per_block();
   }
-  constexpr uint64_t refcount_index_in_block(uint64_t host_cluster_index) const {
-    return host_cluster_index & (refcounts_per_block() - 1);
+  constexpr uint64_t refcount_index_in_block(HostCluster cluster) const {
+    return cluster.index & (refcounts_per_block() - 1);
+  }
+  /// The first cluster in a refcount block's range.
+  constexpr HostCluster block_start(uint64_t refcount_table_index) const {
+    return {refcount_table_index * refcounts_per_block()};
   }
   constexpr uint64_t refcount_table_entries_per_cluster() const { return cluster_bytes() / 8; }
 
@@ -136,11 +152,13 @@ static_assert(kFiveGiB.l2_entries() == 8192 && kFiveGiB.l2_table_guest_bytes() =
 static_assert(kFiveGiB.l1_entries() == 10 && kFiveGiB.l1_clusters() == 1);
 static_assert(kFiveGiB.refcounts_per_block() == 32768 && kFiveGiB.refcount_max() == 65535);
 static_assert(kFiveGiB.refcount_table_clusters() == 1);
-static_assert(kFiveGiB.l1_index({512 * kMiB}) == 1 && kFiveGiB.l2_index({512 * kMiB}) == 0);
-static_assert(kFiveGiB.l2_index({512 * kMiB - 1}) == 8191);
-static_assert(kFiveGiB.guest_offset(1, 2) == GuestOffset{512 * kMiB + 128 * kKiB});
-static_assert(kFiveGiB.bytes_left_in_cluster({65535}) == 1);
-static_assert(kFiveGiB.l1_index_of(8192) == 1 && kFiveGiB.clusters_to_table_end(8191) == 1);
+static_assert(kFiveGiB.cluster_of(GuestOffset{512 * kMiB - 1}) == GuestCluster{8191});
+static_assert(kFiveGiB.l1_index({8191}) == 0 && kFiveGiB.l2_index({8191}) == 8191);
+static_assert(kFiveGiB.l1_index({8192}) == 1 && kFiveGiB.l2_index({8192}) == 0);
+static_assert(kFiveGiB.clusters_to_table_end({8191}) == 1);
+static_assert(kFiveGiB.start_of(kFiveGiB.table_start(1) + 2).bytes == 512 * kMiB + 128 * kKiB);
+static_assert(kFiveGiB.refcount_table_index({32769}) == 1);
+static_assert(kFiveGiB.block_start(1) == HostCluster{32768});
 
 // One cluster of table covers 8,192 blocks × 2 GiB = 16 TiB of file, so a 16 TiB disk needs two.
 static_assert(Geometry{16, 4, 15 * kTiB}.refcount_table_clusters() == 1);

@@ -63,7 +63,7 @@ uint64_t Admission::end_after_commit() const {
   const uint64_t clusters =
       reserved_ + 2 * partials_.count() + allocator_.blocks_at_once() + kSpare;
   const uint64_t ready = std::min(clusters, allocator_.ready_clusters());
-  return geometry_.host_offset(allocator_.end_cluster() + clusters - ready).bytes;
+  return allocator_.end_bytes() + ((clusters - ready) << geometry_.cluster_bits);
 }
 
 }  // namespace qcow

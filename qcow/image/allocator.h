@@ -26,8 +26,9 @@ class Allocator {
  public:
   /// Neighbouring clusters.
   struct Span {
-    uint64_t first = 0;
+    HostCluster first;
     uint64_t count = 0;
+    HostCluster end() const { return first + count; }
   };
 
   /// `cover_bytes`: how far ahead of the last cluster the refcount blocks shall reach.
@@ -37,18 +38,18 @@ class Allocator {
   /// Reads the refcount table and finds the end of the clusters with a refcount.
   io::Task<void> open();
   /// Clusters below `end_cluster` are taken, whatever their refcounts say.
-  void reserve_below(uint64_t end_cluster) { end_ = std::max(end_, end_cluster); }
+  void reserve_below(HostCluster end_cluster) { end_ = std::max(end_, end_cluster); }
   /// Finds clusters below the end that an earlier session gave back: refcount 0, and not `named` by
   /// any table. They are handed out first, once prepare_free() has made them ready; so no mapping
   /// that is durable may name one.
   io::Task<void> find_free(const std::vector<bool>& named);
   /// The first cluster that is `named` and has refcount 0.
-  io::Task<std::optional<uint64_t>> first_without_refcount(const std::vector<bool>& named);
+  io::Task<std::optional<HostCluster>> first_without_refcount(const std::vector<bool>& named);
   /// What the block on the disk says, 0 without a block. While the image opens.
-  io::Task<uint64_t> refcount_of(uint64_t cluster);
-  /// Clusters with a refcount that are not `named`, from `from_cluster` on, `count_max` at most.
-  io::Task<std::vector<uint64_t>> in_use_but(const std::vector<bool>& named, uint64_t from_cluster,
-                                             size_t count_max);
+  io::Task<uint64_t> refcount_of(HostCluster cluster);
+  /// Clusters with a refcount that are not `named`, from `from` on, `count_max` at most.
+  io::Task<std::vector<HostCluster>> in_use_but(const std::vector<bool>& named, HostCluster from,
+                                                size_t count_max);
   /// Makes room behind the end, crash-safely: a larger refcount table where the image's own does
   /// not cover what the disk may still need, and the first refcount blocks.
   io::Task<void> make_room(uint64_t clusters_missing);
@@ -71,19 +72,20 @@ class Allocator {
   uint64_t blocks_at_once() const { return blocks_at_once_; }
   /// Whether a commit can still make room.
   bool may_grow() const {
-    return horizon_ < wanted_horizon() && horizon_ / per_block_ < refcounts_.blocks_max();
+    return horizon_ < wanted_horizon() && block_of(horizon_) < refcounts_.blocks_max();
   }
 
   /// `count` consecutive clusters, refcount 1. Throws EFBIG when the image cannot grow. A single
   /// one may be a cluster that was free when the image was opened.
   HostOffset allocate(uint64_t count);
   /// The first cluster never handed out; the file ends there at last.
-  uint64_t end_cluster() const { return end_; }
+  HostCluster end_cluster() const { return end_; }
+  uint64_t end_bytes() const { return geometry_.start_of(end_).bytes; }
 
   // A commit, in this order (DU4).
   /// Lowers the refcounts of clusters that no durable mapping names any more. A cluster may come
   /// several times. Clears the list.
-  io::Task<void> give_back(std::vector<uint64_t>& clusters);
+  io::Task<void> give_back(std::vector<HostCluster>& clusters);
   /// Takes clusters for the refcount blocks that will be wanted next. No suspension point.
   void plan_blocks();
   bool dirty() const { return refcounts_.dirty() || !planned_.empty(); }
@@ -98,14 +100,14 @@ class Allocator {
   // At the end.
   /// Moves the end down over clusters that were given back.
   io::Task<void> lower_end();
-  /// Clusters below the end with refcount 0, at most `count_max` spans from `from_cluster` on;
-  /// those that are `named` are left out.
-  io::Task<std::vector<Span>> unowned(uint64_t from_cluster, size_t count_max,
+  /// Clusters below the end with refcount 0, at most `count_max` spans from `from` on; those that
+  /// are `named` are left out.
+  io::Task<std::vector<Span>> unowned(HostCluster from, size_t count_max,
                                       const std::vector<bool>* named = nullptr);
 
   const Refcounts& refcounts() const { return refcounts_; }
   /// Clusters of the refcount table that open() replaced; to be given back.
-  std::vector<uint64_t> take_replaced_table() { return std::exchange(replaced_table_, {}); }
+  std::vector<HostCluster> take_replaced_table() { return std::exchange(replaced_table_, {}); }
 
  private:
   uint64_t blocks_for(uint64_t clusters_missing) const;
@@ -115,8 +117,9 @@ class Allocator {
   void drop_blocks();
   io::Task<void> install_first_blocks();
   io::Task<void> install_block_in_itself();
-  void take(uint64_t cluster);
-  uint64_t wanted_horizon() const;
+  void take(HostCluster cluster);
+  HostCluster wanted_horizon() const;
+  uint64_t block_of(HostCluster cluster) const { return geometry_.refcount_table_index(cluster); }
   uint64_t reserve_for_blocks() const;
 
   io::File& file_;
@@ -127,11 +130,11 @@ class Allocator {
   uint64_t cover_clusters_;
   uint64_t blocks_at_once_;
   FileSpace* space_ = nullptr;
-  uint64_t clusters_max_ = 0;  // an end that is never passed
-  uint64_t end_ = 0;           // first cluster never handed out
-  uint64_t horizon_ = 0;       // clusters below it are covered by durable blocks
+  HostCluster end_max_;  // an end that is never passed
+  HostCluster end_;      // first cluster never handed out
+  HostCluster horizon_;  // clusters below it are covered by durable blocks
   std::vector<Refcounts::NewBlock> planned_;
-  std::vector<uint64_t> replaced_table_;
+  std::vector<HostCluster> replaced_table_;
   // Below the end, refcount 0, in the order of use: those that may be handed out, and those after.
   std::deque<Span> ready_, free_;
   uint64_t ready_clusters_ = 0;

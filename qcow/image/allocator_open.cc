@@ -15,8 +15,10 @@ io::Task<void> Allocator::open() {
     if (!refcounts_.has_block(index)) continue;
     co_await refcounts_.load(index);
     const uint64_t used = refcounts_.used_in_block(index);
-    reserve_below(used > 0 ? index * per_block_ + used : 0);
-    if (used > 0) break;
+    if (used > 0) {
+      reserve_below(geometry_.block_start(index) + used);
+      break;
+    }
     refcounts_.drop_clean(index + 1);
   }
 }
@@ -28,29 +30,29 @@ uint64_t Allocator::blocks_for(uint64_t clusters_missing) const {
   uint64_t blocks = 0;
   for (;;) {
     const uint64_t own = blocks > present ? blocks - present : 0;
-    const uint64_t needed = divide_up(end_ + clusters_missing + own, per_block_);
+    const uint64_t needed = divide_up(end_.index + clusters_missing + own, per_block_);
     if (needed <= blocks) return blocks;
     blocks = needed;
   }
 }
 
 io::Task<void> Allocator::make_room(uint64_t clusters_missing) {
-  assert(end_ > 0 && "the header is taken");
+  assert(end_ > HostCluster{0} && "the header is taken");
   const uint64_t blocks = blocks_for(clusters_missing);
   if (blocks > refcounts_.blocks_max()) co_await move_table(blocks);
-  clusters_max_ = std::min(blocks_for(clusters_missing), refcounts_.blocks_max()) * per_block_;
+  end_max_ = geometry_.block_start(std::min(blocks_for(clusters_missing), refcounts_.blocks_max()));
   co_await install_first_blocks();
-  const uint64_t end_block = geometry_.refcount_table_index(end_);
+  const uint64_t end_block = block_of(end_);
   if (refcounts_.has_block(end_block)) co_await refcounts_.load(end_block);
 }
 
-io::Task<std::vector<uint64_t>> Allocator::in_use_but(const std::vector<bool>& named,
-                                                      uint64_t from_cluster, size_t count_max) {
-  std::vector<uint64_t> clusters;
-  const uint64_t end = std::min<uint64_t>(end_, named.size());
-  for (uint64_t cluster = from_cluster; cluster < end && clusters.size() < count_max; ++cluster) {
-    if (named[cluster]) continue;
-    const uint64_t block = geometry_.refcount_table_index(cluster);
+io::Task<std::vector<HostCluster>> Allocator::in_use_but(const std::vector<bool>& named,
+                                                         HostCluster from, size_t count_max) {
+  std::vector<HostCluster> clusters;
+  const HostCluster end = std::min(end_, HostCluster{named.size()});
+  for (HostCluster cluster = from; cluster < end && clusters.size() < count_max; ++cluster) {
+    if (named[cluster.index]) continue;
+    const uint64_t block = block_of(cluster);
     if (!refcounts_.has_block(block)) continue;
     if (!refcounts_.loaded(block)) {
       drop_blocks();
@@ -61,11 +63,11 @@ io::Task<std::vector<uint64_t>> Allocator::in_use_but(const std::vector<bool>& n
   co_return clusters;
 }
 
-io::Task<std::optional<uint64_t>> Allocator::first_without_refcount(
+io::Task<std::optional<HostCluster>> Allocator::first_without_refcount(
     const std::vector<bool>& named) {
-  for (uint64_t cluster = 0; cluster < named.size(); ++cluster) {
-    if (!named[cluster]) continue;
-    const uint64_t block = geometry_.refcount_table_index(cluster);
+  for (HostCluster cluster; cluster.index < named.size(); ++cluster) {
+    if (!named[cluster.index]) continue;
+    const uint64_t block = block_of(cluster);
     if (!refcounts_.has_block(block)) co_return cluster;
     if (!refcounts_.loaded(block)) {
       drop_blocks();
@@ -79,17 +81,17 @@ io::Task<std::optional<uint64_t>> Allocator::first_without_refcount(
 io::Task<void> Allocator::find_free(const std::vector<bool>& named) {
   constexpr size_t kSpansMax = 16 << 10;
   constexpr uint64_t kBlocksMax = 4096;  // 8 TiB of file with 64 KiB clusters
-  if (end_ / per_block_ >= kBlocksMax) co_return;
+  if (block_of(end_) >= kBlocksMax) co_return;
   assert(ready_.empty() && free_.empty() && space_ == nullptr && "while the image opens");
   const std::vector<bool>* in_use = &named;
   PLANTED_BUG(free_without_table_check, in_use = nullptr)
-  const std::vector<Span> spans = co_await unowned(1, kSpansMax, in_use);  // the header never is
+  const std::vector<Span> spans = co_await unowned({1}, kSpansMax, in_use);  // the header never is
   free_.assign(spans.begin(), spans.end());
 }
 
 /// Only while the image opens: nothing else is handed out between the steps.
 io::Task<void> Allocator::install_first_blocks() {
-  horizon_ = round_down(end_, per_block_);
+  horizon_ = geometry_.block_start(block_of(end_));
   for (;;) {
     plan_blocks();
     if (planned_.empty()) {
@@ -108,8 +110,8 @@ io::Task<void> Allocator::install_first_blocks() {
 
 /// When every covered cluster is taken: the block lies in the range that it covers.
 io::Task<void> Allocator::install_block_in_itself() {
-  const uint64_t index = geometry_.refcount_table_index(end_);
-  const HostOffset at = geometry_.host_offset(end_);
+  const uint64_t index = block_of(end_);
+  const HostOffset at = geometry_.start_of(end_);
   assert(end_ >= horizon_ && !refcounts_.has_block(index));
   take(end_++);
   co_await refcounts_.write_new_block(index, at);
@@ -117,7 +119,7 @@ io::Task<void> Allocator::install_block_in_itself() {
   std::vector<Refcounts::NewBlock> block{{index, at}};
   co_await refcounts_.write_table_entries(std::move(block));
   co_await file_.sync_data();
-  horizon_ = (index + 1) * per_block_;
+  horizon_ = geometry_.block_start(index + 1);
 }
 
 /// Puts a larger refcount table at the end of the file: missing blocks for the place itself, then
@@ -125,19 +127,19 @@ io::Task<void> Allocator::install_block_in_itself() {
 io::Task<void> Allocator::move_table(uint64_t blocks_needed) {
   const HostOffset old_table = refcounts_.table_offset();
   const uint64_t old_clusters = refcounts_.table_clusters();
-  const uint64_t first = end_;
+  const HostCluster first = end_;
   uint64_t table_clusters = 0;
   std::vector<uint64_t> missing;
-  for (uint64_t last = first;;) {
+  for (HostCluster last = first;;) {
     missing.clear();
-    for (uint64_t i = first / per_block_; i <= last / per_block_; ++i) {
+    for (uint64_t i = block_of(first); i <= block_of(last); ++i) {
       if (!refcounts_.has_block(i)) missing.push_back(i);
     }
     const uint64_t entries = blocks_needed + divide_up(table_clusters, per_block_) + 2;
     table_clusters = divide_up(entries, geometry_.refcount_table_entries_per_cluster());
-    const uint64_t end = first + missing.size() + table_clusters;
-    if (end - 1 <= last) break;
-    last = end - 1;
+    const HostCluster needed = first + (missing.size() + table_clusters - 1);
+    if (needed <= last) break;
+    last = needed;
   }
   if (table_clusters * geometry_.cluster_bytes() > kRefcountTableBytesMax) {
     throw FormatError(image_name_, "refcount table is too large");
@@ -145,13 +147,13 @@ io::Task<void> Allocator::move_table(uint64_t blocks_needed) {
   std::vector<Refcounts::NewBlock> added;
   for (const uint64_t index : missing) {
     refcounts_.make_fresh(index);
-    added.push_back({index, geometry_.host_offset(end_++)});
+    added.push_back({index, geometry_.start_of(end_++)});
   }
-  const HostOffset table = geometry_.host_offset(end_);
+  const HostOffset table = geometry_.start_of(end_);
   end_ += table_clusters;
   assert(end_ - first == missing.size() + table_clusters && "the place that was looked for");
-  for (uint64_t cluster = first; cluster < end_; ++cluster) {
-    const uint64_t block = geometry_.refcount_table_index(cluster);
+  for (HostCluster cluster = first; cluster < end_; ++cluster) {
+    const uint64_t block = block_of(cluster);
     if (refcounts_.has_block(block)) co_await refcounts_.load(block);
     refcounts_.set(cluster, 1);
   }
@@ -168,7 +170,7 @@ io::Task<void> Allocator::move_table(uint64_t blocks_needed) {
   co_await file_.write(Header::kRefcountTableOffset, field);
   co_await file_.sync_data();
   for (uint64_t i = 0; i < old_clusters; ++i) {
-    replaced_table_.push_back(geometry_.host_cluster_index(old_table) + i);
+    replaced_table_.push_back(geometry_.cluster_of(old_table) + i);
   }
 }
 

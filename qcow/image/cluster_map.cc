@@ -55,31 +55,31 @@ bool ClusterMap::must_move(uint64_t l1_index) const {
   return l1_[l1_index] != 0 && (l1_[l1_index] & kEntryCopied) == 0;
 }
 
-Mapping ClusterMap::mapping_of(const L2Table* table, uint64_t cluster) const {
+Mapping ClusterMap::mapping_of(const L2Table* table, GuestCluster cluster) const {
   if (table == nullptr) return Mapping::unallocated();
-  assert(table->l1_index() == geometry_.l1_index_of(cluster));
-  const uint64_t raw = table->raw(geometry_.l2_index_of(cluster));
+  assert(table->l1_index() == geometry_.l1_index(cluster));
+  const uint64_t raw = table->raw(geometry_.l2_index(cluster));
   const auto mapping = decode_l2_entry(raw, geometry_.cluster_bits, version_);
   if (!mapping) {
     throw FormatError(image_name_, fmt::format("corrupt L2 entry {:#x} at guest offset {}", raw,
-                                               cluster << geometry_.cluster_bits));
+                                               geometry_.start_of(cluster).bytes));
   }
   return *mapping;
 }
 
-void ClusterMap::require_sound(const L2Table& table, uint64_t first, uint64_t count) const {
+void ClusterMap::require_sound(const L2Table& table, GuestCluster first, uint64_t count) const {
   PLANTED_BUG(half_decoded_write, return )
   assert(count > 0 && count <= geometry_.clusters_to_table_end(first));
-  for (uint64_t cluster = first; cluster < first + count; ++cluster) {
-    const uint64_t raw = table.raw(geometry_.l2_index_of(cluster));
+  for (GuestCluster cluster = first; cluster < first + count; ++cluster) {
+    const uint64_t raw = table.raw(geometry_.l2_index(cluster));
     if (raw != 0 && raw != kEntryZero) mapping_of(&table, cluster);
   }
 }
 
-io::Task<void> ClusterMap::require_sound_range(uint64_t first, uint64_t count) {
+io::Task<void> ClusterMap::require_sound_range(GuestCluster first, uint64_t count) {
   while (count > 0) {
     const uint64_t part = std::min(count, geometry_.clusters_to_table_end(first));
-    const L2Table* const table = co_await load(geometry_.l1_index_of(first));
+    const L2Table* const table = co_await load(first);
     if (table != nullptr) require_sound(*table, first, part);
     first += part;
     count -= part;
@@ -107,7 +107,7 @@ io::Task<L2Table*> ClusterMap::load(uint64_t l1_index) {
   if (!entry || !entry->table) {
     throw FormatError(image_name_,
                       fmt::format("corrupt L1 entry {:#x} at guest offset {}", l1_[l1_index],
-                                  l1_index * geometry_.l2_table_guest_bytes()));
+                                  geometry_.start_of(geometry_.table_start(l1_index)).bytes));
   }
   const auto loaded = std::make_shared<io::Event>(executor_);
   loading_.emplace(l1_index, loaded);

@@ -97,22 +97,23 @@ class ClusterMap {
 
   /// What a table, which may be null, says of a guest cluster in its range. Throws FormatError for
   /// a corrupt entry (RF18).
-  Mapping mapping_of(const L2Table* table, uint64_t cluster) const;
+  Mapping mapping_of(const L2Table* table, GuestCluster cluster) const;
   /// Throws for a corrupt entry among `count` of one table, so that those who are about to change
   /// them meet it before they have changed anything.
-  void require_sound(const L2Table& table, uint64_t first, uint64_t count) const;
+  void require_sound(const L2Table& table, GuestCluster first, uint64_t count) const;
   /// The same of clusters that the caller holds and changes in steps.
-  io::Task<void> require_sound_range(uint64_t first, uint64_t count);
+  io::Task<void> require_sound_range(GuestCluster first, uint64_t count);
   /// Whether the cluster's host cluster is its own, so that it may be written in place.
-  bool owns(const Mapping& mapping, uint64_t cluster) const {
+  bool owns(const Mapping& mapping, GuestCluster cluster) const {
     return mapping.kind == MappingKind::data && mapping.copied &&
-           !must_move(geometry_.l1_index_of(cluster));
+           !must_move(geometry_.l1_index(cluster));
   }
 
   /// The table, if it is in memory.
   L2Table* cached(uint64_t l1_index);
   /// The table, or null when there is none. Throws FormatError for a bad L1 entry (RF18).
   io::Task<L2Table*> load(uint64_t l1_index);
+  io::Task<L2Table*> load(GuestCluster cluster) { return load(geometry_.l1_index(cluster)); }
   /// An empty table at `host`, where none was.
   L2Table& create(uint64_t l1_index, HostOffset host);
   /// Gives the loaded table a place of its own.

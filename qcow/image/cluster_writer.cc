@@ -35,17 +35,17 @@ io::Task<L2Table*> ClusterWriter::table_for_update(uint64_t l1_index) {
   if (table == nullptr) co_return &map_.create(l1_index, allocator_.allocate(1));
   if (map_.must_move(l1_index)) {
     const HostOffset place = allocator_.allocate(1);
-    freed_.drop(geometry_.host_cluster_index(table->host()));
+    freed_.drop(geometry_.cluster_of(table->host()));
     map_.move(*table, place);
   }
   co_return table;
 }
 
-io::Task<void> ClusterWriter::place(std::shared_ptr<HeldWrite> held, uint64_t first, uint64_t count,
-                                    const std::byte* bytes, const Sum* sums) {
+io::Task<void> ClusterWriter::place(std::shared_ptr<HeldWrite> held, GuestCluster first,
+                                    uint64_t count, const std::byte* bytes, const Sum* sums) {
   while (count > 0) {
     const uint64_t part = std::min(count, geometry_.clusters_to_table_end(first));
-    const uint64_t l1_index = geometry_.l1_index_of(first);
+    const uint64_t l1_index = geometry_.l1_index(first);
     L2Table* table = map_.must_move(l1_index) ? nullptr : map_.cached(l1_index);
     if (table == nullptr) table = co_await table_for_update(l1_index);
     place_in_table(held, *table, first, part, bytes, sums);
@@ -56,7 +56,7 @@ io::Task<void> ClusterWriter::place(std::shared_ptr<HeldWrite> held, uint64_t fi
   }
 }
 
-void ClusterWriter::leave_to_parents(uint64_t first, uint64_t count) {
+void ClusterWriter::leave_to_parents(GuestCluster first, uint64_t count) {
   partials_.erase(first, count);
   counters_.bytes_elided += count << geometry_.cluster_bits;
 }
@@ -64,10 +64,10 @@ void ClusterWriter::leave_to_parents(uint64_t first, uint64_t count) {
 /// From look-up to submission without a suspension point (DU2): no snapshot sees a mapping whose
 /// data write it would not wait for.
 void ClusterWriter::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table,
-                                   uint64_t first, uint64_t count, const std::byte* bytes,
+                                   GuestCluster first, uint64_t count, const std::byte* bytes,
                                    const Sum* sums) {
   assert(!held->hold || held->hold.may_change(first, count));  // else the caller holds them
-  assert(table.l1_index() == geometry_.l1_index_of(first) && !map_.must_move(table.l1_index()));
+  assert(table.l1_index() == geometry_.l1_index(first) && !map_.must_move(table.l1_index()));
   map_.require_sound(table, first, count);
   failure_.begin_step();  // until every write is submitted
   partials_.erase(first, count);
@@ -92,7 +92,7 @@ void ClusterWriter::place_in_table(const std::shared_ptr<HeldWrite>& held, L2Tab
 }
 
 /// Of what was sent, before it goes to the disk.
-void ClusterWriter::note_sums(uint64_t first, uint64_t count, const std::byte* bytes,
+void ClusterWriter::note_sums(GuestCluster first, uint64_t count, const std::byte* bytes,
                               const Sum* sums) {
   if (sums_ == nullptr) return;
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
@@ -103,8 +103,8 @@ void ClusterWriter::note_sums(uint64_t first, uint64_t count, const std::byte* b
 }
 
 /// Where the whole cluster is to be written; its mapping says so from now on.
-HostOffset ClusterWriter::host_for_new_data(L2Table& table, uint64_t cluster) {
-  const uint64_t index = geometry_.l2_index_of(cluster);
+HostOffset ClusterWriter::host_for_new_data(L2Table& table, GuestCluster cluster) {
+  const uint64_t index = geometry_.l2_index(cluster);
   const uint64_t raw = table.raw(index);
   if (raw != 0 && raw != kEntryZero) {
     const Mapping mapping = map_.mapping_of(&table, cluster);
@@ -119,10 +119,10 @@ HostOffset ClusterWriter::host_for_new_data(L2Table& table, uint64_t cluster) {
   }
   HostOffset host;
   if (!freed_.retained().empty()) {
-    if (const auto own = freed_.retained().take(cluster)) host = geometry_.host_offset(*own);
+    if (const auto own = freed_.retained().take(cluster)) host = geometry_.start_of(*own);
   }
   PLANTED_BUG(freed_cluster_reused,
-              if (!host) host = geometry_.host_offset(io::steal_retained(freed_.retained())))
+              if (!host) host = geometry_.start_of(io::steal_retained(freed_.retained())))
   if (!host) {
     host = allocator_.allocate(1);
     counters_.bytes_stored += geometry_.cluster_bytes();
@@ -131,7 +131,7 @@ HostOffset ClusterWriter::host_for_new_data(L2Table& table, uint64_t cluster) {
   return host;
 }
 
-io::Task<void> ClusterWriter::finish_partial(uint64_t cluster, RangeQueue::Hold hold,
+io::Task<void> ClusterWriter::finish_partial(GuestCluster cluster, RangeQueue::Hold hold,
                                              bool detect_zeroes) {
   assert(hold.may_change(cluster, 1) && partials_.find(cluster) != nullptr);
   if (detect_zeroes && partials_.find(cluster)->valid_is_zero()) {
@@ -141,21 +141,21 @@ io::Task<void> ClusterWriter::finish_partial(uint64_t cluster, RangeQueue::Hold 
   const auto held = std::make_shared<HeldWrite>();
   held->hold = std::move(hold);
   held->completed = co_await io::Grant::acquire(completed_, geometry_.cluster_bytes());
-  L2Table* const table = co_await table_for_update(geometry_.l1_index_of(cluster));
+  L2Table* const table = co_await table_for_update(geometry_.l1_index(cluster));
   store_partial(held, *table, cluster);
 }
 
 /// From look-up to submission without a suspension point, as place_in_table(). Zeroes are not
 /// written where the file has never been written, if that saves more than the writes it takes.
 void ClusterWriter::store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table,
-                                  uint64_t cluster) {
-  assert(table.l1_index() == geometry_.l1_index_of(cluster) && !map_.must_move(table.l1_index()));
+                                  GuestCluster cluster) {
+  assert(table.l1_index() == geometry_.l1_index(cluster) && !map_.must_move(table.l1_index()));
   map_.require_sound(table, cluster, 1);
   failure_.begin_step();  // until every write is submitted
   PartialCluster partial = partials_.take(cluster);
   assert(!partial.valid.empty() && "something was written to it");
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
-  const HostOffset end = geometry_.host_offset(allocator_.end_cluster());
+  const HostOffset end = geometry_.start_of(allocator_.end_cluster());
   const HostOffset host = host_for_new_data(table, cluster);
   // A cluster that was zeroed has kept its place, and the old bytes are there.
   const bool fresh = host >= end && space_.is_fresh(host.bytes, host.bytes + cluster_bytes);

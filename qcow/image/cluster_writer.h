@@ -24,18 +24,18 @@ class ClusterWriter {
   ClusterWriter(ImageParts& parts, ImageReader& reader);
 
   /// Data for whole clusters that `held` holds; `sums` are their checksums, or null.
-  io::Task<void> place(std::shared_ptr<HeldWrite> held, uint64_t first, uint64_t count,
+  io::Task<void> place(std::shared_ptr<HeldWrite> held, GuestCluster first, uint64_t count,
                        const std::byte* bytes, const Sum* sums = nullptr);
   /// Clusters, held by the caller, that read the same without what was written to them (WP13).
-  void leave_to_parents(uint64_t first, uint64_t count);
+  void leave_to_parents(GuestCluster first, uint64_t count);
   /// Stores a partial cluster whose gaps, if it has any, are zeroes. Until its mapping says so it
   /// stays where a commit looks for it, because its bytes were acknowledged.
-  io::Task<void> finish_partial(uint64_t cluster, RangeQueue::Hold hold, bool detect_zeroes);
+  io::Task<void> finish_partial(GuestCluster cluster, RangeQueue::Hold hold, bool detect_zeroes);
 
   /// Whole clusters, held by the caller, become zero by their mapping alone (WP8–WP10).
-  io::Task<void> zero(uint64_t first, uint64_t count);
+  io::Task<void> zero(GuestCluster first, uint64_t count);
   /// Data clusters of zeroes. All writes take their bytes from one buffer.
-  io::Task<void> store_zeroes(std::shared_ptr<HeldWrite> held, uint64_t first, uint64_t count);
+  io::Task<void> store_zeroes(std::shared_ptr<HeldWrite> held, GuestCluster first, uint64_t count);
   /// Part of a cluster that is stored here: what becomes all zero goes as a whole cluster.
   io::Task<void> zero_in_place(RangeQueue::Hold hold, Mapping mapping, uint64_t offset,
                                uint64_t length, io::ZeroMode mode);
@@ -44,12 +44,12 @@ class ClusterWriter {
 
  private:
   io::Task<L2Table*> table_for_update(uint64_t l1_index);
-  void place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table, uint64_t first,
+  void place_in_table(const std::shared_ptr<HeldWrite>& held, L2Table& table, GuestCluster first,
                       uint64_t count, const std::byte* bytes, const Sum* sums);
-  HostOffset host_for_new_data(L2Table& table, uint64_t cluster);
-  void note_sums(uint64_t first, uint64_t count, const std::byte* bytes, const Sum* sums);
-  void store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table, uint64_t cluster);
-  void zero_in_table(L2Table& table, uint64_t first, uint64_t count,
+  HostOffset host_for_new_data(L2Table& table, GuestCluster cluster);
+  void note_sums(GuestCluster first, uint64_t count, const std::byte* bytes, const Sum* sums);
+  void store_partial(const std::shared_ptr<HeldWrite>& held, L2Table& table, GuestCluster cluster);
+  void zero_in_table(L2Table& table, GuestCluster first, uint64_t count,
                      const std::vector<ClusterRange>& already_zero);
 
   io::BufferPool& buffers_;

@@ -9,7 +9,8 @@ namespace qcow {
 
 io::Task<void> ClusterWriter::zero_in_place(RangeQueue::Hold hold, Mapping mapping, uint64_t offset,
                                             uint64_t length, io::ZeroMode mode) {
-  assert(hold.may_change(geometry_.cluster_of(offset), 1));
+  const GuestCluster cluster = geometry_.cluster_of(GuestOffset{offset});
+  assert(hold.may_change(cluster, 1));
   assert(mapping.kind == MappingKind::data && mapping.copied && "written in place: its own");
   const auto held = std::make_shared<HeldWrite>();
   held->hold = std::move(hold);
@@ -20,17 +21,17 @@ io::Task<void> ClusterWriter::zero_in_place(RangeQueue::Hold hold, Mapping mappi
   const auto zeroed = bytes.subspan(geometry_.offset_in_cluster(offset), length);
   std::fill(zeroed.begin(), zeroed.end(), std::byte{0});
   if (mode != io::ZeroMode::no_hole && is_zero(bytes)) {
-    co_await zero(geometry_.cluster_of(offset), 1);
+    co_await zero(cluster, 1);
     co_return;
   }
   failure_.require_none();
   demand_.note(length);
   const HostOffset at{mapping.host.bytes + geometry_.offset_in_cluster(offset)};
-  if (sums_ != nullptr) sums_->forget(geometry_.cluster_of(offset));
+  if (sums_ != nullptr) sums_->forget(cluster);
   write_behind_.submit(at, zeroed, held);
 }
 
-io::Task<void> ClusterWriter::store_zeroes(std::shared_ptr<HeldWrite> held, uint64_t first,
+io::Task<void> ClusterWriter::store_zeroes(std::shared_ptr<HeldWrite> held, GuestCluster first,
                                            uint64_t count) {
   const uint64_t at_once =
       std::min(count, std::max<uint64_t>(1, (uint64_t{1} << 20) >> geometry_.cluster_bits));
@@ -46,7 +47,7 @@ io::Task<void> ClusterWriter::store_zeroes(std::shared_ptr<HeldWrite> held, uint
   }
 }
 
-io::Task<void> ClusterWriter::zero(uint64_t first, uint64_t count) {
+io::Task<void> ClusterWriter::zero(GuestCluster first, uint64_t count) {
   if (must_store_zeroes()) {
     const auto held = std::make_shared<HeldWrite>();
     co_await store_zeroes(held, first, count);
@@ -55,7 +56,7 @@ io::Task<void> ClusterWriter::zero(uint64_t first, uint64_t count) {
   }
   while (count > 0) {
     const uint64_t part = std::min(count, geometry_.clusters_to_table_end(first));
-    const uint64_t l1_index = geometry_.l1_index_of(first);
+    const uint64_t l1_index = geometry_.l1_index(first);
     std::vector<ClusterRange> already_zero;
     if (has_parents_) already_zero = co_await reader_.zero_below(first, part);
     const bool below_is_zero =
@@ -78,14 +79,14 @@ io::Task<void> ClusterWriter::zero(uint64_t first, uint64_t count) {
   }
 }
 
-void ClusterWriter::zero_in_table(L2Table& table, uint64_t first, uint64_t count,
+void ClusterWriter::zero_in_table(L2Table& table, GuestCluster first, uint64_t count,
                                   const std::vector<ClusterRange>& already_zero) {
-  assert(table.l1_index() == geometry_.l1_index_of(first) && !must_store_zeroes());
+  assert(table.l1_index() == geometry_.l1_index(first) && !must_store_zeroes());
   const uint64_t zeroed = has_parents_ ? kEntryZero : 0;
   auto below = already_zero.begin();
   bool any = false;
-  for (uint64_t cluster = first; cluster < first + count; ++cluster) {
-    const uint64_t index = geometry_.l2_index_of(cluster);
+  for (GuestCluster cluster = first; cluster < first + count; ++cluster) {
+    const uint64_t index = geometry_.l2_index(cluster);
     const uint64_t raw = table.raw(index);
     if (raw == kEntryZero || (raw == 0 && !has_parents_)) continue;
     if (raw == 0) {
@@ -95,7 +96,7 @@ void ClusterWriter::zero_in_table(L2Table& table, uint64_t first, uint64_t count
       const Mapping mapping = map_.mapping_of(&table, cluster);
       if (mapping.kind == MappingKind::zero) continue;
       if (mapping.kind == MappingKind::data && mapping.copied) {
-        freed_.retained().add(cluster, geometry_.host_cluster_index(mapping.host));
+        freed_.retained().add(cluster, geometry_.cluster_of(mapping.host));
       } else {
         freed_.drop(mapping, geometry_);
       }

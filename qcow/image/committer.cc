@@ -72,7 +72,7 @@ io::Task<void> Committer::steps() {
   const bool data_written = demand_.take();
   if (!relief_.idle()) demand_.note(0);  // came meanwhile
   const size_t dropped = freed_.begin_commit();
-  space_.expect_more(geometry_.host_offset(allocator_.expect_more(dropped)).bytes);
+  space_.expect_more(allocator_.expect_more(dropped) << geometry_.cluster_bits);
   const ClusterMap::Snapshot snapshot = map_.take_dirty();
   assert((dropped == 0 || !snapshot.empty()) && "what was dropped has left a table");
   allocator_.plan_blocks();

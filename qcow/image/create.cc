@@ -51,8 +51,8 @@ std::vector<std::byte> refcount_table_content(const Geometry& geometry,
 std::vector<std::byte> refcount_blocks_content(const Geometry& geometry,
                                                const InitialLayout& layout) {
   std::vector<std::byte> content(layout.refcount_block_count * geometry.cluster_bytes());
-  for (uint64_t cluster = 0; cluster < layout.clusters; ++cluster) {
-    set_refcount(content, cluster, geometry.refcount_order, 1);
+  for (uint64_t index = 0; index < layout.clusters; ++index) {
+    set_refcount(content, index, geometry.refcount_order, 1);
   }
   return content;
 }
@@ -99,9 +99,9 @@ InitialLayout InitialLayout::of(const Geometry& geometry) {
   uint64_t blocks = 1;
   while (blocks * geometry.refcounts_per_block() < others + blocks + kSpareRefcounts) ++blocks;
   layout.refcount_block_count = blocks;
-  layout.refcount_table = geometry.host_offset(1);
-  layout.refcount_blocks = geometry.host_offset(1 + layout.refcount_table_clusters);
-  layout.l1_table = geometry.host_offset(1 + layout.refcount_table_clusters + blocks);
+  layout.refcount_table = geometry.start_of(HostCluster{1});
+  layout.refcount_blocks = geometry.start_of(HostCluster{1 + layout.refcount_table_clusters});
+  layout.l1_table = geometry.start_of(HostCluster{1 + layout.refcount_table_clusters + blocks});
   layout.clusters = others + blocks;
   layout.file_bytes = layout.l1_table.bytes + geometry.l1_entries() * 8;
   return layout;

@@ -26,7 +26,7 @@ Elision::Elision(ImageParts& parts, ImageReader& reader)
       sums_(parts.runtime, *parts.parents, parts.options.elide_by),
       comparing_(parts.runtime.executor, kComparedBytesMax) {}
 
-io::Task<std::vector<bool>> Elision::find_equal(uint64_t first, uint64_t count,
+io::Task<std::vector<bool>> Elision::find_equal(GuestCluster first, uint64_t count,
                                                 const std::byte* bytes, std::span<const Sum> sums) {
   assert(sums.size() == count);
   std::vector<bool> equal = co_await suggested(first, count, sums);
@@ -44,7 +44,7 @@ io::Task<std::vector<bool>> Elision::find_equal(uint64_t first, uint64_t count,
 }
 
 /// Those whose checksum is the parents', as the manifests say.
-io::Task<std::vector<bool>> Elision::suggested(uint64_t first, uint64_t count,
+io::Task<std::vector<bool>> Elision::suggested(GuestCluster first, uint64_t count,
                                                std::span<const Sum> sums) {
   std::vector<bool> equal(count);
   std::vector<std::optional<Sum>> below;
@@ -56,7 +56,7 @@ io::Task<std::vector<bool>> Elision::suggested(uint64_t first, uint64_t count,
   }
   for (uint64_t i = 0; i < count; ++i) {
     if (below[i] != sums[i]) continue;
-    const L2Table* const table = co_await map_.load(geometry_.l1_index_of(first + i));
+    const L2Table* const table = co_await map_.load(first + i);
     equal[i] = map_.mapping_of(table, first + i).kind == MappingKind::unallocated;
     PLANTED_BUG(elision_of_own_cluster, equal[i] = true)
   }
@@ -64,7 +64,7 @@ io::Task<std::vector<bool>> Elision::suggested(uint64_t first, uint64_t count,
 }
 
 /// Of clusters that are all suggested; equal[at + i] becomes false for those that differ.
-io::Task<void> Elision::confirm(uint64_t first, uint64_t count, const std::byte* bytes,
+io::Task<void> Elision::confirm(GuestCluster first, uint64_t count, const std::byte* bytes,
                                 std::vector<bool>& equal, uint64_t at) {
   PLANTED_BUG(elision_unconfirmed, co_return )
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
@@ -73,7 +73,7 @@ io::Task<void> Elision::confirm(uint64_t first, uint64_t count, const std::byte*
   io::Buffer below = buffers_.acquire_over_budget(length);
   bool read = false;
   try {
-    co_await parents_.read(first << geometry_.cluster_bits, below.bytes());
+    co_await parents_.read(geometry_.start_of(first).bytes, below.bytes());
     read = true;
   } catch (const std::exception& failure) {
     tell(failure);
@@ -84,7 +84,7 @@ io::Task<void> Elision::confirm(uint64_t first, uint64_t count, const std::byte*
   }
 }
 
-io::Task<bool> Elision::fill_or_find_equal(uint64_t cluster, PartialCluster& partial) {
+io::Task<bool> Elision::fill_or_find_equal(GuestCluster cluster, PartialCluster& partial) {
   const uint64_t cluster_bytes = geometry_.cluster_bytes();
   const io::Grant turn = co_await io::Grant::acquire(comparing_, cluster_bytes);
   io::Buffer below = buffers_.acquire_over_budget(cluster_bytes);

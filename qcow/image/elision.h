@@ -25,16 +25,17 @@ class Elision {
   /// Which of `count` whole clusters, held by the caller, equal what the parents hold while nothing
   /// is stored of them here: [i] for first + i, whose content has the checksum sums[i]. Throws
   /// FormatError for a corrupt entry of this image.
-  io::Task<std::vector<bool>> find_equal(uint64_t first, uint64_t count, const std::byte* bytes,
+  io::Task<std::vector<bool>> find_equal(GuestCluster first, uint64_t count, const std::byte* bytes,
                                          std::span<const Sum> sums);
 
   /// Fills what is missing of the partial cluster, held by the caller, from below. True, and it is
   /// as it was, when all that was written to it is what is below.
-  io::Task<bool> fill_or_find_equal(uint64_t cluster, PartialCluster& partial);
+  io::Task<bool> fill_or_find_equal(GuestCluster cluster, PartialCluster& partial);
 
  private:
-  io::Task<std::vector<bool>> suggested(uint64_t first, uint64_t count, std::span<const Sum> sums);
-  io::Task<void> confirm(uint64_t first, uint64_t count, const std::byte* bytes,
+  io::Task<std::vector<bool>> suggested(GuestCluster first, uint64_t count,
+                                        std::span<const Sum> sums);
+  io::Task<void> confirm(GuestCluster first, uint64_t count, const std::byte* bytes,
                          std::vector<bool>& equal, uint64_t at);
   void tell(const std::exception& failure);
 

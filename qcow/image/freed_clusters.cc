@@ -10,8 +10,8 @@ namespace qcow {
 void FreedClusters::drop(const Mapping& mapping, const Geometry& geometry) {
   if (!mapping.host) return;
   const uint64_t bytes = mapping.kind == MappingKind::compressed ? mapping.compressed_bytes() : 1;
-  const uint64_t last = geometry.host_cluster_index({mapping.host.bytes + bytes - 1});
-  for (uint64_t c = geometry.host_cluster_index(mapping.host); c <= last; ++c) drop(c);
+  const HostCluster last = geometry.cluster_of(HostOffset{mapping.host.bytes + bytes - 1});
+  for (HostCluster c = geometry.cluster_of(mapping.host); c <= last; ++c) drop(c);
 }
 
 size_t FreedClusters::begin_commit() {
@@ -36,7 +36,7 @@ void FreedClusters::committed() {
   releasable_ = std::exchange(in_commit_, {});
 }
 
-void FreedClusters::release(std::vector<uint64_t> clusters) {
+void FreedClusters::release(std::vector<HostCluster> clusters) {
   assert(releasable_.empty());
   releasable_ = std::move(clusters);
 }
@@ -51,8 +51,8 @@ io::Task<void> FreedClusters::give_back_all(Allocator& allocator) {
   for (const RetainedClusters::Run& run : retained_.take_all()) {
     gaps_ = true;
     for (uint64_t at = 0; at < run.count; at += kClustersAtOnce) {
-      std::vector<uint64_t> clusters(std::min(kClustersAtOnce, run.count - at));
-      for (uint64_t i = 0; i < clusters.size(); ++i) clusters[i] = run.host + at + i;
+      std::vector<HostCluster> clusters(std::min(kClustersAtOnce, run.count - at));
+      for (uint64_t i = 0; i < clusters.size(); ++i) clusters[i] = run.host + (at + i);
       co_await allocator.give_back(clusters);
     }
   }

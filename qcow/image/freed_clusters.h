@@ -27,7 +27,7 @@ class FreedClusters {
   /// Those of zeroed guest clusters, which keep refcount 1.
   RetainedClusters& retained() { return retained_; }
 
-  void drop(uint64_t host_cluster) { dropped_.push_back(host_cluster); }
+  void drop(HostCluster cluster) { dropped_.push_back(cluster); }
   /// The host clusters of a mapping that is being replaced lose an owner.
   void drop(const Mapping& mapping, const Geometry& geometry);
   /// Waiting for a snapshot.
@@ -42,7 +42,7 @@ class FreedClusters {
   void committed();
 
   /// Clusters with a refcount that no durable mapping names.
-  void release(std::vector<uint64_t> clusters);
+  void release(std::vector<HostCluster> clusters);
   /// At the end, when every mapping is durable: gives back all of them, retained ones too.
   io::Task<void> give_back_all(Allocator& allocator);
 
@@ -54,9 +54,9 @@ class FreedClusters {
   void drop_retained_over_bound();
 
   RetainedClusters retained_;
-  std::vector<uint64_t> dropped_;     // named by the last snapshot
-  std::vector<uint64_t> in_commit_;   // not by the snapshot that is being written
-  std::vector<uint64_t> releasable_;  // not by any table on the disk
+  std::vector<HostCluster> dropped_;     // named by the last snapshot
+  std::vector<HostCluster> in_commit_;   // not by the snapshot that is being written
+  std::vector<HostCluster> releasable_;  // not by any table on the disk
   bool gaps_ = false;
 };
 

@@ -29,7 +29,7 @@ uint32_t Image::preferred_block_size() const {
 
 ImageCounters Image::counters() const {
   ImageCounters counters = parts_.counters;
-  counters.file_bytes = parts_.geometry.host_offset(parts_.allocator->end_cluster()).bytes;
+  counters.file_bytes = parts_.allocator->end_bytes();
   return counters;
 }
 

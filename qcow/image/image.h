@@ -77,11 +77,13 @@ class Image final : public io::BlockDevice {
   /// Reads clusters that an earlier writer of the image has left, and compares them with their
   /// checksums: [i] of first + i, nothing where it is not known. Those that are `same` go into the
   /// manifest with it. Throws FormatError for a corrupt entry.
-  io::Task<std::vector<Confirmed>> confirm(uint64_t first, std::vector<std::optional<Sum>> sums);
+  io::Task<std::vector<Confirmed>> confirm(GuestCluster first,
+                                           std::vector<std::optional<Sum>> sums);
 
   /// What is below this image takes the place of a stored cluster whose content is not to be
-  /// trusted. No other write to the cluster may be under way. Throws what reading and writing throw.
-  io::Task<void> renew(uint64_t cluster);
+  /// trusted. No other write to the cluster may be under way. Throws what reading and writing
+  /// throw.
+  io::Task<void> renew(GuestCluster cluster);
 
   /// PU1, PU2: no further change; everything durable, unowned clusters given back and punched, the
   /// file cut to its length. Reading goes on. Throws the sticky failure, if there is one.
@@ -115,6 +117,9 @@ class Image final : public io::BlockDevice {
   void require_open(const char* verb, uint64_t offset, uint64_t length) const;
   void on_failure() noexcept;
   void refuse_or_fail(std::exception_ptr failure);
+  GuestCluster cluster_of(uint64_t offset) const {
+    return parts_.geometry.cluster_of(GuestOffset{offset});
+  }
 
   // image_write.cc
   io::Task<void> accept(uint64_t offset, io::Buffer from);
@@ -122,15 +127,15 @@ class Image final : public io::BlockDevice {
                              std::span<const std::byte> bytes);
   io::Task<void> write_partial(std::shared_ptr<Payload> payload, uint64_t offset,
                                std::span<const std::byte> bytes);
-  io::Task<std::vector<Fate>> fates_of(uint64_t first, std::span<const std::byte> bytes,
+  io::Task<std::vector<Fate>> fates_of(GuestCluster first, std::span<const std::byte> bytes,
                                        std::vector<Sum>& sums);
-  io::Task<void> finish_complete(uint64_t cluster, RangeQueue::Hold hold);
+  io::Task<void> finish_complete(GuestCluster cluster, RangeQueue::Hold hold);
 
   // image_zero.cc
   io::Task<void> zero_range(uint64_t offset, uint64_t length, io::ZeroMode mode);
   io::Task<void> require_fast_zero(uint64_t offset, uint64_t length);
   io::Task<void> zero_partial(uint64_t offset, uint64_t length, io::ZeroMode mode);
-  io::Task<void> zero_whole(uint64_t first, uint64_t end, io::ZeroMode mode);
+  io::Task<void> zero_whole(GuestCluster first, GuestCluster end, io::ZeroMode mode);
 
   // image_seal.cc
   io::Task<void> drain();

@@ -12,7 +12,7 @@ namespace {
 constexpr uint64_t kReadBytesAtOnce = 1 << 20;
 }  // namespace
 
-io::Task<std::vector<Confirmed>> Image::confirm(uint64_t first,
+io::Task<std::vector<Confirmed>> Image::confirm(GuestCluster first,
                                                 std::vector<std::optional<Sum>> sums) {
   std::vector<Confirmed> found(sums.size(), Confirmed::no_data);
   const uint64_t cluster_bytes = parts_.geometry.cluster_bytes();
@@ -24,10 +24,9 @@ io::Task<std::vector<Confirmed>> Image::confirm(uint64_t first,
     // No writer is between the read and the note: the note would hide what it wrote.
     const RangeQueue::Hold hold =
         co_await parts_.ranges.enter(first + from, count, RangeQueue::Access::shared);
-    require_open("confirm", (first + from) << parts_.geometry.cluster_bits, count * cluster_bytes);
+    require_open("confirm", parts_.geometry.start_of(first + from).bytes, count * cluster_bytes);
     for (uint64_t i = from; i < from + count; ++i) {
-      const L2Table* const table =
-          co_await parts_.map->load(parts_.geometry.l1_index_of(first + i));
+      const L2Table* const table = co_await parts_.map->load(first + i);
       if (parts_.map->mapping_of(table, first + i).kind == MappingKind::data) {
         found[i] = Confirmed::different;
       }
@@ -57,8 +56,8 @@ io::Task<std::vector<Confirmed>> Image::confirm(uint64_t first,
   co_return found;
 }
 
-io::Task<void> Image::renew(uint64_t cluster) {
-  const uint64_t offset = cluster << parts_.geometry.cluster_bits;
+io::Task<void> Image::renew(GuestCluster cluster) {
+  const uint64_t offset = parts_.geometry.start_of(cluster).bytes;
   const uint64_t length = std::min(parts_.geometry.cluster_bytes(), size() - offset);
   Chain* const parents = parts_.parents.get();
   if (parents == nullptr || offset >= parents->size()) {

@@ -22,16 +22,17 @@ io::Task<std::vector<io::Extent>> ImageReader::extents(uint64_t offset, uint64_t
   std::vector<io::Extent> extents;
   const uint64_t end = offset + length;
   while (offset < end) {
-    const uint64_t l1_index = geometry_.l1_index_of(geometry_.cluster_of(offset));
-    const uint64_t table_end = std::min(end, (l1_index + 1) * geometry_.l2_table_guest_bytes());
-    const L2Table* const table = co_await map_.load(l1_index);
+    const GuestCluster first = cluster_of(offset);
+    const GuestCluster next_table = first + geometry_.clusters_to_table_end(first);
+    const uint64_t table_end = std::min(end, geometry_.start_of(next_table).bytes);
+    const L2Table* const table = co_await map_.load(first);
     // One run of one kind, then the parents are asked, so the table is looked up again after it.
     while (offset < table_end) {
-      const uint64_t cluster = geometry_.cluster_of(offset);
+      const GuestCluster cluster = cluster_of(offset);
       const bool partial = partials_.find(cluster) != nullptr;
       const MappingKind kind = map_.mapping_of(table, cluster).kind;
       if (kind == MappingKind::unallocated && !partial) break;
-      const uint64_t cluster_end = (cluster + 1) << geometry_.cluster_bits;
+      const uint64_t cluster_end = geometry_.start_of(cluster + 1).bytes;
       const bool zero = kind == MappingKind::zero && !partial;
       append(extents, {std::min(cluster_end, table_end) - offset, zero, 1});
       if (extents.size() > count_max) break;
@@ -40,12 +41,12 @@ io::Task<std::vector<io::Extent>> ImageReader::extents(uint64_t offset, uint64_t
     // What is unallocated here: at once all of a table that does not exist.
     uint64_t run_end = table == nullptr && partials_.empty() ? table_end : offset;
     while (run_end < table_end && extents.size() <= count_max) {
-      const uint64_t cluster = geometry_.cluster_of(run_end);
+      const GuestCluster cluster = cluster_of(run_end);
       if (map_.mapping_of(table, cluster).kind != MappingKind::unallocated ||
           partials_.find(cluster) != nullptr) {
         break;
       }
-      run_end = std::min(table_end, (cluster + 1) << geometry_.cluster_bits);
+      run_end = std::min(table_end, geometry_.start_of(cluster + 1).bytes);
     }
     if (run_end > offset) co_await extents_below(offset, run_end - offset, count_max, extents);
     offset = run_end;

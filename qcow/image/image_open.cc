@@ -57,16 +57,15 @@ io::Task<void> Image::prepare() {
   parts_.header.refcount_table_clusters =
       static_cast<uint32_t>(parts_.allocator->refcounts().table_clusters());
 
-  const uint64_t clusters_max =
+  const HostCluster end_max =
       parts_.allocator->end_cluster() + parts_.geometry.clusters_without_refcounts();
   // What lies behind the last cluster may be a hole.
-  const uint64_t allocated =
-      std::min(file_bytes, parts_.geometry.host_offset(parts_.allocator->end_cluster()).bytes);
+  const uint64_t allocated = std::min(file_bytes, parts_.allocator->end_bytes());
   parts_.space.emplace(parts_.runtime.executor, *parts_.file, parts_.options.disk.get(),
                        parts_.options.allocate_step_bytes,
                        FileSpace::Bytes{.file = file_bytes,
                                         .allocated = allocated,
-                                        .max = parts_.geometry.host_offset(clusters_max).bytes});
+                                        .max = parts_.geometry.start_of(end_max).bytes});
   WriteBehind::Limits limits{parts_.options.writes_in_flight, parts_.options.merged_write_bytes,
                              parts_.options.disk};
   parts_.write_behind.emplace(
@@ -75,9 +74,7 @@ io::Task<void> Image::prepare() {
   if (!parts_.options.allocate_ahead) co_await parts_.space->stop();
   parts_.allocator->use_space(*parts_.space);
   co_await parts_.allocator->prepare_free();
-  parts_.partials.emplace(parts_.runtime.buffers,
-                          static_cast<uint32_t>(parts_.geometry.cluster_bytes()),
-                          parts_.geometry.virtual_size);
+  parts_.partials.emplace(parts_.runtime.buffers, parts_.geometry);
   if (!parts_.options.sums_path.empty()) {
     parts_.sums.emplace(parts_.runtime,
                         io::temporary_path(parts_.runtime.random, parts_.options.sums_path));

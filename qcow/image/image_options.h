@@ -66,7 +66,7 @@ struct ImageOptions {
 
   /// Called with the checksum of each cluster that is given its place, and with null for one whose
   /// content is not known any more; throws nothing. For who goes on with the image after a crash.
-  std::function<void(uint64_t cluster, const Sum* sum)> on_sum;
+  std::function<void(GuestCluster cluster, const Sum* sum)> on_sum;
 
   /// A file system that is full refuses what is new, and takes it again once there is space. With
   /// this, the refusal is a failure like any other, and final.

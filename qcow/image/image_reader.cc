@@ -33,7 +33,7 @@ std::vector<ImageReader::Run> ImageReader::runs_in_table(const L2Table* table, u
   while (offset < end) {
     const uint64_t inside = geometry_.offset_in_cluster(offset);
     const uint64_t length = std::min(end - offset, geometry_.cluster_bytes() - inside);
-    Mapping mapping = map_.mapping_of(table, geometry_.cluster_of(offset));
+    Mapping mapping = map_.mapping_of(table, cluster_of(offset));
     if (mapping.kind == MappingKind::data) mapping.host.bytes += inside;
     const bool continues = [&] {
       if (runs.empty() || runs.back().mapping.kind != mapping.kind) return false;
@@ -55,14 +55,16 @@ io::Task<void> ImageReader::read(uint64_t offset, std::span<std::byte> into) {
   failure_.require_readable();
   if (into.empty()) co_return;
   const uint64_t end = offset + into.size();
-  const uint64_t first = geometry_.cluster_of(offset);
-  const RangeQueue::Hold hold = co_await ranges_.enter(
-      first, geometry_.cluster_of(end - 1) - first + 1, RangeQueue::Access::shared);
+  const GuestCluster first = cluster_of(offset);
+  const GuestCluster last = cluster_of(end - 1);
+  const RangeQueue::Hold hold =
+      co_await ranges_.enter(first, last - first + 1, RangeQueue::Access::shared);
   failure_.require_readable();
   for (uint64_t at = offset; at < end;) {
-    const uint64_t l1_index = geometry_.l1_index_of(geometry_.cluster_of(at));
-    const uint64_t part_end = std::min(end, (l1_index + 1) * geometry_.l2_table_guest_bytes());
-    const L2Table* const table = co_await map_.load(l1_index);
+    const GuestCluster cluster = cluster_of(at);
+    const GuestCluster table_end = cluster + geometry_.clusters_to_table_end(cluster);
+    const uint64_t part_end = std::min(end, geometry_.start_of(table_end).bytes);
+    const L2Table* const table = co_await map_.load(cluster);
     const std::vector<Run> runs = runs_in_table(table, at, part_end);
     auto read_all = [this, &runs, into, offset](io::TaskScope& reads) -> io::Task<void> {
       for (const Run& run : runs) {
@@ -91,7 +93,7 @@ io::Task<void> ImageReader::read_run(Run run, std::span<std::byte> into) {
       if (failure_ && write_behind_.lost(run.mapping.host, into.size())) failure_.require_none();
       break;
     case MappingKind::compressed:
-      co_await read_compressed(run.mapping, geometry_.cluster_of(run.offset),
+      co_await read_compressed(run.mapping, cluster_of(run.offset),
                                static_cast<uint32_t>(geometry_.offset_in_cluster(run.offset)),
                                into);
       break;
@@ -108,32 +110,33 @@ io::Task<void> ImageReader::read_below(uint64_t offset, std::span<std::byte> int
   if (from_parents > 0) co_await parents_->read(offset, into.first(from_parents));
 }
 
-io::Task<void> ImageReader::read_compressed(Mapping mapping, uint64_t cluster, uint32_t at,
+io::Task<void> ImageReader::read_compressed(Mapping mapping, GuestCluster cluster, uint32_t at,
                                             std::span<std::byte> into) {
   AlignedBytes stream(mapping.compressed_bytes());
   co_await file_.read(mapping.host.bytes, stream.bytes());
   AlignedBytes whole(geometry_.cluster_bytes());
   if (!decompress(header_.compression, stream.bytes(), whole.bytes())) {
-    throw io::failure("decompress", name_, cluster << geometry_.cluster_bits, whole.size(), EIO);
+    throw io::failure("decompress", name_, geometry_.start_of(cluster).bytes, whole.size(), EIO);
   }
   std::copy_n(whole.data() + at, into.size(), into.data());
 }
 
-io::Task<void> ImageReader::read_base(uint64_t cluster, uint32_t at, std::span<std::byte> into) {
-  const L2Table* const table = co_await map_.load(geometry_.l1_index_of(cluster));
-  const uint64_t offset = (cluster << geometry_.cluster_bits) + at;
+io::Task<void> ImageReader::read_base(GuestCluster cluster, uint32_t at,
+                                      std::span<std::byte> into) {
+  const L2Table* const table = co_await map_.load(cluster);
+  const uint64_t offset = geometry_.start_of(cluster).bytes + at;
   const std::vector<Run> runs = runs_in_table(table, offset, offset + into.size());
   co_await read_run(runs.front(), into);
 }
 
-io::Task<bool> ImageReader::reads_as_zero(uint64_t cluster) {
+io::Task<bool> ImageReader::reads_as_zero(GuestCluster cluster) {
   const RangeQueue::Hold hold = co_await ranges_.enter(cluster, 1, RangeQueue::Access::shared);
   if (partials_.find(cluster) != nullptr) co_return false;
   co_return co_await base_reads_as_zero(cluster);
 }
 
-io::Task<bool> ImageReader::base_reads_as_zero(uint64_t cluster) {
-  const L2Table* const table = co_await map_.load(geometry_.l1_index_of(cluster));
+io::Task<bool> ImageReader::base_reads_as_zero(GuestCluster cluster) {
+  const L2Table* const table = co_await map_.load(cluster);
   const Mapping mapping = map_.mapping_of(table, cluster);
   if (mapping.kind == MappingKind::zero) co_return true;
   if (mapping.kind != MappingKind::unallocated) co_return false;
@@ -141,15 +144,15 @@ io::Task<bool> ImageReader::base_reads_as_zero(uint64_t cluster) {
   co_return !below.empty();
 }
 
-io::Task<std::vector<ClusterRange>> ImageReader::zero_below(uint64_t first, uint64_t count) {
+io::Task<std::vector<ClusterRange>> ImageReader::zero_below(GuestCluster first, uint64_t count) {
   std::vector<ClusterRange> ranges;
-  const uint64_t end = std::min((first + count) << geometry_.cluster_bits, geometry_.virtual_size);
-  uint64_t zero_from = first << geometry_.cluster_bits;
+  const uint64_t end = std::min(geometry_.start_of(first + count).bytes, geometry_.virtual_size);
+  uint64_t zero_from = geometry_.start_of(first).bytes;
   const auto zero_until = [&](uint64_t to) {
-    const ClusterRange range{geometry_.clusters_for(zero_from), to == geometry_.virtual_size
-                                                                    ? geometry_.clusters_for(to)
-                                                                    : geometry_.cluster_of(to)};
-    if (range.end > range.first) ranges.push_back(range);
+    const GuestCluster from{geometry_.clusters_for(zero_from)};
+    const GuestCluster until =
+        to == geometry_.virtual_size ? GuestCluster{geometry_.guest_clusters()} : cluster_of(to);
+    if (until > from) ranges.push_back({from, until});
   };
   for (uint64_t at = zero_from; at < end;) {
     if (!parents_ || at >= parents_->size()) break;

@@ -17,7 +17,8 @@ io::Task<void> nothing_left() { co_return; }
 /// Returns when every operation that entered before has left, its data write included.
 io::Task<void> Image::drain() {
   const RangeQueue::Hold everything = co_await parts_.ranges.enter(
-      0, std::max<uint64_t>(parts_.geometry.guest_clusters(), 1), RangeQueue::Access::exclusive);
+      GuestCluster{0}, std::max<uint64_t>(parts_.geometry.guest_clusters(), 1),
+      RangeQueue::Access::exclusive);
 }
 
 io::Task<SealedImage> Image::seal() {
@@ -36,8 +37,7 @@ io::Task<SealedImage> Image::seal() {
     std::rethrow_exception(failure);
   }
   state_ = State::sealed;
-  SealedImage sealed{counters(),
-                     parts_.geometry.host_offset(parts_.allocator->end_cluster()).bytes};
+  SealedImage sealed{counters(), parts_.allocator->end_bytes()};
   co_return sealed;
 }
 
@@ -112,7 +112,7 @@ io::Task<void> Image::finish() {
   const bool holes_filled = parts_.allocator->ready_clusters() > 0;
   if ((parts_.freed.gaps() || holes_filled) && parts_.header.record) co_await punch_unowned();
   co_await parts_.space->stop();
-  const uint64_t length = parts_.geometry.host_offset(parts_.allocator->end_cluster()).bytes;
+  const uint64_t length = parts_.allocator->end_bytes();
   const uint64_t file_bytes = co_await parts_.file->size();
   if (file_bytes != length) co_await parts_.file->truncate(length);
   if (state_ == State::sealing) co_await give_back_empty_metadata(length);
@@ -141,17 +141,17 @@ io::Task<void> Image::give_back_empty_metadata(uint64_t file_bytes) {
 
 io::Task<void> Image::punch_unowned() {
   constexpr size_t kSpansAtOnce = 1024;
-  for (uint64_t from = 0;;) {
+  for (HostCluster from;;) {
     const std::vector<Allocator::Span> spans =
         co_await parts_.allocator->unowned(from, kSpansAtOnce);
     if (spans.empty()) co_return;
     for (const Allocator::Span& span : spans) {
-      const uint64_t at = parts_.geometry.host_offset(span.first).bytes;
+      const uint64_t at = parts_.geometry.start_of(span.first).bytes;
       const bool done =
           co_await parts_.file->punch_hole(at, span.count << parts_.geometry.cluster_bits);
       if (!done) co_return;  // the file system cannot; the clusters just take space
     }
-    from = spans.back().first + spans.back().count;
+    from = spans.back().end();
   }
 }
 

@@ -34,8 +34,7 @@ io::Task<void> Image::write(uint64_t offset, io::Buffer from) {
 
 io::Task<void> Image::accept(uint64_t offset, io::Buffer from) {
   const uint64_t end = offset + from.size();
-  const uint64_t clusters =
-      parts_.geometry.cluster_of(end - 1) - parts_.geometry.cluster_of(offset) + 1;
+  const uint64_t clusters = cluster_of(end - 1) - cluster_of(offset) + 1;
   const Admission::Room room =
       co_await admission_->admit(clusters + clusters / parts_.geometry.l2_entries() + 2);
   const auto payload = std::make_shared<Payload>();
@@ -65,7 +64,7 @@ io::Task<void> Image::accept(uint64_t offset, io::Buffer from) {
 
 io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t offset,
                                   std::span<const std::byte> bytes) {
-  const uint64_t first = parts_.geometry.cluster_of(offset);
+  const GuestCluster first = cluster_of(offset);
   const uint64_t count = bytes.size() >> parts_.geometry.cluster_bits;
   assert(count > 0 && parts_.geometry.offset_in_cluster(offset | bytes.size()) == 0);
   const auto held = std::make_shared<HeldWrite>();
@@ -93,7 +92,8 @@ io::Task<void> Image::write_whole(std::shared_ptr<Payload> payload, uint64_t off
 }
 
 /// Of whole clusters that the caller holds. `sums` become their checksums where they were needed.
-io::Task<std::vector<Image::Fate>> Image::fates_of(uint64_t first, std::span<const std::byte> bytes,
+io::Task<std::vector<Image::Fate>> Image::fates_of(GuestCluster first,
+                                                   std::span<const std::byte> bytes,
                                                    std::vector<Sum>& sums) {
   const uint64_t cluster_bytes = parts_.geometry.cluster_bytes();
   std::vector<Fate> fates(bytes.size() >> parts_.geometry.cluster_bits, Fate::store);
@@ -116,14 +116,14 @@ io::Task<std::vector<Image::Fate>> Image::fates_of(uint64_t first, std::span<con
 /// Bytes of one cluster, not all of it.
 io::Task<void> Image::write_partial(std::shared_ptr<Payload> payload, uint64_t offset,
                                     std::span<const std::byte> bytes) {
-  const uint64_t cluster = parts_.geometry.cluster_of(offset);
+  const GuestCluster cluster = cluster_of(offset);
   assert(bytes.size() < parts_.geometry.cluster_bytes() &&
-         cluster == parts_.geometry.cluster_of(offset + bytes.size() - 1));
+         cluster == cluster_of(offset + bytes.size() - 1));
   RangeQueue::Hold hold = co_await parts_.ranges.enter(cluster, 1, RangeQueue::Access::exclusive);
   require_open("write", offset, bytes.size());
   PartialCluster* partial = parts_.partials->find(cluster);
   if (partial == nullptr) {
-    const L2Table* const table = co_await parts_.map->load(parts_.geometry.l1_index_of(cluster));
+    const L2Table* const table = co_await parts_.map->load(cluster);
     const Mapping mapping = parts_.map->mapping_of(table, cluster);
     if (parts_.map->owns(mapping, cluster)) {
       const auto held = std::make_shared<HeldWrite>();
@@ -146,7 +146,7 @@ io::Task<void> Image::write_partial(std::shared_ptr<Payload> payload, uint64_t o
 }
 
 /// Of a cluster that waited in memory until all of it had been written.
-io::Task<void> Image::finish_complete(uint64_t cluster, RangeQueue::Hold hold) {
+io::Task<void> Image::finish_complete(GuestCluster cluster, RangeQueue::Hold hold) {
   if (elision_) {
     const std::span<const std::byte> bytes = parts_.partials->find(cluster)->bytes.bytes();
     const Sum sum = sum_of(bytes);

@@ -42,8 +42,8 @@ io::Task<void> Image::zero_range(uint64_t offset, uint64_t length, io::ZeroMode 
                                 : std::max(round_down(end, cluster_bytes), whole_from);
   if (whole_from > offset) co_await zero_partial(offset, whole_from - offset, mode);
   if (whole_to > whole_from) {
-    co_await zero_whole(parts_.geometry.cluster_of(whole_from),
-                        parts_.geometry.clusters_for(whole_to), mode);
+    const GuestCluster whole_end{parts_.geometry.clusters_for(whole_to)};
+    co_await zero_whole(cluster_of(whole_from), whole_end, mode);
   }
   if (end > whole_to) co_await zero_partial(whole_to, end - whole_to, mode);
   if (relief_->due()) co_await relief_->relieve();
@@ -56,20 +56,20 @@ io::Task<void> Image::require_fast_zero(uint64_t offset, uint64_t length) {
   const bool tail =
       parts_.geometry.offset_in_cluster(end) != 0 && end != parts_.geometry.virtual_size;
   bool fast = !writer_->must_store_zeroes();
-  if (fast && head) fast = co_await reader_->reads_as_zero(parts_.geometry.cluster_of(offset));
-  if (fast && tail) fast = co_await reader_->reads_as_zero(parts_.geometry.cluster_of(end));
+  if (fast && head) fast = co_await reader_->reads_as_zero(cluster_of(offset));
+  if (fast && tail) fast = co_await reader_->reads_as_zero(cluster_of(end));
   if (fast) co_return;
   throw io::failure("zero", parts_.name, offset, length, ENOTSUP);
 }
 
 io::Task<void> Image::zero_partial(uint64_t offset, uint64_t length, io::ZeroMode mode) {
-  const uint64_t cluster = parts_.geometry.cluster_of(offset);
+  const GuestCluster cluster = cluster_of(offset);
   const auto at = static_cast<uint32_t>(parts_.geometry.offset_in_cluster(offset));
   const Admission::Room room = co_await admission_->admit(3);
   RangeQueue::Hold hold = co_await parts_.ranges.enter(cluster, 1, RangeQueue::Access::exclusive);
   require_open("zero", offset, length);
   if (parts_.partials->find(cluster) == nullptr) {
-    const L2Table* const table = co_await parts_.map->load(parts_.geometry.l1_index_of(cluster));
+    const L2Table* const table = co_await parts_.map->load(cluster);
     const Mapping mapping = parts_.map->mapping_of(table, cluster);
     if (parts_.map->owns(mapping, cluster)) {
       co_await writer_->zero_in_place(std::move(hold), mapping, offset, length, mode);
@@ -95,7 +95,7 @@ io::Task<void> Image::zero_partial(uint64_t offset, uint64_t length, io::ZeroMod
 }
 
 /// Clusters [first, end), in steps of at most one L2 table each.
-io::Task<void> Image::zero_whole(uint64_t first, uint64_t end, io::ZeroMode mode) {
+io::Task<void> Image::zero_whole(GuestCluster first, GuestCluster end, io::ZeroMode mode) {
   const bool store = mode == io::ZeroMode::no_hole || writer_->must_store_zeroes();
   constexpr uint64_t kStoredBytesAtOnce = 32 << 20;
   const uint64_t step_max =
@@ -106,7 +106,7 @@ io::Task<void> Image::zero_whole(uint64_t first, uint64_t end, io::ZeroMode mode
     const Admission::Room room = co_await admission_->admit(store ? count + 2 : 2);
     RangeQueue::Hold hold =
         co_await parts_.ranges.enter(first, count, RangeQueue::Access::exclusive);
-    require_open("zero", first << parts_.geometry.cluster_bits,
+    require_open("zero", parts_.geometry.start_of(first).bytes,
                  count << parts_.geometry.cluster_bits);
     if (store) {
       const auto held = std::make_shared<HeldWrite>();

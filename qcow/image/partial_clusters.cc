@@ -80,38 +80,38 @@ uint64_t PartialCluster::valid_bytes() const {
   return total;
 }
 
-PartialCluster* PartialClusters::find(uint64_t cluster) {
+PartialCluster* PartialClusters::find(GuestCluster cluster) {
   const auto found = clusters_.find(cluster);
   return found == clusters_.end() ? nullptr : &found->second;
 }
 
-PartialCluster& PartialClusters::get(uint64_t cluster) {
+PartialCluster& PartialClusters::get(GuestCluster cluster) {
   const auto [at, made] = clusters_.try_emplace(cluster);
   PartialCluster& partial = at->second;
   if (made) {
     try {
-      partial.bytes = buffers_.acquire_over_budget(cluster_bytes_);
+      partial.bytes = buffers_.acquire_over_budget(geometry_.cluster_bytes());
     } catch (...) {
       clusters_.erase(at);
       throw;
     }
     partial.age = next_age_++;
-    const uint64_t start = cluster * cluster_bytes_;
-    if (disk_bytes_ - start < cluster_bytes_) {
-      const auto end = static_cast<uint32_t>(disk_bytes_ - start);
-      partial.put_zeroes(end, cluster_bytes_ - end);
+    const uint64_t left = geometry_.virtual_size - geometry_.start_of(cluster).bytes;
+    if (left < geometry_.cluster_bytes()) {
+      const auto end = static_cast<uint32_t>(left);
+      partial.put_zeroes(end, static_cast<uint32_t>(geometry_.cluster_bytes()) - end);
     }
   }
   return partial;
 }
 
-PartialCluster PartialClusters::take(uint64_t cluster) {
+PartialCluster PartialClusters::take(GuestCluster cluster) {
   auto node = clusters_.extract(cluster);
   assert(!node.empty());
   return std::move(node.mapped());
 }
 
-void PartialClusters::erase(uint64_t first, uint64_t count) {
+void PartialClusters::erase(GuestCluster first, uint64_t count) {
   if (clusters_.empty()) return;
   clusters_.erase(clusters_.lower_bound(first), clusters_.lower_bound(first + count));
 }
@@ -119,8 +119,9 @@ void PartialClusters::erase(uint64_t first, uint64_t count) {
 void PartialClusters::overlay(uint64_t at, std::span<std::byte> into) const {
   if (clusters_.empty()) return;
   const uint64_t end = at + into.size();
-  for (auto next = clusters_.lower_bound(at / cluster_bytes_); next != clusters_.end(); ++next) {
-    const uint64_t start = next->first * cluster_bytes_;
+  const GuestCluster first = geometry_.cluster_of(GuestOffset{at});
+  for (auto next = clusters_.lower_bound(first); next != clusters_.end(); ++next) {
+    const uint64_t start = geometry_.start_of(next->first).bytes;
     if (start >= end) return;
     for (const ByteRange& range : next->second.valid) {
       const uint64_t from = std::max(start + range.from, at);
@@ -131,30 +132,24 @@ void PartialClusters::overlay(uint64_t at, std::span<std::byte> into) const {
   }
 }
 
-std::vector<uint64_t> PartialClusters::all() const {
-  std::vector<uint64_t> numbers;
-  numbers.reserve(clusters_.size());
-  for (const auto& [cluster, partial] : clusters_) numbers.push_back(cluster);
-  return numbers;
+std::vector<GuestCluster> PartialClusters::all() const {
+  std::vector<GuestCluster> all;
+  all.reserve(clusters_.size());
+  for (const auto& [cluster, partial] : clusters_) all.push_back(cluster);
+  return all;
 }
 
-std::vector<uint64_t> PartialClusters::oldest(size_t count) const {
-  std::vector<std::pair<uint64_t, uint64_t>> by_age;
+std::vector<GuestCluster> PartialClusters::oldest(size_t count) const {
+  std::vector<std::pair<uint64_t, GuestCluster>> by_age;
   by_age.reserve(clusters_.size());
   for (const auto& [cluster, partial] : clusters_) by_age.emplace_back(partial.age, cluster);
   count = std::min(count, by_age.size());
   std::nth_element(by_age.begin(), by_age.begin() + static_cast<ptrdiff_t>(count), by_age.end());
-  std::vector<uint64_t> numbers;
-  numbers.reserve(count);
-  for (size_t i = 0; i < count; ++i) numbers.push_back(by_age[i].second);
-  std::sort(numbers.begin(), numbers.end());
-  return numbers;
-}
-
-uint64_t PartialClusters::next_in(uint64_t first, uint64_t count) const {
-  if (clusters_.empty()) return first + count;
-  const auto found = clusters_.lower_bound(first);
-  return found == clusters_.end() ? first + count : std::min(found->first, first + count);
+  std::vector<GuestCluster> oldest;
+  oldest.reserve(count);
+  for (size_t i = 0; i < count; ++i) oldest.push_back(by_age[i].second);
+  std::sort(oldest.begin(), oldest.end());
+  return oldest;
 }
 
 }  // namespace qcow

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <span>
 #include <vector>
 
 #include "io/buffer.h"
+#include "qcow/format/geometry.h"
 
 namespace qcow {
 
@@ -49,18 +51,18 @@ struct PartialCluster {
 /// Partial clusters wait in memory for the bytes of their neighbours, so that two requests that
 /// meet inside a cluster cause neither a read nor a second write. What is still incomplete at a
 /// commit, or when memory runs short, is filled from the chain by the image.
-/// Belongs to one ring thread. Clusters are guest cluster numbers.
+/// Belongs to one ring thread.
 class PartialClusters {
  public:
-  PartialClusters(io::BufferPool& buffers, uint32_t cluster_bytes, uint64_t disk_bytes)
-      : buffers_(buffers), cluster_bytes_(cluster_bytes), disk_bytes_(disk_bytes) {}
+  PartialClusters(io::BufferPool& buffers, Geometry geometry)
+      : buffers_(buffers), geometry_(geometry) {}
 
-  PartialCluster* find(uint64_t cluster);
+  PartialCluster* find(GuestCluster cluster);
   /// The partial cluster, made if there is none. Past the end of the disk it is valid zeroes (WP5).
-  PartialCluster& get(uint64_t cluster);
-  PartialCluster take(uint64_t cluster);
+  PartialCluster& get(GuestCluster cluster);
+  PartialCluster take(GuestCluster cluster);
   /// Forgets what whole clusters written or zeroed make void.
-  void erase(uint64_t first, uint64_t count);
+  void erase(GuestCluster first, uint64_t count);
 
   /// Copies what is known of bytes [at, at + into.size()) of the disk over `into`.
   void overlay(uint64_t at, std::span<std::byte> into) const;
@@ -68,19 +70,16 @@ class PartialClusters {
   bool empty() const { return clusters_.empty(); }
   uint64_t count() const { return clusters_.size(); }
   uint64_t memory_bytes() const { return clusters_.size() * memory_bytes_each(); }
-  std::vector<uint64_t> all() const;
-  std::vector<uint64_t> oldest(size_t count) const;
-  /// The first partial cluster in [first, first + count), or first + count.
-  uint64_t next_in(uint64_t first, uint64_t count) const;
+  std::vector<GuestCluster> all() const;
+  std::vector<GuestCluster> oldest(size_t count) const;
 
  private:
-  uint64_t memory_bytes_each() const { return cluster_bytes_ < 4096 ? 4096 : cluster_bytes_; }
+  uint64_t memory_bytes_each() const { return std::max<uint64_t>(geometry_.cluster_bytes(), 4096); }
 
   io::BufferPool& buffers_;
-  uint32_t cluster_bytes_;
-  uint64_t disk_bytes_;
+  Geometry geometry_;
   uint64_t next_age_ = 0;
-  std::map<uint64_t, PartialCluster> clusters_;
+  std::map<GuestCluster, PartialCluster> clusters_;
 };
 
 }  // namespace qcow

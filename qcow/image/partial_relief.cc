@@ -17,7 +17,7 @@ PartialRelief::PartialRelief(ImageParts& parts, ImageReader& reader, ClusterWrit
       elision_(elision),
       relieved_(parts.runtime.executor) {}
 
-io::Task<void> PartialRelief::fill_gaps(uint64_t cluster) {
+io::Task<void> PartialRelief::fill_gaps(GuestCluster cluster) {
   assert(partials_.find(cluster) != nullptr);
   PartialCluster& partial = *partials_.find(cluster);
   for (const ByteRange& gap : partial.gaps()) {
@@ -31,7 +31,7 @@ io::Task<void> PartialRelief::fill_gaps(uint64_t cluster) {
 /// A failure is the image's from the step on in which it happens: its bytes may have left the
 /// memory, and until all the others of a batch have ended a commit could write the mapping without
 /// them.
-io::Task<void> PartialRelief::complete_one(uint64_t cluster) {
+io::Task<void> PartialRelief::complete_one(GuestCluster cluster) {
   try {
     RangeQueue::Hold hold = co_await ranges_.enter(cluster, 1, RangeQueue::Access::exclusive);
     failure_.require_none();
@@ -52,7 +52,7 @@ io::Task<void> PartialRelief::complete_one(uint64_t cluster) {
   }
 }
 
-io::Task<void> PartialRelief::complete(std::vector<uint64_t> clusters) {
+io::Task<void> PartialRelief::complete(std::vector<GuestCluster> clusters) {
   constexpr size_t kClustersAtOnce = 32;
   for (size_t first = 0; first < clusters.size(); first += kClustersAtOnce) {
     const size_t end = std::min(first + kClustersAtOnce, clusters.size());
@@ -73,7 +73,7 @@ io::Task<void> PartialRelief::relieve() {
   std::exception_ptr failure;
   try {
     while (due()) {
-      std::vector<uint64_t> batch = partials_.oldest(32);
+      std::vector<GuestCluster> batch = partials_.oldest(32);
       co_await complete(std::move(batch));
     }
   } catch (...) {

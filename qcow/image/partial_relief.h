@@ -31,11 +31,11 @@ class PartialRelief {
   bool idle() const { return partials_.empty(); }
   /// Fills what is missing from below. The cluster is held, so nothing else changes it; and it
   /// stays among the partial clusters, so that a failure loses nothing that was accepted.
-  io::Task<void> fill_gaps(uint64_t cluster);
+  io::Task<void> fill_gaps(GuestCluster cluster);
 
  private:
-  io::Task<void> complete(std::vector<uint64_t> clusters);
-  io::Task<void> complete_one(uint64_t cluster);
+  io::Task<void> complete(std::vector<GuestCluster> clusters);
+  io::Task<void> complete_one(GuestCluster cluster);
 
   const uint64_t bytes_max_;
   PartialClusters& partials_;

@@ -8,7 +8,7 @@ namespace qcow {
 
 RangeQueue::~RangeQueue() { assert(entries_.empty() && "a range queue outlives its operations"); }
 
-RangeQueue::Place RangeQueue::arrive(uint64_t first, uint64_t last, Access access) {
+RangeQueue::Place RangeQueue::arrive(GuestCluster first, GuestCluster last, Access access) {
   assert(first <= last);
   if (spare_.empty()) spare_.emplace_back();
   const Place place = spare_.begin();
@@ -54,7 +54,7 @@ void RangeQueue::arrive_shared(Entry& entry) {
   split(entry.last + 1);
   const auto begin = segments_.lower_bound(entry.first);
   size_t pieces = 0;
-  uint64_t at = entry.first;
+  GuestCluster at = entry.first;
   for (auto segment = begin; segment != segments_.end() && segment->first <= entry.last;
        ++segment) {
     ++steps_;
@@ -77,7 +77,7 @@ void RangeQueue::arrive_shared(Entry& entry) {
 }
 
 /// Lets a segment begin at `at`, if one reaches over it.
-void RangeQueue::split(uint64_t at) {
+void RangeQueue::split(GuestCluster at) {
   auto segment = segments_.upper_bound(at);
   ++steps_;
   if (segment == segments_.begin()) return;
@@ -171,12 +171,12 @@ void RangeQueue::reserve_segments(size_t count) {
   spare_segments_.reserve(std::max<size_t>(count, 64));
   while (spare_segments_.size() < count) {
     Segments made;
-    made.try_emplace(0);
+    made.try_emplace(GuestCluster{});
     spare_segments_.push_back(made.extract(made.begin()));
   }
 }
 
-RangeQueue::Segment& RangeQueue::add_segment(uint64_t first, uint64_t last) noexcept {
+RangeQueue::Segment& RangeQueue::add_segment(GuestCluster first, GuestCluster last) noexcept {
   assert(!spare_segments_.empty() && first <= last);
   Segments::node_type node = std::move(spare_segments_.back());
   spare_segments_.pop_back();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/executor.h"
+#include "qcow/format/geometry.h"
 
 namespace qcow {
 
@@ -49,16 +50,16 @@ class RangeQueue {
     Seat** in_segment = nullptr;  // what points here; null once an exclusive one came after it
   };
   struct Segment {
-    uint64_t last = 0;  // cluster, inclusive
+    GuestCluster last;  // inclusive
     Entry* writer = nullptr;
     Seat* readers = nullptr;
     bool idle() const { return writer == nullptr && readers == nullptr; }
   };
-  using Segments = std::map<uint64_t, Segment>;  // by first cluster
+  using Segments = std::map<GuestCluster, Segment>;  // by first cluster
 
   struct Entry {
-    uint64_t first = 0;  // cluster
-    uint64_t last = 0;   // cluster, inclusive
+    GuestCluster first;
+    GuestCluster last;  // inclusive
     Access access = Access::shared;
     bool abandoned = false;  // for lack of memory, before it changed anything
     uint32_t blockers = 0;   // earlier entries that must leave first
@@ -118,9 +119,9 @@ class RangeQueue {
     ~Hold() { release(); }
     explicit operator bool() const { return queue_ != nullptr; }
     /// Whether it lets its owner change all of these clusters.
-    bool may_change(uint64_t first, uint64_t count) const {
+    bool may_change(GuestCluster first, uint64_t count) const {
       return queue_ != nullptr && place_->access == Access::exclusive && first >= place_->first &&
-             first + count - 1 <= place_->last;
+             first + (count - 1) <= place_->last;
     }
     void release() {
       if (queue_) std::exchange(queue_, nullptr)->leave(place_);
@@ -135,7 +136,7 @@ class RangeQueue {
 
   /// Only enter() itself can fail, for lack of memory, and then nothing has changed.
   /// `Hold hold = co_await queue.enter(first, count, access)`; count ≥ 1.
-  auto enter(uint64_t first, uint64_t count, Access access) {
+  auto enter(GuestCluster first, uint64_t count, Access access) {
     struct Awaiter {
       RangeQueue& queue;
       Place place;
@@ -169,18 +170,18 @@ class RangeQueue {
   uint64_t steps() const { return steps_; }
 
  private:
-  Place arrive(uint64_t first, uint64_t last, Access access);
+  Place arrive(GuestCluster first, GuestCluster last, Access access);
   void arrive_exclusive(Entry& entry);
   void arrive_shared(Entry& entry);
   void leave(Place place) noexcept;
   void free_segments(const Entry& entry) noexcept;
   void wake_later(Entry& entry) noexcept;
-  void split(uint64_t at);
+  void split(GuestCluster at);
   void wait_for(Entry& earlier, Entry& later);
   void sit(Seat* seat, Entry& reader, Segment& segment) noexcept;
   void rise(Seat& seat) noexcept;
   void reserve_segments(size_t count);
-  Segment& add_segment(uint64_t first, uint64_t last) noexcept;
+  Segment& add_segment(GuestCluster first, GuestCluster last) noexcept;
   Segments::iterator remove_segment(Segments::iterator segment) noexcept;
 
   io::Executor& executor_;

@@ -22,27 +22,28 @@ struct Usage {
   uint64_t exclusive = 0;    // clusters of L2 tables and data with a refcount of one
   bool sound = true;         // every entry could be read
   bool two_owners = false;
-  std::optional<uint64_t> past_end;  // a cluster behind the file and behind all refcounts
+  std::optional<HostCluster> past_end;  // a cluster behind the file and behind all refcounts
 
   explicit Usage(uint64_t clusters) : named(clusters), owned(clusters) {}
 
-  void name(uint64_t cluster, bool is_exclusive) {
-    if (cluster >= named.size()) {
+  void name(HostCluster cluster, bool is_exclusive) {
+    const uint64_t at = cluster.index;
+    if (at >= named.size()) {
       past_end = cluster;
       return;
     }
-    if (named[cluster]) {
-      if (is_exclusive || owned[cluster]) two_owners = true;
+    if (named[at]) {
+      if (is_exclusive || owned[at]) two_owners = true;
       shared.resize(named.size());
-      shared[cluster] = true;
+      shared[at] = true;
     }
-    named[cluster] = true;
-    if (is_exclusive) owned[cluster] = true;
+    named[at] = true;
+    if (is_exclusive) owned[at] = true;
   }
 };
 
 /// Called with each host cluster that something names, and whether that says it is the only one.
-using NameCluster = std::function<void(uint64_t cluster, bool exclusive)>;
+using NameCluster = std::function<void(HostCluster cluster, bool exclusive)>;
 
 class Recovery {
  public:
@@ -63,7 +64,7 @@ class Recovery {
   io::Task<bool> name_mapped(const NameCluster& name, uint64_t file_clusters, uint64_t* exclusive);
   void name_entry(const NameCluster& name, Mapping mapping, uint64_t file_clusters) const;
   io::Task<void> require_refcounts(const Usage& usage);
-  [[noreturn]] void refuse_refcount(uint64_t cluster, uint64_t refcount, uint64_t names) const;
+  [[noreturn]] void refuse_refcount(HostCluster cluster, uint64_t refcount, uint64_t names) const;
   io::Task<void> reclaim_leaks(const Usage& usage);
   io::Task<void> mark_corrupt();
   io::Task<void> clear_autoclear_bits();
@@ -80,8 +81,8 @@ class Recovery {
 /// Reads every L2 table, once, while the image opens.
 io::Task<Usage> Recovery::scan_tables() {
   const uint64_t file_bytes = co_await file_.size();
-  Usage usage(std::max(geometry_.clusters_for(file_bytes), allocator_.end_cluster()));
-  const NameCluster name = [&](uint64_t cluster, bool exclusive) {
+  Usage usage(std::max(geometry_.clusters_for(file_bytes), allocator_.end_cluster().index));
+  const NameCluster name = [&](HostCluster cluster, bool exclusive) {
     usage.name(cluster, exclusive);
   };
   name_metadata(name);
@@ -91,7 +92,7 @@ io::Task<Usage> Recovery::scan_tables() {
 
 void Recovery::name_metadata(const NameCluster& name) const {
   const auto name_all = [&](HostOffset at, uint64_t clusters) {
-    for (uint64_t i = 0; i < clusters; ++i) name(geometry_.host_cluster_index(at) + i, true);
+    for (uint64_t i = 0; i < clusters; ++i) name(geometry_.cluster_of(at) + i, true);
   };
   const Refcounts& refcounts = allocator_.refcounts();
   name_all({0}, 1);
@@ -112,7 +113,7 @@ io::Task<bool> Recovery::name_mapped(const NameCluster& name, uint64_t file_clus
     const auto entry = L1Entry::decode(map_.l1_raw(l1_index), geometry_.cluster_bits);
     if (!entry) sound = false;
     if (!entry || !entry->table) continue;
-    name(geometry_.host_cluster_index(entry->table), entry->copied);
+    name(geometry_.cluster_of(entry->table), entry->copied);
     if (exclusive != nullptr) ++*exclusive;
     co_await file_.read(entry->table.bytes, table.bytes());
     for (uint64_t i = 0; i < geometry_.l2_entries(); ++i) {
@@ -129,20 +130,21 @@ io::Task<bool> Recovery::name_mapped(const NameCluster& name, uint64_t file_clus
 }
 
 void Recovery::name_entry(const NameCluster& name, Mapping mapping, uint64_t file_clusters) const {
-  const uint64_t first = geometry_.host_cluster_index(mapping.host);
+  const HostCluster first = geometry_.cluster_of(mapping.host);
   if (mapping.kind != MappingKind::compressed) return name(first, mapping.copied);
   const HostOffset last_byte{mapping.host.bytes + mapping.compressed_bytes() - 1};
   // Its last sectors may be said to lie past the end of a file that was cut short.
-  const uint64_t last = std::max(
-      first, std::min<uint64_t>(geometry_.host_cluster_index(last_byte), file_clusters - 1));
-  for (uint64_t cluster = first; cluster <= last; ++cluster) name(cluster, false);
+  const HostCluster last =
+      std::max(first, std::min(geometry_.cluster_of(last_byte), HostCluster{file_clusters - 1}));
+  for (HostCluster cluster = first; cluster <= last; ++cluster) name(cluster, false);
 }
 
 /// A refcount below the number of entries that name the cluster would let it be handed out, or
 /// given back, while it is in use.
 io::Task<void> Recovery::require_refcounts(const Usage& usage) {
   if (usage.past_end) refuse_refcount(*usage.past_end, 0, 1);
-  const std::optional<uint64_t> unowned = co_await allocator_.first_without_refcount(usage.named);
+  const std::optional<HostCluster> unowned =
+      co_await allocator_.first_without_refcount(usage.named);
   if (unowned) refuse_refcount(*unowned, 0, 1);
   // Clusters with several names are counted, a part of the file at a time.
   constexpr uint64_t kClustersAtOnce = 4 << 20;
@@ -153,25 +155,27 @@ io::Task<void> Recovery::require_refcounts(const Usage& usage) {
         begin + static_cast<ptrdiff_t>(names.size())) {
       continue;
     }
-    const NameCluster count = [&](uint64_t cluster, bool) {
-      if (cluster >= first && cluster - first < names.size()) ++names[cluster - first];
+    const NameCluster count = [&](HostCluster cluster, bool) {
+      const uint64_t at = cluster.index;
+      if (at >= first && at - first < names.size()) ++names[at - first];
     };
     co_await name_mapped(count, usage.named.size(), nullptr);
     for (uint64_t i = 0; i < names.size(); ++i) {
       if (!usage.shared[first + i]) continue;
-      const uint64_t refcount = co_await allocator_.refcount_of(first + i);
-      if (refcount < names[i]) refuse_refcount(first + i, refcount, names[i]);
+      const HostCluster cluster{first + i};
+      const uint64_t refcount = co_await allocator_.refcount_of(cluster);
+      if (refcount < names[i]) refuse_refcount(cluster, refcount, names[i]);
     }
   }
 }
 
-void Recovery::refuse_refcount(uint64_t cluster, uint64_t refcount, uint64_t names) const {
+void Recovery::refuse_refcount(HostCluster cluster, uint64_t refcount, uint64_t names) const {
   throw FormatError(
       name_,
       fmt::format("host cluster {} at offset {} has refcount {}, but the tables name it {}; "
                   "the image is not written to, because data in use would be overwritten. It "
                   "can be read; \"qemu-img check -r all\" repairs refcounts",
-                  cluster, geometry_.host_offset(cluster).bytes, refcount,
+                  cluster.index, geometry_.start_of(cluster).bytes, refcount,
                   names == 1 ? "once or more" : fmt::format("{} times", names)));
 }
 
@@ -179,8 +183,8 @@ void Recovery::refuse_refcount(uint64_t cluster, uint64_t refcount, uint64_t nam
 io::Task<void> Recovery::reclaim_leaks(const Usage& usage) {
   constexpr size_t kClustersAtOnce = 64 << 10;
   bool found = false;
-  for (uint64_t from = 0;;) {
-    std::vector<uint64_t> leaked =
+  for (HostCluster from;;) {
+    std::vector<HostCluster> leaked =
         co_await allocator_.in_use_but(usage.named, from, kClustersAtOnce);
     if (leaked.empty()) break;
     // The tables may be in the page cache only; what the disk's tables name is not to be freed.
@@ -217,7 +221,7 @@ io::Task<void> Recovery::clear_autoclear_bits() {
 }
 
 io::Task<void> Recovery::run() {
-  allocator_.reserve_below(geometry_.host_cluster_index(header_.l1_table) +
+  allocator_.reserve_below(geometry_.cluster_of(header_.l1_table) +
                            geometry_.clusters_for(header_.l1_entry_count * uint64_t{8}));
   co_await allocator_.open();
   uint64_t missing = geometry_.guest_clusters() + geometry_.l1_entries();

@@ -62,14 +62,14 @@ AlignedBytes Refcounts::whole(const Block& block) const {
   return copy;
 }
 
-uint64_t Refcounts::get(uint64_t cluster) const {
+uint64_t Refcounts::get(HostCluster cluster) const {
   const Block& block = blocks_.at(block_of(cluster));
   const uint64_t index = geometry_.refcount_index_in_block(cluster);
   if (part_of(index) * part_bytes_ >= block.bytes.size()) return 0;
   return get_refcount(block.bytes.bytes(), index, geometry_.refcount_order);
 }
 
-void Refcounts::set(uint64_t cluster, uint64_t refcount) {
+void Refcounts::set(HostCluster cluster, uint64_t refcount) {
   assert(refcount <= geometry_.refcount_max());
   Block& block = blocks_.at(block_of(cluster));
   const uint64_t index = geometry_.refcount_index_in_block(cluster);

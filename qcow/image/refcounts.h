@@ -16,9 +16,9 @@ namespace qcow {
 /// The refcount table and the refcount blocks of a writable image: which are on the disk, which
 /// are in memory, which parts differ.
 ///
-/// Only the blocks being changed stay in memory. Clusters and blocks are numbers, not offsets.
-/// The order of writes is the caller's (Allocator, commit): nothing here is a barrier.
-/// Spec: qemu docs/interop/qcow2, "Host cluster management"; LT3, DU4, HD11.
+/// Only the blocks being changed stay in memory. Blocks are numbers, not offsets. The order of
+/// writes is the caller's (Allocator, commit): nothing here is a barrier. Spec: qemu
+/// docs/interop/qcow2, "Host cluster management"; LT3, DU4, HD11.
 class Refcounts {
  public:
   Refcounts(io::File& file, std::string image_name, Geometry geometry, HostOffset table,
@@ -43,8 +43,8 @@ class Refcounts {
   void make_fresh(uint64_t index);
 
   /// Of a cluster whose block is in memory.
-  uint64_t get(uint64_t cluster) const;
-  void set(uint64_t cluster, uint64_t refcount);
+  uint64_t get(HostCluster cluster) const;
+  void set(HostCluster cluster, uint64_t refcount);
   /// The last cluster of a loaded block with a refcount, counted from the block's start, plus one;
   /// 0 when all are zero.
   uint64_t used_in_block(uint64_t index) const;
@@ -74,7 +74,7 @@ class Refcounts {
     bool dirty = false;
   };
 
-  uint64_t block_of(uint64_t cluster) const { return geometry_.refcount_table_index(cluster); }
+  uint64_t block_of(HostCluster cluster) const { return geometry_.refcount_table_index(cluster); }
   size_t part_of(uint64_t index_in_block) const {
     return ((index_in_block << geometry_.refcount_order) / 8) / part_bytes_;
   }

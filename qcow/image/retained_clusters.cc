@@ -5,7 +5,7 @@
 
 namespace qcow {
 
-void RetainedClusters::add(uint64_t guest, uint64_t host) {
+void RetainedClusters::add(GuestCluster guest, HostCluster host) {
   const auto next = runs_.upper_bound(guest);
   if (next != runs_.begin()) {
     auto& [first, run] = *std::prev(next);
@@ -17,7 +17,7 @@ void RetainedClusters::add(uint64_t guest, uint64_t host) {
   runs_.emplace_hint(next, guest, Value{host, 1});
 }
 
-std::optional<uint64_t> RetainedClusters::take(uint64_t guest) {
+std::optional<HostCluster> RetainedClusters::take(GuestCluster guest) {
   auto run = runs_.upper_bound(guest);
   if (run == runs_.begin()) return {};
   --run;

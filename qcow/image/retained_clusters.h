@@ -6,6 +6,8 @@
 #include <optional>
 #include <vector>
 
+#include "qcow/format/geometry.h"
+
 namespace qcow {
 
 /// The host clusters of guest clusters that were zeroed. A guest cluster that is written again
@@ -13,20 +15,20 @@ namespace qcow {
 /// however often a client zeroes and rewrites (LT9, LT10).
 ///
 /// Kept as runs (guest and host both consecutive), in memory only: on disk the clusters keep
-/// refcount 1 until they are given back at the end. Cluster numbers, not offsets.
+/// refcount 1 until they are given back at the end.
 class RetainedClusters {
  public:
   struct Run {
-    uint64_t guest = 0;
-    uint64_t host = 0;
+    GuestCluster guest;
+    HostCluster host;
     uint64_t count = 0;
   };
   static constexpr size_t kRunsMax = 40'000;  // about 3 MiB
 
-  void add(uint64_t guest, uint64_t host);
+  void add(GuestCluster guest, HostCluster host);
 
   /// The host cluster that `guest` once had; forgotten here.
-  std::optional<uint64_t> take(uint64_t guest);
+  std::optional<HostCluster> take(GuestCluster guest);
 
   bool empty() const { return runs_.empty(); }
   bool over_bound() const { return runs_.size() > kRunsMax; }
@@ -38,10 +40,10 @@ class RetainedClusters {
 
  private:
   struct Value {
-    uint64_t host = 0;
+    HostCluster host;
     uint64_t count = 0;
   };
-  std::map<uint64_t, Value> runs_;  // by first guest cluster
+  std::map<GuestCluster, Value> runs_;  // by first guest cluster
 };
 
 }  // namespace qcow

@@ -19,15 +19,15 @@ SumLog::SumLog(io::Runtime runtime, std::string scratch_path, size_t list_entrie
   list_.reserve(list_entries + list_entries / 2);  // what is written while others wait for room
 }
 
-void SumLog::note(uint64_t cluster, const Sum& sum) noexcept {
-  assert(cluster < kForgotten);
-  put({cluster, sum});
+void SumLog::note(GuestCluster cluster, const Sum& sum) noexcept {
+  assert(cluster.index < kForgotten);
+  put({cluster.index, sum});
   if (listener_) listener_({cluster, sum});
 }
 
-void SumLog::forget(uint64_t cluster) noexcept {
-  assert(cluster < kForgotten);
-  put({cluster | kForgotten, {}});
+void SumLog::forget(GuestCluster cluster) noexcept {
+  assert(cluster.index < kForgotten);
+  put({cluster.index | kForgotten, {}});
   if (listener_) listener_({cluster, std::nullopt});
 }
 
@@ -41,11 +41,10 @@ void SumLog::put(const Packed& entry) noexcept {
 
 /// One entry for each cluster, the last.
 void SumLog::sort(List& list) {
-  const auto cluster_of = [](const Packed& entry) { return entry.cluster & ~kForgotten; };
-  std::ranges::stable_sort(list, {}, cluster_of);
+  std::ranges::stable_sort(list, {}, &Packed::cluster);
   // Of equal ones unique() keeps the first, so it goes through from the back.
-  const auto kept = std::unique(list.rbegin(), list.rend(), [&](const Packed& a, const Packed& b) {
-    return cluster_of(a) == cluster_of(b);
+  const auto kept = std::unique(list.rbegin(), list.rend(), [](const Packed& a, const Packed& b) {
+    return a.cluster() == b.cluster();
   });
   list.erase(list.begin(), kept.base());
 }
@@ -84,7 +83,7 @@ io::Task<SumLog::Run> SumLog::write_run(const List& list) {
   Run run{scratch_bytes_, list.size()};
   std::vector<std::byte> bytes(list.size() * kEntryBytes);
   io::BigEndianWriter out(bytes);
-  for (const Packed& entry : list) out.put(entry.cluster).put_bytes(entry.sum);
+  for (const Packed& entry : list) out.put(entry.index).put_bytes(entry.sum);
   scratch_bytes_ += bytes.size();  // before the write: another one may follow a failed one
   co_await scratch_->write(run.offset, bytes);
   co_return run;
@@ -96,7 +95,7 @@ io::Task<void> SumLog::merge_runs() {
   Run merged{scratch_bytes_, 0};
   // The merged parts are contiguous: making_room_ keeps other writers out.
   for (;;) {
-    const List part = co_await take_from(sources, kForgotten, list_entries_);
+    const List part = co_await take_from(sources, {kForgotten}, list_entries_);
     if (part.empty()) break;
     const Run written = co_await write_run(part);
     merged.entries += written.entries;
@@ -119,7 +118,7 @@ io::Task<void> SumLog::refill(Source& source) {
   source.ahead.resize(count);
   source.next = 0;
   for (Packed& entry : source.ahead) {
-    entry.cluster = in.take<uint64_t>();
+    entry.index = in.take<uint64_t>();
     std::ranges::copy(in.take_bytes(entry.sum.size()), entry.sum.begin());
   }
   source.rest.offset += bytes.size();
@@ -127,22 +126,22 @@ io::Task<void> SumLog::refill(Source& source) {
 }
 
 /// Ascending; of the entries of one cluster that of the last source. About `count_max` at most.
-io::Task<SumLog::List> SumLog::take_from(std::vector<Source>& sources, uint64_t end,
+io::Task<SumLog::List> SumLog::take_from(std::vector<Source>& sources, GuestCluster end,
                                          size_t count_max) {
-  using Next = std::pair<uint64_t, size_t>;  // cluster, source
+  using Next = std::pair<GuestCluster, size_t>;  // and its source
   std::priority_queue<Next, std::vector<Next>, std::greater<>> next;
   const auto offer = [&](size_t at) -> io::Task<void> {
     Source& source = sources[at];
     if (source.next == source.ahead.size() && source.rest.entries > 0) co_await refill(source);
     if (source.ended()) co_return;
-    const uint64_t cluster = source.ahead[source.next].cluster & ~kForgotten;
+    const GuestCluster cluster = source.ahead[source.next].cluster();
     if (cluster < end) next.emplace(cluster, at);
   };
   for (size_t at = 0; at < sources.size(); ++at) co_await offer(at);
   List taken;
   while (!next.empty()) {
     const auto [cluster, at] = next.top();
-    const bool replaces = !taken.empty() && (taken.back().cluster & ~kForgotten) == cluster;
+    const bool replaces = !taken.empty() && taken.back().cluster() == cluster;
     if (!replaces && taken.size() >= count_max) break;
     next.pop();
     const Packed& entry = sources[at].ahead[sources[at].next++];
@@ -163,14 +162,14 @@ io::Task<void> SumLog::finish() {
   sources_.push_back({.ahead = std::exchange(list_, {})});
 }
 
-io::Task<std::vector<SumLog::Entry>> SumLog::take(uint64_t end) {
+io::Task<std::vector<SumLog::Entry>> SumLog::take(GuestCluster end) {
   assert(!sources_.empty() && "after finish()");
   const List taken = co_await take_from(sources_, end, SIZE_MAX);
   std::vector<Entry> entries;
   entries.reserve(taken.size());
   for (const Packed& packed : taken) {
-    Entry entry{.cluster = packed.cluster & ~kForgotten};
-    if (packed.cluster == entry.cluster) entry.sum = packed.sum;
+    Entry entry{.cluster = packed.cluster()};
+    if ((packed.index & kForgotten) == 0) entry.sum = packed.sum;
     entries.push_back(entry);
   }
   co_return entries;

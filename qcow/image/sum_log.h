@@ -12,6 +12,7 @@
 #include "io/runtime.h"
 #include "io/sync.h"
 #include "io/task_scope.h"
+#include "qcow/format/geometry.h"
 #include "qcow/format/sums.h"
 
 namespace qcow {
@@ -21,11 +22,11 @@ namespace qcow {
 /// What is noted last of a cluster holds. Memory is bounded whatever the disk's size: full lists
 /// are sorted and go to a file without a name, which costs 24 bytes for each cluster. Nothing of it
 /// survives a crash. note() and forget() run without a suspension point, and need no memory; who
-/// calls them often waits for room() before. Belongs to one executor thread; guest clusters.
+/// calls them often waits for room() before. Belongs to one executor thread.
 class SumLog {
  public:
   struct Entry {
-    uint64_t cluster = 0;
+    GuestCluster cluster;
     std::optional<Sum> sum;  ///< nothing: its content is not known any more
   };
   static constexpr size_t kListEntries = 64 << 10;
@@ -33,8 +34,8 @@ class SumLog {
   /// `scratch_path`: of a file that is made when it is needed, and loses its name at once.
   SumLog(io::Runtime runtime, std::string scratch_path, size_t list_entries = kListEntries);
 
-  void note(uint64_t cluster, const Sum& sum) noexcept;
-  void forget(uint64_t cluster) noexcept;
+  void note(GuestCluster cluster, const Sum& sum) noexcept;
+  void forget(GuestCluster cluster) noexcept;
   /// Called with each entry from now on; throws nothing. For who keeps them over a crash.
   void tell(std::function<void(const Entry&)> listener) { listener_ = std::move(listener); }
 
@@ -45,14 +46,16 @@ class SumLog {
   /// For the end: no entry comes any more, and take() may be called.
   io::Task<void> finish();
   /// The last entry of each cluster below `end`, ascending; those that were taken are left out.
-  io::Task<std::vector<Entry>> take(uint64_t end);
+  io::Task<std::vector<Entry>> take(GuestCluster end);
   /// An entry was lost for lack of room: nothing that take() gives can be relied upon.
   bool incomplete() const { return incomplete_; }
 
  private:
+  static constexpr uint64_t kForgotten = uint64_t{1} << 63;
   struct Packed {
-    uint64_t cluster = 0;  // and kForgotten
+    uint64_t index = 0;  // of the cluster, and kForgotten
     Sum sum{};
+    GuestCluster cluster() const { return {index & ~kForgotten}; }
   };
   using List = std::vector<Packed>;
   /// A sorted list in the file.
@@ -66,7 +69,6 @@ class SumLog {
     size_t next = 0;
     bool ended() const { return next == ahead.size() && rest.entries == 0; }
   };
-  static constexpr uint64_t kForgotten = uint64_t{1} << 63;
   static constexpr size_t kEntryBytes = 24, kReadEntries = 512, kRunsMax = 256;
 
   void put(const Packed& entry) noexcept;
@@ -75,7 +77,7 @@ class SumLog {
   io::Task<Run> write_run(const List& list);
   io::Task<void> merge_runs();
   io::Task<void> refill(Source& source);
-  io::Task<List> take_from(std::vector<Source>& sources, uint64_t end, size_t count_max);
+  io::Task<List> take_from(std::vector<Source>& sources, GuestCluster end, size_t count_max);
   std::vector<Source> sources_of_runs() const;
 
   io::Runtime runtime_;

@@ -46,9 +46,9 @@ class SumsWriter {
 
  private:
   io::Task<void> write_block(uint64_t l1_index) {
-    const uint64_t per_table = parts_.geometry.l2_entries();
-    const uint64_t first = l1_index * per_table;
-    const std::vector<SumLog::Entry> known = co_await log_.take(first + per_table);
+    const GuestCluster first = parts_.geometry.table_start(l1_index);
+    const std::vector<SumLog::Entry> known =
+        co_await log_.take(parts_.geometry.table_start(l1_index + 1));
     const L2Table* const table = co_await parts_.map->load(l1_index);
     std::vector<UnknownSum> unknown;
     SumBlock block = block_of(*table, first, known, unknown);
@@ -60,12 +60,12 @@ class SumsWriter {
   }
 
   /// Without a suspension point: the table is the map's.
-  SumBlock block_of(const L2Table& table, uint64_t first, const std::vector<SumLog::Entry>& known,
-                    std::vector<UnknownSum>& unknown) {
+  SumBlock block_of(const L2Table& table, GuestCluster first,
+                    const std::vector<SumLog::Entry>& known, std::vector<UnknownSum>& unknown) {
     SumBlock block{.l1_index = table.l1_index()};
     auto entry = known.begin();
-    const uint64_t count =
-        std::min(parts_.geometry.l2_entries(), parts_.geometry.guest_clusters() - first);
+    const GuestCluster end{parts_.geometry.guest_clusters()};
+    const uint64_t count = std::min(parts_.geometry.l2_entries(), end - first);
     for (uint32_t index = 0; index < count; ++index) {
       const Mapping mapping = parts_.map->mapping_of(&table, first + index);
       assert(mapping.kind != MappingKind::compressed && "varve stores none in its own images");

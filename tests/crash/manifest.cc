@@ -43,7 +43,7 @@ std::vector<StoredCluster> stored_clusters(World& world, const std::string& imag
         const auto mapping =
             qcow::decode_l2_entry(raw[i], geometry.cluster_bits, image->header().version);
         if (!mapping || mapping->kind != qcow::MappingKind::data) continue;
-        stored.push_back({l1_index * geometry.l2_entries() + i, mapping->host});
+        stored.push_back({geometry.table_start(l1_index) + i, mapping->host});
       }
     }
     co_return stored;
@@ -92,9 +92,9 @@ std::optional<std::string> judge_manifest(World& world, const std::string& image
   const qcow::ContentResult found = compare(world, image_path, sums_path);
   spoil(world, image_path, at);
   const bool is_named = found.damaged.size() == 1 && found.damaged_bytes == cluster_bytes &&
-                        found.damaged.front().offset == victim.guest * cluster_bytes;
+                        found.damaged.front().offset == victim.guest.index * cluster_bytes;
   if (is_named) return std::nullopt;
-  return fmt::format("BAD: damage to guest cluster {} of {} is not found", victim.guest,
+  return fmt::format("BAD: damage to guest cluster {} of {} is not found", victim.guest.index,
                      image_path);
 }
 

@@ -16,8 +16,8 @@ std::string manifest_path(std::string_view image_path);
 
 /// A cluster that an image stores.
 struct StoredCluster {
-  uint64_t guest = 0;     ///< number of the cluster
-  qcow::HostOffset host;  ///< bytes into the file
+  qcow::GuestCluster guest;
+  qcow::HostOffset host;
 };
 std::vector<StoredCluster> stored_clusters(World& world, const std::string& image_path);
 

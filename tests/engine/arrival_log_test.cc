@@ -35,7 +35,7 @@ class ArrivalLogs : public support::RingTest {
     ArrivalRecord record;
     record.counters.bytes_received = (cluster + count) * kCluster;
     record.ranges.push_back({cluster * kCluster, count * kCluster});
-    for (uint64_t i = 0; i < count; ++i) record.sums.push_back({cluster + i, sum_like(value)});
+    for (uint64_t i = 0; i < count; ++i) record.sums.push_back({{cluster + i}, sum_like(value)});
     return record;
   }
 
@@ -50,16 +50,16 @@ TEST_F(ArrivalLogs, SayWhatWasAppendedAndTheLastSumOfEachCluster) {
     run(log->append(record(0, 4, 1)));
     run(log->append(record(8, 2, 2)));
     ArrivalRecord again = record(3, 1, 3);
-    again.sums.push_back({9, std::nullopt});
+    again.sums.push_back({{9}, std::nullopt});
     run(log->append(std::move(again)));
-    EXPECT_EQ(run(log->sums_of(3, 1)).front(), sum_like(3));
+    EXPECT_EQ(run(log->sums_of({3}, 1)).front(), sum_like(3));
   }
   const auto log = open();
   EXPECT_EQ(log->counters().bytes_received, 4 * kCluster);
   const Coverage arrived = log->take_arrived();
   const std::vector<Coverage::Range> wanted = {{0, 4 * kCluster}, {8 * kCluster, 2 * kCluster}};
   EXPECT_EQ(arrived.ranges(), wanted);
-  const auto sums = run(log->sums_of(2, 8));
+  const auto sums = run(log->sums_of({2}, 8));
   EXPECT_EQ(sums[0], sum_like(1));
   EXPECT_EQ(sums[1], sum_like(3));
   EXPECT_EQ(sums[2], std::nullopt);
@@ -103,7 +103,7 @@ TEST_F(ArrivalLogs, CutOffOrDamagedAnywhereEndBeforeThatRecordAndGoOnBehindIt) {
     run(log->append(record(7, 1, 4)));
     const auto again = run(ArrivalLog::open(runtime(), copy, uuid_, kBits));
     EXPECT_EQ(again->take_arrived().covered_bytes(), 4 * kCluster);
-    EXPECT_EQ(run(again->sums_of(7, 1)).front(), sum_like(4));
+    EXPECT_EQ(run(again->sums_of({7}, 1)).front(), sum_like(4));
   }
 }
 

@@ -20,7 +20,7 @@ class Confirmations : public qcow_test::ImageModel {
   void open_telling(const std::string& name) {
     ImageOptions options;
     options.sums_path = file(name) + ".sums";
-    options.on_sum = [this](uint64_t cluster, const Sum* sum) {
+    options.on_sum = [this](GuestCluster cluster, const Sum* sum) {
       told_[cluster] = sum ? std::optional(*sum) : std::nullopt;
     };
     open(name, options);
@@ -36,7 +36,7 @@ class Confirmations : public qcow_test::ImageModel {
 
   std::vector<std::optional<Sum>> sums_of_first(uint64_t count) {
     std::vector<std::optional<Sum>> sums(count);
-    for (const auto& [cluster, sum] : told_) sums.at(cluster) = sum;
+    for (const auto& [cluster, sum] : told_) sums.at(cluster.index) = sum;
     return sums;
   }
 
@@ -51,7 +51,7 @@ class Confirmations : public qcow_test::ImageModel {
     return found.damaged_bytes;
   }
 
-  std::map<uint64_t, std::optional<Sum>> told_;
+  std::map<GuestCluster, std::optional<Sum>> told_;
 };
 
 TEST_F(Confirmations, TellWhatIsAsItWasWrittenFromWhatIsNotAndFromWhatIsNotStored) {
@@ -70,7 +70,7 @@ TEST_F(Confirmations, TellWhatIsAsItWasWrittenFromWhatIsNotAndFromWhatIsNotStore
   using enum Confirmed;
   const std::vector<Confirmed> wanted = {same,      different, same,    same,
                                          different, no_data,   no_data, no_data};
-  EXPECT_EQ(run(image_->confirm(0, sums)), wanted);
+  EXPECT_EQ(run(image_->confirm({0}, sums)), wanted);
   EXPECT_EQ(publish_and_compare("a.qcow2"), 0u) << "what differed was read back";
 }
 
@@ -81,7 +81,7 @@ TEST_F(Confirmations, KeepInTheManifestWhatWasSentNotWhatIsReadLater) {
   close();
   const auto sums = sums_of_first(2);
   open_telling("a.qcow2");
-  ASSERT_EQ(run(image_->confirm(0, sums)), std::vector<Confirmed>(2, Confirmed::same));
+  ASSERT_EQ(run(image_->confirm({0}, sums)), std::vector<Confirmed>(2, Confirmed::same));
   // It rots between the look and the seal, which does not read it again.
   const uint64_t rotten = qcow_test::host_of(file("a.qcow2"), 0);
   qcow_test::patch(file("a.qcow2"), rotten, Bytes(1, model_[0] ^ std::byte{1}));

@@ -255,8 +255,8 @@ TEST_F(SparseClusters, OfManySmallPiecesAreWrittenAtOnce) {
 
 TEST(PartialClusterTest, IsRoundedOutToUnitsWithZeroes) {
   io::RingRuntime parts;
-  PartialClusters clusters(parts.runtime().buffers, kCluster, kCluster);
-  PartialCluster& partial = clusters.get(0);
+  PartialClusters clusters(parts.runtime().buffers, {.virtual_size = kCluster});
+  PartialCluster& partial = clusters.get({0});
   std::ranges::fill(partial.bytes.bytes(), std::byte{0xaa});
   partial.put(5000, Bytes(100, std::byte{1}));
   partial.put(9000, Bytes(4000, std::byte{1}));

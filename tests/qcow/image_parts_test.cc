@@ -38,12 +38,12 @@ TEST(ZeroCheck, FindsEverySingleByte) {
 
 TEST(RetainedClusters, GiveEachGuestClusterItsOwnHostClusterOnce) {
   RetainedClusters retained;
-  std::map<uint64_t, uint64_t> model;
+  std::map<GuestCluster, HostCluster> model;
   std::mt19937_64 random(7);
   for (int i = 0; i < 20'000; ++i) {
-    const uint64_t guest = random() % 500;
+    const GuestCluster guest{random() % 500};
     if (random() % 2 == 0 && !model.contains(guest)) {
-      const uint64_t host = random() % 3 == 0 ? random() % 10'000 : guest + 1000;
+      const HostCluster host{random() % 3 == 0 ? random() % 10'000 : guest.index + 1000};
       retained.add(guest, host);
       model[guest] = host;
     } else {
@@ -63,11 +63,12 @@ TEST(RetainedClusters, GiveEachGuestClusterItsOwnHostClusterOnce) {
 
 class PartialClustersTest : public support::RingTest {
  protected:
-  PartialClusters partials_{runtime().buffers, 4096, 3 * 4096 + 100};
+  PartialClusters partials_{runtime().buffers,
+                            {.cluster_bits = 12, .virtual_size = 3 * 4096 + 100}};
 };
 
 TEST_F(PartialClustersTest, AreCompleteWhenTheRangesMeet) {
-  PartialCluster& partial = partials_.get(1);
+  PartialCluster& partial = partials_.get({1});
   const std::vector<std::byte> bytes(4096, std::byte{1});
   const std::span<const std::byte> all(bytes);
   partial.put(0, all.first(10));
@@ -85,13 +86,13 @@ TEST_F(PartialClustersTest, AreCompleteWhenTheRangesMeet) {
 }
 
 TEST_F(PartialClustersTest, PastTheEndOfTheDiskAreValidZeroes) {  // WP5
-  EXPECT_EQ(partials_.get(3).valid, (std::vector<ByteRange>{{100, 4096}}));
+  EXPECT_EQ(partials_.get({3}).valid, (std::vector<ByteRange>{{100, 4096}}));
 }
 
 TEST_F(PartialClustersTest, OverlayOnlyWhatIsValid) {
   const std::vector<std::byte> ones(100, std::byte{1});
-  partials_.get(0).put(4000, std::span<const std::byte>(ones).first(96));
-  partials_.get(1).put(10, std::span<const std::byte>(ones).first(5));
+  partials_.get({0}).put(4000, std::span<const std::byte>(ones).first(96));
+  partials_.get({1}).put(10, std::span<const std::byte>(ones).first(5));
   std::vector<std::byte> read(200, std::byte{9});
   partials_.overlay(4090, read);
   EXPECT_EQ(read[5], std::byte{1});
@@ -101,15 +102,15 @@ TEST_F(PartialClustersTest, OverlayOnlyWhatIsValid) {
 }
 
 TEST_F(PartialClustersTest, OldestComeFirst) {
-  for (const uint64_t cluster : {5, 2, 9, 1}) partials_.get(cluster % 3 + cluster * 10);
-  EXPECT_EQ(partials_.oldest(2), (std::vector<uint64_t>{22, 52}));
+  for (const uint64_t cluster : {5, 2, 9, 1}) partials_.get({cluster % 3 + cluster * 10});
+  EXPECT_EQ(partials_.oldest(2), (std::vector<GuestCluster>{{22}, {52}}));
 }
 
 class RangeQueueTest : public support::RingTest {
  protected:
   io::Task<void> enter_and_stay(uint64_t first, uint64_t count, RangeQueue::Access access,
                                 int number, io::Event& leave) {
-    const RangeQueue::Hold hold = co_await queue_.enter(first, count, access);
+    const RangeQueue::Hold hold = co_await queue_.enter({first}, count, access);
     order_.push_back(number);
     co_await leave.wait();
   }
@@ -155,7 +156,7 @@ class RangeQueueModel : public RangeQueueTest {
     const auto access =
         operation.exclusive ? RangeQueue::Access::exclusive : RangeQueue::Access::shared;
     const uint64_t count = operation.last - operation.first + 1;
-    const RangeQueue::Hold hold = co_await queue_.enter(operation.first, count, access);
+    const RangeQueue::Hold hold = co_await queue_.enter({operation.first}, count, access);
     operation.inside = true;
     co_await operation.leave->wait();
   }
@@ -213,7 +214,7 @@ TEST_F(RangeQueueTest, CostsAFewStepsForEachOperationHoweverManyWait) {
   io::TaskScope scope;
   const auto pass = [this](uint64_t cluster, RangeQueue::Access access,
                            io::Event* until) -> io::Task<void> {
-    const RangeQueue::Hold hold = co_await queue_.enter(cluster, 1, access);
+    const RangeQueue::Hold hold = co_await queue_.enter({cluster}, 1, access);
     if (until != nullptr) co_await until->wait();
   };
   for (uint64_t i = 0; i < kReaders; ++i) {

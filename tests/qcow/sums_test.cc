@@ -99,13 +99,13 @@ TEST_F(SumLogTest, GivesTheLastEntryOfEachClusterWhateverWasSpilled) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     std::mt19937_64 random(seed);
     SumLog log(runtime(), file("scratch"), 8);
-    std::map<uint64_t, std::optional<Sum>> model;
+    std::map<GuestCluster, std::optional<Sum>> model;
     const uint64_t clusters = 1 + random() % 3000;
     const uint64_t count = random() % 8000;
     auto fill = [&]() -> io::Task<void> {
       for (uint64_t i = 0; i < count; ++i) {
         if (!log.has_room()) co_await log.make_room();
-        const uint64_t cluster = random() % clusters;
+        const GuestCluster cluster{random() % clusters};
         if (random() % 8 == 0) {
           log.forget(cluster);
           model[cluster] = std::nullopt;
@@ -119,7 +119,7 @@ TEST_F(SumLogTest, GivesTheLastEntryOfEachClusterWhateverWasSpilled) {
     run(fill());
     EXPECT_FALSE(log.incomplete());
     auto expected = model.begin();
-    for (uint64_t end = 0; end < clusters;) {
+    for (GuestCluster end; end.index < clusters;) {
       end += 1 + random() % 500;
       for (const SumLog::Entry& entry : run(log.take(end))) {
         ASSERT_NE(expected, model.end());
@@ -136,7 +136,7 @@ TEST_F(SumLogTest, GivesTheLastEntryOfEachClusterWhateverWasSpilled) {
 
 TEST_F(SumLogTest, WithoutRoomSaysThatItIsIncomplete) {
   SumLog log(runtime(), file("scratch"), 8);
-  for (uint64_t cluster = 0; cluster < 1000; ++cluster) log.note(cluster, some_sum(cluster));
+  for (uint64_t i = 0; i < 1000; ++i) log.note({i}, some_sum(i));
   EXPECT_TRUE(log.incomplete());
 }
 
