@@ -11,7 +11,7 @@ namespace qcow {
 ClusterWriter::ClusterWriter(ImageParts& parts, ImageReader& reader)
     : buffers_(parts.runtime.buffers),
       file_(*parts.file),
-      options_(parts.options),
+      tuning_(parts.options.tuning),
       header_(parts.header),
       geometry_(parts.geometry),
       has_parents_(parts.parents != nullptr),
@@ -27,7 +27,7 @@ ClusterWriter::ClusterWriter(ImageParts& parts, ImageReader& reader)
       sums_(parts.sums ? &*parts.sums : nullptr),
       reader_(reader),
       completed_(parts.runtime.executor,
-                 std::max(parts.options.partial_bytes, uint64_t{1} << kClusterBitsMax)) {}
+                 std::max(parts.options.tuning.partial_bytes, uint64_t{1} << kClusterBitsMax)) {}
 
 /// The table, with a place of its own, to be changed before the next suspension.
 io::Task<L2Table*> ClusterWriter::table_for_update(uint64_t l1_index) {
@@ -159,9 +159,9 @@ void ClusterWriter::store_partial(const std::shared_ptr<HeldWrite>& held, L2Tabl
   const HostOffset host = host_for_new_data(table, cluster);
   // A cluster that was zeroed has kept its place, and the old bytes are there.
   const bool fresh = host >= end && space_.is_fresh(host.bytes, host.bytes + cluster_bytes);
-  if (fresh) partial.round_out(options_.sparse_unit_bytes);
+  if (fresh) partial.round_out(tuning_.sparse_unit_bytes);
   const uint64_t cost =
-      partial.valid_bytes() + partial.valid.size() * options_.sparse_write_cost_bytes;
+      partial.valid_bytes() + partial.valid.size() * tuning_.sparse_write_cost_bytes;
   if (!fresh || cost > cluster_bytes) partial.fill_with_zeroes();
   if (sums_ != nullptr) partial.clear_gaps();
   note_sums(cluster, 1, partial.bytes.data(), nullptr);

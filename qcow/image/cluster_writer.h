@@ -54,7 +54,7 @@ class ClusterWriter {
 
   io::BufferPool& buffers_;
   io::File& file_;
-  const ImageOptions& options_;
+  const ImageTuning& tuning_;
   const Header& header_;
   const Geometry& geometry_;
   const bool has_parents_;

@@ -17,7 +17,7 @@ Image::Image(io::Runtime runtime, std::string path, ImageOptions options,
     : path_(std::move(path)),
       parts_(runtime, image_name_of(path_), std::move(options), std::move(file),
              [this] { on_failure(); }),
-      budget_(runtime.executor, std::max<uint64_t>(parts_.options.write_behind_bytes,
+      budget_(runtime.executor, std::max<uint64_t>(parts_.options.tuning.write_behind_bytes,
                                                    2 * io::BufferPool::kBufferBytesMax)) {}
 
 Image::~Image() = default;

@@ -21,10 +21,8 @@ io::Task<std::unique_ptr<Image>> Image::open(io::Runtime runtime, std::string pa
 }
 
 io::Task<void> Image::prepare() {
-  if (parts_.options.lock) {
-    parts_.lock = co_await ImageLock::acquire_patiently(parts_.runtime, *parts_.file,
-                                                        LockRole::writer, parts_.name);
-  }
+  parts_.lock = co_await ImageLock::acquire_patiently(parts_.runtime, *parts_.file,
+                                                      LockRole::writer, parts_.name);
   const uint64_t file_bytes = co_await parts_.file->size();
   parts_.header = co_await read_header(*parts_.file, parts_.name);
   require_writable(parts_.header, parts_.name);
@@ -41,13 +39,12 @@ io::Task<void> Image::prepare() {
   if (parts_.geometry.cluster_bytes() < io::BufferPool::kPage) parts_.file->use_page_cache();
   ChainOptions parents;
   parents.repository_root = parts_.options.repository_root;
-  parents.lock = parts_.options.lock;
   parts_.parents =
       co_await Chain::open_parents_of(parts_.runtime, path_, parts_.header, std::move(parents));
 
   parts_.map.emplace(parts_.runtime.executor, *parts_.file, parts_.name, parts_.geometry,
                      parts_.header.l1_table, parts_.header.l1_entry_count,
-                     parts_.options.table_cache_bytes, parts_.header.version);
+                     parts_.options.tuning.table_cache_bytes, parts_.header.version);
   co_await parts_.map->read_l1();
   parts_.allocator.emplace(*parts_.file, parts_.name, parts_.geometry, parts_.header.refcount_table,
                            parts_.header.refcount_table_clusters, parts_.options.refcount_cover());
@@ -62,12 +59,12 @@ io::Task<void> Image::prepare() {
   // What lies behind the last cluster may be a hole.
   const uint64_t allocated = std::min(file_bytes, parts_.allocator->end_bytes());
   parts_.space.emplace(parts_.runtime.executor, *parts_.file, parts_.options.disk.get(),
-                       parts_.options.allocate_step_bytes,
+                       parts_.options.tuning.allocate_step_bytes,
                        FileSpace::Bytes{.file = file_bytes,
                                         .allocated = allocated,
                                         .max = parts_.geometry.start_of(end_max).bytes});
-  WriteBehind::Limits limits{parts_.options.writes_in_flight, parts_.options.merged_write_bytes,
-                             parts_.options.disk};
+  WriteBehind::Limits limits{parts_.options.tuning.writes_in_flight,
+                             parts_.options.tuning.merged_write_bytes, parts_.options.disk};
   parts_.write_behind.emplace(
       parts_.runtime.executor, *parts_.file, *parts_.space, std::move(limits),
       [this](std::exception_ptr failure) { parts_.failure.fail(std::move(failure)); });

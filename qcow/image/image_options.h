@@ -24,36 +24,42 @@ enum class NoHole : uint8_t {
   allocate,       ///< stores zeroes, so that later writes there need no space
 };
 
-struct ImageOptions {
-  /// Parents must lie in here (RF15); empty: anywhere.
-  std::string repository_root;
-  bool lock = true;  ///< writer's locks here, reader's locks on the parents (LK1, LK2)
-
-  /// A commit starts after this time or this much new data, whichever is first (DU3).
-  io::Duration commit_interval = std::chrono::seconds(1);
-  uint64_t commit_bytes = 256 << 20;
-
+/// What only tests change.
+struct ImageTuning {
   /// Data accepted and not yet written: in bytes, and in I/Os under way.
   uint64_t write_behind_bytes = 16 << 20;
   size_t writes_in_flight = 8;
-  std::shared_ptr<DiskShare> disk = nullptr;  ///< shared with the other images on the disk
-  /// Memory for L2 tables that equal the disk's; one stays in any case.
-  uint64_t table_cache_bytes = ClusterMap::kCacheBytes;
   /// Neighbours in the file are written together up to this.
   size_t merged_write_bytes = 1 << 20;
+  /// Memory for L2 tables that equal the disk's; one stays in any case.
+  uint64_t table_cache_bytes = ClusterMap::kCacheBytes;
   /// Memory for partial clusters; above it the oldest are filled from the parents.
   uint64_t partial_bytes = 8 << 20;
-  NoHole no_hole = NoHole::zero_clusters;
-  bool allocate_ahead = true;
   uint64_t allocate_step_bytes = 256 << 20;
   /// Zeroes of a partial cluster are left out where the file was never written: in such units, and
   /// when that saves more than this for each write it takes.
   uint32_t sparse_unit_bytes = 4096;
   uint64_t sparse_write_cost_bytes = 24 << 10;
-  /// Refcount blocks reach this far beyond the last cluster: two commits' worth, because one is
-  /// being written down while the next one's data arrive.
-  uint64_t refcount_cover_bytes = 512 << 20;
-  uint64_t refcount_cover() const { return std::max(refcount_cover_bytes, 2 * commit_bytes); }
+  uint64_t refcount_cover_bytes = 512 << 20;  ///< as ImageOptions::refcount_cover(), at least
+};
+
+struct ImageOptions {
+  /// Parents must lie in here (RF15); empty: anywhere.
+  std::string repository_root;
+
+  /// A commit starts after this time or this much new data, whichever is first (DU3).
+  io::Duration commit_interval = std::chrono::seconds(1);
+  uint64_t commit_bytes = 256 << 20;
+
+  /// Refcount blocks reach this far beyond the last cluster, in bytes: two commits' worth, because
+  /// one is being written down while the next one's data arrive.
+  uint64_t refcount_cover() const {
+    return std::max(tuning.refcount_cover_bytes, 2 * commit_bytes);
+  }
+
+  std::shared_ptr<DiskShare> disk = nullptr;  ///< shared with the other images on the disk
+  NoHole no_hole = NoHole::zero_clusters;
+  bool allocate_ahead = true;
 
   /// Where seal() writes the manifest (docs/manifest.md), for which the checksum of each cluster is
   /// kept as it is written; empty: none is.
@@ -76,6 +82,8 @@ struct ImageOptions {
   /// logged and goes no further. Not called while the image is sealed or ended, because that throws
   /// the failure.
   std::function<void(std::exception_ptr)> on_failure = nullptr;
+
+  ImageTuning tuning;
 };
 
 struct ImageCounters {

@@ -38,8 +38,8 @@ io::Task<void> Image::accept(uint64_t offset, io::Buffer from) {
   const Admission::Room room =
       co_await admission_->admit(clusters + clusters / parts_.geometry.l2_entries() + 2);
   const auto payload = std::make_shared<Payload>();
-  const uint64_t cost =
-      std::min(std::max<uint64_t>(from.size(), kBudgetBytesMin), parts_.options.write_behind_bytes);
+  const uint64_t cost = std::min(std::max<uint64_t>(from.size(), kBudgetBytesMin),
+                                 parts_.options.tuning.write_behind_bytes);
   payload->budget = co_await io::Grant::acquire(budget_, cost);
   payload->bytes = std::move(from);
 

@@ -8,7 +8,7 @@ namespace qcow {
 
 PartialRelief::PartialRelief(ImageParts& parts, ImageReader& reader, ClusterWriter& writer,
                              Elision* elision)
-    : bytes_max_(parts.options.partial_bytes),
+    : bytes_max_(parts.options.tuning.partial_bytes),
       partials_(*parts.partials),
       ranges_(parts.ranges),
       failure_(parts.failure),

@@ -51,7 +51,7 @@ class Regression : public ::testing::Test {
       Shape shape;
       shape.size = shape.hot_size = 64 << 10;
       shape.options.commit_interval = std::chrono::microseconds(200);
-      shape.options.partial_bytes = 4096;
+      shape.options.tuning.partial_bytes = 4096;
       Campaign campaign;
       campaign.states_a_run = 60;
       ImageRun run(campaign, seed, shape, script);

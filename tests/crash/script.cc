@@ -114,20 +114,21 @@ Shape Shape::of_seed(uint64_t seed) {
   shape.clients = static_cast<uint32_t>(rng.between(1, 4));
   shape.depth = static_cast<uint32_t>(rng.between(1, 3));
   qcow::ImageOptions& options = shape.options;
+  qcow::ImageTuning& tuning = options.tuning;
   options.commit_interval = std::chrono::microseconds(100u << rng.below(12));
   options.commit_bytes = rng.between(4, 64) << 10;
   // More than what operations may have to keep for one another (Image::must_wait_for_commit).
-  options.refcount_cover_bytes = rng.between(150, 300) * cluster_bytes;
-  options.partial_bytes = rng.between(1, 8) * 4096;
-  options.writes_in_flight = rng.between(1, 8);
-  if (!rng.one_in(3)) options.table_cache_bytes = rng.between(1, 4) * 4096;  // of 1 to 9 tables
-  options.merged_write_bytes = rng.between(1, 16) * cluster_bytes;
-  options.write_behind_bytes = rng.between(64, 1024) << 10;
+  tuning.refcount_cover_bytes = rng.between(150, 300) * cluster_bytes;
+  tuning.partial_bytes = rng.between(1, 8) * 4096;
+  tuning.writes_in_flight = rng.between(1, 8);
+  if (!rng.one_in(3)) tuning.table_cache_bytes = rng.between(1, 4) * 4096;  // of 1 to 9 tables
+  tuning.merged_write_bytes = rng.between(1, 16) * cluster_bytes;
+  tuning.write_behind_bytes = rng.between(64, 1024) << 10;
   options.allocate_ahead = !rng.one_in(3);
   shape.faults = faults_of(rng);
-  options.allocate_step_bytes = rng.between(8, 64) * cluster_bytes;
-  options.sparse_unit_bytes = kSector;
-  if (!rng.one_in(3)) options.sparse_write_cost_bytes = rng.below(cluster_bytes / 2);
+  tuning.allocate_step_bytes = rng.between(8, 64) * cluster_bytes;
+  tuning.sparse_unit_bytes = kSector;
+  if (!rng.one_in(3)) tuning.sparse_write_cost_bytes = rng.below(cluster_bytes / 2);
   if (rng.one_in(2)) options.no_hole = qcow::NoHole::allocate;
   decide_proofs(shape, seed);
   return shape;

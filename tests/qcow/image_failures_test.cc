@@ -83,7 +83,7 @@ TEST_F(ImageFailures, OfMetadataIsFoundInTheBackground) {
 TEST_F(ImageFailures, AFullFileSystemRefusesWhatIsNewAndNothingElse) {
   create("a.qcow2", {.size = 64 << 20});
   ImageOptions options;
-  options.allocate_step_bytes = 4 << 20;
+  options.tuning.allocate_step_bytes = 4 << 20;
   uint64_t allocated = 0;
   bool full = false;
   faults_.resized = [&](uint64_t size) { allocated = size; };

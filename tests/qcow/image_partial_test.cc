@@ -83,7 +83,7 @@ TEST_F(ImagePartialClusters, ThatCannotBeCompletedFailTheImageAtOnceThoughOthers
   bool told = false;
   ImageOptions options;
   options.commit_interval = std::chrono::hours(1);
-  options.partial_bytes = kCluster;
+  options.tuning.partial_bytes = kCluster;
   options.on_failure = [&](const std::exception_ptr&) { told = true; };
   open("a.qcow2", options);
   write(0, Bytes(kCluster, std::byte{1}));

@@ -137,8 +137,8 @@ TEST_F(ImageWithoutRoom, RefusesWhatWouldGoIntoASparseTailOfTheFile) {
 
 TEST_F(ImageWithoutRoom, HasRoomForTheManyRefcountBlocksOfSmallClusters) {
   create("a.qcow2", {.size = 8 << 20, .cluster_bits = 9, .refcount_order = 6});
-  options_.allocate_step_bytes = 2 << 20;
-  options_.refcount_cover_bytes = 4 << 20;
+  options_.tuning.allocate_step_bytes = 2 << 20;
+  options_.tuning.refcount_cover_bytes = 4 << 20;
   options_.commit_bytes = 2 << 20;
   open("a.qcow2", options_);
   write(0, Bytes(1 << 20, std::byte{1}));
@@ -150,7 +150,7 @@ TEST_F(ImageWithoutRoom, HasRoomForTheManyRefcountBlocksOfSmallClusters) {
 
 TEST_F(ImageWithoutRoom, AsksForSpaceAgainAfterAnAttemptThatFailedForAnotherReason) {
   create("a.qcow2", {.size = 64 << 20});
-  options_.allocate_step_bytes = 1 << 20;
+  options_.tuning.allocate_step_bytes = 1 << 20;
   open("a.qcow2", options_);
   faults_.fail = [](const support::FileCall& call) { return call.verb == "allocate" ? EIO : 0; };
   write(0, Bytes(kCluster, std::byte{1}));

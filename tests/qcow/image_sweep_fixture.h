@@ -88,9 +88,9 @@ class Sweep : public qcow_test::ImageFiles, public ::testing::WithParamInterface
     ImageOptions options;
     options.commit_interval = std::chrono::hours(1);  // the same calls each time
     options.commit_bytes = 100'000;
-    options.refcount_cover_bytes = 200'000;
-    options.sparse_unit_bytes = 512;
-    options.sparse_write_cost_bytes = 512;
+    options.tuning.refcount_cover_bytes = 200'000;
+    options.tuning.sparse_unit_bytes = 512;
+    options.tuning.sparse_write_cost_bytes = 512;
     return options;
   }
 

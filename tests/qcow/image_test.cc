@@ -57,7 +57,7 @@ TEST_P(RandomImages, EqualTheirModel) {
     const std::string name = fmt::format("layer{}.qcow2", layer);
     create(name, {size, shape.cluster_bits, shape.refcount_order, parent});
     ImageOptions options;
-    options.partial_bytes = layer % 2 == 0 ? 8 << 20 : 4 * cluster_bytes_;
+    options.tuning.partial_bytes = layer % 2 == 0 ? 8 << 20 : 4 * cluster_bytes_;
     options.commit_interval = std::chrono::milliseconds(20);
     open(name, options);
     random_operations(shape.operations, shape.alignment);

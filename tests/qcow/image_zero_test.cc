@@ -178,9 +178,9 @@ TEST_F(ImageZeroes, InAFloodNeverFindTheFileTooSmall) {
   close();
   create("a.qcow2", {.size = kDisk, .cluster_bits = 9, .parent = "parent.qcow2"});
   ImageOptions options;
-  options.refcount_cover_bytes = 1024 * kSmall;  // so that few requests are many
+  options.tuning.refcount_cover_bytes = 1024 * kSmall;  // so that few requests are many
   options.commit_bytes = 256 * kSmall;
-  options.partial_bytes = 32 * 4096;
+  options.tuning.partial_bytes = 32 * 4096;
   options.commit_interval = std::chrono::hours(1);
   open("a.qcow2", options);
   auto flood = [&](io::TaskScope& scope) -> io::Task<void> {
