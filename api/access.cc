@@ -99,13 +99,13 @@ Access access_of(const Request& request, const Route* route, const Settings& set
   // A route without a scope is one that was forgotten: nobody but an administrator gets there.
   const Scope needed = route ? route->scope.value_or(Scope::admin) : Scope::read;
   if (!refusal && includes(holder.scopes, needed)) {
-    return {refusal_of_content_type(request), holder.name};
+    return {refusal_of_content_type(request), holder.name, true};
   }
   if (is_open) {
     return {refusal_without_token(request, settings), refusal ? peer_of(request) : holder.name};
   }
   if (refusal) return {std::move(refusal), peer_of(request)};
-  return {scope_missing(holder, needed), holder.name};
+  return {scope_missing(holder, needed), holder.name, true};
 }
 
 }  // namespace api

@@ -45,6 +45,7 @@ struct Access {
   /// The name of the token; without one "loopback", "uid 1000" (of a peer on the Unix socket),
   /// "certificate NAME" or "anonymous".
   std::string who;
+  bool has_token = false;  ///< one that is valid, whatever its scopes
 };
 
 /// `route` may be null: what is refused before a path is looked up.

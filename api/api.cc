@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "api/audit.h"
 #include "api/events.h"
 #include "api/fields.h"
 #include "api/match.h"
@@ -126,9 +125,17 @@ Response Api::answer(const Request& request, const Target& target) const {
   const Access access = access_of(request, found.route, settings_);
   Response response = answer(request, target, found, access);
   if (settings_.audit && is_audited(request, found, access)) {
-    settings_.audit(audit_line(request, found, access, response, settings_.now()));
+    note(request, found, access, response);
   }
   return response;
+}
+
+void Api::note(const Request& request, const Match& found, const Access& access,
+               const Response& response) const {
+  const engine::Time now = settings_.now();
+  const bool is_stranger = access.refusal && !access.has_token;
+  const auto dropped = is_stranger ? refusal_lines_->take(now) : uint64_t{0};
+  if (dropped) settings_.audit(audit_line(request, found, access, response, now, *dropped));
 }
 
 Response Api::answer(const Request& request, const Target& target, const Match& found,

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string_view>
 
 #include "api/access.h"
+#include "api/audit.h"
 #include "api/call.h"
 #include "api/match.h"
 #include "api/problem.h"
@@ -41,6 +43,8 @@ class Api {
   Response problem_response(const Problem& problem, std::string_view target) const;
 
  private:
+  void note(const Request& request, const Match& found, const Access& access,
+            const Response& response) const;
   Response failed(const Problem& problem, const Request& request) const;
   Response run(const Route& route, const Call& call) const;
   Response answer(const Request& request, const Target& target) const;
@@ -50,6 +54,7 @@ class Api {
 
   engine::Engine& engine_;
   Settings settings_;
+  const std::unique_ptr<RefusalLines> refusal_lines_ = std::make_unique<RefusalLines>();
 };
 
 }  // namespace api

@@ -53,8 +53,12 @@ asio::awaitable<void> EventFeed::poll() {
     pause_.expires_after(kPollInterval);
     co_await pause_.async_wait(asio::redirect_error(asio::use_awaitable, cut_short));
     if (listeners_.empty() || stopping_) break;
-    const std::optional<std::string> event = co_await ask();
-    for (const ListenerPtr& listener : listeners_) tell(*listener, event);
+    try {
+      const std::optional<std::string> event = co_await ask();
+      for (const ListenerPtr& listener : listeners_) tell(*listener, event);
+    } catch (const std::exception&) {
+      // Out of memory, say. Whoever was not told is told of the next event.
+    }
   }
   polling_ = false;
 }
@@ -62,7 +66,7 @@ asio::awaitable<void> EventFeed::poll() {
 asio::awaitable<std::optional<std::string>> EventFeed::ask() {
   const auto asked = std::make_shared<Asked>(loop_);
   asked->answered.expires_at(asio::steady_timer::time_point::max());
-  handlers_.post([this, asked] {
+  const bool begun = handlers_.post([this, asked] {
     std::optional<std::string> event;
     try {
       event = api_.jobs_event();
@@ -74,6 +78,7 @@ asio::awaitable<std::optional<std::string>> EventFeed::ask() {
       asked->answered.cancel();
     });
   });
+  if (!begun) co_return std::nullopt;  // the next second may have a thread
   HttpStream::Error woken;
   co_await asked->answered.async_wait(asio::redirect_error(asio::use_awaitable, woken));
   co_return std::move(asked->event);

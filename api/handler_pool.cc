@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/handler_pool.h"
 
+#include <system_error>
 #include <utility>
 
 namespace api {
@@ -16,15 +17,23 @@ HandlerPool::~HandlerPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void HandlerPool::post(std::function<void()> job) {
+bool HandlerPool::post(std::function<void()> job) {
   {
     const std::lock_guard lock(mutex_);
+    if (jobs_.size() >= idle_ && threads_.size() < threads_max_) add_thread();
+    if (threads_.empty()) return false;
     jobs_.push_back(std::move(job));
-    if (jobs_.size() > idle_ && threads_.size() < threads_max_) {
-      threads_.emplace_back([this] { work(); });
-    }
   }
   arrived_.notify_one();
+  return true;
+}
+
+void HandlerPool::add_thread() {
+  try {
+    threads_.emplace_back([this] { work(); });
+  } catch (const std::system_error&) {
+    // Out of threads or memory: the next job tries again.
+  }
 }
 
 void HandlerPool::work() {

@@ -14,7 +14,8 @@ namespace api {
 /// Threads for handlers, which block as long as the engine does.
 ///
 /// Jobs start in the order of post(); a thread is made only when a job finds none idle, and never
-/// more than `threads_max`. Jobs throw nothing. Thread-safe.
+/// more than `threads_max`. Where the system refuses a thread, those that are there do the work.
+/// Jobs throw nothing. Thread-safe.
 class HandlerPool {
  public:
   explicit HandlerPool(size_t threads_max);
@@ -22,9 +23,11 @@ class HandlerPool {
   /// Waits for every job posted.
   ~HandlerPool();
 
-  void post(std::function<void()> job);
+  /// False, and nothing is kept, when there is no thread and none can be made.
+  [[nodiscard]] bool post(std::function<void()> job);
 
  private:
+  void add_thread();  // with mutex_ held
   void work();
 
   const size_t threads_max_;

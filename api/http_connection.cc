@@ -9,6 +9,7 @@
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/error.hpp>
 
+#include "api/audit.h"
 #include "api/fields.h"
 
 namespace api {
@@ -92,7 +93,11 @@ asio::awaitable<bool> HttpConnection::begin() {
 
 asio::awaitable<bool> HttpConnection::serve_one() {
   HttpStream::Parser parser;
-  const HttpStream::Error error = co_await receive(parser);
+  HttpStream::Error error = co_await receive_header(parser);
+  // A stranger's body takes no memory; what was refused by its header stays so.
+  const bool leaves_body =
+      !error && !parser.is_done() && room_.api.refusal_of(request_of(parser)).has_value();
+  if (!error && !leaves_body) error = co_await receive_body(parser);
   if (error) {
     co_await refuse(parser, error);
     co_return false;
@@ -112,8 +117,9 @@ asio::awaitable<bool> HttpConnection::serve_one() {
   if (wants_events && response.status == 200) {
     co_await send_events(std::move(request), std::move(response));
   } else {
-    const bool keep_alive = parser.keep_alive() && !room_.stopping;
+    const bool keep_alive = parser.keep_alive() && !room_.stopping && !leaves_body;
     goes_on = co_await send(std::move(response), keep_alive, has_body);
+    if (leaves_body) co_await drain();
   }
   asking_ = false;
   turn_ = room_.next_turn++;
@@ -141,12 +147,16 @@ Request HttpConnection::request_of(const HttpStream::Parser& parser) const {
           .peer_certificate = peer_certificate_};
 }
 
-asio::awaitable<HttpStream::Error> HttpConnection::receive(HttpStream::Parser& parser) {
+asio::awaitable<HttpStream::Error> HttpConnection::receive_header(HttpStream::Parser& parser) {
   parser.body_limit(room_.options.body_bytes_max);
   parser.header_limit(room_.options.header_bytes_max);
   stream_.expires_after(room_.options.request_timeout);
-  HttpStream::Error error = co_await stream_.read_header(buffer_, parser);
-  if (error) co_return error;
+  const HttpStream::Error error = co_await stream_.read_header(buffer_, parser);
+  co_return error;
+}
+
+asio::awaitable<HttpStream::Error> HttpConnection::receive_body(HttpStream::Parser& parser) {
+  HttpStream::Error error;
   if (boost::beast::iequals(parser.get()[http::field::expect], "100-continue")) {
     error = co_await stream_.write("HTTP/1.1 100 Continue\r\n\r\n");
     if (error) co_return error;
@@ -179,15 +189,17 @@ asio::awaitable<void> HttpConnection::refuse_with(Problem problem, std::string t
 }
 
 asio::awaitable<Response> HttpConnection::answer(Request request, const Route* route) {
-  // A refusal of the router needs no engine either.
-  if (!route || route->instant) co_return room_.api.handle(request);
+  // A refusal of the router needs no engine either; but a line of the audit log waits for a disk.
+  const bool is_instant = !route || route->instant;
+  if (is_instant && only_reads(request)) co_return room_.api.handle(request);
   std::string target = request.target;
-  if (route->goes_on && room_.feed->is_full()) {
+  if (route && route->goes_on && room_.feed->is_full()) {
     co_return room_.api.problem_response(too_many_listeners(), target);
   }
   const auto pending = std::make_shared<Pending>(room_.loop);
   pending_ = pending;
-  room_.handlers[static_cast<size_t>(route->waits_for)]->post(
+  const WaitsFor waits_for = route ? route->waits_for : WaitsFor::engine;
+  const bool begun = room_.handlers[static_cast<size_t>(waits_for)]->post(
       [&room = room_, pending, request = std::move(request)] {
         if (pending->abandoned) return;
         Response response = room.api.handle(request);
@@ -196,7 +208,11 @@ asio::awaitable<Response> HttpConnection::answer(Request request, const Route* r
           pending->due.cancel();
         });
       });
-  if (route->unhurried) {
+  if (!begun) {
+    pending_.reset();
+    co_return room_.api.problem_response(out_of_threads(), target);
+  }
+  if (route && route->unhurried) {
     pending->due.expires_at(asio::steady_timer::time_point::max());
   } else {
     pending->due.expires_after(room_.options.answer_timeout);

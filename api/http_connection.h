@@ -68,7 +68,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::asio::awaitable<bool> begin();
   /// One request and its answer; false when the connection ends after it.
   boost::asio::awaitable<bool> serve_one();
-  boost::asio::awaitable<HttpStream::Error> receive(HttpStream::Parser& parser);
+  boost::asio::awaitable<HttpStream::Error> receive_header(HttpStream::Parser& parser);
+  boost::asio::awaitable<HttpStream::Error> receive_body(HttpStream::Parser& parser);
   Request request_of(const HttpStream::Parser& parser) const;
   boost::asio::awaitable<void> refuse(const HttpStream::Parser& parser, HttpStream::Error error);
   boost::asio::awaitable<void> refuse_with(Problem problem, std::string target);

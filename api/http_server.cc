@@ -26,6 +26,7 @@
 #include "api/http_connection.h"
 #include "io/failure.h"
 #include "io/listening_socket.h"
+#include "io/log.h"
 
 namespace api {
 namespace {
@@ -183,8 +184,12 @@ asio::awaitable<void> HttpServer::Impl::accept(Acceptor& acceptor) {
       co_await pause.async_wait(redirect_error(use_awaitable, error));
       continue;
     }
-    HttpEnds ends = ends_of(socket, peer);
-    begin(HttpStream::Protocol::socket(std::move(socket)), std::move(ends));
+    try {
+      HttpEnds ends = ends_of(socket, peer);
+      begin(HttpStream::Protocol::socket(std::move(socket)), std::move(ends));
+    } catch (const std::exception& failure) {  // costs this connection, not those to come
+      io::log(io::LogLevel::error, "http: a connection cannot be served: {}", failure.what());
+    }
   }
 }
 

@@ -60,7 +60,7 @@ Problem unknown_parameter(std::string_view given, std::string_view meant) {
   return {400,
           "unknown_parameter",
           "unknown query parameter",
-          fmt::format("there is no parameter '{}' here", given),
+          fmt::format("unknown query parameter '{}'", given),
           fmt::format("Did you mean '{}'? GET /openapi.json describes the parameters.", meant),
           ""};
 }
@@ -98,6 +98,15 @@ Problem body_too_large() {
 
 Problem malformed_request(std::string details) {
   return {400, "", "malformed request", std::move(details), "Send HTTP/1.1.", ""};
+}
+
+Problem out_of_threads() {
+  return {503,
+          "",
+          "server is out of threads",
+          "",
+          "Nothing was begun: ask again. If it lasts, raise TasksMax of the unit or ulimit -u.",
+          ""};
 }
 
 Problem answer_is_late() {

@@ -37,6 +37,8 @@ Problem tls_required();
 Problem certificate_not_allowed();
 Problem body_too_large();
 Problem malformed_request(std::string details);
+/// Nothing was begun: there is no thread that could, and the system gives none.
+Problem out_of_threads();
 /// The work goes on, or waits, and the answer is due now.
 Problem answer_is_late();
 

@@ -37,9 +37,12 @@ Operand operand_of(const CLI::Option& option) {
   return Operand::anything;
 }
 
-/// The first line, without what a shell would take for its own.
+/// Up to the first pause, without what a shell would take for its own.
 std::string short_text(const std::string& text) {
-  std::string line = text.substr(0, text.find('\n'));
+  std::string line = text;
+  std::ranges::replace(line, '\n', ' ');
+  for (const char* pause : {" (", "; ", ": ", ", ", ". "})
+    line.resize(std::min(line.find(pause), line.size()));
   std::erase_if(line,
                 [](char c) { return std::string_view("'\"`[]:$\\").find(c) != std::string::npos; });
   return line;
@@ -188,12 +191,12 @@ std::string zsh_script() {
     for (const CompletedOption& option : verb.options) {
       const char* const operand = option.operand == Operand::file        ? ":file:_files"
                                   : option.operand == Operand::directory ? ":directory:_files -/"
-                                  : option.operand == Operand::anything  ? ":value: "
+                                  : option.operand == Operand::anything  ? ":value:()"
                                                                          : "";
       arguments += fmt::format(" \\\n        '*{}[{}]{}'", option.name, option.about, operand);
     }
     cases += fmt::format("    '{}')\n      _arguments{} \\\n        '{}' ;;\n", verb.name,
-                         arguments, verb.takes_files ? "*:file:_files" : "*:operand: ");
+                         arguments, verb.takes_files ? "*:file:_files" : "*:operand:()");
   }
   std::string families;
   for (const std::string& first : first_words(verbs)) {

@@ -295,7 +295,7 @@ std::vector<Setting> notification_settings() {
            }},
           [](ServeOptions& o) -> Values { return {duration_value(o.engine.expected_interval)}; }),
       with_show({"notify-url", "URL",
-                 "webhook that is told of events, by a POST of JSON; may be given\n"
+                 "webhook: each event is sent there as a POST of JSON; may be given\n"
                  "several times",
                  [](ServeOptions& o, const Values& values) {
                    for (const std::string& url : values) parse_webhook_url(url);

@@ -8,6 +8,7 @@ import { exportsView } from "./exports.js";
 import { history } from "./history.js";
 import { placeOf } from "./paths.js";
 import { point } from "./point.js";
+import { released } from "./press.js";
 import { repositories } from "./repositories.js";
 import { tasks } from "./tasks.js";
 import { vm } from "./vm.js";
@@ -25,7 +26,7 @@ const REFRESH_MILLISECONDS = 30_000;
 const PATIENCE_MILLISECONDS = 200; // a view that comes sooner needs no "Loading"
 
 const main = document.getElementById("main");
-const state = { jobs: null, running: "", view: null, parameters: [], asking: new AbortController() };
+const state = { jobs: null, latest: null, running: "", view: null, parameters: [], asking: new AbortController() };
 
 function chosen() {
   const { name, parameters } = placeOf(location.hash);
@@ -71,6 +72,7 @@ async function show({ fresh }) {
   let content;
   try {
     const data = await view.load(parameters, asking.signal);
+    await released();
     if (asking.signal.aborted) return;
     content = view.draw(data, { parameters, jobs: state.jobs, refresh: () => show({ fresh: false }) });
   } catch (failure) {
@@ -103,7 +105,13 @@ function drawNowhere() {
   replace(main, h("h1", null, "There is no such view"), notice("quiet", "The views are named above."));
 }
 
-function onJobs(jobs) {
+async function onJobs(jobs) {
+  state.latest = jobs;
+  await released();
+  if (state.latest === jobs) takeJobs(jobs); // else a later list has come meanwhile
+}
+
+function takeJobs(jobs) {
   const running = jobs.backups
     .map((backup) => backup.backup_id)
     .sort()

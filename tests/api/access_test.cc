@@ -139,6 +139,32 @@ TEST_F(Access, RefusedChangesAreWrittenDownToo) {
   EXPECT_EQ(lines_[2].dump().find("wrong"), std::string::npos);
 }
 
+TEST_F(Access, StrangersCannotFillTheDiskWithRefusals) {
+  engine::Time now{std::chrono::seconds(1'800'000'000)};
+  settings_.now = [&now] { return now; };
+  const api::Api api(quiet_, settings_);
+  const auto refused = [&](const char* token) {
+    api.handle({"POST", "/api/v1/backups", token, "", "{}", false});
+  };
+  for (int i = 0; i < 150; ++i) refused("Bearer wrong");
+  EXPECT_EQ(lines_.size(), 100u);
+  refused("Bearer r");  // somebody with a name: never left out
+  ASSERT_EQ(lines_.size(), 101u);
+  EXPECT_EQ(lines_.back()["who"], "dashboard");
+  EXPECT_FALSE(lines_.back().contains("dropped"));
+  now += std::chrono::seconds(2);
+  for (int i = 0; i < 10; ++i) refused("");
+  ASSERT_EQ(lines_.size(), 103u);
+  EXPECT_EQ(lines_[101]["dropped"], 50);
+  EXPECT_FALSE(lines_[102].contains("dropped"));
+  now -= std::chrono::hours(1);  // a clock that is set back
+  refused("");
+  now += std::chrono::seconds(1);
+  refused("");
+  ASSERT_EQ(lines_.size(), 104u);
+  EXPECT_EQ(lines_[103]["dropped"], 9);
+}
+
 TEST_F(Access, LookingOnAndReportsOfProgressAreNotWrittenDown) {
   ask("GET", "/backups", "r");
   ask("HEAD", "/backups", "");

@@ -105,6 +105,45 @@ TEST_F(HttpServer, ARequestThatWaitedTooLongIsNeverStarted) {
   server_->stop();
 }
 
+// 401 before the body, which is drained as it comes: strangers take no memory of requests.
+TEST_F(HttpServer, TheBodyOfAStrangerIsNotWaitedFor) {
+  const api::Api guarded(engine_, {.token = "s3cret", .now = [] { return sample_time(); }});
+  const api::HttpServer server(guarded, {.addresses = {"127.0.0.1:0"}});
+  Connection stranger(server.addresses()[0]);
+  stranger.send(
+      "POST /api/v1/backups HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{");
+  const std::string answer = stranger.receive();
+  EXPECT_EQ(status_of(answer), 401);
+  EXPECT_NE(answer.find("Connection: close"), std::string::npos);
+  EXPECT_TRUE(stranger.is_closed_within(5s));
+}
+
+// Without a body there is nothing in the way of the next request.
+TEST_F(HttpServer, ARefusalKeepsTheConnectionWhereNoBodyComes) {
+  const api::Api guarded(engine_, {.token = "s3cret", .now = [] { return sample_time(); }});
+  const api::HttpServer server(guarded, {.addresses = {"127.0.0.1:0"}});
+  Connection stranger(server.addresses()[0]);
+  for (int i = 0; i < 2; ++i) {
+    stranger.send("POST /api/v1/backups/a/cancel HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_EQ(status_of(stranger.receive()), 401);
+  }
+}
+
+// It may lie on a disk that does not answer.
+TEST_F(HttpServer, ALineOfTheAuditLogDelaysNobodyElse) {
+  Gate gate;
+  const api::Api audited(engine_, {.now = [] { return sample_time(); },
+                                   .audit = [&](std::string_view) { gate.pass(); }});
+  const api::HttpServer server(audited, {.addresses = {"127.0.0.1:0"}});
+  Connection stranger(server.addresses()[0]), other(server.addresses()[0]);
+  stranger.send("POST /nowhere HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n");
+  gate.wait_for(1);
+  other.send(get_text("/livez"));
+  EXPECT_EQ(status_of(other.receive()), 200);
+  gate.open();
+  EXPECT_EQ(status_of(stranger.receive()), 403);
+}
+
 TEST_F(HttpServer, StopAnswersWhatIsUnderWayAndClosesWhatIsIdle) {
   Gate gate;
   ON_CALL(engine_, backup).WillByDefault([&](const std::string&) {

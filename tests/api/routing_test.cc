@@ -120,7 +120,7 @@ TEST_F(Routing, AParameterThatLooksLikeAMisspeltOneIsRefused) {
   for (const auto& [target, given, meant] : rows) {
     const Json problem =
         expect_problem(get(target), 400, "unknown query parameter", "unknown_parameter",
-                       std::string("there is no parameter '") + given + "' here");
+                       std::string("unknown query parameter '") + given + "'");
     EXPECT_EQ(problem["hint"], std::string("Did you mean '") + meant +
                                    "'? GET /openapi.json describes the parameters.");
   }

@@ -479,6 +479,19 @@ class Changes(PageCase):
         self.assertEqual(self.job(writer.job["backup_id"])["status"], "cancelled")
 
 
+    def test_a_press_that_lasts_while_news_come_is_still_a_click(self):
+        self.register("vm", [GIB])
+        writer = Writer(self, "vm", GIB, "full")
+        self.addCleanup(writer.stop)
+        self.open()
+        self.give_token("anything")
+        self.browser.wait("return document.querySelector('button[data-focus^=cancel]')")
+        first = self.browser.text("main")
+        self.browser.press("button[data-focus^=cancel]", while_held=lambda: time.sleep(3))
+        self.browser.wait_for_text("What has arrived is removed.")
+        self.browser.wait("return document.querySelector('main').innerText !== arguments[0]", first)
+
+
 class Token(PageCase):
     options = {"api_token": "s3cret"}
     expected_messages = ("401",)

@@ -17,6 +17,7 @@ from harness import scratch
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the member that names an element, by the standard
 KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Escape": "\ue00c", "Shift": "\ue008", "Space": " "}
 START_SECONDS = 30
+CLICK_ATTEMPTS = 5
 # Nothing of the browser's own leaves the machine, so that whatever leaves is the page's.
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
@@ -121,8 +122,29 @@ class Browser:
 
     def click(self, selector):
         """As a mouse does: what lies above it gets the click."""
-        found = self.call("POST", "/element", {"using": "css selector", "value": selector})
-        self.call("POST", f"/element/{found[ELEMENT]}/click", {})
+        self._with_element(selector, lambda found: self.call("POST", f"/element/{found[ELEMENT]}/click", {}))
+
+    def press(self, selector, while_held):
+        """A click whose button is held down while `while_held()` runs."""
+        move = {"type": "pointerMove", "duration": 0, "x": 0, "y": 0}
+        down = {"type": "pointerDown", "button": 0}
+        self._with_element(selector, lambda found: self._mouse({**move, "origin": found}, down))
+        while_held()
+        self._mouse({"type": "pointerUp", "button": 0})
+
+    def _with_element(self, selector, action):
+        """Once more if it was drawn anew between being found and being used."""
+        for attempt in range(CLICK_ATTEMPTS):
+            found = self.call("POST", "/element", {"using": "css selector", "value": selector})
+            try:
+                return action(found)
+            except AssertionError as failure:
+                if "stale element" not in str(failure) or attempt + 1 == CLICK_ATTEMPTS:
+                    raise
+
+    def _mouse(self, *actions):
+        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": actions}
+        self.call("POST", "/actions", {"actions": [pointer]})
 
     def type(self, text):
         """To whatever has the focus; a key is named, as "Tab"."""
