@@ -15,16 +15,6 @@ namespace {
 constexpr std::string_view kScopeWords[] = {"read", "backup", "restore", "admin"};
 static_assert(std::size(kScopeWords) == std::size(kScopes));
 
-// Takes the same time for every wrong token of one length.
-bool same_secret(std::string_view given, std::string_view wanted) {
-  if (given.size() != wanted.size()) return false;
-  unsigned char difference = 0;
-  for (size_t i = 0; i < given.size(); ++i) {
-    difference |= static_cast<unsigned char>(given[i] ^ wanted[i]);
-  }
-  return difference == 0;
-}
-
 Problem unauthorized(std::string error) {
   return {401, "", std::move(error), "", "Send the header 'Authorization: Bearer <token>'.", ""};
 }
@@ -47,12 +37,7 @@ std::optional<Problem> find_holder(const Request& request, const Settings& setti
   if (!header.starts_with(kScheme) || header.size() == kScheme.size()) {
     return unauthorized("Invalid authorization format");
   }
-  const std::string_view token = header.substr(kScheme.size());
-  if (!settings.token.empty() && same_secret(token, settings.token)) {
-    holder = {"api-token", {Scope::admin}};
-    return std::nullopt;
-  }
-  auto found = settings.tokens ? settings.tokens->find(token) : std::nullopt;
+  auto found = settings.tokens->find(header.substr(kScheme.size()));
   if (!found) return unauthorized("Invalid or expired token");
   holder = std::move(*found);
   return std::nullopt;
@@ -90,8 +75,7 @@ bool includes(const std::vector<Scope>& held, Scope needed) {
 
 Access access_of(const Request& request, const Route* route, const Settings& settings) {
   if (route && route->is_page) return {std::nullopt, peer_of(request)};
-  const bool needs_token =
-      !settings.token.empty() || (settings.tokens && settings.tokens->is_in_use());
+  const bool needs_token = settings.tokens && settings.tokens->is_in_use();
   const bool is_open = route && route->open_on_loopback && request.peer_is_loopback;
   if (!needs_token) return {refusal_without_token(request, settings), peer_of(request)};
   TokenHolder holder;

@@ -145,6 +145,10 @@ const Object<ShownBackup>& backup_object() {
         [](const B& b) { return current_phase(b.view.job); }},
        {"transfer_speed_bps", "integer", "bytes per second",
         [](const B& b) { return b.view.transfer_speed_bps; }},
+       {"seconds_left", "integer?",
+        "until the client has sent everything, at that speed; none where that is not known: how "
+        "much an incremental has is known to its client alone",
+        [](const B& b) { return b.view.seconds_left; }},
        {"progress_percent", "number", "of all disks; 100 only when completed",
         [](const B& b) { return finite(b.view.progress_percent); }},
        {"created_at", "time", "", [](const B& b) { return b.view.job.created_at; }},

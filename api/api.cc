@@ -113,7 +113,8 @@ Response Api::run(const Route& route, const Call& call) const {
 }
 
 Response Api::failed(const Problem& problem, const Request& request) const {
-  if (problem.status == 500 && settings_.on_failure) {
+  const bool is_of_a_job = !problem.backup_id.empty();  // whose failure the engine has logged
+  if (problem.status == 500 && !is_of_a_job && settings_.on_failure) {
     settings_.on_failure(fmt::format("{} {}: {}: {}", request.method, Target(request.target).path,
                                      problem.error, problem.details));
   }

@@ -23,8 +23,7 @@ namespace api {
 struct Settings {
   std::string version;
   int64_t pid = 0;                                    ///< shown as qemu_nbd_pid to old readers
-  std::string token;                                  ///< with every scope; "": none
-  std::shared_ptr<const TokenBook> tokens = nullptr;  ///< more of them; null: none
+  std::shared_ptr<const TokenBook> tokens = nullptr;  ///< null: none are asked for
   std::vector<std::string> cors_origins;  ///< none: no CORS headers; "*" allows every origin
   std::vector<std::string> host_names;    ///< that HTTP clients may ask for, beside loopback's
   std::function<engine::Time()> now;      ///< for the timestamps of answers; thread-safe

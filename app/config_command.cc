@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
@@ -87,6 +88,13 @@ void print_json(ServeOptions& options) {
   fmt::print("{}\n", all.dump(1));
 }
 
+/// For settings whose default is no value of theirs: "as many as there are cores", say.
+const std::map<std::string_view, std::string_view> kExamples = {
+    {"space-reserve", "1G"}, {"api-token-file", "/etc/varve/api-token"},
+    {"http-tls", "off"},     {"tls", "off"},
+    {"ports-tls", "off"},    {"allow-address", "192.0.2.0/24"},
+    {"threads", "2"}};
+
 /// What a service has; whoever prints it may be somebody else.
 void print_example() {
   ServeOptions options;
@@ -96,7 +104,9 @@ void print_example() {
   options.audit_log = "/var/lib/varve/audit.jsonl";
   options.nbd = {{{"127.0.0.1", 10809}}, {{"::1", 10809}}};
   fmt::print(
-      "# {}: the settings of `varve serve`, each with its default.\n"
+      "# {}: the settings of `varve serve`, each with its default, or an example where the "
+      "default\n"
+      "# is no value.\n"
       "# The command line takes the same words with - for _, and wins. `varve config check` says\n"
       "# whether the file can be followed; `systemctl reload varve` follows what can change while\n"
       "# varve runs, and logs what waits for a restart. docs: install.md, operate.md\n",
@@ -106,8 +116,9 @@ void print_example() {
     for (size_t at = 0; (at = help.find('\n', at)) != std::string::npos; at += 3) {
       help.replace(at, 1, "\n# ");
     }
-    const std::string value =
-        one.values ? toml_value(one.setting, *one.values) : quoted(one.setting.metavar);
+    const std::string value = toml_value(
+        one.setting,
+        one.values ? *one.values : Setting::Values{std::string(kExamples.at(one.setting.name))});
     fmt::print("\n# {}\n#{} = {}\n", help, word_of(one.setting), value);
   }
   fmt::print(

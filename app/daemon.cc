@@ -211,8 +211,9 @@ void Daemon::start_http() {
   api::Settings settings;
   settings.version = options_.engine.version;
   settings.pid = options_.engine.pid;
-  settings.token = options_.api_token;
-  settings.tokens = std::make_shared<TokenFile>(*options_.tokens);
+  tokens_ = std::make_shared<TokenFile>(*options_.tokens);
+  tokens_->set_api_token(options_.api_token);
+  settings.tokens = tokens_;
   if (!options_.audit_log->empty()) {
     settings.audit = [file = std::make_shared<AuditFile>(*options_.audit_log)](
                          std::string_view line) { file->write(line); };
@@ -265,6 +266,9 @@ std::vector<Reloadable> Daemon::reloadables() {
   const auto follow_engine = [this](const ServeOptions& fresh) -> std::function<void()> {
     return [this, options = fresh.engine] { engine_->change(options); };
   };
+  const auto follow_api_token = [this](const ServeOptions& fresh) -> std::function<void()> {
+    return [this, token = fresh.api_token] { tokens_->set_api_token(token); };
+  };
   return {
       {{"log-format", "log-level"}, follow_log},
       {{"first-connect", "disconnect-grace", "stall", "nbd-idle", "max-duration", "point-idle",
@@ -275,6 +279,7 @@ std::vector<Reloadable> Daemon::reloadables() {
       {{"tls-certificates", "tls-psk", "tls-verify-peer", "tls-allowed-name"},
        [this](const ServeOptions& fresh) { return prepare_tls(fresh); }},
       {{"tls-certificates"}, [this](const ServeOptions& fresh) { return prepare_http_tls(fresh); }},
+      {{"api-token", "api-token-file"}, follow_api_token},
   };
 }
 

@@ -12,6 +12,7 @@
 #include "app/options.h"
 #include "app/reload.h"
 #include "app/service_status.h"
+#include "app/token_file.h"
 #include "engine/care/second_reader.h"
 #include "engine/engine_impl.h"
 #include "engine/ingest/node_client.h"
@@ -90,6 +91,7 @@ class Daemon {
   std::unique_ptr<engine::ReaderProcesses> readers_;
   std::unique_ptr<NotifySender> notify_;
   std::unique_ptr<engine::EngineImpl> engine_;
+  std::shared_ptr<TokenFile> tokens_;
   api::HttpTls http_tls_;
   std::unique_ptr<api::Api> api_;
   std::unique_ptr<api::HttpServer> http_;

@@ -40,11 +40,15 @@ bool revoke_token(const std::string& path, const std::string& name);
 
 /// The tokens of a file that a server believes. It is read again when it has changed, so that a
 /// token that is revoked is refused from the next request on. While it cannot be used, no token is
-/// accepted; once there was a file, requests need a token even if it is gone. Any thread.
+/// accepted; once there was a file, requests need a token even if it is gone. Beside them it may
+/// believe the one of --api-token, which is called "api-token" and has every scope. Any thread.
 class TokenFile : public api::TokenBook {
  public:
   /// The file need not exist. Throws UsageError when it does and cannot be used.
   explicit TokenFile(std::string path);
+
+  /// From now on, in the place of the one before; "" for none: requests still need a token then.
+  void set_api_token(std::string_view token);
 
   bool is_in_use() const override;
   std::optional<api::TokenHolder> find(std::string_view token) const override;
@@ -54,8 +58,9 @@ class TokenFile : public api::TokenBook {
 
   const std::string path_;
   mutable std::mutex mutex_;
-  mutable std::vector<StoredToken> tokens_;  // guarded by mutex_, as all below
-  mutable std::string version_;              // of the file that tokens_ come from; "": none
+  std::string api_token_sha256_;  // guarded by mutex_, as all below; "": there is none
+  mutable std::vector<StoredToken> tokens_;
+  mutable std::string version_;  // of the file that tokens_ come from; "": none
   mutable bool in_use_ = false;
   mutable bool is_unread_ = false;  // the file is there and could not be used
 };

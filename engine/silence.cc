@@ -29,6 +29,7 @@ class Silence {
     const bool is_changed = std::exchange(core_.intervals_changed, false);
     if (!is_changed && core_.steady_now() < next_look_) return;
     seconds until_next = kSilenceLookEvery;
+    next_look_ = core_.steady_now() + until_next;  // also when the look fails
     std::set<std::string> silent;
     for (Vm& listed : core_.catalogue->vms.list_ages()) {
       const Vm vm = with_silence(core_, std::move(listed));
@@ -57,7 +58,7 @@ class Silence {
                             interval);
     told.details["expected_interval_seconds"] = std::to_string(*vm.expected_interval_seconds);
     if (vm.last_good_at) told.details["last_good_at"] = to_rfc3339(*vm.last_good_at);
-    io::log(io::LogLevel::warning, "{}", told.text);
+    io::log(io::LogLevel::warning, {.vm = vm.vm_name}, "{}", told.text);
     core_.tell(std::move(told));
   }
 

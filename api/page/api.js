@@ -92,7 +92,7 @@ export async function post(path, schema, body = {}) {
 }
 
 /// What runs now, for as long as the page is open: told by the server where it can, else asked for every two seconds.
-/// `onJobs` gets each BackupList, `onState` one of live, polling, lost with what went wrong.
+/// `onJobs` gets each BackupList, `onState` one of live, polling, refused, lost with what went wrong.
 export function follow(onJobs, onState) {
   let stop = new AbortController();
 
@@ -178,7 +178,7 @@ async function poll(signal, onJobs, onState) {
     onJobs(await get(RUNNING, "BackupList", { signal }));
     onState("polling");
   } catch (failure) {
-    if (!signal.aborted) onState("lost", failure);
+    if (!signal.aborted) onState(failure.status === 401 || failure.status === 403 ? "refused" : "lost", failure);
   }
 }
 

@@ -132,6 +132,7 @@ function isBusy() {
 const LINK_STATES = {
   live: ["ok", "live", "The server tells what changes as it happens."],
   polling: ["ok", "every 2 s", "What runs is asked for every two seconds."],
+  refused: ["warn", "token needed", "varve is there and wants a token: press the button at the top."],
   lost: ["bad", "not reached", "What is shown is as old as the last answer."]
 };
 

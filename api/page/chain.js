@@ -17,7 +17,7 @@ export function pointsByBackup(points) {
     known.allocated_bytes += disk.allocated_bytes;
     known.size_bytes += disk.size_bytes;
     known.locked ||= disk.locked;
-    if (disk.backup_type === "full") known.backup_type = "full";
+    if (disk.backup_type === "incremental") known.backup_type = "incremental"; // beside a new disk's full
   }
   for (const point of found.values()) Object.assign(point, proofOf(point.disks));
   return [...found.values()].sort((a, b) => a.completed_at.localeCompare(b.completed_at) || a.position - b.position);

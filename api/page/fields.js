@@ -19,6 +19,7 @@ export const FIELDS = {
     "error_message",
     "current_phase",
     "transfer_speed_bps",
+    "seconds_left",
     "progress_percent",
     "created_at",
     "started_at",

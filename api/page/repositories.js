@@ -102,7 +102,7 @@ export const repositories = {
             "There is no repository yet. ",
             h("code", null, "varve serve --repository DIR"),
             " makes the first, ",
-            h("code", null, "POST /api/v1/repositories"),
+            h("code", null, "varve repo add NAME --path DIR"),
             " others."
           )
     ];

@@ -46,9 +46,7 @@ function progress(backup) {
 }
 
 function timeLeft(backup) {
-  const left = backup.total_bytes - backup.bytes_transferred;
-  if (!backup.transfer_speed_bps || left <= 0) return "";
-  return `about ${duration(left / backup.transfer_speed_bps)} left`;
+  return backup.seconds_left === undefined ? "" : `about ${duration(backup.seconds_left)} left`;
 }
 
 function speed(backup) {

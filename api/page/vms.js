@@ -87,7 +87,7 @@ const NO_VMS = () =>
       " A first backup makes one, of a file, a device or an NBD export:"
     ),
     h("p", null, command("varve pull web01 --disk 0=disk.raw --checkpoint monday")),
-    h("p", null, "VMware machines are registered by ", command("PUT /api/v1/vm-contexts/NAME"), ".")
+    h("p", null, "VMware machines are registered by ", command("varve vm add NAME --vcenter HOST …"), ".")
   );
 
 function drawTable(place, rows) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/notify/delivery.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "io/log.h"
@@ -52,8 +54,8 @@ void DeliveryQueue::add(std::shared_ptr<const Message> message) noexcept {
   }
   if (is_dropped) {
     ++counts_.dropped;
-    io::log(io::LogLevel::warning, "notify: {} is not told by {}: {} messages wait already",
-            message->about, word_, waiting_.size());
+    io::log(io::LogLevel::warning, "notify: {} is not sent by {}: {}", message->about, word_,
+            stopping_ ? "varve stops" : fmt::format("{} messages wait already", waiting_.size()));
     return;
   }
   changed_.notify_all();

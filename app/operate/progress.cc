@@ -2,6 +2,7 @@
 #include "app/operate/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -15,14 +16,24 @@ namespace {
 constexpr unsigned kQuietRounds = 30;
 
 std::string left_text(const nlohmann::json& backup) {
-  const auto number = [&backup](const char* name) {
-    const nlohmann::json value = member_of(backup, name);
-    return value.is_number() ? value.get<double>() : 0;
-  };
-  const double rate = number("transfer_speed_bps");
-  const double left = number("total_bytes") - number("bytes_transferred");
-  if (rate < 1 || left <= 0) return "";
-  return ", ETA " + duration_text(static_cast<uint64_t>(left / rate));
+  const nlohmann::json left = member_of(backup, "seconds_left");
+  return left.is_number_unsigned() ? ", ETA " + duration_text(left.get<uint64_t>()) : "";
+}
+
+/// How many characters a line of the terminal has.
+size_t terminal_columns() {
+  winsize size{};
+  const bool is_known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return is_known ? size.ws_col : 80;
+}
+
+/// What is written over has to stay on one line of the terminal: the id goes first, then the end.
+std::string fitted(const std::string& id, const std::string& progress) {
+  const size_t room = terminal_columns() - 1;  // a full line would wrap
+  std::string line = id + "  " + progress;
+  if (width_of(line) > room) line = progress;
+  if (width_of(line) > room) line.resize(room);  // ASCII, as is all but names
+  return line;
 }
 
 }  // namespace
@@ -46,9 +57,10 @@ ProgressLine::ProgressLine(const Style& style)
     : style_(style), is_terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 void ProgressLine::show(const nlohmann::json& backup) {
-  const std::string line = fmt::format("{}  {}", printable(backup.value("backup_id", "")),
-                                       progress_text(backup, style_));
+  const std::string id = printable(backup.value("backup_id", ""));
+  const std::string progress = progress_text(backup, style_);
   if (is_terminal_) {
+    const std::string line = fitted(id, progress);
     const size_t width = width_of(line);
     const std::string blanks(width_ > width ? width_ - width : 0, ' ');
     fmt::print(stderr, "\r{}{}", line, blanks);
@@ -59,7 +71,7 @@ void ProgressLine::show(const nlohmann::json& backup) {
   if (state == last_state_ && ++left_out_ < kQuietRounds) return;
   last_state_ = state;
   left_out_ = 0;
-  fmt::print(stderr, "{}\n", line);
+  fmt::print(stderr, "{}  {}\n", id, progress);
 }
 
 void ProgressLine::end() {

@@ -49,6 +49,24 @@ double said_by_the_client(const Job& job, const ActiveJob* running) {
   return job.telemetry.progress_percent;
 }
 
+std::optional<uint64_t> seconds_left(const BackupView& view, bool telemetry_is_fresh) {
+  const Job& job = view.job;
+  if (job.state != JobState::running) return std::nullopt;
+  // A client speaks of the disk that it copies.
+  const bool has_one_disk = job.disks.size() == 1;
+  if (has_one_disk && telemetry_is_fresh && job.telemetry.eta_seconds != 0) {
+    return job.telemetry.eta_seconds;
+  }
+  if (view.transfer_speed_bps == 0) return std::nullopt;
+  if (has_one_disk && job.telemetry.total_bytes != 0) {
+    return (job.total_bytes() - job.bytes_received()) / view.transfer_speed_bps;
+  }
+  if (job.type != BackupType::full) return std::nullopt;
+  const double left =
+      static_cast<double>(job.capacity_bytes()) * (100 - view.progress_percent) / 100;
+  return static_cast<uint64_t>(left / static_cast<double>(view.transfer_speed_bps));
+}
+
 }  // namespace
 
 Job require_backup(Catalogue& catalogue, const std::string& backup_id) {
@@ -73,14 +91,15 @@ BackupView job_view(const ActiveJobs& jobs, Time now, Job job) {
     }
     measured = running->speed.bytes_per_second();
   }
+  const bool fresh = job.telemetry.last_at && now - *job.telemetry.last_at < kTelemetrySpeedAge;
   if (is_active(job.state)) {
-    const bool fresh = job.telemetry.last_at && now - *job.telemetry.last_at < kTelemetrySpeedAge;
     view.transfer_speed_bps = fresh && job.telemetry.transfer_speed_bps != 0
                                   ? job.telemetry.transfer_speed_bps
                                   : measured;
   }
   view.progress_percent = percent_of(job, said_by_the_client(job, running.get()));
   view.job = std::move(job);
+  view.seconds_left = seconds_left(view, fresh);
   return view;
 }
 

@@ -23,6 +23,9 @@ struct BackupView {
   Job job;                          ///< the counters of its disks are live while it is active
   uint64_t transfer_speed_bps = 0;  ///< telemetry's if younger than 30 s, else measured over 10 s
   double progress_percent = 0;      ///< 100 only when completed
+  /// Until the client has sent everything; nothing when nobody can know: how much an incremental
+  /// sends is known to its client alone.
+  std::optional<uint64_t> seconds_left = std::nullopt;
 };
 
 struct BackupList {

@@ -81,13 +81,6 @@ TEST_F(Access, AnUnknownTokenIsNobodys) {
   EXPECT_EQ(ask("GET", "/backups", "r").status, 401);
 }
 
-TEST_F(Access, TheOldTokenHasEveryScopeBesideTheOthers) {
-  settings_.token = "old";
-  EXPECT_NE(ask("DELETE", "/repositories/x", "old").status, 403);
-  EXPECT_EQ(ask("GET", "/backups", "r").status, 200);
-  EXPECT_EQ(ask("GET", "/backups", "olx").status, 401);
-}
-
 TEST_F(Access, WithoutTokensNoneIsAskedFor) {
   book_->in_use = false;
   EXPECT_EQ(ask("GET", "/backups", "").status, 200);

@@ -4,6 +4,26 @@
 #include <algorithm>
 
 namespace api_tests {
+namespace {
+
+class OneToken : public api::TokenBook {
+ public:
+  explicit OneToken(std::string token) : token_(std::move(token)) {}
+  bool is_in_use() const override { return true; }
+  std::optional<api::TokenHolder> find(std::string_view token) const override {
+    if (token != token_) return std::nullopt;
+    return api::TokenHolder{"the one", {api::Scope::admin}};
+  }
+
+ private:
+  const std::string token_;
+};
+
+}  // namespace
+
+std::shared_ptr<const api::TokenBook> one_token(std::string token) {
+  return std::make_shared<OneToken>(std::move(token));
+}
 
 void expect_well_formed_problem(const api::Response& response) {
   EXPECT_EQ(response.content_type, "application/problem+json");

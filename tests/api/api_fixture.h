@@ -17,6 +17,9 @@ using ::testing::_;
 using ::testing::Return;
 using ::testing::Throw;
 
+/// A book of one token, which has every scope.
+std::shared_ptr<const api::TokenBook> one_token(std::string token);
+
 /// An API on a mock engine, at 2025-10-08T08:54:54Z, asked from loopback without a token.
 class ApiTest : public ::testing::Test {
  protected:

@@ -107,7 +107,8 @@ TEST_F(HttpServer, ARequestThatWaitedTooLongIsNeverStarted) {
 
 // 401 before the body, which is drained as it comes: strangers take no memory of requests.
 TEST_F(HttpServer, TheBodyOfAStrangerIsNotWaitedFor) {
-  const api::Api guarded(engine_, {.token = "s3cret", .now = [] { return sample_time(); }});
+  const api::Api guarded(engine_,
+                         {.tokens = one_token("s3cret"), .now = [] { return sample_time(); }});
   const api::HttpServer server(guarded, {.addresses = {"127.0.0.1:0"}});
   Connection stranger(server.addresses()[0]);
   stranger.send(
@@ -120,7 +121,8 @@ TEST_F(HttpServer, TheBodyOfAStrangerIsNotWaitedFor) {
 
 // Without a body there is nothing in the way of the next request.
 TEST_F(HttpServer, ARefusalKeepsTheConnectionWhereNoBodyComes) {
-  const api::Api guarded(engine_, {.token = "s3cret", .now = [] { return sample_time(); }});
+  const api::Api guarded(engine_,
+                         {.tokens = one_token("s3cret"), .now = [] { return sample_time(); }});
   const api::HttpServer server(guarded, {.addresses = {"127.0.0.1:0"}});
   Connection stranger(server.addresses()[0]);
   for (int i = 0; i < 2; ++i) {

@@ -166,7 +166,8 @@ TEST_F(HttpServer, WhatTheClientHasAlreadyIsNotSentAgain) {
 
 // The token is asked for by peer, and a TCP peer from this host is loopback.
 TEST_F(HttpServer, TheAuthorizationHeaderReachesTheApi) {
-  const api::Api secured(engine_, {.token = "t0ken", .now = [] { return sample_time(); }});
+  const api::Api secured(engine_,
+                         {.tokens = one_token("t0ken"), .now = [] { return sample_time(); }});
   const api::HttpServer server(secured, {.addresses = {"127.0.0.1:0"}});
   address_ = server.addresses()[0];
   const std::string path = "/api/v1/backups";

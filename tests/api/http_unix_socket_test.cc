@@ -23,7 +23,7 @@ class UnixSocket : public HttpServer {
 };
 
 TEST_F(UnixSocket, IsServedLikeLoopbackAndRemovedAtTheEnd) {
-  const api::Api secured(engine_, {.token = "t", .now = [] { return sample_time(); }});
+  const api::Api secured(engine_, {.tokens = one_token("t"), .now = [] { return sample_time(); }});
   {
     const api::HttpServer server(secured, {.unix_socket = path_});
     struct stat status {};

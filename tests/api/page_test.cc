@@ -69,7 +69,7 @@ TEST_F(PageFiles, AreNotSentAgainToWhoHasThem) {
 
 TEST_F(PageFiles, NeedNoTokenFromAnywhere) {
   api::Settings guarded = settings();
-  guarded.token = "s3cret";
+  guarded.tokens = one_token("s3cret");
   const api::Api api(engine_, guarded);
   EXPECT_EQ(api.handle({"GET", "/", "", "", "", false}).status, 200);
   EXPECT_EQ(api.handle({"GET", "/page/app.js", "", "", "", false}).status, 200);

@@ -170,7 +170,7 @@ class Token : public ApiTest {
  protected:
   static api::Settings settings() {
     api::Settings settings = ApiTest::settings();
-    settings.token = "t0ken";
+    settings.tokens = one_token("t0ken");
     return settings;
   }
   int status(const std::string& method, const std::string& target, bool loopback,
@@ -228,7 +228,7 @@ class Cors : public Routing {
                     const std::string& origin) {
     api::Settings settings = ApiTest::settings();
     settings.cors_origins = std::move(origins);
-    settings.token = "t";
+    settings.tokens = one_token("t");
     return api::Api(engine_, settings).handle({method, "/livez", "", origin, "", true});
   }
 };

@@ -120,7 +120,7 @@ TEST_F(Site, AFormIsTakenFromACommandLineAndFromNoPage) {
 
 TEST_F(Site, AValidTokenComesFromNoPageSoHostAndOriginDoNotMatter) {
   api::Settings secured = settings();
-  secured.token = "t0ken";
+  secured.tokens = one_token("t0ken");
   api::Request request = page("hub.example", "http://gui.example");
   EXPECT_EQ(status(request, secured), 401);
   request.authorization = "Bearer t0ken";
@@ -131,7 +131,7 @@ TEST_F(Site, AValidTokenComesFromNoPageSoHostAndOriginDoNotMatter) {
 
 TEST_F(Site, WhatIsOpenOnLoopbackWithoutATokenIsClosedToPages) {
   api::Settings secured = settings();
-  secured.token = "t0ken";
+  secured.tokens = one_token("t0ken");
   api::Request request = page("localhost:8082");
   request.target = "/api/v1/telemetry/backup/a";
   EXPECT_EQ(status(request, secured), 200);

@@ -170,13 +170,25 @@ TEST(Table, ColoursOnlyWhereTheyAreAskedFor) {
 }
 
 TEST(Progress, SaysWhatWasReceivedZeroElidedAndStored) {
-  const nlohmann::json backup = {
-      {"bytes_transferred", 1 << 20}, {"bytes_zeroed", 2 << 20},       {"bytes_elided", 0},
-      {"bytes_stored", 1 << 19},      {"transfer_speed_bps", 1 << 18}, {"progress_percent", 25.0},
-      {"total_bytes", 4 << 20}};
+  const nlohmann::json backup = {{"bytes_transferred", 1 << 20},
+                                 {"bytes_zeroed", 2 << 20},
+                                 {"bytes_elided", 0},
+                                 {"bytes_stored", 1 << 19},
+                                 {"transfer_speed_bps", 1 << 18},
+                                 {"progress_percent", 25.0},
+                                 {"total_bytes", 4 << 20},
+                                 {"seconds_left", 12U}};
   EXPECT_EQ(progress_text(backup, Style()),
             "25.0 %  received 1.0 MiB, zero 2.0 MiB, elided 0 B, stored 512.0 KiB  256.0 KiB/s, "
             "ETA 12 s");
+}
+
+TEST(Progress, SaysNoTimeThatTheServerDoesNotKnow) {
+  const nlohmann::json backup = {{"bytes_transferred", 1 << 20},
+                                 {"transfer_speed_bps", 1 << 18},
+                                 {"progress_percent", 0.1},
+                                 {"total_bytes", 4 << 20}};
+  EXPECT_EQ(progress_text(backup, Style()).find("ETA"), std::string::npos);
 }
 
 TEST(ExitStatus, OfARefusalIsMadeOfItsHttpStatus) {

@@ -68,6 +68,28 @@ TEST_F(Tokens, AreKeptAsTheirHashOnlyForTheirOwnerOnly) {
   EXPECT_FALSE(TokenFile(file_).find(known[0].sha256));  // the hash is no token
 }
 
+TEST_F(Tokens, TheOldTokenHasEveryScopeBesideTheOthersAndCanBeChanged) {
+  const auto nightly = add_token(file_, "nightly", {api::Scope::backup}, now_);
+  TokenFile book(file_);
+  book.set_api_token("alpha");
+  EXPECT_EQ(book.find("alpha")->name, "api-token");
+  EXPECT_TRUE(api::includes(book.find("alpha")->scopes, api::Scope::admin));
+  EXPECT_EQ(book.find(*nightly)->name, "nightly");
+  book.set_api_token("beta");
+  EXPECT_FALSE(book.find("alpha"));
+  EXPECT_TRUE(book.find("beta"));
+}
+
+TEST_F(Tokens, WithoutTheOldTokenTheApiDoesNotOpen) {
+  TokenFile book(file_);
+  EXPECT_FALSE(book.is_in_use());
+  book.set_api_token("alpha");
+  EXPECT_TRUE(book.is_in_use());
+  book.set_api_token("");
+  EXPECT_TRUE(book.is_in_use());
+  EXPECT_FALSE(book.find(""));
+}
+
 TEST_F(Tokens, ANameIsTakenOnceAndIsAWord) {
   EXPECT_TRUE(add_token(file_, "a", {api::Scope::read}, now_));
   EXPECT_FALSE(add_token(file_, "a", {api::Scope::admin}, now_));

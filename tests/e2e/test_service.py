@@ -103,6 +103,24 @@ class Manager(ServiceCase):
         self.assertEqual([said for said in self.manager.drain() if "READY" in said], [])
 
 
+class ApiToken(ServiceCase):
+    config = 'api_token = "alpha"\n'
+
+    def status(self, token):
+        return http("GET", self.hub.url + "/api/v1/backups", headers={"Authorization": f"Bearer {token}"}).status
+
+    def test_a_token_that_was_changed_is_worth_nothing_after_sighup(self):
+        self.assertEqual([self.status("alpha"), self.status("beta")], [200, 401])
+        self.write('api_token = "beta"\n')
+        log = self.hang_up()
+        self.assertIn("changed and in force: api-token", log)
+        self.assertNotIn("beta", log)
+        self.assertEqual([self.status("alpha"), self.status("beta")], [401, 200])
+        self.write("")
+        self.hang_up()
+        self.assertEqual([self.status("beta"), self.status("")], [401, 401])
+
+
 class HangUp(ServiceCase):
     config = 'first_connect = "10m"\n'
 
@@ -287,9 +305,12 @@ class Config(unittest.TestCase):
                 self.assertIn("--" + name.replace("_", "-"), help_text)
         # Said in so many words, the defaults are the defaults.
         said = [line[1:] for line in example.splitlines() if re.match("#[a-z_]+ = ", line)]
-        # "SIZE" stands where nothing is the default; the last ones are of a table.
-        said = [line for line in said if not re.search('= "[A-Z:]+"$', line)]
-        said = [line for line in said if not line.startswith(("username", "password"))]
+        # The last ones are of a table, and some have no default: an example stands there, which is no metavariable.
+        examples = ("space_reserve", "api_token_file", "http_tls", "tls ", "ports_tls", "allow_address", "threads")
+        self.assertEqual([line for line in said if re.search(r'= \[?"[A-Z:]+"\]?$', line)], [])
+        said = [line for line in said if not line.startswith(("username", "password", "api_token_file"))]
+        self.assertEqual(self.check("\n".join(said), mode=0o600), f"{self.file}: in order\n")
+        said = [line for line in said if not line.startswith(examples)]
         self.file.write_text("\n".join(said) + "\n")
         self.file.chmod(0o600)
         shown = json.loads(varve("config", "show", "--json", "--config", self.file))

@@ -276,6 +276,26 @@ TEST_F(JobLife, APercentageThatIsNoneReachesNeitherTheJobNorItsHistory) {
   EXPECT_EQ(engine().backup(full.job.id).job.telemetry.progress_percent, 99.9);
 }
 
+TEST_F(JobLife, TimeLeftIsSaidWhereItCanBeKnown) {
+  register_vm("pgtest1", 1);
+  const auto left = [this](const BackupView& backup, const Telemetry& report) {
+    engine().record_telemetry(backup.job.id, report);
+    return engine().backup(backup.job.id).seconds_left;
+  };
+  back_up("pgtest1", BackupType::full, "first", 1);
+  const BackupView incremental = start("pgtest1", BackupType::incremental);
+  // Of a disk that changed a little the client alone knows how much comes.
+  EXPECT_EQ(left(incremental, {.status = "running", .transfer_speed_bps = 1000}), std::nullopt);
+  EXPECT_EQ(left(incremental, {.status = "running", .total_bytes = 8000}), 8u);
+  EXPECT_EQ(left(incremental, {.status = "running", .eta_seconds = 77}), 77u);
+  engine().cancel(incremental.job.id, "");
+  EXPECT_EQ(engine().backup(incremental.job.id).seconds_left, std::nullopt);
+  const BackupView full = start("pgtest1");
+  EXPECT_EQ(engine().backup(full.job.id).seconds_left, std::nullopt);  // nothing moves yet
+  EXPECT_EQ(left(full, {.status = "running", .transfer_speed_bps = 1000, .progress_percent = 50}),
+            full.job.capacity_bytes() / 2 / 1000);
+}
+
 TEST_F(JobLife, TelemetryNeverCompletesAJobAndItsErrorFailsIt) {
   register_vm("pgtest1");
   const BackupView full = start("pgtest1");
