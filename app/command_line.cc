@@ -133,7 +133,9 @@ Invocation parse_verb(const Verb& verb, Words words) {
                     has_extra ? unexpected(command, left.front(), help)
                               : fmt::format("{}; see varve {}--help", sentence(error), help)));
   }
-  return declared.finish();
+  Invocation parsed = declared.finish();
+  parsed.is_server = verb.is_server;
+  return parsed;
 }
 
 std::string main_help() {

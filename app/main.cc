@@ -3,10 +3,13 @@
 
 #include "app/command_line.h"
 #include "app/failure.h"
+#include "app/interruption.h"
 
 int main(int argc, char** argv) {
   try {
-    return app::parse_command_line(argc, argv).run();
+    const app::Invocation invocation = app::parse_command_line(argc, argv);
+    if (!invocation.is_server) app::when_interrupted(app::wants_json(argc, argv), "interrupted");
+    return invocation.run();
   } catch (const std::exception& thrown) {
     const app::Failure failure = app::failure_of(thrown);
     app::print_failure(app::wants_json(argc, argv), failure);

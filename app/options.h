@@ -190,6 +190,7 @@ struct VerifyOptions {
   std::vector<std::string> readers;  ///< none: all there are
   uint32_t skip_days = 0;
   uint64_t bytes_per_second = 0;
+  io::Duration server_patience = std::chrono::seconds(60);  ///< while it does not answer
   bool json = false;
   std::string server = "http://127.0.0.1:8082", token;
   std::string certificates;  ///< of https: a directory; "": the usual ones

@@ -8,6 +8,7 @@
 
 #include "app/numbers.h"
 #include "app/options.h"
+#include "app/setting_kinds.h"
 
 namespace app {
 namespace {
@@ -58,6 +59,15 @@ void declare_server_certificates(CLI::App& command, std::string& certificates) {
                   "$VARVE_TLS_CERTIFICATES, else what the system trusts)")
       ->type_name("DIR")
       ->group(kServerGroup);
+}
+
+void declare_patience(CLI::App& command, io::Duration& patience) {
+  add_value(
+      command, "--server-patience",
+      [&patience](const std::string& text) { patience = parse_duration(text); },
+      fmt::format("how long the server may be away before following fails (default {})",
+                  duration_value(patience)),
+      "DURATION");
 }
 
 void declare_tls_client(CLI::App& command, TlsClientFiles& files) {

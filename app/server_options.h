@@ -6,6 +6,7 @@
 #include <string>
 
 #include "app/tls_files.h"
+#include "io/clock.h"
 
 /// The options that every client of `varve serve` has.
 namespace app {
@@ -16,6 +17,8 @@ inline constexpr const char* kDefaultServer = "http://127.0.0.1:8082";
 void declare_server(CLI::App& command, std::string& server, std::string& token);
 /// --tls-certificates of verbs that speak HTTP only.
 void declare_server_certificates(CLI::App& command, std::string& certificates);
+/// --server-patience of verbs that follow something, whose default is what the variable holds.
+void declare_patience(CLI::App& command, io::Duration& patience);
 /// --tls-certificates, --tls-psk and --tls-user.
 void declare_tls_client(CLI::App& command, TlsClientFiles& files);
 

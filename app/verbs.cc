@@ -38,6 +38,11 @@ Verb verb(std::string_view name, std::string_view group, std::string_view summar
           }};
 }
 
+Verb server(Verb verb) {
+  verb.is_server = true;
+  return verb;
+}
+
 template <class Options>
 Options as_typed(Options options) {
   return options;
@@ -118,8 +123,8 @@ class HelpFormatter : public CLI::Formatter {
 
 std::vector<Verb> make_verbs() {
   return {
-      verb("serve", kServer, "run the backup server: HTTP API and NBD", declare_serve, checked,
-           run_serve),
+      server(verb("serve", kServer, "run the backup server: HTTP API and NBD", declare_serve,
+                  checked, run_serve)),
       client_verb("status", kServer, "show what runs, and the space of the repositories",
                   declare_status, run_status),
       client_verb("repo list", kServer, "list the repositories", declare_repo_list, run_repo_list),
@@ -155,8 +160,8 @@ std::vector<Verb> make_verbs() {
            declare_pull, checked, run_pull),
       verb("adopt", kBackups, "make points of QCOW2 images that others made", declare_adopt,
            checked, run_adopt),
-      client_verb("watch", kBackups, "follow a backup until it has ended", declare_watch,
-                  run_watch),
+      client_verb("watch", kBackups, "follow a backup, a verification or a copy until it has ended",
+                  declare_watch, run_watch),
       client_verb("cancel", kBackups, "end a running backup and remove what it wrote",
                   declare_cancel, run_cancel),
 
@@ -171,13 +176,14 @@ std::vector<Verb> make_verbs() {
            run_verify),
 
       verb("create", kImages, "make an empty QCOW2 image", declare_create, checked, run_create),
-      verb("nbd", kImages, "serve one QCOW2 image over NBD, as qemu-nbd does", declare_nbd, checked,
-           run_nbd),
+      server(verb("nbd", kImages, "serve one QCOW2 image over NBD, as qemu-nbd does", declare_nbd,
+                  checked, run_nbd)),
       verb("check", kImages, "check an image or a backup, and its parents", declare_check,
            run_check),
       verb("rebuild", kImages, "make a lost catalogue anew from a repository's files",
            declare_rebuild, run_rebuild),
-      verb("read-image", kHidden, "of `varve serve` only", declare_read_image, run_read_image),
+      server(
+          verb("read-image", kHidden, "of `varve serve` only", declare_read_image, run_read_image)),
 
       verb("help", kHelp, "say more of a command", declare_help, help_of, run_print),
       verb("version", kHelp, "print version, features and the io_uring tier", declare_version,

@@ -16,6 +16,7 @@ namespace app {
 struct Invocation {
   std::any options;          ///< the verb's own, ServeOptions say
   std::function<int()> run;  ///< carries it out, and returns the exit status
+  bool is_server = false;    ///< waits for signals itself, and ends well by one
 };
 
 /// What is to be done once the words of a verb are parsed. Throws UsageError for values that do not
@@ -28,6 +29,7 @@ struct Verb {
   std::string_view summary;
   /// Puts the options on the command. They live as long as what is returned.
   std::function<FinishParse(CLI::App&)> declare;
+  bool is_server = false;  ///< as of its Invocation
 
   /// "vm" of "vm list", "serve" of "serve".
   std::string_view first_word() const { return name.substr(0, name.find(' ')); }

@@ -5,17 +5,18 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <thread>
+#include <csignal>
 
 #include "app/api_call.h"
 #include "app/commands.h"
 #include "app/copy_report.h"
 #include "app/exit_status.h"
+#include "app/interruption.h"
 #include "app/operate/text.h"
+#include "app/polling.h"
 #include "io/counted.h"
 #include "io/log.h"
 #include "io/percent_encoding.h"
-#include "io/signals.h"
 
 /// `varve verify`: a client of a running `varve serve`, which reads the disks.
 namespace app {
@@ -24,6 +25,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::chrono::milliseconds kPollInterval(500);
+/// How long the server has to answer that a verification is cancelled.
+constexpr std::chrono::seconds kCancelPatience(5);
 
 class Verify {
  public:
@@ -31,21 +34,23 @@ class Verify {
       : options_(options), server_{options.server, options.token, options.certificates} {}
 
   /// The exit status.
-  int run(const std::atomic<int>& signal) {
+  int run(const std::atomic<bool>& interrupted) {
     Json task = begin();
     const std::string target = "/verifications/" + task.at("verification_id").get<std::string>();
+    Poll poll(server_, target,
+              {.interval = kPollInterval,
+               .patience = std::chrono::ceil<std::chrono::milliseconds>(options_.server_patience)});
     size_t shown = 0;
     for (;;) {
       const Json& images = task.at("images");
       for (; shown < images.size(); ++shown) show_image(images[shown]);
       if (task.at("state") != "running") break;
-      if (signal != 0) {
+      if (interrupted) {
         task = api_call(server_, {.method = "DELETE", .target = target});
         continue;
       }
       show_progress(task);
-      std::this_thread::sleep_for(kPollInterval);
-      task = api_call(server_, {.target = target});
+      task = poll.next();
     }
     show_end(task);
     if (task.at("state") == "failed") throw std::runtime_error(task.at("error"));
@@ -167,30 +172,35 @@ class Verify {
   const HttpServerAddress server_;
 };
 
-/// Set by the first signal; a second one ends the command at once.
-std::atomic<int>& first_signal() {
-  static std::atomic<int>& signal = *new std::atomic<int>(0);
-  io::block_termination_signals();
-  std::thread([] {
-    signal = io::wait_for_signal();
-    io::wait_for_signal();
-    ::_exit(kInterrupted);
-  }).detach();
-  return signal;
-}
-
 }  // namespace
 
 int run_verify(const VerifyOptions& options) {
   io::configure_log(io::LogFormat::text, io::LogLevel::error);
-  const std::atomic<int>& signal = first_signal();
+  std::signal(SIGPIPE, SIG_IGN);
+  // Never freed: the signal's thread outlives everything.
+  std::atomic<bool>& interrupted = *new std::atomic<bool>(false);
+  const bool json = options.json;
+  when_interrupted({.begin = [&interrupted] { interrupted = true; },
+                    .patience = kCancelPatience,
+                    .last_words =
+                        [json] {
+                          report_error(json, failure_of(CommandFailed(
+                                                 kInterrupted,
+                                                 "interrupted; the server does not answer, so the "
+                                                 "verification may go on")));
+                        }});
   Failure failure;
   try {
-    const int status = Verify(options).run(signal);
-    if (signal == 0) return status;
+    const int status = Verify(options).run(interrupted);
+    if (!interrupted) return status;
     failure = failure_of(CommandFailed(kInterrupted, "interrupted; the verification is cancelled"));
   } catch (const std::exception& thrown) {
     failure = failure_of(thrown);
+    if (interrupted) {
+      failure.error = "interrupted; the verification may go on: " + failure.error;
+      failure.exit_status = kInterrupted;
+      failure.code = meaning_of(kInterrupted).word;
+    }
   }
   report_error(options.json, failure);
   return failure.exit_status;

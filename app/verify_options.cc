@@ -26,6 +26,7 @@ void declare_verify(CLI::App& command, VerifyArguments& arguments) {
       "READER");
   command.add_option("--rate", arguments.rate, "bytes read a second at most, with K, M or G")
       ->type_name("SIZE");
+  declare_patience(command, options.server_patience);
   command.add_flag("--json", options.json, "print one JSON object a line, errors too");
   declare_server(command, options.server, options.token);
   declare_server_certificates(command, options.certificates);

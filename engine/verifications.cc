@@ -10,6 +10,7 @@
 #include "engine/jobs/repository_watch.h"
 #include "engine/repository/proof_file.h"
 #include "engine/values/layout.h"
+#include "engine/values/names.h"
 #include "engine/values/refusal.h"
 #include "engine/wanted.h"
 #include "io/call_on.h"
@@ -217,8 +218,8 @@ io::Task<void> run_verification(Core& core, UnderWay under_way, std::vector<Poin
 void begin(Core& core, UnderWay under_way, std::vector<Point> points) {
   Verification& task = under_way->task;
   task.started_at = core.now();
-  task.id =
-      fmt::format("verification-{}-{}", unix_seconds(task.started_at), ++core.verifications_begun);
+  task.id = fmt::format("{}{}-{}", kVerificationPrefix, unix_seconds(task.started_at),
+                        ++core.verifications_begun);
   task.image_count = points.size();
   const ContentReaders& readers = under_way->readers;
   const uint64_t times = (readers.varve ? 1 : 0) + (readers.second && readers.processes ? 1 : 0);

@@ -30,13 +30,13 @@ int wait_for_signal() {
   return number;
 }
 
-bool termination_comes_within(std::chrono::milliseconds patience) {
-  const sigset_t signals = termination_signals();
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(patience);
-  timespec most{};
-  most.tv_sec = seconds.count();
-  most.tv_nsec = std::chrono::nanoseconds(patience - seconds).count();
-  return ::sigtimedwait(&signals, nullptr, &most) > 0;
+void block_interruption_signals() {
+  sigset_t signals = termination_signals();
+  struct sigaction inherited {};
+  // An ignored signal that is blocked would be kept for wait_for_signal().
+  ::sigaction(SIGHUP, nullptr, &inherited);
+  if (inherited.sa_handler == SIG_IGN) sigdelset(&signals, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
 }  // namespace io

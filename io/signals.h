@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <chrono>
-
 namespace io {
 
 /// Keeps SIGTERM, SIGINT and SIGHUP for wait_for_signal(), and ignores SIGPIPE. Before any other
@@ -13,7 +11,8 @@ void block_termination_signals();
 /// caller's: a server reads its configuration again, a command in a terminal ends with it.
 int wait_for_signal();
 
-/// Blocks for `patience` at most; whether one of them has come.
-bool termination_comes_within(std::chrono::milliseconds patience);
+/// The same of a command in a terminal, which dies of SIGPIPE as others do, and which nohup keeps
+/// from SIGHUP.
+void block_interruption_signals();
 
 }  // namespace io

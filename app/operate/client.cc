@@ -62,15 +62,18 @@ nlohmann::json Client::get_root(const std::string& target) const {
   return nlohmann::json::parse(answer.body, nullptr, false);
 }
 
-bool Client::is_backup(const std::string& id) const {
-  if (!id.starts_with(engine::kJobPrefix)) return false;
+bool Client::is_there(const std::string& target) const {
   try {
-    get("/backups/" + io::percent_encoded(id));
+    get(target);
     return true;
   } catch (const ServerRefused& refused) {
     if (!is_not_found(refused)) throw;
     return false;
   }
+}
+
+bool Client::is_backup(const std::string& id) const {
+  return id.starts_with(engine::kJobPrefix) && is_there("/backups/" + io::percent_encoded(id));
 }
 
 std::string Client::backup_id_of(const std::string& point) const {

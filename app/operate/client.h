@@ -23,6 +23,9 @@ struct ClientOptions {
 };
 
 void declare_client(CLI::App& command, ClientOptions& options);
+/// How long a server may be away while something is followed.
+inline constexpr std::chrono::seconds kFollowPatience(60);
+
 /// --repository ID.
 void declare_repository(CLI::App& command, std::string& repository_id, const std::string& usual);
 /// --yes of what cannot be undone.
@@ -56,8 +59,11 @@ class Client {
 
   const Style& style() const { return style_; }
   const std::string& url() const { return server_.url; }
+  const HttpServerAddress& server() const { return server_; }
   bool json() const { return options_.json; }
 
+  /// Whether GET of it is not answered with 404.
+  bool is_there(const std::string& target) const;
   /// Whether a backup of that id is known. A VM may be called like one, and is meant if not.
   bool is_backup(const std::string& id) const;
   /// The id of the backup that a POINT names: a backup id, or VM, VM@latest, VM@TIME, VM@ID.

@@ -152,11 +152,53 @@ const Selection kProgress{"Backup",
                            {"transfer_speed_bps", "rate"},
                            {"progress_percent", "done"}}};
 
+const Selection kVerification{"Verification",
+                              {{"verification_id", "Verification"},
+                               {"vm_name", "VM", ""},
+                               {"backup_id", "Backup", ""},
+                               {"state", "State"},
+                               {"error", "Error", ""},
+                               {"image_count", "Images"},
+                               {"skipped_count", "Skipped"},
+                               {"read_bytes", "Read"},
+                               {"started_at", "Started"},
+                               {"ended_at", "Ended", ""},
+                               {"damaged_backups", "Damaged", "none"}}};
+const Selection kPromotion{"Promotion",
+                           {{"path", "Copy"},
+                            {"format", "Format"},
+                            {"state", "State"},
+                            {"error", "Error", ""},
+                            {"copied_bytes", "Copied"},
+                            {"total_bytes", "Size"},
+                            {"started_at", "Started"},
+                            {"ended_at", "Ended", ""}}};
+const Selection kVerificationProgress{"Verification",
+                                      {{"read_bytes", "read"}, {"total_bytes", "of"}}};
+const Selection kPromotionProgress{"Promotion",
+                                   {{"copied_bytes", "copied"}, {"total_bytes", "of"}}};
+
 std::span<const Selection* const> all_selections() {
-  static const std::array kAll = {&kNewestPoints, &kChainPoints,    &kVms,         &kVm,
-                                  &kVmDisks,      &kVmJobs,         &kRunningJobs, &kBackup,
-                                  &kBackupDisks,  &kPointDisks,     &kWarnings,    &kRepositories,
-                                  &kRepository,   &kRepositoryTest, &kHealth,      &kProgress};
+  static const std::array kAll = {&kNewestPoints,
+                                  &kChainPoints,
+                                  &kVms,
+                                  &kVm,
+                                  &kVmDisks,
+                                  &kVmJobs,
+                                  &kRunningJobs,
+                                  &kBackup,
+                                  &kBackupDisks,
+                                  &kPointDisks,
+                                  &kWarnings,
+                                  &kRepositories,
+                                  &kRepository,
+                                  &kRepositoryTest,
+                                  &kHealth,
+                                  &kProgress,
+                                  &kVerification,
+                                  &kPromotion,
+                                  &kVerificationProgress,
+                                  &kPromotionProgress};
   return kAll;
 }
 

@@ -28,9 +28,12 @@ struct Selection {
 extern const Selection kNewestPoints, kChainPoints, kVms, kVmDisks, kVmJobs, kRunningJobs,
     kBackupDisks, kPointDisks, kRepositories;
 // Things shown one by one.
-extern const Selection kHealth, kVm, kBackup, kWarnings, kRepository, kRepositoryTest;
+extern const Selection kHealth, kVm, kBackup, kWarnings, kRepository, kRepositoryTest,
+    kVerification, kPromotion;
 /// What the progress of a backup is made of, in the order of ProgressMember.
 extern const Selection kProgress;
+/// What is done, and the whole.
+extern const Selection kVerificationProgress, kPromotionProgress;
 
 /// All of them, so that a test can look every name up.
 std::span<const Selection* const> all_selections();

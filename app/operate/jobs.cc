@@ -1,65 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <chrono>
-#include <cstdio>
-
 #include "app/exit_status.h"
-#include "app/operate/progress.h"
+#include "app/operate/follow.h"
 #include "app/operate/table.h"
 #include "app/operate/verbs.h"
 #include "app/options.h"
 #include "app/verbs.h"
 #include "io/percent_encoding.h"
-#include "io/signals.h"
 
-/// `varve backup`, `watch` and `cancel`: backups under way.
+/// `varve backup`, `watch` and `cancel`: what is under way.
 namespace app {
 namespace {
 
 using JobJson = nlohmann::json;
 
-constexpr std::chrono::milliseconds kWatchInterval(1000);
-
-bool has_ended(const JobJson& backup) {
-  const std::string state = backup.value("state", "");
-  return state == "completed" || state == "failed" || state == "cancelled";
-}
-
-void print_line(const JobJson& document) {
-  fmt::print("{}\n", document.dump(-1, ' ', false, JobJson::error_handler_t::replace));
-  std::fflush(stdout);
-}
-
-/// Follows a backup until it has ended: the exit status.
-int follow(const Client& client, const std::string& id) {
-  io::block_termination_signals();
-  ProgressLine line(client.style());
-  for (;;) {
-    const JobJson backup = client.get("/backups/" + io::percent_encoded(id));
-    if (client.json()) {
-      print_line(backup);
-    } else if (!has_ended(backup)) {
-      line.show(backup);
-    }
-    if (has_ended(backup)) {
-      line.end();
-      if (!client.json()) {
-        fmt::print("{}", details_text(kBackup, backup, client.style()));
-      }
-      return backup.at("state") == "completed" ? kOk : kFailed;
-    }
-    if (io::termination_comes_within(kWatchInterval)) {
-      line.end();
-      throw CommandFailed(kInterrupted,
-                          fmt::format("interrupted; the backup goes on: varve watch {}", id));
-    }
-  }
-}
-
-/// Of a backup that runs: its id, or its VM's name.
-std::string job_of(const Client& client, const std::string& text) {
-  if (client.is_backup(text)) return text;
+/// The backup of that VM that runs.
+std::string backup_of(const Client& client, const std::string& text) {
   for (const char* status : {"running", "pending"}) {  // pending: the node has not answered yet
     const JobJson found =
         client.get(fmt::format("/backups?status={}&vm_name={}", status, io::percent_encoded(text)))
@@ -67,10 +24,6 @@ std::string job_of(const Client& client, const std::string& text) {
     if (!found.empty()) return found.at(0).at("backup_id");
   }
   throw CommandFailed(kNotFound, fmt::format("no backup of a VM '{}' is running", text));
-}
-
-void declare_job(CLI::App& command, std::string& job) {
-  command.add_option("JOB", job, "a backup id, or a VM whose backup is running")->required();
 }
 
 /// What `varve backup` starts where nothing is said: an incremental on the newest point, else a
@@ -98,6 +51,7 @@ void declare_backup(CLI::App& command, BackupOptions& options) {
                 "take what has changed (default where the VM has a restore point)")
       ->excludes(full);
   command.add_flag("--wait", options.wait, "show the progress, and end as the backup does");
+  declare_patience(command, options.patience);
   declare_repository(command, options.repository_id, "that of its newest point, else 1");
   declare_client(command, options);
   explain_exit(command,
@@ -125,7 +79,7 @@ int run_backup(const BackupOptions& options) {
     refuse_verb(options.vm_name);
   }
   const std::string id = started.at("backup_id");
-  if (options.wait) return follow(client, id);
+  if (options.wait) return follow(client, id, options.patience);
   print(client, started,
         fmt::format("{} of {} has started: {}\nvarve watch {} follows it\n",
                     started.at("backup_type").get<std::string>(), printable(options.vm_name), id,
@@ -134,22 +88,31 @@ int run_backup(const BackupOptions& options) {
 }
 
 void declare_watch(CLI::App& command, WatchOptions& options) {
-  declare_job(command, options.job);
+  command
+      .add_option("JOB", options.job,
+                  "a VM whose backup is running, or the id of a backup, a verification, or a\n"
+                  "restore that is being copied")
+      ->required();
+  declare_patience(command, options.patience);
   declare_client(command, options);
   explain_exit(
       command,
-      "Shows the progress until the backup has ended: what was received, found to be zero,\n"
+      "Shows the progress until it has ended: of a backup what was received, found to be zero,\n"
       "left out because the chain holds it (elided), and stored. With --json a line each\n"
-      "second. A signal ends the watching, not the backup.");
+      "second. A signal ends the watching, not what is watched. A server that is away for a\n"
+      "while is asked again. Of a verification that has found damage the exit status is 13.");
 }
 
 int run_watch(const WatchOptions& options) {
   const Client client(options);
-  return follow(client, job_of(client, options.job));
+  const std::string id =
+      is_task(client, options.job) ? options.job : backup_of(client, options.job);
+  return follow(client, id, options.patience);
 }
 
 void declare_cancel(CLI::App& command, CancelOptions& options) {
-  declare_job(command, options.job);
+  command.add_option("JOB", options.job, "a backup id, or a VM whose backup is running")
+      ->required();
   command.add_option("--reason", options.reason, "kept with the backup")->type_name("TEXT");
   declare_client(command, options);
   explain_exit(command, "What the backup has written is removed.");
@@ -157,7 +120,8 @@ void declare_cancel(CLI::App& command, CancelOptions& options) {
 
 int run_cancel(const CancelOptions& options) {
   const Client client(options);
-  const std::string id = job_of(client, options.job);
+  const std::string id =
+      client.is_backup(options.job) ? options.job : backup_of(client, options.job);
   const std::string reason = options.reason.empty() ? "varve cancel" : options.reason;
   const JobJson done =
       client.send("POST", "/backups/" + io::percent_encoded(id) + "/cancel", {{"reason", reason}});

@@ -7,8 +7,6 @@
 
 #include <cstdio>
 
-#include "app/operate/columns.h"
-
 namespace app {
 namespace {
 
@@ -53,12 +51,20 @@ std::string progress_text(const nlohmann::json& backup, const Style& style) {
   return fmt::format("{}  {}  {}{}", done, amounts, rate, left_text(backup));
 }
 
-ProgressLine::ProgressLine(const Style& style)
-    : style_(style), is_terminal_(::isatty(STDERR_FILENO) == 1) {}
+std::string share_text(const Selection& progress, const nlohmann::json& task, const Style& style) {
+  const Column &done = progress.columns.at(0), &whole = progress.columns.at(1);
+  const auto part = member_of(task, done.member).get<double>();
+  const auto all = member_of(task, whole.member).get<double>();
+  return fmt::format("{:.1f} %  {} of {}", all > 0 ? 100 * part / all : 0,
+                     cell_text(progress, done, task, style),
+                     cell_text(progress, whole, task, style));
+}
 
-void ProgressLine::show(const nlohmann::json& backup) {
-  const std::string id = printable(backup.value("backup_id", ""));
-  const std::string progress = progress_text(backup, style_);
+ProgressLine::ProgressLine() : is_terminal_(::isatty(STDERR_FILENO) == 1) {}
+
+void ProgressLine::show(const std::string& name, const std::string& state,
+                        const std::string& progress) {
+  const std::string id = printable(name);
   if (is_terminal_) {
     const std::string line = fitted(id, progress);
     const size_t width = width_of(line);
@@ -67,7 +73,6 @@ void ProgressLine::show(const nlohmann::json& backup) {
     width_ = width;
     return;
   }
-  const std::string state = backup.value("state", "");
   if (state == last_state_ && ++left_out_ < kQuietRounds) return;
   last_state_ = state;
   left_out_ = 0;

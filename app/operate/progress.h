@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "app/operate/text.h"
+#include "app/operate/columns.h"
 
 namespace app {
 
@@ -12,17 +12,19 @@ namespace app {
 /// a backup as the API shows it. Pure.
 std::string progress_text(const nlohmann::json& backup, const Style& style);
 
+/// "42.3 %  1.2 GiB of 3.0 GiB", of a task; the members are the done and the whole. Pure.
+std::string share_text(const Selection& progress, const nlohmann::json& task, const Style& style);
+
 /// The line that is written over on a terminal; elsewhere, when something changes and now and then.
 class ProgressLine {
  public:
   /// Of standard error.
-  explicit ProgressLine(const Style& style);
-  void show(const nlohmann::json& backup);
+  ProgressLine();
+  void show(const std::string& id, const std::string& state, const std::string& progress);
   /// The next line begins at the left.
   void end();
 
  private:
-  const Style& style_;
   const bool is_terminal_;
   size_t width_ = 0;        // of what stands there
   std::string last_state_;  // as printed last

@@ -80,12 +80,14 @@ int run_repo_remove(const RepoRemoveOptions& options);
 struct BackupOptions : ClientOptions {
   std::string vm_name, repository_id;
   bool full = false, incremental = false, wait = false;
+  io::Duration patience = kFollowPatience;
 };
 void declare_backup(CLI::App& command, BackupOptions& options);
 int run_backup(const BackupOptions& options);
 
 struct WatchOptions : ClientOptions {
-  std::string job;  ///< a backup id, or a VM whose backup runs
+  std::string job;  ///< an id, or a VM whose backup runs
+  io::Duration patience = kFollowPatience;
 };
 void declare_watch(CLI::App& command, WatchOptions& options);
 int run_watch(const WatchOptions& options);

@@ -2,37 +2,22 @@
 #include "app/pull/under_way.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <thread>
+#include <csignal>
 #include <utility>
 
 #include "app/copy_report.h"
 #include "app/exit_status.h"
+#include "app/interruption.h"
 #include "io/log.h"
-#include "io/signals.h"
 
 namespace app {
 namespace {
 
-constexpr std::chrono::seconds kTidyingPatience(20);
-
 /// A signal ends the backup at the server, and with it the command, which then tidies up at its
 /// source. What hangs there is left behind after a while.
-void cancel_on_signal(BackupUnderWay& under_way) {
-  std::thread([&under_way] {
-    const int signal = io::wait_for_signal();
-    std::thread([] {  // once more: at once
-      io::wait_for_signal();
-      ::_exit(kInterrupted);
-    })
-        .detach();
-    under_way.interrupt(signal);
-    std::this_thread::sleep_for(kTidyingPatience);
-    ::_exit(kInterrupted);
-  }).detach();
-}
+constexpr std::chrono::seconds kTidyingPatience(20);
 
 }  // namespace
 
@@ -58,11 +43,12 @@ std::string BackupUnderWay::give_up(const std::string& reason) noexcept {
 int run_backup_command(const PullOptions& options,
                        const std::function<void(Hub&, BackupUnderWay&)>& work) {
   io::configure_log(io::LogFormat::text, io::LogLevel::error);
-  io::block_termination_signals();
+  std::signal(SIGPIPE, SIG_IGN);
   // Never freed: the signal's thread outlives everything.
   Hub& hub = *new Hub({options.server, options.token, options.tls.certificates});
   BackupUnderWay& under_way = *new BackupUnderWay(hub);
-  cancel_on_signal(under_way);
+  when_interrupted(
+      {.begin = [&under_way] { under_way.interrupt(); }, .patience = kTidyingPatience});
   Failure failure;
   try {
     work(hub, under_way);
@@ -81,13 +67,13 @@ int run_backup_command(const PullOptions& options,
     failure = failure_of(thrown);
   }
   const std::string text = failure.text();
-  const std::string kept = under_way.interrupted_by() ? "" : under_way.give_up(text);
+  const std::string kept = under_way.is_interrupted() ? "" : under_way.give_up(text);
   if (!kept.empty()) {
     failure.error = text;
     failure.hint = fmt::format("What has arrived is kept: --resume {} goes on with it", kept);
   }
   under_way.cancel(text);
-  if (under_way.interrupted_by() != 0) {
+  if (under_way.is_interrupted()) {
     failure = failure_of(CommandFailed(kInterrupted, "interrupted; the backup is cancelled"));
   }
   report_error(options.json, failure);

@@ -38,13 +38,13 @@ class BackupUnderWay {
   std::string give_up(const std::string& reason) noexcept;
 
   /// On any thread: the backup is cancelled, and whoever writes to it fails.
-  void interrupt(int signal) noexcept {
-    interrupted_by_ = signal;
+  void interrupt() noexcept {
+    interrupted_ = true;
     cancel("the pull was interrupted");
   }
-  int interrupted_by() const { return interrupted_by_; }
+  bool is_interrupted() const { return interrupted_; }
   void require_uninterrupted() const {
-    if (interrupted_by_ != 0) throw std::runtime_error("interrupted");
+    if (interrupted_) throw std::runtime_error("interrupted");
   }
 
  private:
@@ -52,7 +52,7 @@ class BackupUnderWay {
   std::mutex mutex_;
   std::string id_;  // guarded by mutex_; "": none
   bool keep_ = false;
-  std::atomic<int> interrupted_by_ = 0;
+  std::atomic<bool> interrupted_ = false;
 };
 
 /// Runs a command that makes backups, and says how it ended: the exit status, 0 in good order. A

@@ -9,6 +9,7 @@
 #include "app/commands.h"
 #include "app/copy_report.h"
 #include "app/exit_status.h"
+#include "app/interruption.h"
 #include "app/nbd_connection.h"
 #include "app/restore/target.h"
 #include "io/failure.h"
@@ -178,6 +179,13 @@ void restore(const RestoreOptions& options) {
 
 int run_restore(const RestoreOptions& options) {
   io::configure_log(io::LogFormat::text, io::LogLevel::error);
+  const bool json = options.json;
+  // What is durable is known at the target: there is nothing to tidy up.
+  const Failure interrupted = failure_of(
+      CommandFailed(kInterrupted, options.since.empty()
+                                      ? "interrupted; the same command with --resume continues it"
+                                      : "interrupted; the same command sends again what differs"));
+  when_interrupted({.last_words = [json, interrupted] { report_error(json, interrupted); }});
   Failure failure;
   try {
     restore(options);

@@ -39,6 +39,9 @@ std::string export_name(std::string_view safe, Time created, uint32_t attempt, u
 std::string name_secret(io::Random& random);
 std::string image_name(std::string_view safe, Time created, uint32_t attempt, uint32_t disk_index);
 
+/// "verification-<unix>-<n>"
+inline constexpr std::string_view kVerificationPrefix = "verification-";
+
 /// "restore-<safe>-<unix>-<secret>"; what its exports' names begin with, too.
 inline constexpr std::string_view kRestorePrefix = "restore-";
 std::string restore_name(std::string_view safe, Time created, std::string_view secret);

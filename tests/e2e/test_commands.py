@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from harness import run, scratch  # noqa: E402
 from harness.case import MIB, HubCase  # noqa: E402
 from harness.daemon import ROOT, binary  # noqa: E402
 
-OK, FAILED, USAGE, NOT_FOUND, BUSY, DENIED, INTERRUPTED = 0, 1, 2, 10, 11, 12, 130
+OK, FAILED, USAGE, NOT_FOUND, BUSY, DENIED, DAMAGED, INTERRUPTED = 0, 1, 2, 10, 11, 12, 13, 130
 PLAIN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
 
@@ -170,6 +171,144 @@ class Verbs(HubCase):
         self.assertEqual(self.job(job["backup_id"])["status"], "running")
         self.varve("cancel", job["backup_id"])
         self.assertRegex(self.varve("watch", job["backup_id"], status=FAILED)[0], r"\nError: +varve cancel\n")
+
+    def watched(self, *words, **more):
+        """`varve watch` of it, once it has shown a state."""
+        watch = subprocess.Popen([binary(), "watch", *words, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 text=True, env={**PLAIN, "VARVE_URL": self.hub.url}, **more)  # fmt: skip
+        self.addCleanup(watch.stderr.close)
+        self.addCleanup(watch.stdout.close)
+        self.addCleanup(scratch.end_process, watch)
+        self.assertIn("_id", watch.stdout.readline())
+        return watch
+
+    def hang(self):
+        """The server takes connections and answers nothing."""
+        os.kill(self.hub.ready["pid"], signal.SIGSTOP)
+        self.addCleanup(self.go_on)
+
+    def go_on(self):
+        os.kill(self.hub.ready["pid"], signal.SIGCONT)
+
+    def ended(self, process, number=signal.SIGTERM):
+        """The exit status after the signal, which is not waited for."""
+        started = time.monotonic()
+        process.send_signal(number)
+        status = process.wait(20)
+        self.assertLess(time.monotonic() - started, 1)
+        return status
+
+    def test_a_signal_ends_the_watching_while_the_server_does_not_answer(self):
+        self.register("web01", [MIB])
+        watch = self.watched(self.start("web01")["backup_id"])
+        self.hang()
+        time.sleep(1.5)  # it asks again
+        self.assertEqual(self.ended(watch), INTERRUPTED)
+        [*_, last] = watch.stdout.read().splitlines()
+        self.assertIn("the backup goes on: varve watch backup-web01-", json.loads(last)["error"])
+
+    def test_nohup_keeps_a_watch_going(self):
+        self.register("web01", [MIB])
+        watch = self.watched(self.start("web01")["backup_id"], preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        watch.send_signal(signal.SIGHUP)
+        self.assertIn("backup-web01-", watch.stdout.readline())
+        self.assertIsNone(watch.poll())
+
+    def test_a_signal_ends_every_verb_with_130(self):
+        full, *_ = self.one_vm()
+        self.hang()
+        for words in (("list",), ("show", full), ("status",), ("vm", "list"), ("repo", "list"), ("watch", full),
+                      ("backup", "web01"), ("restore", "web01", "--to", self.dir / "x.raw")):  # fmt: skip
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                with self.subTest(words=words, number=number):
+                    asks = subprocess.Popen([binary(), *map(str, words)], stderr=subprocess.PIPE, text=True,
+                                            env={**PLAIN, "VARVE_URL": self.hub.url})  # fmt: skip
+                    self.addCleanup(asks.stderr.close)
+                    self.addCleanup(scratch.end_process, asks)
+                    time.sleep(0.1)
+                    self.assertEqual(self.ended(asks, number), INTERRUPTED)
+                    self.assertIn("varve: interrupted", asks.stderr.read())
+
+    def restart(self, pause=0.0):
+        self.hub.options["http"] = self.hub.url.removeprefix("http://")
+        self.hub.stop()
+        time.sleep(pause)
+        self.hub.start()
+
+    def test_a_watch_outlives_a_restart_of_the_server(self):
+        self.register("web01", [MIB])
+        watch = self.watched(self.start("web01")["backup_id"])
+        self.restart(pause=3)
+        self.assertEqual(watch.wait(20), FAILED)  # as the backup has
+        [*_, last] = watch.stdout.read().splitlines()
+        self.assertEqual(json.loads(last)["state"], "failed")
+        error = watch.stderr.read()
+        self.assertRegex(error, rf"^varve: ask {self.hub.url}: .*; asking again for 1m\nvarve: {self.hub.url} answers again\n$")
+
+    def test_a_watch_ends_when_the_server_stays_away(self):
+        self.register("web01", [MIB])
+        watch = self.watched(self.start("web01")["backup_id"], "--server-patience", "2s")
+        self.hub.stop()
+        self.assertEqual(watch.wait(20), FAILED)
+        [*_, last] = watch.stdout.read().splitlines()
+        said = json.loads(last)
+        self.assertEqual(said["code"], "unreachable")
+        self.assertRegex(said["error"], rf"^ask {self.hub.url}: .*; no answer for 2s$")
+        self.hub.start()
+
+    def begin_verification(self):
+        """A slow one of a VM."""
+        self.one_vm()
+        answer = self.hub.api("POST", "/verifications", {"vm_name": "web01", "bytes_per_second": 40_000})
+        self.assertEqual(answer.status, 202, answer)
+        return answer.body["verification_id"]
+
+    def test_a_verification_is_watched_until_it_has_ended(self):
+        verification = self.begin_verification()
+        line = subprocess.Popen([binary(), "watch", verification], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                env={**PLAIN, "VARVE_URL": self.hub.url})  # fmt: skip
+        self.addCleanup(line.stderr.close)
+        self.addCleanup(scratch.end_process, line)
+        self.assertRegex(line.stderr.readline(), rf"^{verification}  \d+\.\d %  \S+ \S+ of \d\S+ KiB\n$")
+        watch = self.watched(verification)
+        self.assertEqual(self.ended(self.watched(verification)), INTERRUPTED)
+        self.hub.api("DELETE", f"/verifications/{verification}")
+        self.assertEqual(watch.wait(20), FAILED)
+        [*_, last] = watch.stdout.read().splitlines()
+        self.assertEqual(json.loads(last)["state"], "cancelled")
+        self.varve("verify", "web01")
+        [newest, *_] = self.hub.get("/verifications").body["verifications"]
+        out, _ = self.varve("watch", newest["verification_id"])
+        self.assertRegex(out, r"\nVM: +web01\nState: +completed\nImages: +3\n(.*\n)*Damaged: +none\n")
+
+    def test_a_watch_of_a_verification_that_found_damage_ends_as_the_verification_does(self):
+        self.one_vm()
+        image = self.images("web01")[0]
+        with open(image, "r+b") as file:
+            file.seek(-100, os.SEEK_END)
+            file.write(b"damaged")
+        self.varve("verify", "web01", status=DAMAGED)
+        [newest, *_] = self.hub.get("/verifications").body["verifications"]
+        self.assertRegex(self.varve("watch", newest["verification_id"], status=DAMAGED)[0], r"\nDamaged: +backup-web01-")
+
+    def test_a_watch_of_what_a_restart_has_forgotten_ends_at_once(self):
+        watch = self.watched(self.begin_verification())
+        self.restart()
+        self.assertEqual(watch.wait(20), NOT_FOUND)
+        self.varve("watch", "verification-1-1", status=NOT_FOUND)
+
+    def test_a_copy_of_a_restore_is_watched_until_it_has_ended(self):
+        full, *_ = self.one_vm()
+        made = self.hub.api("POST", "/restores", {"backup_id": full, "mode": "read-only", "disk_id": 0}).body["restore_id"]
+        _, error = self.varve("watch", made, status=NOT_FOUND)
+        self.assertIn(f"{made} is not being copied", error)
+        self.hub.api("POST", f"/restores/{made}/promote", {"path": str(self.dir / "x.raw")})
+        out, _ = self.varve("watch", made)
+        self.assertRegex(out, rf"^Copy: +{self.dir}/x\.raw\nFormat: +raw\nState: +completed\nCopied: +1\.0 MiB\n")
+        self.assertEqual(self.json_lines("watch", made)[-1]["promotion"]["state"], "completed")
+
+    def json_lines(self, *words):
+        return [json.loads(line) for line in self.varve(*words, "--json")[0].splitlines()]
 
     def test_points_are_deleted_with_what_stands_on_them_only_when_told(self):
         full, middle, last = self.one_vm()

@@ -5,6 +5,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import urllib.parse
@@ -103,6 +104,24 @@ class Files(Restores):
         self.assertTrue(self.same(disk.content_at(last["change_id"]), target))
         self.assertGreater(done["skipped_bytes"], disk.size // 2)
         self.assertEqual(done["data_bytes"] + done["skipped_bytes"], disk.size)
+
+    def test_a_signal_ends_it_with_130_and_resume_continues(self):
+        [disk] = self.back_up(1, [64 * MIB])
+        target = self.dir / "out.raw"
+        for number in (signal.SIGTERM, signal.SIGINT):
+            copies = subprocess.Popen([binary(), "restore", NAME, "--to", str(target), "--server", self.hub.url, "--resume"],
+                                      stderr=subprocess.PIPE, text=True)  # fmt: skip
+            self.addCleanup(copies.stderr.close)
+            self.addCleanup(scratch.end_process, copies)
+            self.assertIn("64.0 MiB", copies.stderr.readline())  # what is copied where
+            os.kill(self.hub.ready["pid"], signal.SIGSTOP)
+            self.addCleanup(os.kill, self.hub.ready["pid"], signal.SIGCONT)
+            copies.send_signal(number)
+            self.assertEqual(copies.wait(10), 130)
+            self.assertIn("varve: interrupted; the same command with --resume continues it", copies.stderr.read())
+            os.kill(self.hub.ready["pid"], signal.SIGCONT)
+        self.restore(NAME, "--to", target, "--resume")
+        self.assertTrue(self.same(disk.path, target))
 
     def test_a_restore_goes_on_where_an_interrupted_one_of_the_same_point_was(self):
         [disk] = self.back_up(1)

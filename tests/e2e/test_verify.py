@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -185,6 +186,19 @@ class Verified(HubCase):
         self.assertEqual(slow.wait(20), 130)
         self.assertEqual(self.hub.get(f"/verifications/{task['verification_id']}").body["state"], "cancelled")
         self.verify(VM)
+
+    def test_a_signal_ends_it_also_while_the_server_does_not_answer(self):
+        self.back_up()
+        slow = subprocess.Popen([binary(), "verify", VM, "--server", self.hub.url, "--rate", "64K"], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)  # fmt: skip
+        self.addCleanup(slow.stderr.close)
+        self.addCleanup(scratch.end_process, slow)
+        scratch.wait_until(lambda: self.hub.get("/verifications").body["count"] == 1, 10, "the verification runs")
+        os.kill(self.hub.ready["pid"], signal.SIGSTOP)
+        self.addCleanup(os.kill, self.hub.ready["pid"], signal.SIGCONT)
+        slow.send_signal(signal.SIGTERM)
+        self.assertEqual(slow.wait(8), 130)
+        self.assertIn("the server does not answer, so the verification may go on", slow.stderr.read())
 
     def test_what_is_not_there_is_refused(self):
         self.verify("unknown", status=NOT_FOUND)
