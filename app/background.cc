@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,8 +14,7 @@
 #include <vector>
 
 #include "io/failure.h"
-
-extern char** environ;
+#include "io/spawn_program.h"
 
 namespace app {
 namespace {
@@ -114,28 +112,7 @@ PrivateDirectory::~PrivateDirectory() {
 }
 
 int run_command(const std::string& command, const std::vector<std::string>& variables) {
-  std::vector<char*> environment;
-  for (char** variable = environ; *variable != nullptr; ++variable)
-    environment.push_back(*variable);
-  for (const std::string& variable : variables) {
-    environment.push_back(const_cast<char*>(variable.c_str()));
-  }
-  environment.push_back(nullptr);
-  const char* const arguments[] = {"sh", "-c", command.c_str(), nullptr};
-  posix_spawnattr_t attributes;
-  ::posix_spawnattr_init(&attributes);
-  sigset_t none, defaults;
-  ::sigemptyset(&none);
-  ::sigemptyset(&defaults);
-  ::sigaddset(&defaults, SIGPIPE);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setsigdefault(&attributes, &defaults);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  pid_t child = 0;
-  const int error = ::posix_spawn(&child, "/bin/sh", nullptr, &attributes,
-                                  const_cast<char**>(arguments), environment.data());
-  ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) throw io::failure("run", command, error);
+  const pid_t child = io::Spawn().start("/bin/sh", {"sh", "-c", command}, variables);
   // Only this thread reaps the child, so its number means the child until then.
   const sigset_t awaited = awaited_signals();
   for (;;) {

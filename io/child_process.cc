@@ -1,55 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/child_process.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "io/failure.h"
-
-extern char** environ;
+#include "io/spawn_program.h"
 
 namespace io {
 namespace {
 
 constexpr Duration kKillPatience = std::chrono::seconds(10);
-
-/// What posix_spawn is told, freed in any case.
-struct SpawnActions {
-  posix_spawn_file_actions_t files;
-  posix_spawnattr_t attributes;
-
-  explicit SpawnActions(int stream) {
-    ::posix_spawn_file_actions_init(&files);
-    ::posix_spawnattr_init(&attributes);
-    ::posix_spawn_file_actions_adddup2(&files, stream, STDIN_FILENO);
-    ::posix_spawn_file_actions_adddup2(&files, stream, STDOUT_FILENO);
-    ::posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    ::posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
-    sigset_t none, defaults;
-    ::sigemptyset(&none);
-    ::sigemptyset(&defaults);
-    ::sigaddset(&defaults, SIGPIPE);
-    ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setsigdefault(&attributes, &defaults);
-    ::posix_spawnattr_setpgroup(&attributes, 0);
-    ::posix_spawnattr_setflags(
-        &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  }
-  SpawnActions(const SpawnActions&) = delete;
-  ~SpawnActions() {
-    ::posix_spawn_file_actions_destroy(&files);
-    ::posix_spawnattr_destroy(&attributes);
-  }
-};
 
 std::string text_of_end(const siginfo_t& end) {
   if (end.si_code == CLD_EXITED) return fmt::format("ended with status {}", end.si_status);
@@ -69,13 +38,13 @@ ChildProcess::ChildProcess(Ring& ring, const std::string& program,
   }
   socket_ = std::make_unique<Socket>(ring, OwnedFd(ends[0]), program);
   const OwnedFd theirs(ends[1]);
-  std::vector<char*> words;
-  for (std::string& argument : arguments) words.push_back(argument.data());
-  words.push_back(nullptr);
-  const SpawnActions actions(theirs.get());
-  const int error = ::posix_spawn(&pid_, program.c_str(), &actions.files, &actions.attributes,
-                                  words.data(), environ);
-  if (error != 0) throw failure("run", program, error);
+  pid_ = Spawn()
+             .stream(STDIN_FILENO, theirs.get())
+             .stream(STDOUT_FILENO, theirs.get())
+             .no_stream(STDERR_FILENO)
+             .no_other_descriptor()
+             .own_group()
+             .start(program, std::move(arguments));
   // By number: the header of glibc 2.36 declares neither call for C++.
   pidfd_ = OwnedFd(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
   if (pidfd_.valid()) return;

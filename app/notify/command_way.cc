@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -12,12 +10,12 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "app/notify/delivery.h"
 #include "io/owned_fd.h"
-
-extern char** environ;
+#include "io/spawn_program.h"
 
 namespace app {
 namespace {
@@ -40,35 +38,6 @@ io::OwnedFd file_of(const std::string& text) {
   }
   return file;
 }
-
-/// Standard input is `input`; standard output goes where the errors go, to varve's log. A process
-/// group of its own, so that what it has started can be killed with it.
-struct CommandActions {
-  posix_spawn_file_actions_t files;
-  posix_spawnattr_t attributes;
-
-  explicit CommandActions(int input) {
-    ::posix_spawn_file_actions_init(&files);
-    ::posix_spawnattr_init(&attributes);
-    ::posix_spawn_file_actions_adddup2(&files, input, STDIN_FILENO);
-    ::posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
-    ::posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
-    sigset_t none, defaults;
-    ::sigemptyset(&none);
-    ::sigemptyset(&defaults);
-    ::sigaddset(&defaults, SIGPIPE);
-    ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setsigdefault(&attributes, &defaults);
-    ::posix_spawnattr_setpgroup(&attributes, 0);
-    ::posix_spawnattr_setflags(
-        &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  }
-  CommandActions(const CommandActions&) = delete;
-  ~CommandActions() {
-    ::posix_spawn_file_actions_destroy(&files);
-    ::posix_spawnattr_destroy(&attributes);
-  }
-};
 
 class CommandWay final : public DeliveryWay {
  public:
@@ -113,23 +82,20 @@ class CommandWay final : public DeliveryWay {
   }
 
  private:
+  /// Standard output goes where the errors go, to varve's log.
   pid_t start(const Message& message, int input) {
     std::vector<std::string> variables;
     for (const auto& [name, value] : message.environment) variables.push_back(name + "=" + value);
-    std::vector<char*> environment;
-    for (char** inherited = environ; *inherited != nullptr; ++inherited) {
-      environment.push_back(*inherited);
+    try {
+      return io::Spawn()
+          .stream(STDIN_FILENO, input)
+          .stream(STDOUT_FILENO, STDERR_FILENO)
+          .no_other_descriptor()
+          .own_group()
+          .start("/bin/sh", {"sh", "-c", command_}, std::move(variables));
+    } catch (const std::system_error& failure) {
+      throw command_failure("run", failure.code().value());
     }
-    for (std::string& variable : variables) environment.push_back(variable.data());
-    environment.push_back(nullptr);
-    std::string shell = "sh", option = "-c", command = command_;
-    char* const words[] = {shell.data(), option.data(), command.data(), nullptr};
-    const CommandActions actions(input);
-    pid_t pid = 0;
-    const int error = ::posix_spawn(&pid, "/bin/sh", &actions.files, &actions.attributes, words,
-                                    environment.data());
-    if (error != 0) throw command_failure("run", error);
-    return pid;
   }
 
   const std::string command_;

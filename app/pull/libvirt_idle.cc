@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <libvirt/libvirt.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -22,8 +21,7 @@
 #include "io/big_endian.h"
 #include "io/failure.h"
 #include "io/owned_fd.h"
-
-extern char** environ;
+#include "io/spawn_program.h"
 
 namespace app {
 namespace {
@@ -31,27 +29,6 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kServerPatience(20);
-
-/// A program on $PATH that hears the signals which this one keeps for itself. What it complains of
-/// is seen.
-std::pair<pid_t, int> spawned(const std::vector<char*>& arguments) {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  pid_t child = -1;
-  const int error =
-      ::posix_spawnp(&child, arguments.front(), &actions, &attributes, arguments.data(), environ);
-  ::posix_spawnattr_destroy(&attributes);
-  ::posix_spawn_file_actions_destroy(&actions);
-  return {child, error};
-}
 
 /// A domain that is off: each disk is served by a qemu-nbd of its own, as it is. It is not
 /// written to, so the bitmap of the last checkpoint tells what has changed since then, and what
@@ -143,11 +120,9 @@ class IdleDomain final : public DomainBackup {
                                       disk.format, "--socket",    socket};
     if (tracked) words.insert(words.end(), {"--bitmap", since_});
     words.push_back(disk.file);
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    const auto [child, error] = spawned(arguments);
-    if (error != 0) throw io::failure("start", "qemu-nbd", error);
+    // What it complains of is seen.
+    const pid_t child =
+        io::Spawn().no_stream(STDIN_FILENO).no_stream(STDOUT_FILENO).start("qemu-nbd", words);
     servers_.push_back({child, socket});
     for (const auto end = steady_clock::now() + kServerPatience; steady_clock::now() < end;) {
       if (greets(socket)) {
