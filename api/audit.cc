@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "api/object.h"
-#include "api/url.h"
+#include "io/percent_encoding.h"
 
 namespace api {
 namespace {
@@ -30,7 +30,7 @@ std::string path_of(const Entry& entry) {
 /// What was made, else the last thing that the path names: a backup's id, say.
 std::string object_of(const Entry& entry) {
   for (const auto& [name, value] : entry.response.headers) {
-    if (name == "Location") return percent_decoded(value.substr(value.rfind('/') + 1));
+    if (name == "Location") return io::percent_decoded(value.substr(value.rfind('/') + 1));
   }
   const auto& variables = entry.found.variables;
   return variables.empty() ? "" : variables.back().second.substr(0, kPathBytesMax);

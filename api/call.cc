@@ -10,6 +10,7 @@
 #include "api/nesting.h"
 #include "api/schema.h"
 #include "engine/values/time_text.h"
+#include "io/percent_encoding.h"
 
 namespace api {
 namespace {
@@ -80,7 +81,7 @@ Response created_response(int status, const Json& body, std::string_view collect
                           std::string_view id) {
   Response response = json_response(status, body);
   response.headers.emplace_back("Location",
-                                fmt::format("/api/v1/{}/{}", collection, percent_encoded(id)));
+                                fmt::format("/api/v1/{}/{}", collection, io::percent_encoded(id)));
   return response;
 }
 

@@ -13,10 +13,6 @@
 /// Spec: RFC 3986; in queries '+' is a space, as the existing client writes it.
 namespace api {
 
-/// "%2F" becomes '/'; "%zz" stays.
-std::string percent_decoded(std::string_view text);
-/// For a path segment or a query value: all but letters, digits and "-._~" is escaped.
-std::string percent_encoded(std::string_view text);
 /// ASCII letters only, as schemes and host names are compared.
 std::string in_lower_case(std::string_view text);
 

@@ -85,7 +85,9 @@ class IncludeArrows(unittest.TestCase):
                     self.assertIn(room_of(name), {"engine", "engine/values"}, f"{path} includes {name}")
 
     def test_only_the_server_of_the_api_touches_io(self):
-        found = {path.name for path in sources("api") if any(name.startswith("io/") for name in includes(path))}
+        """But for one header that is pure text."""
+        found = {path.name for path in sources("api")
+                 if any(name.startswith("io/") and name != "io/percent_encoding.h" for name in includes(path))}  # fmt: skip
         self.assertEqual(found, {"http_server.cc"})
 
     def test_openssl_is_behind_the_files_of_http(self):

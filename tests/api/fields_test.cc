@@ -46,12 +46,5 @@ TEST(Spelling, IsGuessedFromOtherSpellingsPartsAndSlips) {
   EXPECT_EQ(api::likely_meant("limit", {}), std::nullopt);
 }
 
-TEST(PercentEncoding, ComesBack) {
-  EXPECT_EQ(api::percent_encoded("a b/c~%"), "a%20b%2Fc~%25");
-  std::string all;
-  for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
-  EXPECT_EQ(api::percent_decoded(api::percent_encoded(all)), all);
-}
-
 }  // namespace
 }  // namespace api_tests

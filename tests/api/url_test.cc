@@ -5,18 +5,8 @@
 
 namespace {
 
-using api::percent_decoded;
 using api::Query;
 using api::Target;
-
-TEST(PercentDecoded, DecodesOnceAndLeavesWhatIsNoEscape) {
-  EXPECT_EQ(percent_decoded("a%20b%2Fc"), "a b/c");
-  EXPECT_EQ(percent_decoded("100%2525"), "100%25");
-  EXPECT_EQ(percent_decoded("%zz%4"), "%zz%4");
-  EXPECT_EQ(percent_decoded("%"), "%");
-  EXPECT_EQ(percent_decoded("a+b"), "a+b");
-  EXPECT_EQ(percent_decoded("B%C3%BCro"), "Büro");
-}
 
 TEST(QueryText, FirstValueWinsAndEmptyIsAbsent) {
   const Query query("a=1&b=x+y%2B&a=2&c&=d&e=f=g");
