@@ -30,12 +30,16 @@ bool is_local(const io::HostPort& address) {
   return io::SocketAddress::tcp(address.host, address.port).is_loopback();
 }
 
-engine::NodeUrl node_url(const engine::EngineOptions& options) {
+io::HttpUrl node_url(const engine::EngineOptions& options) {
   if (options.node_url.empty()) return {};  // the engine makes no calls
   try {
-    return engine::NodeUrl::parse(options.node_url);
+    io::HttpUrl url = io::HttpUrl::parse(options.node_url);
+    if (url.tls) throw std::invalid_argument("varve does not call the node by https://");
+    static_cast<void>(url.base_path());
+    return url;
   } catch (const std::invalid_argument& failure) {
-    throw UsageError(fmt::format("--node-url: {}", failure.what()));
+    throw UsageError(
+        fmt::format("--node-url {}: {}; write http://HOST:PORT", options.node_url, failure.what()));
   }
 }
 

@@ -19,7 +19,7 @@
 #include <stdexcept>
 
 #include "app/options.h"
-#include "engine/ingest/node_client.h"
+#include "io/http_url.h"
 
 namespace app {
 namespace {
@@ -30,29 +30,7 @@ namespace http = boost::beast::http;
 
 constexpr uint64_t kAnswerBytesMax = 64 << 20;
 
-constexpr std::string_view kUnix = "unix:", kHttps = "https://";
-
-struct ServerUrl {
-  std::string host, port, base_path;
-  std::string authority;  // as the header Host has it
-  bool is_tls = false;
-};
-
-/// Throws std::invalid_argument, with a sentence.
-ServerUrl parse_url(const std::string& text) {
-  const bool is_tls = text.starts_with(kHttps);
-  const engine::NodeUrl url =
-      engine::NodeUrl::parse(is_tls ? "http://" + text.substr(kHttps.size()) : text);
-  ServerUrl server{url.host, url.port, url.base_path, "", is_tls};
-  const std::string_view rest = std::string_view(text).substr(text.find("//") + 2);
-  const std::string_view authority = rest.substr(0, rest.find('/'));
-  const bool has_port = authority.find(':', authority.rfind(']') + 1) != authority.npos;
-  if (is_tls && !has_port) server.port = "443";
-  const bool is_ipv6 = server.host.find(':') != std::string::npos;
-  server.authority =
-      fmt::format("{}{}{}:{}", is_ipv6 ? "[" : "", server.host, is_ipv6 ? "]" : "", server.port);
-  return server;
-}
+constexpr std::string_view kUnix = "unix:";
 
 http::request<http::string_body> request_for(const HttpCall& call, const std::string& target,
                                              const std::string& host, const std::string& token) {
@@ -134,7 +112,7 @@ void use_certificates(asio::ssl::context& context, const std::string& directory)
 }
 
 /// The certificate must be of an authority that is trusted, and for `host`.
-HttpAnswer exchange_tls(const ServerUrl& url, const HttpCall& call,
+HttpAnswer exchange_tls(const io::HttpUrl& url, const HttpCall& call,
                         const HttpServerAddress& server) {
   asio::io_context loop;
   asio::ssl::context context(asio::ssl::context::tls_client);
@@ -147,7 +125,8 @@ HttpAnswer exchange_tls(const ServerUrl& url, const HttpCall& call,
   if (!is_address) SSL_set_tlsext_host_name(stream.native_handle(), url.host.c_str());
   stream.set_verify_callback(asio::ssl::host_name_verification(url.host));
   const auto places = asio::ip::tcp::resolver(loop).resolve(url.host, url.port);
-  const auto request = request_for(call, url.base_path + call.target, url.authority, server.token);
+  const auto request =
+      request_for(call, url.base_path() + call.target, url.authority(), server.token);
   Conversation<asio::ssl::stream<beast::tcp_stream&>> conversation{stream, request};
   plain.expires_after(call.patience);
   bool is_secure = false;
@@ -180,10 +159,10 @@ HttpAnswer exchange_unix(const std::string& path, const HttpCall& call, const st
   return exchange<asio::local::stream_protocol>(loop, places, request, call.patience);
 }
 
-HttpAnswer exchange_tcp(const ServerUrl& url, const HttpCall& call, const std::string& token) {
+HttpAnswer exchange_tcp(const io::HttpUrl& url, const HttpCall& call, const std::string& token) {
   asio::io_context loop;
   const auto places = asio::ip::tcp::resolver(loop).resolve(url.host, url.port);
-  const auto request = request_for(call, url.base_path + call.target, url.authority, token);
+  const auto request = request_for(call, url.base_path() + call.target, url.authority(), token);
   return exchange<asio::ip::tcp>(loop, places, request, call.patience);
 }
 
@@ -191,16 +170,19 @@ HttpAnswer exchange_tcp(const ServerUrl& url, const HttpCall& call, const std::s
 
 HttpAnswer http_call(const HttpServerAddress& server, const HttpCall& call) {
   const bool is_local = server.url.starts_with(kUnix);
-  ServerUrl url;
+  io::HttpUrl url;
   try {
-    if (!is_local) url = parse_url(server.url);
+    if (!is_local) url = io::HttpUrl::parse(server.url);
+    static_cast<void>(url.base_path());
   } catch (const std::invalid_argument& error) {
     throw UsageError(
-        fmt::format("--server {}: {}, or unix:/PATH of its socket", server.url, error.what()));
+        fmt::format("--server {}: {}; write http://HOST:PORT, https://HOST:PORT, or unix:/PATH of "
+                    "its socket",
+                    server.url, error.what()));
   }
   try {
     if (is_local) return exchange_unix(server.url.substr(kUnix.size()), call, server.token);
-    if (url.is_tls) return exchange_tls(url, call, server);
+    if (url.tls) return exchange_tls(url, call, server);
     return exchange_tcp(url, call, server.token);
   } catch (const beast::system_error& failure) {
     throw ServerUnreachable(fmt::format("ask {}: {}", server.url, failure.code().message()),

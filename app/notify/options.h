@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/values/notification.h"
+#include "io/http_url.h"
 
 namespace app {
 
@@ -25,17 +26,9 @@ std::set<engine::NotificationEvent> parse_events(std::string_view text);
 /// The same as a text that parse_events() reads.
 std::string events_text(const std::set<engine::NotificationEvent>& events);
 
-/// An address that is told by HTTP.
-struct WebhookUrl {
-  bool tls = false;
-  std::string host, port;
-  std::string target = "/";  ///< path and query, as given
-
-  /// The part that is no secret, for logs: "https://hooks.example.com".
-  std::string shown() const;
-};
-
-/// Throws UsageError for anything but http(s)://host[:port][/path][?query].
-WebhookUrl parse_webhook_url(std::string_view text);
+/// Whom to tell by HTTP. Throws UsageError.
+io::HttpUrl parse_webhook_url(std::string_view text);
+/// The part that is no secret, for logs: "https://hooks.example.com:443".
+std::string shown_url(const io::HttpUrl& url);
 
 }  // namespace app

@@ -37,15 +37,12 @@ constexpr uint64_t kAnswerBytesMax = 1 << 20;  // read, and not looked at
 /// One POST: a chain of asynchronous calls, because only these know time-outs.
 class Post {
  public:
-  Post(asio::io_context& loop, asio::ssl::context& tls, const WebhookUrl& url,
+  Post(asio::io_context& loop, asio::ssl::context& tls, const io::HttpUrl& url,
        const std::string& user_agent, const std::string& json)
       : url_(url), resolver_(loop), stream_(loop, tls), deadline_(loop) {
     request_.method(http::verb::post);
     request_.target(url.target);
-    const bool is_usual = url.port == (url.tls ? "443" : "80");
-    const std::string host =
-        url.host.find(':') == std::string::npos ? url.host : "[" + url.host + "]";
-    request_.set(http::field::host, is_usual ? host : host + ":" + url.port);
+    request_.set(http::field::host, url.authority());
     request_.set(http::field::user_agent, user_agent);
     request_.set(http::field::content_type, "application/json");
     request_.set(http::field::connection, "close");
@@ -116,7 +113,7 @@ class Post {
     plain().close();
   }
 
-  const WebhookUrl& url_;
+  const io::HttpUrl& url_;
   http::request<http::string_body> request_;
   tcp::resolver resolver_;
   beast::ssl_stream<beast::tcp_stream> stream_;
@@ -130,7 +127,7 @@ class Post {
 
 class Webhook final : public DeliveryWay {
  public:
-  Webhook(WebhookUrl url, std::string user_agent)
+  Webhook(io::HttpUrl url, std::string user_agent)
       : url_(std::move(url)), user_agent_(std::move(user_agent)) {
     tls_.set_default_verify_paths();
   }
@@ -158,7 +155,7 @@ class Webhook final : public DeliveryWay {
 
  private:
   DeliveryFailure failure(const std::string& cause, bool may_help_again) const {
-    return {fmt::format("POST {}: {}", url_.shown(), cause), may_help_again};
+    return {fmt::format("POST {}: {}", shown_url(url_), cause), may_help_again};
   }
   bool begin(asio::io_context& loop) {
     const std::lock_guard lock(mutex_);
@@ -171,7 +168,7 @@ class Webhook final : public DeliveryWay {
     return !interrupted_;
   }
 
-  const WebhookUrl url_;
+  const io::HttpUrl url_;
   const std::string user_agent_;
   asio::ssl::context tls_{asio::ssl::context::tls_client};
   std::mutex mutex_;

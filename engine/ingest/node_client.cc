@@ -50,7 +50,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
  public:
   using Done = std::function<void(NodeAnswer)>;
 
-  Exchange(asio::io_context& loop, const NodeUrl& url, const NodeTimes& times, NodeCall call,
+  Exchange(asio::io_context& loop, const io::HttpUrl& url, const NodeTimes& times, NodeCall call,
            Done done)
       : url_(url),
         times_(times),
@@ -61,8 +61,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
         deadline_(loop),
         done_(std::move(done)) {
     request_.method(http::verb::post);
-    request_.target(url.base_path + "/api/v1/backup/start");
-    request_.set(http::field::host, url.host + ":" + url.port);
+    request_.target(url.base_path() + "/api/v1/backup/start");
+    request_.set(http::field::host, url.authority());
     request_.set(http::field::user_agent, "varve");
     request_.set(http::field::content_type, "application/json");
     request_.set(http::field::connection, "close");
@@ -141,8 +141,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   }
 
   std::string named(const std::string& cause) const {
-    return fmt::format("POST http://{}:{}{}/api/v1/backup/start: {}", url_.host, url_.port,
-                       url_.base_path, cause);
+    return fmt::format("POST http://{}{}/api/v1/backup/start: {}", url_.authority(), url_.base_path(),
+                       cause);
   }
 
   void finish(NodeAnswer answer) {
@@ -155,7 +155,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     done_(std::move(answer));
   }
 
-  const NodeUrl& url_;
+  const io::HttpUrl& url_;
   const NodeTimes& times_;
   std::string secret_;
   http::request<http::string_body> request_;
@@ -169,7 +169,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
 class BeastNodeClient final : public NodeClient {
  public:
-  BeastNodeClient(io::Executor& executor, NodeUrl url, NodeTimes times)
+  BeastNodeClient(io::Executor& executor, io::HttpUrl url, NodeTimes times)
       : executor_(executor),
         url_(std::move(url)),
         times_(times),
@@ -228,7 +228,7 @@ class BeastNodeClient final : public NodeClient {
   }
 
   io::Executor& executor_;
-  const NodeUrl url_;
+  const io::HttpUrl url_;
   const NodeTimes times_;
   asio::io_context loop_{1};
   asio::executor_work_guard<asio::io_context::executor_type> at_work_ =
@@ -240,7 +240,8 @@ class BeastNodeClient final : public NodeClient {
 
 }  // namespace
 
-std::unique_ptr<NodeClient> make_node_client(io::Executor& executor, NodeUrl url, NodeTimes times) {
+std::unique_ptr<NodeClient> make_node_client(io::Executor& executor, io::HttpUrl url,
+                                             NodeTimes times) {
   return std::make_unique<BeastNodeClient>(executor, std::move(url), times);
 }
 

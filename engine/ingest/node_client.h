@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "io/executor.h"
+#include "io/http_url.h"
 #include "io/task.h"
 
 /// The call that makes the node start the client, once per job.
@@ -16,17 +16,6 @@
 /// client would delete the first one's snapshot. The password goes into the body and nowhere else.
 /// Spec: docs/jobs.md, "The call to the node".
 namespace engine {
-
-/// The address of the node API, of a setting like "http://localhost:9081".
-struct NodeUrl {
-  std::string host;
-  std::string port = "80";
-  std::string base_path;  ///< "" or "/…" without a slash at the end
-
-  /// Throws std::invalid_argument, with a sentence, for anything but plain
-  /// http://host[:port][/path].
-  static NodeUrl parse(std::string_view text);
-};
 
 /// One job, with all its disks in `nbd_targets`. No member is empty.
 struct NodeCall {
@@ -70,8 +59,9 @@ class NodeClient {
   virtual void stop() = 0;
 };
 
-/// The real one: a thread of its own turns an Asio loop, answers come back by Executor::post.
-std::unique_ptr<NodeClient> make_node_client(io::Executor& executor, NodeUrl url,
+/// The real one: a thread of its own turns an Asio loop, answers come back by Executor::post. `url`
+/// is plain HTTP, and has no query.
+std::unique_ptr<NodeClient> make_node_client(io::Executor& executor, io::HttpUrl url,
                                              NodeTimes times = {});
 
 }  // namespace engine

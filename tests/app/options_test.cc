@@ -156,7 +156,7 @@ TEST(CommandLine, WhoIsToldOfWhatCanBeSaid) {
             "--notify-on: \"done\" is not one of completed, failed, cancelled, damaged, space, "
             "unavailable, overdue, all, none");
   EXPECT_EQ(refusal({"serve", "--notify-url", "ftp://a"}),
-            "--notify-url: neither http:// nor https://; write http://HOST[:PORT]/PATH or "
+            "--notify-url: it begins with neither http:// nor https://; write http://HOST[:PORT]/PATH or "
             "https://HOST[:PORT]/PATH");
 }
 

@@ -23,7 +23,6 @@ namespace {
 using namespace std::chrono_literals;
 using engine::NodeAnswer;
 using engine::NodeCall;
-using engine::NodeUrl;
 using Outcome = engine::NodeAnswer::Outcome;
 
 /// An executor that the test's thread turns by itself.
@@ -138,7 +137,7 @@ class NodeClient : public ::testing::Test {
  protected:
   std::unique_ptr<engine::NodeClient> client_for(const Peer& peer, engine::NodeTimes times = {}) {
     const std::string url = "http://127.0.0.1:" + std::to_string(peer.port());
-    return engine::make_node_client(executor_, NodeUrl::parse(url), times);
+    return engine::make_node_client(executor_, io::HttpUrl::parse(url), times);
   }
   static io::Task<void> keep(engine::NodeClient& client, std::optional<NodeAnswer>& answer) {
     NodeCall call = some_call();
@@ -274,26 +273,6 @@ TEST_F(NodeClient, SeveralCallsRunSideBySide) {
   executor_.turn_until([&] { return second.has_value(); });
   EXPECT_FALSE(first.has_value());
   executor_.turn_until([&] { return first.has_value(); });
-}
-
-TEST(NodeUrl, IsSplitIntoItsParts) {
-  const NodeUrl plain = NodeUrl::parse("http://localhost:9081");
-  EXPECT_EQ(plain.host, "localhost");
-  EXPECT_EQ(plain.port, "9081");
-  EXPECT_EQ(plain.base_path, "");
-  const NodeUrl full = NodeUrl::parse("http://[::1]:81/behind/");
-  EXPECT_EQ(full.host, "::1");
-  EXPECT_EQ(full.port, "81");
-  EXPECT_EQ(full.base_path, "/behind");
-  EXPECT_EQ(NodeUrl::parse("http://node").port, "80");
-}
-
-TEST(NodeUrl, RefusesWhatItCannotCall) {
-  for (const char* text :
-       {"", "localhost:9081", "https://node", "http://", "http://:80", "http://n:0", "http://n:x",
-        "http://n:99999", "http://u@n", "http://[::1"}) {
-    EXPECT_THROW(NodeUrl::parse(text), std::invalid_argument) << text;
-  }
 }
 
 TEST(NodeCallBody, KeepsSpacesQuotesAndUnicode) {
