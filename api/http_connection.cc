@@ -21,7 +21,6 @@ using asio::redirect_error;
 using asio::use_awaitable;
 
 constexpr size_t kReadBytes = 4096;
-constexpr auto kWriteTimeout = std::chrono::seconds(30);
 // What a refused sender may still send, so that it reads the refusal before the connection ends.
 constexpr auto kDrainTime = std::chrono::seconds(2);
 constexpr size_t kDrainBytes = 8 << 20;
@@ -246,7 +245,7 @@ asio::awaitable<bool> HttpConnection::send(Response response, bool keep_alive, b
   message.keep_alive(keep_alive);
   message.prepare_payload();
   if (never_has_one) message.erase(http::field::content_length);
-  stream_.expires_after(kWriteTimeout);
+  stream_.expires_after(room_.options.write_timeout);
   const HttpStream::Error error = co_await stream_.write(message, has_body && !never_has_one);
   if (!keep_alive && !error) co_await stream_.finish();
   co_return keep_alive && !error;

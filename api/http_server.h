@@ -29,6 +29,7 @@ struct HttpServerOptions {
   std::chrono::milliseconds idle_timeout{120000};    ///< between the requests of a connection
   std::chrono::milliseconds answer_timeout{14500};   ///< then 503; not for unhurried routes
   std::chrono::milliseconds event_timeout{10000};    ///< for a listener to take an event
+  std::chrono::milliseconds write_timeout{30000};    ///< for a peer to take an answer
   std::chrono::milliseconds stop_grace{5000};        ///< for requests under way
 };
 

@@ -89,6 +89,20 @@ TEST_F(HttpServer, AHandlerThatIsLateIsAnsweredForAndCompleteIsWaitedFor) {
   EXPECT_EQ(status_of(completing.receive()), 200);
 }
 
+TEST_F(HttpServer, APeerThatDoesNotReadItsAnswerIsClosedAlsoAfterComplete) {
+  const std::string large(64 << 20, 'x');  // more than sockets hold
+  ON_CALL(engine_, complete)
+      .WillByDefault([&](const engine::CompleteDisk&) -> engine::CompletedDisk {
+        throw engine::Refusal(engine::RefusalKind::conflict, "large", large);
+      });
+  serve({.write_timeout = 200ms});
+  Connection deaf(address_);
+  deaf.send(post_text("/api/v1/backups/a/complete", R"({"change_id":"a/1"})"));
+  std::this_thread::sleep_for(800ms);
+  EXPECT_EQ(deaf.receive(), "") << "all of it came";
+  EXPECT_EQ(status_of(ask(get_text("/livez"))), 200);
+}
+
 TEST_F(HttpServer, ARequestThatWaitedTooLongIsNeverStarted) {
   Gate gate;
   EXPECT_CALL(engine_, delete_backup("slow", false)).WillOnce([&] {

@@ -95,5 +95,18 @@ TEST_F(Reload, AFileThatIsGoneChangesNothing) {
   EXPECT_NE(log.find("read " + path_ + ": No such file or directory"), std::string::npos) << log;
 }
 
+/// Without --config the file is read where it usually is, if there is one: it must not go
+/// unnoticed.
+TEST_F(Reload, TheUsualFileThatIsGoneChangesNothing) {
+  const std::string usual = "/etc/varve/varve.toml";
+  if (std::filesystem::exists(usual)) GTEST_SKIP() << usual << " is there";
+  auto options = parse<ServeOptions>({"serve"});
+  options.config_file = usual;
+  reloader_.emplace(std::move(options), std::vector{part("stall")});
+  const std::string log = reload();
+  EXPECT_TRUE(changed_.empty());
+  EXPECT_NE(log.find("nothing has changed: " + usual + " is gone"), std::string::npos) << log;
+}
+
 }  // namespace
 }  // namespace app

@@ -2,6 +2,7 @@
 #include "app/token_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -128,6 +129,23 @@ TEST_F(Tokens, AFileThatGoesOrCannotBeUsedLetsNobodyIn) {
   fs::remove(file_);
   EXPECT_FALSE(none.find(*token));
   EXPECT_TRUE(none.is_in_use());
+}
+
+TEST_F(Tokens, AFileThatCouldNotBeReadOnceIsReadAgainThoughItHasNotChanged) {
+  const auto token = add_token(file_, "a", {api::Scope::read}, now_);
+  const TokenFile book(file_);
+  const auto other = add_token(file_, "b", {api::Scope::read}, now_);  // so that it is read again
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none{0, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const bool is_let_in = book.find(*token).has_value();
+  const bool is_in_use = book.is_in_use();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_FALSE(is_let_in);
+  EXPECT_TRUE(is_in_use);
+  EXPECT_TRUE(book.find(*token));
+  EXPECT_TRUE(book.find(*other));
 }
 
 TEST_F(Tokens, AWrongLineIsNamed) {

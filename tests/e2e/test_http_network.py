@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP beyond loopback: a token and TLS, or the word that they are not meant. In a network of the test's own."""
 
+import signal
 import subprocess
 import sys
 import unittest
@@ -29,7 +30,7 @@ class HttpBeyondLoopback(unittest.TestCase):
         self.dir = self.enterContext(scratch.directory())
         config = self.dir / "varve.toml"
         config.write_text(said)
-        hub = Daemon(self.dir / "hub", http="0.0.0.0:0", config=config, **options)
+        self.hub = hub = Daemon(self.dir / "hub", http="0.0.0.0:0", config=config, **options)
         self.addCleanup(hub.close)
         hub.start()
         self.port = hub.ready["http"].rsplit(":", 1)[1]
@@ -54,6 +55,25 @@ class HttpBeyondLoopback(unittest.TestCase):
                    f"https://localhost:{self.port}/api/v1/backups"]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         self.assertEqual(done.stdout, "200", done.stderr)
+
+    def test_whether_other_hosts_may_do_without_tls_waits_for_a_restart(self):
+        """New certificates are followed by the same SIGHUP."""
+        files = tls_files.Authority(Path(self.enterContext(scratch.directory())) / "ca").server(
+            Path(self.enterContext(scratch.directory())))  # fmt: skip
+        self.serve("", api_token="t", tls_certificates=files)
+        for said, status in (("allow_plain_http = true\n", 400), ("", 400)):
+            (self.dir / "varve.toml").write_text(said)
+            before = len(self.hub.log)
+            self.hub.process.send_signal(signal.SIGHUP)
+            scratch.wait_until(lambda: "takes effect while varve runs" in self.hub.log[before:], 10, "the file is read")
+            self.assertEqual(self.status(OTHER_HOST, Authorization="Bearer t"), status)
+            restart = "changed, but in force only after a restart: allow-plain-http\n" in self.hub.log[before:]
+            self.assertEqual(restart, bool(said), self.hub.log[before:])
+        (self.dir / "varve.toml").write_text("allow_plain_http = true\n")
+        self.hub.stop()
+        self.hub.start()
+        self.port = self.hub.ready["http"].rsplit(":", 1)[1]
+        self.assertEqual(self.status(OTHER_HOST, Authorization="Bearer t"), 200)
 
     def test_each_of_them_is_missed(self):
         directory = Path(self.enterContext(scratch.directory()))
