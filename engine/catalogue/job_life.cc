@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "engine/catalogue/jobs.h"
+#include "engine/catalogue/standing.h"
 #include "engine/catalogue/tables.h"
 #include "engine/values/names.h"
 
@@ -190,6 +191,7 @@ void JobCatalogue::publish_disk(const Job& job, const JobDisk& disk, Time now) {
   Stmt(db_, "INSERT INTO point (image_id, chain_id, position, parent_image_id) VALUES (?, ?, ?, ?)",
        disk.image_id, chain_id, disk.place.position, parent)
       .run();
+  note_point(db_, job.id, chain_id);
   Stmt(db_, "UPDATE job_disk SET state = 'completed', sidecar = '', port = 0 WHERE id = ?", disk.id)
       .run();
 }

@@ -242,11 +242,19 @@ std::vector<BackupDay> JobCatalogue::by_day(const BackupDaysQuery& query, Time n
 
 std::map<JobState, uint64_t> JobCatalogue::count_by_state() {
   std::map<JobState, uint64_t> counts;
-  Stmt select(db_, "SELECT state, count(*) FROM job WHERE deleting = 0 GROUP BY state");
-  while (select.step()) {
-    const auto state = select.take<JobState>();
-    counts[state] = select.take<uint64_t>();
+  Stmt rest(db_,
+            "SELECT state, count(*) FROM job WHERE state <> 'completed' AND deleting = 0 "
+            "GROUP BY state");
+  // Most jobs are completed: they are what is left when the others are counted, by their index.
+  Stmt all(db_,
+           "SELECT (SELECT count(*) FROM job) - (SELECT count(*) FROM job WHERE deleting = 1)");
+  auto completed = all.first<uint64_t>().value();
+  while (rest.step()) {
+    const auto state = rest.take<JobState>();
+    counts[state] = rest.take<uint64_t>();
+    completed -= counts[state];
   }
+  if (completed > 0) counts[JobState::completed] = completed;
   return counts;
 }
 

@@ -9,30 +9,17 @@
 namespace engine {
 
 /// Of row `vm`: when the newest backup was completed of which neither an image nor one that it
-/// stands on was found damaged, and the newest of these of which every image was found sound. A
-/// child may have stored all of the damage anew: only a verification's report knows, so it is
-/// distrusted here. A VM has one job at a time, so the newest by its beginning, for which there is
-/// an index, is the newest by its end. Damage is rare and has an index: it is looked at first.
-#define VARVE_OF_GOOD_JOBS                                                \
-  " FROM job j WHERE j.context_id = vm.context_id"                        \
-  " AND j.state = 'completed' AND j.deleting = 0"                         \
-  " AND NOT EXISTS (SELECT 1 FROM verification v"                         \
-  " CROSS JOIN point damaged ON damaged.image_id = v.image_id"            \
-  " CROSS JOIN job_disk d ON d.job_id = j.id"                             \
-  " CROSS JOIN point p ON p.image_id = d.image_id"                        \
-  " AND p.chain_id = damaged.chain_id AND p.position >= damaged.position" \
-  " WHERE v.result = 'damaged')"
-#define VARVE_NEWEST_JOB " ORDER BY j.created_at DESC, j.row DESC LIMIT 1)"
+/// stands on was found damaged, and the newest of these of which every image was found sound. A VM
+/// has one job at a time, so the newest by its beginning is the newest by its end. Each has an
+/// index: job_good, job_proven.
 inline constexpr std::string_view kLastGoodAt =
-    "(SELECT j.completed_at" VARVE_OF_GOOD_JOBS VARVE_NEWEST_JOB;
+    "(SELECT j.completed_at FROM job j WHERE j.context_id = vm.context_id"
+    " AND j.state = 'completed' AND j.deleting = 0 AND j.distrusted = 0"
+    " ORDER BY j.created_at DESC, j.row DESC LIMIT 1)";
 inline constexpr std::string_view kLastVerifiedAt =
-    "(SELECT j.completed_at" VARVE_OF_GOOD_JOBS
-    " AND EXISTS (SELECT 1 FROM verification)"
-    " AND NOT EXISTS (SELECT 1 FROM job_disk d WHERE d.job_id = j.id AND NOT EXISTS"
-    " (SELECT 1 FROM verification v WHERE v.image_id = d.image_id AND v.result = "
-    "'sound'))" VARVE_NEWEST_JOB;
-#undef VARVE_OF_GOOD_JOBS
-#undef VARVE_NEWEST_JOB
+    "(SELECT j.completed_at FROM job j WHERE j.context_id = vm.context_id"
+    " AND j.state = 'completed' AND j.deleting = 0 AND j.distrusted = 0 AND j.proven = 1"
+    " ORDER BY j.created_at DESC, j.row DESC LIMIT 1)";
 
 inline std::string_view inventory_name_of(const Vm& vm) { return inventory_name(vm.vm_path); }
 

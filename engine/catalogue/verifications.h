@@ -14,7 +14,8 @@ class VerificationCatalogue {
  public:
   explicit VerificationCatalogue(Db& db) : db_(db) {}
 
-  /// In the place of an earlier one of the image; durable. Does nothing when the image has gone.
+  /// In the place of an earlier one of the image; durable, with what it makes of backups
+  /// (standing.h). Does nothing when the point has gone.
   void put(const ImageVerification& verification);
 
   std::optional<ImageVerification> find(std::string_view image_id);

@@ -182,6 +182,15 @@ TEST_F(CataloguePoints, ThoseWithoutAProofComeFirstThenThoseWithTheOldest) {
   EXPECT_EQ(catalogue().points.count_by_verification(),
             (std::map<std::string, uint64_t>{
                 {"never", 1}, {"sound", 2}, {"damaged", 1}, {"without_manifest", 0}}));
+  const Point newest = catalogue().points.find(images[3]).value();
+  catalogue().jobs.mark_deleting({newest.job_id});
+  prove(1, VerificationResult::without_manifest);
+  EXPECT_EQ(catalogue().points.count_by_verification(),
+            (std::map<std::string, uint64_t>{
+                {"never", 0}, {"sound", 1}, {"damaged", 1}, {"without_manifest", 1}}))
+      << "a point that is being deleted does not count";
+  EXPECT_EQ(catalogue().jobs.count_by_state(),
+            (std::map<JobState, uint64_t>{{JobState::completed, 3}}));
 }
 
 TEST_F(CataloguePoints, A25AChangeIdIsKeptByteForByte) {

@@ -56,6 +56,36 @@ TEST_F(CatalogueSchema, A27EveryReleasedSchemaIsLiftedToThePresentOne) {
   }
 }
 
+TEST_F(CatalogueSchema, AnUpgradeKnowsWhatOlderProofsMakeOfBackups) {
+  const auto prove = [&](const JobDisk& disk, VerificationResult result) {
+    ImageVerification proof;
+    proof.image_id = disk.image_id;
+    proof.verified_at = now();
+    proof.result = result;
+    catalogue().verifications.put(proof);
+  };
+  const Vm vm = add_vm("a", {2000});
+  const Job proven = backup(vm, BackupType::full, 1);
+  prove(proven.disks[0], VerificationResult::sound);
+  const Job unproven = backup(vm, BackupType::incremental, 2);
+  prove(backup(vm, BackupType::incremental, 3).disks[0], VerificationResult::damaged);
+  backup(vm, BackupType::incremental, 4);
+  close();
+  {
+    Db db(path());  // as it was before these columns
+    db.exec(
+        "DROP INDEX job_good; DROP INDEX job_proven; DROP INDEX job_not_completed;"
+        "DROP INDEX job_deleting; DROP INDEX verification_by_result;"
+        "ALTER TABLE job DROP COLUMN proven; ALTER TABLE job DROP COLUMN distrusted;"
+        "CREATE INDEX verification_damaged ON verification (image_id) WHERE result = 'damaged';"
+        "PRAGMA user_version = 11");
+  }
+  open();
+  const Vm lifted = catalogue().vms.list_ages().at(0);
+  EXPECT_EQ(lifted.last_good_at, unproven.completed_at);
+  EXPECT_EQ(lifted.last_verified_at, proven.completed_at);
+}
+
 TEST_F(CatalogueSchema, AViewThatAnotherVarveMadeIsMadeAnewAndOnesOwnAreLeftAlone) {
   close();
   Db db(path());

@@ -341,6 +341,37 @@ TEST_F(CatalogueVms, TheNewestGoodAndTheNewestVerifiedBackupHaveTheirTimes) {
   EXPECT_EQ(now_of().last_good_at, anew.completed_at) << "a full stands on nothing";
 }
 
+TEST_F(CatalogueVms, ABackupIsDistrustedForAsLongAsSomethingBelowItIsDamaged) {
+  const Vm vm = add_vm("pgtest1");
+  const auto good = [&] { return catalogue().vms.list_ages().at(0).last_good_at; };
+  const auto prove = [&](const JobDisk& disk, VerificationResult result) {
+    ImageVerification proof;
+    proof.image_id = disk.image_id;
+    proof.verified_at = tick();
+    proof.result = result;
+    catalogue().verifications.put(proof);
+  };
+  const Job one = backup(vm, BackupType::full, 1), two = backup(vm, BackupType::incremental, 2);
+  prove(two.disks[1], VerificationResult::damaged);
+  const Job three = backup(vm, BackupType::incremental, 3);
+  EXPECT_EQ(good(), one.completed_at) << "what is published on damage is distrusted at once";
+  prove(one.disks[0], VerificationResult::damaged);
+  EXPECT_EQ(good(), std::nullopt);
+  prove(two.disks[1], VerificationResult::sound);
+  EXPECT_EQ(good(), std::nullopt) << "another disk's image is damaged still";
+  prove(one.disks[0], VerificationResult::damaged);
+  prove(one.disks[0], VerificationResult::sound);
+  EXPECT_EQ(good(), three.completed_at) << "it was repaired";
+  EXPECT_EQ(catalogue().vms.list_ages().at(0).last_verified_at, std::nullopt);
+  prove(two.disks[0], VerificationResult::damaged);
+  catalogue().jobs.mark_deleting({three.id, two.id});
+  EXPECT_EQ(good(), one.completed_at);
+  catalogue().jobs.erase(three.id, now());
+  catalogue().jobs.erase(two.id, now());
+  const Job anew = backup(vm, BackupType::incremental, 4);
+  EXPECT_EQ(good(), anew.completed_at) << "the damage went with its image";
+}
+
 TEST_F(CatalogueVms, ChainsAreAsLongAsTheNewestGenerationOfEachDisk) {
   const Vm vm = add_vm("pgtest1", {2000});
   EXPECT_TRUE(catalogue().points.chain_lengths().empty());
