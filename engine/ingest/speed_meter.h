@@ -22,7 +22,8 @@ class SpeedMeter {
   }
 
   uint64_t bytes_per_second() const {
-    if (marks_.size() < 2) return 0;
+    // Exports that have ended do not count any more.
+    if (marks_.size() < 2 || marks_.back().bytes < marks_.front().bytes) return 0;
     const std::chrono::duration<double> span = marks_.back().at - marks_.front().at;
     if (span.count() <= 0) return 0;
     return static_cast<uint64_t>(static_cast<double>(marks_.back().bytes - marks_.front().bytes) /

@@ -207,12 +207,16 @@ io::Task<void> close_exports(Ports& ports, ActiveJob& job) {
 
 io::Task<void> release_exports(Tally& tally, io::TaskScope& background,
                                std::shared_ptr<ActiveJob> job, Ingest::Leaving leaving) {
+  // From the job to the tally at once: what is asked between two disks finds each in one of them.
+  std::vector<std::unique_ptr<Ingest>> ended;
   for (auto& ingest : job->ingests) {
     if (!ingest) continue;
     tally.note_export(ingest->traffic(), ingest->counters());
+    ended.push_back(std::move(ingest));
+  }
+  for (auto& ingest : ended) {
     if (leaving == Ingest::Leaving::what_has_arrived) {
       co_await ingest->retire(leaving);
-      ingest.reset();
     } else {
       co_await retire_now_or_later(background, std::move(ingest));
     }

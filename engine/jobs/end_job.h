@@ -34,7 +34,8 @@ io::Task<void> cancel_job(Core& core, std::string backup_id, std::string reason)
 io::Task<void> close_exports(Ports& ports, ActiveJob& job);
 
 /// Takes the closed exports down; connections may linger for seconds, and are waited for in the
-/// background; here when something is to be left, so that it is at rest on return.
+/// background; here when something is to be left, so that it is at rest on return. What they have
+/// counted is in `tally` before the first wait; a job that is removed is so right before the call.
 io::Task<void> release_exports(Tally& tally, io::TaskScope& background,
                                std::shared_ptr<ActiveJob> job,
                                Ingest::Leaving leaving = Ingest::Leaving::nothing);

@@ -346,6 +346,64 @@ TEST_F(JobLife, ProgressOfSeveralDisksNeverExceedsTheWholeAndDoesNotFallBack) {
   EXPECT_EQ(job.total_bytes(), kDiskBytes * 4) << "a client may write a place twice";
 }
 
+/// Asks for the metrics without a pause while jobs end.
+class MetricsReader {
+ public:
+  explicit MetricsReader(Engine& engine) : thread_([this, &engine] { run(engine); }) {}
+  /// How often a counter was less than before.
+  uint64_t dips() {
+    stopping_ = true;
+    thread_.join();
+    return dips_;
+  }
+
+ private:
+  static std::vector<uint64_t> totals_of(const MetricsSnapshot& now) {
+    return {now.bytes_received, now.bytes_zeroed, now.bytes_elided, now.bytes_stored,
+            now.bytes_read};
+  }
+  void run(Engine& engine) {
+    std::vector<uint64_t> last(5);
+    while (!stopping_) {
+      const std::vector<uint64_t> now = totals_of(engine.metrics());
+      for (size_t at = 0; at < now.size(); ++at) dips_ += now[at] < last[at];
+      last = now;
+    }
+  }
+
+  std::atomic<bool> stopping_ = false;
+  uint64_t dips_ = 0;
+  std::thread thread_;
+};
+
+TEST_F(JobLife, CountersOfTrafficNeverFallWhileAJobOfSeveralDisksEnds) {
+  register_vm("pgtest1", 4);
+  const auto filled = [&](bool keep_partial) {
+    const BackupView job = engine().start_backup({.vm_name = "pgtest1",
+                                                  .backup_type = BackupType::full,
+                                                  .repository_id = "1",
+                                                  .keep_partial = keep_partial});
+    for (const JobDisk& disk : job.job.disks) {
+      Writer writer(*hub, disk.export_name);
+      EXPECT_TRUE(writer.connect());
+      writer.write(0, std::string(65536, 'x'));
+      hub->exports.find(disk.export_name)->counters().bytes_received += 65536;
+    }
+    return job.job.id;
+  };
+  MetricsReader reader(engine());
+  for (int round = 0; round < 5; ++round) {
+    engine().cancel(filled(false), "");
+    const std::string failed = filled(true);
+    engine().record_telemetry(failed, {.status = "failed"});
+    EXPECT_TRUE(wait_until([&] { return state_of(failed) == "failed"; }));
+    back_up("pgtest1", BackupType::full, "whole", round + 1);
+    EXPECT_TRUE(wait_until([&] { return engine().exports().empty(); }));
+  }
+  EXPECT_EQ(reader.dips(), 0u);
+  EXPECT_EQ(engine().metrics().bytes_received, 5u * 2 * 4 * 65536);
+}
+
 TEST_F(JobLife, MetricsCountEveryStateOfTheCatalogueAndBeginAtZero) {
   MetricsSnapshot before = engine().metrics();
   EXPECT_EQ(before.backups_total.size(), 6u) << "three results of two types";

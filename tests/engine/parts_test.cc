@@ -50,6 +50,8 @@ TEST(Speed, IsMeasuredOverTheLastTenSeconds) {
   EXPECT_EQ(meter.bytes_per_second(), 100u);
   for (int second = 0; second <= 10; ++second, now += 1s) meter.note(now, bytes);
   EXPECT_LE(meter.bytes_per_second(), 10u);
+  meter.note(now, 0);
+  EXPECT_EQ(meter.bytes_per_second(), 0u) << "the exports have ended";
 }
 
 TEST(SpaceReserve, IsOnePercentOfSmallDisks) {
