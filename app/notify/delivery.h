@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "app/notify/host_lookup.h"
 #include "app/notify/message.h"
 
 namespace app {
@@ -33,7 +34,8 @@ class DeliveryWay {
 };
 
 /// A POST of the JSON; ten seconds for each try. `user_agent`: "varve/0.1". Throws UsageError.
-std::unique_ptr<DeliveryWay> make_webhook(const std::string& url, const std::string& user_agent);
+std::unique_ptr<DeliveryWay> make_webhook(const std::string& url, const std::string& user_agent,
+                                          ResolveHost resolve = resolve_host);
 /// /bin/sh -c, with the JSON at its standard input; a minute, then it and its children are killed.
 std::unique_ptr<DeliveryWay> make_command(std::string command);
 

@@ -31,15 +31,20 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using asio::ip::tcp;
 
+using Deadline = std::chrono::steady_clock::time_point;
+using Endpoints = std::vector<tcp::endpoint>;
+
 constexpr auto kTryPatience = std::chrono::seconds(10);
 constexpr uint64_t kAnswerBytesMax = 1 << 20;  // read, and not looked at
+
+std::string no_answer() { return fmt::format("no answer within {} s", kTryPatience.count()); }
 
 /// One POST: a chain of asynchronous calls, because only these know time-outs.
 class Post {
  public:
   Post(asio::io_context& loop, asio::ssl::context& tls, const io::HttpUrl& url,
        const std::string& user_agent, const std::string& json)
-      : url_(url), resolver_(loop), stream_(loop, tls), deadline_(loop) {
+      : url_(url), stream_(loop, tls), deadline_(loop) {
     request_.method(http::verb::post);
     request_.target(url.target);
     request_.set(http::field::host, url.authority());
@@ -51,18 +56,16 @@ class Post {
     parser_.body_limit(kAnswerBytesMax);
   }
 
-  void start() {
-    deadline_.expires_after(kTryPatience);
+  /// To the first of `hosts` that takes the connection.
+  void start(const Endpoints& hosts, Deadline until) {
+    deadline_.expires_at(until);
     deadline_.async_wait([this](beast::error_code error) {
       if (error) return;
       end("timeout", beast::error::timeout);
     });
-    resolver_.async_resolve(url_.host, url_.port, [this](beast::error_code error, auto found) {
-      if (error || has_ended_) return end("resolve", error);
-      plain().async_connect(found, [this](beast::error_code failed, const auto&) {
-        if (failed || has_ended_) return end("connect", failed);
-        url_.tls ? shake_hands() : send(plain());
-      });
+    plain().async_connect(hosts, [this](beast::error_code failed, const tcp::endpoint&) {
+      if (failed || has_ended_) return end("connect", failed);
+      url_.tls ? shake_hands() : send(plain());
     });
   }
 
@@ -104,18 +107,16 @@ class Post {
   void end(std::string_view step, beast::error_code error) {
     if (std::exchange(has_ended_, true)) return;
     if (error == beast::error::timeout) {
-      cause_ = fmt::format("no answer within {} s", kTryPatience.count());
+      cause_ = no_answer();
     } else if (error) {
       cause_ = fmt::format("{}: {}", step, error.message());
     }
     deadline_.cancel();
-    resolver_.cancel();
     plain().close();
   }
 
   const io::HttpUrl& url_;
   http::request<http::string_body> request_;
-  tcp::resolver resolver_;
   beast::ssl_stream<beast::tcp_stream> stream_;
   asio::steady_timer deadline_;
   beast::flat_buffer buffer_;
@@ -127,20 +128,23 @@ class Post {
 
 class Webhook final : public DeliveryWay {
  public:
-  Webhook(io::HttpUrl url, std::string user_agent)
-      : url_(std::move(url)), user_agent_(std::move(user_agent)) {
+  Webhook(io::HttpUrl url, std::string user_agent, ResolveHost resolve)
+      : url_(std::move(url)),
+        user_agent_(std::move(user_agent)),
+        lookup_(url_.host, std::move(resolve)) {
     tls_.set_default_verify_paths();
   }
 
   void deliver(const Message& message) override {
+    const Deadline until = std::chrono::steady_clock::now() + kTryPatience;
+    const Endpoints hosts = look_up(until);
     asio::io_context loop{1};
     Post post(loop, tls_, url_, user_agent_, message.json);
-    post.start();
+    post.start(hosts, until);
     if (begin(loop)) loop.run();
     const bool is_interrupted = !finish();
     if (post.status() == 0) {
-      throw is_interrupted ? failure("varve stops", false)
-                           : failure(post.cause(), !post.is_final());
+      throw is_interrupted ? interrupted() : failure(post.cause(), !post.is_final());
     }
     if (post.status() / 100 == 2) return;
     const bool may_help = post.status() >= 500 || post.status() == 408 || post.status() == 429;
@@ -151,9 +155,28 @@ class Webhook final : public DeliveryWay {
     const std::lock_guard lock(mutex_);
     interrupted_ = true;
     if (under_way_ != nullptr) under_way_->stop();
+    lookup_.interrupt();
   }
 
  private:
+  /// Not by Asio, whose loop ends when the system's resolver does. Throws DeliveryFailure.
+  Endpoints look_up(Deadline until) {
+    std::vector<std::string> addresses;
+    try {
+      addresses = lookup_.addresses(until);
+    } catch (const std::exception& cause) {
+      throw failure(fmt::format("resolve: {}", cause.what()), true);
+    }
+    const std::lock_guard lock(mutex_);
+    if (interrupted_) throw interrupted();
+    if (addresses.empty()) throw failure(no_answer(), true);
+    Endpoints hosts;
+    for (const std::string& address : addresses) {
+      hosts.emplace_back(asio::ip::make_address(address), port_);
+    }
+    return hosts;
+  }
+  DeliveryFailure interrupted() const { return failure("varve stops", false); }
   DeliveryFailure failure(const std::string& cause, bool may_help_again) const {
     return {fmt::format("POST {}: {}", shown_url(url_), cause), may_help_again};
   }
@@ -170,6 +193,8 @@ class Webhook final : public DeliveryWay {
 
   const io::HttpUrl url_;
   const std::string user_agent_;
+  const uint16_t port_ = static_cast<uint16_t>(std::stoul(url_.port));
+  HostLookup lookup_;
   asio::ssl::context tls_{asio::ssl::context::tls_client};
   std::mutex mutex_;
   asio::io_context* under_way_ = nullptr;
@@ -178,8 +203,9 @@ class Webhook final : public DeliveryWay {
 
 }  // namespace
 
-std::unique_ptr<DeliveryWay> make_webhook(const std::string& url, const std::string& user_agent) {
-  return std::make_unique<Webhook>(parse_webhook_url(url), user_agent);
+std::unique_ptr<DeliveryWay> make_webhook(const std::string& url, const std::string& user_agent,
+                                          ResolveHost resolve) {
+  return std::make_unique<Webhook>(parse_webhook_url(url), user_agent, std::move(resolve));
 }
 
 }  // namespace app

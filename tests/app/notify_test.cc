@@ -147,6 +147,85 @@ TEST_F(Deliveries, WaitInABoundedQueueAndAStopDoesNotWaitForThem) {
   EXPECT_EQ(seen.tries, 1) << "what waited was dropped";
 }
 
+/// A resolver that does not answer before the test ends.
+class HangingResolver {
+ public:
+  ~HangingResolver() {
+    const std::lock_guard lock(state_->mutex);
+    state_->is_released = true;
+    state_->changed.notify_all();
+  }
+  ResolveHost resolve() const {
+    return [state = state_](const std::string&) -> std::vector<std::string> {
+      std::unique_lock lock(state->mutex);
+      ++state->asked;
+      state->changed.notify_all();
+      state->changed.wait_for(lock, 30s, [&] { return state->is_released; });
+      throw std::runtime_error("nobody knows it");
+    };
+  }
+  void wait_until_asked() const {
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [this] { return state_->asked > 0; });
+  }
+  int asked() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->asked;
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    int asked = 0;
+    bool is_released = false;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+TEST_F(Deliveries, EndInTimeAlsoWhileTheSystemLooksUpTheHost) {
+  HangingResolver hanging;
+  auto queue = std::make_unique<DeliveryQueue>(
+      "url", make_webhook("http://hooks.example/", "varve/0", hanging.resolve()), kQuick);
+  queue->add(message("one"));
+  hanging.wait_until_asked();
+  const auto begun = std::chrono::steady_clock::now();
+  queue.reset();
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 5s) << "200 ms for what waits";
+}
+
+TEST(HostLookups, AreOneAtATimeAndEndInTime) {
+  HangingResolver hanging;
+  HostLookup lookup("hooks.example", hanging.resolve());
+  const auto begun = std::chrono::steady_clock::now();
+  for (int time = 0; time < 3; ++time) {
+    EXPECT_TRUE(lookup.addresses(std::chrono::steady_clock::now() + 20ms).empty());
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 5s);
+  hanging.wait_until_asked();
+  EXPECT_EQ(hanging.asked(), 1) << "no thread for each try";
+}
+
+TEST(HostLookups, SayWhatTheSystemSays) {
+  const auto later = [] { return std::chrono::steady_clock::now() + 10s; };
+  using Addresses = std::vector<std::string>;
+  EXPECT_EQ(HostLookup("127.0.0.1").addresses(later()), Addresses{"127.0.0.1"});
+  EXPECT_EQ(HostLookup("::1").addresses(later()), Addresses{"::1"});
+  int asked = 0;
+  HostLookup lookup("hooks.example", [&](const std::string& host) -> Addresses {
+    EXPECT_EQ(host, "hooks.example");
+    if (++asked == 1) throw std::runtime_error("nobody knows it");
+    return {"192.0.2.1"};
+  });
+  try {
+    lookup.addresses(later());
+    FAIL();
+  } catch (const std::runtime_error& failure) {
+    EXPECT_STREQ(failure.what(), "nobody knows it");
+  }
+  EXPECT_EQ(lookup.addresses(later()), Addresses{"192.0.2.1"}) << "it is asked anew";
+}
+
 class Commands : public ::testing::Test {
  protected:
   Commands() : file_("/tmp/varve-notify-test-" + std::to_string(::getpid())) {}
