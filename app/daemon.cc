@@ -196,7 +196,7 @@ void Daemon::ask_status(const std::function<void(std::string)>& answer) {
     std::string status = jobs == 0   ? "no backup is running"
                          : jobs == 1 ? "1 backup is running"
                                      : fmt::format("{} backups are running", jobs);
-    for (const auto& [repository, cause] : engine_->health().unavailable_repositories) {
+    for (const auto& [repository, cause] : engine_->unavailable_repositories()) {
       status += fmt::format("; repository {} is unavailable: {}", repository, cause);
     }
     answer(std::move(status));

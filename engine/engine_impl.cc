@@ -275,6 +275,10 @@ HealthView EngineImpl::health() const noexcept {
           .catalogue_writable = core_.catalogue_writable};
 }
 
+std::map<std::string, std::string> EngineImpl::unavailable_repositories() const {
+  return core_.availability.causes();
+}
+
 MetricsSnapshot EngineImpl::metrics() {
   MetricsSnapshot snapshot = ask_now([&] { return metrics_snapshot(core_); });
   snapshot.ready = health().ready();

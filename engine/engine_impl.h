@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +32,9 @@ class EngineImpl final : public Engine {
 
   /// On the control thread.
   size_t running_jobs() const { return core_.jobs.size(); }
+  /// The cause by id. Any thread. Unlike health(), which is what somebody wants to know and keeps
+  /// the trials of the catalogue going, this may be asked all the time.
+  std::map<std::string, std::string> unavailable_repositories() const;
 
   /// New jobs are refused, running ones failed, finalizing ones finished; returns when all is at
   /// rest. May be called again.

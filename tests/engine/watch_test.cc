@@ -3,6 +3,7 @@
 
 #include <thread>
 
+#include "engine/catalogue/db.h"
 #include "tests/engine/engine_fixture.h"
 
 /// docs/jobs.md, "Timeouts", with durations short enough for a test.
@@ -103,6 +104,28 @@ TEST_F(Watch, RunningJobsAreSampled) {
   EXPECT_TRUE(
       wait_until([&] { return engine().telemetry_history(full.job.id, 10).samples.size() >= 3; }));
   EXPECT_EQ(engine().telemetry_history(full.job.id, 10).samples[0].source, SampleSource::server);
+}
+
+TEST_F(Watch, TheCatalogueIsTriedForThoseWhoAskForTheHealthAndNotForTheServiceManager) {
+  restart([](EngineOptions& options) { options.catalogue_trial_interval = 20ms; });
+  Db other(temp.file("catalogue.db"), DbAccess::read_only);
+  // Changes with every commit of another connection.
+  const auto version = [&] { return Stmt(other, "PRAGMA data_version").first<uint64_t>().value(); };
+  const auto comes_to_rest = [&] {
+    return wait_until([&] {
+      const uint64_t before = version();
+      for (int asked = 0; asked < 15; ++asked) {
+        EXPECT_TRUE(hub->impl->unavailable_repositories().empty());
+        std::this_thread::sleep_for(20ms);
+      }
+      return version() == before;
+    });
+  };
+  EXPECT_TRUE(comes_to_rest()) << "it is written to although nobody has asked";
+  const uint64_t before = version();
+  EXPECT_TRUE(engine().health().ready());
+  EXPECT_TRUE(wait_until([&] { return version() != before; }));
+  EXPECT_TRUE(comes_to_rest());
 }
 
 TEST(DurationText, IsWrittenAsTheClientsLogsWriteIt) {
