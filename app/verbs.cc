@@ -152,6 +152,8 @@ std::vector<Verb> make_verbs() {
       client_verb("vm show", kBackups, "show a VM, its disks and last backups", declare_vm_show,
                   run_vm_show),
       client_verb("vm add", kBackups, "register a VM and its disks", declare_vm_add, run_vm_add),
+      client_verb("vm set", kBackups, "say how often a backup of a VM is expected", declare_vm_set,
+                  run_vm_set),
       client_verb("vm remove", kBackups, "forget a VM that has no backups", declare_vm_remove,
                   run_vm_remove),
       client_verb("backup", kBackups, "start a backup that the node writes", declare_backup,
@@ -209,7 +211,7 @@ const Verb* find_verb(std::string_view name) {
 }
 
 std::string_view family_summary(std::string_view first_word) {
-  if (first_word == "vm") return "virtual machines: list, show, add, remove";
+  if (first_word == "vm") return "virtual machines: list, show, add, set, remove";
   if (first_word == "config") return "the server's configuration: check, show, example";
   if (first_word == "catalogue") return "the catalogue: backup";
   if (first_word == "token") return "tokens of the HTTP API: add, list, revoke";

@@ -28,7 +28,7 @@ struct Selection {
 extern const Selection kNewestPoints, kChainPoints, kVms, kVmDisks, kVmJobs, kRunningJobs,
     kBackupDisks, kPointDisks, kRepositories;
 // Things shown one by one.
-extern const Selection kHealth, kVm, kBackup, kWarnings, kRepository, kRepositoryTest,
+extern const Selection kHealth, kVm, kVmExpected, kBackup, kWarnings, kRepository, kRepositoryTest,
     kVerification, kPromotion;
 /// What the progress of a backup is made of, in the order of ProgressMember.
 extern const Selection kProgress;

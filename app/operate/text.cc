@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <clocale>
 #include <cstdlib>
 #include <ctime>
 
+#include "app/setting_kinds.h"
 #include "engine/values/time_text.h"
 
 namespace app {
@@ -31,6 +33,7 @@ bool is_time(std::string_view name, std::string_view type) {
 
 std::string number_text(const nlohmann::json& value, std::string_view name, const Style& style) {
   if (is_size(name)) return size_text(value.get<uint64_t>(), style);
+  if (name.ends_with("_seconds")) return duration_value(std::chrono::seconds(value.get<int64_t>()));
   if (name.ends_with("_bps")) return size_text(value.get<uint64_t>(), style) + "/s";
   if (name.ends_with("_percent")) return fmt::format("{:.1f} %", value.get<double>());
   return value.is_number_float() ? fmt::format("{:.2f}", value.get<double>()) : value.dump();
@@ -92,6 +95,7 @@ std::string time_text(engine::Time time, const Style& style) {
 std::string value_text(const nlohmann::json& value, std::string_view name, std::string_view type,
                        std::string_view missing, const Style& style) {
   if (value.is_null() || value == "") return std::string(missing);
+  if (name.ends_with("_seconds") && value == 0) return std::string(missing);
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_number()) return number_text(value, name, style);
   if (value.is_string()) {

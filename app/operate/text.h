@@ -31,8 +31,8 @@ std::string duration_text(uint64_t seconds);
 /// "2026-11-30 15:17:04, 3 min ago".
 std::string time_text(engine::Time time, const Style& style);
 
-/// A value as its type in the API's schema and its name say: `_bytes` is a size, `_at` a time.
-/// `missing` stands for null, "" and what is left out.
+/// A value as its type in the API's schema and its name say: `_bytes` is a size, `_at` a time,
+/// `_seconds` a duration. `missing` stands for null, "", no seconds and what is left out.
 std::string value_text(const nlohmann::json& value, std::string_view name, std::string_view type,
                        std::string_view missing, const Style& style);
 /// Whether such values are aligned at their right ends.

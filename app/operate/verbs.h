@@ -32,10 +32,18 @@ struct VmAddOptions : ClientOptions {
   std::string vm_name;
   std::vector<std::string> disks;  ///< "SIZE" or "KEY=SIZE", by index
   std::string vm_path, vcenter_host, secret;
-  bool replace = false;
+  std::string expected_interval;  ///< "25h", "none" or "default"; "": as before
+  bool replace = false, move = false;
 };
 void declare_vm_add(CLI::App& command, VmAddOptions& options);
 int run_vm_add(const VmAddOptions& options);
+
+struct VmSetOptions : ClientOptions {
+  std::string vm_name;
+  std::string expected_interval;  ///< "25h", "none" or "default"
+};
+void declare_vm_set(CLI::App& command, VmSetOptions& options);
+int run_vm_set(const VmSetOptions& options);
 
 struct VmRemoveOptions : ClientOptions {
   std::string vm_name;

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include "app/exit_status.h"
+#include "app/numbers.h"
 #include "app/operate/table.h"
 #include "app/operate/verbs.h"
 #include "app/options.h"
+#include "app/registration.h"
 #include "io/counted.h"
 #include "io/percent_encoding.h"
 
@@ -12,7 +17,9 @@
 namespace app {
 namespace {
 
-/// Keys of disks that are given without one: those of a VMware VM's first controller.
+using VmJson = nlohmann::json;
+
+/// Keys of a new VM's disks that are given without one: those of a VMware VM's first controller.
 constexpr uint64_t kFirstKey = 2000;
 
 std::string vm_target(const std::string& vm_name) {
@@ -23,30 +30,104 @@ void declare_vm(CLI::App& command, std::string& vm_name) {
   command.add_option("VM", vm_name, "its registered name")->required();
 }
 
-bool is_known(const Client& client, const std::string& vm_name) {
+/// What the server knows of a VM; null when it knows none of that name.
+VmJson find_vm(const Client& client, const std::string& vm_name) {
   try {
-    client.get(vm_target(vm_name));
-    return true;
+    return client.get(vm_target(vm_name));
   } catch (const ServerRefused& refused) {
     if (refused.status() != 404) throw;
-    return false;
+    return nullptr;
   }
 }
 
-/// "64G" or "2000=64G" as the API wants it.
-nlohmann::json disk_of(const std::string& text, size_t index) {
+/// The disks of a VM that are backed up, by index.
+VmJson disks_in_use(const VmJson& vm) {
+  VmJson disks = VmJson::array();
+  for (const VmJson& disk : vm.at("disks")) {
+    if (!disk.value("removed", false)) disks.push_back(registered_again(disk));
+  }
+  return disks;
+}
+
+/// A registration that changes nothing. Credentials and interval stay when they are left out.
+VmJson registration_of(const VmJson& vm) {
+  VmJson body = context_again(vm.at("context"));
+  body["disks"] = disks_in_use(vm);
+  return body;
+}
+
+/// "64G" or "2000=64G".
+struct DiskText {
+  std::string key;  ///< "": not said
+  uint64_t bytes = 0;
+};
+
+DiskText parse_disk(const std::string& text) {
   const size_t equals = text.find('=');
-  const std::string key =
-      equals == std::string::npos ? std::to_string(kFirstKey + index) : text.substr(0, equals);
-  const std::string size = equals == std::string::npos ? text : text.substr(equals + 1);
+  DiskText disk;
+  if (equals != std::string::npos) disk.key = text.substr(0, equals);
   try {
-    return {{"disk_id", "disk-" + key}, {"capacity_bytes", parse_size(size)}};
+    disk.bytes = parse_size(equals == std::string::npos ? text : text.substr(equals + 1));
   } catch (const UsageError& error) {
     throw UsageError(fmt::format("--disk {}: {}", text, error.what()));
   }
+  return disk;
 }
 
-std::string vm_text(const nlohmann::json& vm, const Style& style) {
+/// One more than every key of the VM, removed disks included; 2000 for a VM that is not known.
+uint64_t first_free_key(const VmJson& vm) {
+  if (vm.is_null()) return kFirstKey;
+  uint64_t key = 0;
+  for (const VmJson& disk : vm.at("disks")) {
+    key = std::max(key, disk.at("vmware_disk_key").get<uint64_t>() + 1);
+  }
+  return key;
+}
+
+/// The disks to register for a VM of which the server knows `vm`, or null. A disk without a key is
+/// the known one in its place: under another id it would be another disk, and the known one gone.
+VmJson disks_to_register(const std::vector<std::string>& texts, const VmJson& vm) {
+  const VmJson known = vm.is_null() ? VmJson::array() : disks_in_use(vm);
+  const uint64_t free_key = first_free_key(vm);
+  VmJson disks = VmJson::array();
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const DiskText given = parse_disk(texts[i]);
+    const bool is_known = i < known.size();
+    const uint64_t new_key = free_key + i - std::min(i, known.size());
+    std::string id = "disk-" + (given.key.empty() ? std::to_string(new_key) : given.key);
+    if (given.key.empty() && is_known) id = known[i].at("disk_id");
+    VmJson disk = {{"disk_id", id}};
+    for (const VmJson& one : known) {
+      if (one.at("disk_id") == id) disk = one;
+    }
+    disk["capacity_bytes"] = given.bytes;
+    disks.push_back(std::move(disk));
+  }
+  return disks;
+}
+
+/// What the API's expected_interval_seconds is: "25h", "none" (0) or "default" (null).
+/// Throws UsageError.
+VmJson interval_of(const std::string& text) {
+  if (text == "none") return 0;
+  if (text == "default") return nullptr;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(parse_duration(text));
+  if (seconds.count() > 0) return seconds.count();
+  throw UsageError(fmt::format("\"{}\" is less than a second; none expects no backup", text));
+}
+
+CLI::Option* declare_interval(CLI::App& command, std::string& interval) {
+  const auto take = [&interval](const std::string& text) {
+    interval_of(text);
+    interval = text;
+  };
+  return add_value(command, "--expected-interval", take,
+                   "how often a good backup is expected, 25h say; without one the VM is overdue.\n"
+                   "none: never; default: as the server's --expected-interval says",
+                   "TIME");
+}
+
+std::string vm_text(const VmJson& vm, const Style& style) {
   std::string text = details_text(kVm, vm.at("context"), style);
   text += "\n" + table_of(kVmDisks, vm.at("disks"), style).text();
   const Table jobs = table_of(kVmJobs, vm.at("job_history"), style);
@@ -61,7 +142,7 @@ void declare_vm_list(CLI::App& command, VmListOptions& options) {
 
 int run_vm_list(const VmListOptions& options) {
   const Client client(options);
-  const nlohmann::json found = client.get("/vm-contexts");
+  const VmJson found = client.get("/vm-contexts");
   const Table table = table_of(kVms, found.at("vm_contexts"), client.style());
   print(client, found, table.empty() ? "no VM is registered; see varve vm add\n" : table.text());
   return kOk;
@@ -75,7 +156,7 @@ void declare_vm_show(CLI::App& command, VmShowOptions& options) {
 
 int run_vm_show(const VmShowOptions& options) {
   const Client client(options);
-  const nlohmann::json vm = client.get(vm_target(options.vm_name));
+  const VmJson vm = client.get(vm_target(options.vm_name));
   print(client, vm, vm_text(vm, client.style()));
   return kOk;
 }
@@ -101,30 +182,59 @@ void declare_vm_add(CLI::App& command, VmAddOptions& options) {
                   "name of the credentials in the server's configuration, [secrets.NAME]")
       ->type_name("NAME")
       ->group("VMware");
-  command.add_flag("--replace", options.replace, "register anew what is registered already");
+  command.add_flag("--replace", options.replace,
+                   "register anew what is registered already; its disks keep their ids, in their\n"
+                   "order, and what is not given of a VMware VM is forgotten");
+  command
+      .add_flag("--move", options.move, "the same, and it may be in another vCenter, or in none")
+      ->group("VMware");
+  declare_interval(command, options.expected_interval);
   declare_client(command, options);
-  explain_exit(command,
-               "`varve pull` registers its VMs by itself. A VM that `varve backup` is to work for\n"
-               "needs --vm-path, --vcenter and --secret.");
+  explain_exit(
+      command,
+      "`varve pull` registers its VMs by itself. A VM that `varve backup` is to work for\n"
+      "needs --vm-path, --vcenter and --secret. `varve vm set` changes one thing of a VM.");
 }
 
 int run_vm_add(const VmAddOptions& options) {
   const Client client(options);
-  if (!options.replace && is_known(client, options.vm_name)) {
-    throw CommandFailed(kBusy, fmt::format("VM '{}' is registered already; --replace does it anew",
-                                           options.vm_name));
+  for (const std::string& disk : options.disks) parse_disk(disk);  // before anything is asked
+  const VmJson known = find_vm(client, options.vm_name);
+  if (!options.replace && !options.move && !known.is_null()) {
+    throw CommandFailed(
+        kBusy, fmt::format("VM '{}' is registered already; --replace does it anew, `varve vm set` "
+                           "changes its expected interval",
+                           options.vm_name));
   }
-  nlohmann::json body = {{"disks", nlohmann::json::array()}};
-  for (size_t i = 0; i < options.disks.size(); ++i) {
-    body["disks"].push_back(disk_of(options.disks[i], i));
-  }
+  VmJson body = {{"disks", disks_to_register(options.disks, known)}};
   if (!options.vm_path.empty()) body["vm_path"] = options.vm_path;
   if (!options.vcenter_host.empty()) body["vcenter_host"] = options.vcenter_host;
   if (!options.secret.empty()) body["credentials"] = {{"ref", options.secret}};
-  const nlohmann::json vm = client.send("PUT", vm_target(options.vm_name), body);
+  if (!options.expected_interval.empty()) {
+    body["expected_interval_seconds"] = interval_of(options.expected_interval);
+  }
+  const std::string query = options.move ? "?move=true" : "";
+  const VmJson vm = client.send("PUT", vm_target(options.vm_name) + query, body);
   print(client, vm,
         fmt::format("VM '{}' is registered with {}\n", printable(options.vm_name),
                     io::counted(options.disks.size(), "disk")));
+  return kOk;
+}
+
+void declare_vm_set(CLI::App& command, VmSetOptions& options) {
+  declare_vm(command, options.vm_name);
+  declare_interval(command, options.expected_interval)->required();
+  declare_client(command, options);
+  explain_exit(command, "Disks, vCenter and credentials stay as they are.");
+}
+
+int run_vm_set(const VmSetOptions& options) {
+  const Client client(options);
+  const std::string target = vm_target(options.vm_name);
+  VmJson body = registration_of(client.get(target));
+  body["expected_interval_seconds"] = interval_of(options.expected_interval);
+  const VmJson vm = client.send("PUT", target, body);
+  print(client, vm, details_text(kVmExpected, vm.at("context"), client.style()));
   return kOk;
 }
 
@@ -138,7 +248,7 @@ void declare_vm_remove(CLI::App& command, VmRemoveOptions& options) {
 int run_vm_remove(const VmRemoveOptions& options) {
   const Client client(options);
   require_yes(options.yes, fmt::format("Forget VM '{}'?", printable(options.vm_name)));
-  const nlohmann::json done = client.remove(vm_target(options.vm_name));
+  const VmJson done = client.remove(vm_target(options.vm_name));
   print(client, done, fmt::format("VM '{}' is forgotten\n", printable(options.vm_name)));
   return kOk;
 }

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "app/registration.h"
 #include "io/counted.h"
 #include "io/percent_encoding.h"
 
@@ -23,25 +24,6 @@ constexpr std::chrono::seconds kCompletePatience = std::chrono::hours(1);
 constexpr std::chrono::seconds kCompletePause(1);
 constexpr int kCompleteAttempts = 600;
 
-/// A registration that says again what `disk` says.
-Json repeated(const Json& disk) {
-  Json same = Json::object();
-  for (const char* member :
-       {"disk_id", "capacity_bytes", "unit_number", "label", "vmdk_path", "datastore"}) {
-    if (disk.contains(member) && !disk[member].is_null()) same[member] = disk[member];
-  }
-  return same;
-}
-
-Json repeated_context(const Json& context) {
-  Json same = Json::object();
-  for (const char* member :
-       {"vm_path", "vcenter_host", "vmware_vm_id", "datacenter", "power_state", "os_type"}) {
-    if (context.contains(member)) same[member] = context[member];
-  }
-  return same;
-}
-
 /// What is registered of a VM beside what is to be.
 class Registration {
  public:
@@ -50,7 +32,7 @@ class Registration {
 
   /// Takes over what is there. A disk that was taken away and comes again keeps its index.
   void compare(const Json& vm, bool others_are_gone) {
-    request_ = repeated_context(vm.at("context"));
+    request_ = context_again(vm.at("context"));
     if (others_are_gone && !request_.value("vcenter_host", "").empty()) {
       throw PullRefused(fmt::format("VM {} is registered as one of vCenter {}", vm_name_,
                                     request_["vcenter_host"].get<std::string>()));
@@ -70,7 +52,7 @@ class Registration {
       }
       indexes_[static_cast<size_t>(given - disks_.begin())] = index;
       differs_ = differs_ || removed || known.at("capacity_bytes") != given->bytes;
-      Json same = repeated(known);
+      Json same = registered_again(known);
       same["capacity_bytes"] = given->bytes;
       request_["disks"].push_back(std::move(same));
     }
@@ -108,8 +90,10 @@ class Registration {
     const uint32_t index = known.at("disk_index");
     return fmt::format(
         "VM {} has a disk {} ({}) and there is no --disk {}=SOURCE; a backup has all disks "
-        "of a VM, and one that is gone is left out of its registration (PUT /api/v1/vm-contexts)",
-        vm_name_, index, io::counted(known.at("capacity_bytes").get<uint64_t>(), "byte"), index);
+        "of a VM. If it is gone, leave it out: `varve vm add {} --replace` with --disk KEY=SIZE of "
+        "each of the others",
+        vm_name_, index, io::counted(known.at("capacity_bytes").get<uint64_t>(), "byte"), index,
+        vm_name_);
   }
 
   const std::string& vm_name_;

@@ -41,7 +41,7 @@ TEST(UnknownWords, AreNamedWithTheNearestKnownOne) {
   EXPECT_EQ(refusal_of({"backup", "list", "vm1"}),
             "varve backup: unexpected argument 'vm1'; see varve backup --help");
   EXPECT_EQ(refusal_of({"vm"}),
-            "varve vm needs one of list, show, add, remove; see varve vm --help");
+            "varve vm needs one of list, show, add, set, remove; see varve vm --help");
   EXPECT_EQ(refusal_of({"--jsno", "status"}),
             "unknown option '--jsno' before the command; options come after it; see varve --help");
   EXPECT_EQ(refusal_of({"restore", "web", "--to"}),
@@ -133,6 +133,8 @@ TEST(Text, ValuesAreWrittenAsTypeAndNameSay) {
   EXPECT_EQ(value_text(2048, "allocated_bytes", "integer?", "-", style), "2.0 KiB");
   EXPECT_EQ(value_text(2048, "transfer_speed_bps", "integer", "-", style), "2.0 KiB/s");
   EXPECT_EQ(value_text(2048, "generation", "integer", "-", style), "2048");
+  EXPECT_EQ(value_text(90000, "expected_interval_seconds", "integer", "-", style), "25h");
+  EXPECT_EQ(value_text(0, "expected_interval_seconds", "integer", "none", style), "none");
   EXPECT_EQ(value_text(12.34, "progress_percent", "number", "-", style), "12.3 %");
   EXPECT_EQ(value_text(true, "available", "boolean", "-", style), "yes");
   EXPECT_EQ(value_text(nullptr, "verified_at", "time|null", "never", style), "never");
@@ -232,6 +234,18 @@ TEST(ClientVerbs, TakeTheirServerAndTokenFromOptionOrEnvironment) {
   EXPECT_TRUE(parse<BackupOptions>({"backup", "vm", "--full", "--wait"}).full);
   EXPECT_EQ(refusal_of({"backup", "vm", "--full", "--incremental"}),
             "varve backup: --full and --incremental exclude each other; see varve backup --help");
+}
+
+TEST(ClientVerbs, TakeAnIntervalOfAtLeastASecondNoneOrTheServersDefault) {
+  for (const char* const interval : {"25h", "1s", "none", "default"}) {
+    EXPECT_EQ(parse<VmSetOptions>({"vm", "set", "web01", "--expected-interval", interval})
+                  .expected_interval,
+              interval);
+  }
+  EXPECT_EQ(refusal_of({"vm", "set", "web01", "--expected-interval", "10ms"}),
+            "--expected-interval: \"10ms\" is less than a second; none expects no backup");
+  EXPECT_NE(refusal_of({"vm", "set", "web01"}).find("--expected-interval is required"),
+            std::string::npos);
 }
 
 TEST(Reference, CompletionsNameEveryVerbAndOption) {

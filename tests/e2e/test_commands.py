@@ -95,6 +95,56 @@ class Verbs(HubCase):
         self.assertIn("`varve vm list` shows the VMs", error)
         self.varve("vm", "add", "web01", "--disk", "1000", status=USAGE)  # no multiple of 512
 
+    def pull(self, *disks):
+        self.varve("pull", "web01", "--full", *[word for n, disk in enumerate(disks) for word in ("--disk", f"{n}={disk}")])
+
+    def test_disks_that_a_pull_registered_stay_themselves_when_the_vm_is_added_anew(self):
+        one, two = self.dir / "one.raw", self.dir / "two.raw"
+        one.write_bytes(os.urandom(MIB))
+        two.write_bytes(os.urandom(2 * MIB))
+        self.pull(one)
+        before = self.json("vm", "show", "web01")["disks"]
+        self.varve("vm", "add", "web01", "--replace", "--disk", "1M")
+        after = self.json("vm", "show", "web01")["disks"]
+        self.assertEqual([(disk["disk_id"], disk["removed"]) for disk in after], [("disk-0", False)])
+        self.assertEqual(after[0]["label"], before[0]["label"])
+        self.pull(one)
+        self.varve("vm", "add", "web01", "--replace", "--disk", "1M", "--disk", "2M")
+        disks = self.json("vm", "show", "web01")["disks"]
+        self.assertEqual([(disk["disk_id"], disk["disk_index"]) for disk in disks], [("disk-0", 0), ("disk-1", 1)])
+        self.pull(one, two)
+        _, error = self.varve("pull", "web01", "--disk", f"0={one}", status=FAILED)
+        self.assertIn("`varve vm add web01 --replace` with --disk KEY=SIZE of each of the others", error)
+        self.assertNotIn("PUT", error)
+
+    def test_the_expected_interval_of_a_vm_is_set_and_nothing_else_of_it(self):
+        self.register("web01", [MIB, 2 * MIB])
+        before = self.json("vm", "show", "web01")
+        self.assertRegex(self.varve("vm", "show", "web01")[0], r"\nExpected every: +none\nOverdue: +no\n")
+        out, _ = self.varve("vm", "set", "web01", "--expected-interval", "25h")
+        self.assertRegex(out, r"^VM: +web01\nLast good point: +never\nExpected every: +25h\nOverdue: +no\n$")
+        after = self.json("vm", "show", "web01")
+        self.assertEqual(after["context"].pop("expected_interval_seconds"), 90000)
+        for vm in (before, after):
+            vm["context"].pop("expected_interval_seconds", None)
+            for changing in (vm["context"], *vm["disks"]):
+                changing.pop("updated_at")
+        self.assertEqual(after, before)
+        self.assertRegex(self.varve("vm", "list")[0], r"^VM .* EXPECTED +OVERDUE .*\nweb01 .* 25h +no ")
+        self.varve("vm", "set", "web01", "--expected-interval", "none")
+        self.assertEqual(self.json("vm", "show", "web01")["context"]["expected_interval_seconds"], 0)
+        self.varve("vm", "add", "db1", "--disk", "1M", "--expected-interval", "7d")
+        self.assertEqual(self.json("vm", "show", "db1")["context"]["expected_interval_seconds"], 7 * 86400)
+        self.varve("vm", "set", "nobody", "--expected-interval", "25h", status=NOT_FOUND)
+
+    def test_the_status_names_overdue_vms_and_still_succeeds(self):
+        self.register("web01", [MIB])
+        self.assertNotIn("overdue", self.varve("status")[0])
+        self.varve("vm", "set", "web01", "--expected-interval", "1s")
+        scratch.wait_until(lambda: self.json("status")["overdue"] == ["web01"], 10, "the VM is overdue")
+        self.assertIn("\n1 VM overdue: web01\n", self.varve("status")[0])
+        self.assertRegex(self.varve("vm", "show", "web01")[0], r"\nOverdue: +yes\n")
+
     def test_a_chain_is_a_tree_with_sizes_and_proofs(self):
         full, *_, last = self.one_vm()
         self.varve("verify", f"web01@{full}")
