@@ -17,6 +17,10 @@
 namespace app {
 namespace {
 
+/// A time this many seconds ahead is of now: the server's clock need not be that of this machine,
+/// and what it has just done may be rounded up.
+constexpr int64_t kClocksApart = 5;
+
 bool is_size(std::string_view name) {
   return name.ends_with("_bytes") || name.starts_with("bytes_");
 }
@@ -87,7 +91,8 @@ std::string duration_text(uint64_t seconds) {
 
 std::string time_text(engine::Time time, const Style& style) {
   const std::string text = style.utc ? engine::to_rfc3339(time) : local_text(time);
-  const int64_t age = (style.now - time).count();
+  int64_t age = (style.now - time).count();
+  if (age < 0 && age >= -kClocksApart) age = 0;
   if (age < 0) return fmt::format("{}, in {}", text, duration_text(static_cast<uint64_t>(-age)));
   return fmt::format("{}, {} ago", text, duration_text(static_cast<uint64_t>(age)));
 }

@@ -28,7 +28,7 @@ std::string size_text(uint64_t bytes);
 std::string size_text(uint64_t bytes, const Style& style);
 /// "45 s", "3 min", "2 h", "5 d".
 std::string duration_text(uint64_t seconds);
-/// "2026-11-30 15:17:04, 3 min ago".
+/// "2026-11-30 15:17:04, 3 min ago"; a few seconds ahead are "0 s ago": clocks differ.
 std::string time_text(engine::Time time, const Style& style);
 
 /// A value as its type in the API's schema and its name say: `_bytes` is a size, `_at` a time,

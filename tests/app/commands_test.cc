@@ -121,6 +121,11 @@ TEST(Text, TimesHaveAnAge) {
   Style style{.utc = true, .now = engine::from_unix_seconds(1000000)};
   EXPECT_EQ(time_text(engine::from_unix_seconds(1000000 - 45), style),
             "1970-01-12T13:45:55Z, 45 s ago");
+  EXPECT_EQ(time_text(engine::from_unix_seconds(1000000 + 2), style),
+            "1970-01-12T13:46:42Z, 0 s ago")
+      << "the server's clock is a little ahead, or it has rounded up";
+  EXPECT_EQ(time_text(engine::from_unix_seconds(1000000 + 60), style),
+            "1970-01-12T13:47:40Z, in 60 s");
   EXPECT_EQ(duration_text(119), "119 s");
   EXPECT_EQ(duration_text(120), "2 min");
   EXPECT_EQ(duration_text(3 * 3600), "3 h");
