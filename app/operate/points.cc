@@ -8,6 +8,8 @@
 #include "app/exit_status.h"
 #include "app/operate/table.h"
 #include "app/operate/verbs.h"
+#include "app/options.h"
+#include "engine/values/point_name.h"
 #include "io/counted.h"
 #include "io/percent_encoding.h"
 
@@ -186,12 +188,30 @@ void declare_delete(CLI::App& command, DeleteOptions& options) {
   command.add_flag("--cascade", options.cascade, "also every later backup that stands on it");
   declare_yes(command, options.yes);
   declare_client(command, options);
-  explain_exit(command, "Its files are removed. What others stand on goes only with --cascade.");
+  explain_exit(command,
+               "Its files are removed. What others stand on goes only with --cascade. A VM's name\n"
+               "alone is refused.");
 }
+
+namespace {
+
+/// Throws UsageError for a VM's bare name: it is the newest point where something is read, and too
+/// easily typed where its backups are meant, or the VM itself.
+std::string backup_to_delete(const Client& client, const std::string& point) {
+  std::string id = client.backup_id_of(point);
+  const bool is_named = id == point || !engine::split_point(point).second.empty();
+  if (is_named) return id;
+  throw UsageError(
+      fmt::format("'{0}' is a VM, and what is deleted is named: {0}@latest (now {1}), "
+                  "{0}@TIME or a backup id; `varve list {0}` shows them",
+                  point, id));
+}
+
+}  // namespace
 
 int run_delete(const DeleteOptions& options) {
   const Client client(options);
-  const std::string id = client.backup_id_of(options.point);
+  const std::string id = backup_to_delete(client, options.point);
   require_yes(options.yes, fmt::format("Delete backup {}{}?", id,
                                        options.cascade ? " and all that stand on it" : ""));
   const PointJson done = client.remove(fmt::format("/backups/{}{}", io::percent_encoded(id),

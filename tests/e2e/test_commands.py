@@ -369,6 +369,14 @@ class Verbs(HubCase):
         out, _ = self.varve("delete", full, "--cascade", "--yes")
         self.assertRegex(out, rf"^deleted {middle}\ndeleted {full}\n\S+ KiB freed\n$")
 
+    def test_the_bare_name_of_a_vm_deletes_nothing(self):
+        *_, last = self.one_vm()
+        _, error = self.varve("delete", "web01", "--yes", status=USAGE)
+        self.assertIn(f"'web01' is a VM, and what is deleted is named: web01@latest (now {last})", error)
+        self.assertEqual(self.json("list", "web01")["count"], 3)
+        self.varve("delete", "nobody", "--yes", status=NOT_FOUND)
+        self.varve("delete", "web01@latest", "--yes")
+
     def test_whoever_is_asked_can_say_no(self):
         self.register("web01", [MIB])
         leader, follower = pty.openpty()
