@@ -21,8 +21,25 @@ constexpr VerbHint kVerbHints[] = {
     {"vm_not_found", "`varve vm list` shows the VMs"},
     {"vm_context_not_found", "`varve vm list` shows the VMs"},
     {"point_not_found", "`varve list VM` shows its restore points"},
+    {"backup_is_not_completed", "`varve list VM` shows its restore points"},
+    {"points_not_comparable", "`varve list VM` shows its chains"},
+    {"backup_is_running", "`varve cancel` ends it first"},
+    {"backup_has_dependents", "Delete them first, or all together with --cascade"},
+    {"verification_is_running", "Wait until it has ended, or interrupt the `varve verify` of it"},
+    {"no_ports", "Wait for a running backup to end; `varve status` shows them"},
     {"backup_not_found", "`varve list VM` shows its restore points, `varve status` what runs"},
     {"job_not_found", "`varve status` shows what runs"},
+    {"no_vcenter",
+     "`varve pull` backs up disks that can be read from here; a node needs --vm-path, --vcenter "
+     "and "
+     "--secret of `varve vm add --replace`"},
+    {"no_credentials", "`varve vm add --replace` with --secret NAME names them"},
+    {"no_disks", "`varve vm add` with --disk registers them"},
+    {"credentials_error",
+     "Add [secrets.NAME] with username and password to the server's varve.toml, and "
+     "`systemctl reload varve`; or name another secret by `varve vm add --replace`"},
+    {"vm_name_already_registered_for_another_vcenter",
+     "If it has moved, `varve vm add --move`; else register the second VM under another name"},
     {"repository_not_found", "`varve repo list` shows the repositories"},
 };
 

@@ -13,6 +13,7 @@
 #include "app/operate/table.h"
 #include "app/operate/verbs.h"
 #include "app/reference.h"
+#include "engine/values/refusal.h"
 #include "engine/values/time_text.h"
 #include "tests/app/parse.h"
 
@@ -220,6 +221,26 @@ TEST(ExitStatus, ErrorsInJsonHaveFourMembers) {
             R"({"error":"no","code":"usage","hint":"","exit_status":2})");
   EXPECT_EQ(failure_of(ServerUnreachable("ask x: refused", "is it there?")).code, "unreachable");
   EXPECT_EQ(failure_of(CommandFailed(kInterrupted, "x")).exit_status, 130);
+}
+
+TEST(Hints, OfRefusalsThatVerbsMeetNameVerbsAndNoEndpoint) {
+  namespace refusals = engine::refusals;
+  for (const engine::Refusal& refusal :
+       {refusals::vm_not_found("x"), refusals::no_disks(), refusals::repository_not_found("9"),
+        refusals::vm_has_no_vcenter("x"), refusals::credentials_missing(),
+        refusals::credentials_unresolved("no secret is named 'x'"), refusals::no_ports(1, 2),
+        refusals::backup_not_found("x"), refusals::job_not_found("x", ""),
+        refusals::backup_is_running("x"), refusals::backup_has_dependents("x", {"y"}),
+        refusals::point_not_found("x", 0, "y"), refusals::backup_is_not_completed("x", "failed"),
+        refusals::verification_is_running("x"), refusals::points_not_comparable("x", "y"),
+        refusals::vm_context_not_found("x"), refusals::vm_of_other_vcenter("x")}) {
+    const std::string hint =
+        failure_of(ServerRefused(409, refusal.code, refusal.error, refusal.hint)).hint;
+    EXPECT_FALSE(hint.empty()) << refusal.code;
+    for (const char* const http : {"/api/", "?", "\"", "vm_name", "POST", "DELETE"}) {
+      EXPECT_EQ(hint.find(http), std::string::npos) << refusal.code << ": " << hint;
+    }
+  }
 }
 
 TEST(ClientVerbs, TakeTheirServerAndTokenFromOptionOrEnvironment) {
