@@ -16,6 +16,13 @@ namespace {
 
 constexpr uint64_t kHistoryLength = 10;
 
+/// What the rows do not say.
+Vm judged(Core& core, Vm vm) {
+  vm = with_silence(core, std::move(vm));
+  vm.secret_missing = core.secrets->is_missing(vm);
+  return vm;
+}
+
 VmView view_of(Core& core, Vm vm) {
   VmView view;
   if (!vm.current_job_id.empty()) {
@@ -29,7 +36,7 @@ VmView view_of(Core& core, Vm vm) {
   JobPage page = core.catalogue->jobs.list(filter);
   for (Job& job : page.jobs)
     view.job_history.push_back(job_view(core.jobs, core.now(), std::move(job)));
-  view.vm = with_silence(core, std::move(vm));
+  view.vm = judged(core, std::move(vm));
   return view;
 }
 
@@ -70,7 +77,7 @@ io::Task<PutVmResult> put_vm(Core& core, PutVmContext request) {
 
 std::vector<ListedVm> list_vms(Core& core) {
   std::vector<ListedVm> listed = core.catalogue->vms.listed();
-  for (ListedVm& each : listed) each.vm = with_silence(core, std::move(each.vm));
+  for (ListedVm& each : listed) each.vm = judged(core, std::move(each.vm));
   return listed;
 }
 

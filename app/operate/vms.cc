@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 
 #include "app/exit_status.h"
 #include "app/numbers.h"
@@ -215,6 +216,12 @@ int run_vm_add(const VmAddOptions& options) {
   }
   const std::string query = options.move ? "?move=true" : "";
   const VmJson vm = client.send("PUT", vm_target(options.vm_name) + query, body);
+  if (vm.at("context").value("secret_missing", false)) {
+    fmt::print(stderr,
+               "varve: warning: the server has no secret '{0}'; until [secrets.{0}] with username "
+               "and password is in its varve.toml, and it has reloaded that, no backup can start\n",
+               printable(options.secret));
+  }
   print(client, vm,
         fmt::format("VM '{}' is registered with {}\n", printable(options.vm_name),
                     io::counted(options.disks.size(), "disk")));

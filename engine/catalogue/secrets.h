@@ -29,6 +29,12 @@ class Secrets {
   /// Nothing when the reference cannot be resolved, or there is none.
   std::optional<Credentials> find(const Vm& vm) const;
 
+  /// Whether the VM refers to a secret that the configuration does not name.
+  bool is_missing(const Vm& vm) const {
+    return vm.credentials.kind == CredentialsRef::Kind::reference &&
+           !named_.contains(vm.credentials.ref);
+  }
+
   /// Durable when it returns.
   io::Task<void> store(std::string context_id, Credentials credentials);
   io::Task<void> remove(std::string context_id);

@@ -120,8 +120,10 @@ Refusal credentials_missing() {
 }
 
 Refusal credentials_unresolved(std::string_view cause) {
-  return {failed, "credentials_error", "failed to get VMware credentials", cause,
-          "Check that the secret named by the VM's credentials is configured."};
+  return {
+      failed, "credentials_error", "failed to get VMware credentials", cause,
+      "Add [secrets.NAME] with username and password to varve.toml and reload varve, or register "
+      "the VM with other credentials."};
 }
 
 Refusal shutting_down() {

@@ -214,7 +214,9 @@ struct Vm {
   /// When its newest backup of which no image was found damaged was completed, and the newest of
   /// which every image was found sound.
   std::optional<Time> last_good_at, last_verified_at;
-  bool overdue = false;  ///< for those above the engine: no good point is as new as expected
+  // For those above the engine.
+  bool overdue = false;         ///< no good point is as new as expected
+  bool secret_missing = false;  ///< credentials refer to a secret that is not configured
 };
 
 // ---------------------------------------------------------------- repositories

@@ -149,7 +149,7 @@ TEST_F(VmContexts, OneIsShownWithItsDisksAndNoSecrets) {
       "current_status":"discovered","current_job_id":null,"total_jobs_run":0,"successful_jobs":0,
       "failed_jobs":0,"last_successful_job_id":null,"cpu_count":0,"memory_mb":0,"os_type":"",
       "power_state":"","vm_tools_version":null,"expected_interval_seconds":90000,
-      "last_good_at":null,"last_verified_at":null,"overdue":false,
+      "last_good_at":null,"last_verified_at":null,"overdue":false,"secret_missing":false,
       "created_at":"2025-10-08T08:54:54Z",
       "updated_at":"2025-10-08T08:54:54Z","first_job_at":null,"last_job_at":null,
       "last_status_change":null,"auto_added":false,"scheduler_enabled":false,

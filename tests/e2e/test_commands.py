@@ -145,6 +145,29 @@ class Verbs(HubCase):
         self.assertIn("\n1 VM overdue: web01\n", self.varve("status")[0])
         self.assertRegex(self.varve("vm", "show", "web01")[0], r"\nOverdue: +yes\n")
 
+    def test_a_secret_that_there_is_not_is_named_when_the_vm_is_added_and_when_it_is_backed_up(self):
+        place = ["--vm-path", "/DC1/vm/web01", "--vcenter", "vc1.example"]
+        _, error = self.varve("vm", "add", "web01", "--disk", "1M", *place, "--secret", "nope")
+        self.assertIn("warning: the server has no secret 'nope'", error)
+        self.assertTrue(self.json("vm", "show", "web01")["context"]["secret_missing"])
+        _, error = self.varve("backup", "web01", status=FAILED)
+        self.assertIn("no secret is named 'nope'", error)
+        self.assertIn("[secrets.NAME] with username and password", error)
+        self.assertEqual(self.varve("vm", "add", "db1", "--disk", "1M")[1], "")
+        self.assertFalse(self.json("vm", "show", "db1")["context"]["secret_missing"])
+
+    def test_what_to_do_about_a_refusal_is_said_in_verbs(self):
+        self.varve("vm", "add", "files", "--disk", "1M")
+        _, error = self.varve("backup", "files", status=USAGE)
+        self.assertIn("`varve pull`", error)
+        self.assertNotIn('"client"', error)
+        self.register("web01", [MIB])
+        _, error = self.varve("vm", "add", "web01", "--replace", "--disk", "1M", status=BUSY)
+        self.assertIn("`varve vm add --move`", error)
+        self.assertNotIn("?move", error)
+        self.varve("vm", "add", "web01", "--move", "--disk", "1M")
+        self.assertEqual(self.json("vm", "show", "web01")["context"]["vcenter_host"], "")
+
     def test_a_chain_is_a_tree_with_sizes_and_proofs(self):
         full, *_, last = self.one_vm()
         self.varve("verify", f"web01@{full}")

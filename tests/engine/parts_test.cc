@@ -82,8 +82,11 @@ TEST_F(SecretsTest, AreKeptInAFileThatOnlyTheOwnerMayRead) {
   EXPECT_FALSE(open().find(vm));
   vm.credentials = {CredentialsRef::Kind::reference, "vc1"};
   EXPECT_EQ(open().find(vm)->username, "named");
+  EXPECT_FALSE(open().is_missing(vm));
   vm.credentials.ref = "vc2";
   EXPECT_FALSE(open().find(vm));
+  EXPECT_TRUE(open().is_missing(vm));
+  EXPECT_FALSE(open().is_missing(Vm{})) << "it refers to none";
 }
 
 TEST_F(SecretsTest, ManyAtTheSameTimeTakeTurns) {
