@@ -111,7 +111,7 @@ ConfigFile read_config_file(const std::string& path) {
     if (known == settings.end()) {
       throw UsageError(fmt::format("{}: unknown setting \"{}\"", place(path, node), key.str()));
     }
-    if (known->is_secret) check_secrecy(path);
+    if (known->is_secret || known->is_private) check_secrecy(path);
     config.values[name] = {values_of(path, *known, node), place(path, node)};
   }
   return config;

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
-#include <fstream>
 
 #include "app/numbers.h"
 #include "app/options.h"
@@ -16,16 +15,14 @@ namespace {
 constexpr uint32_t kConnectionsMax = 16, kRequestsMax = 64;
 constexpr const char* kServerGroup = "Server";
 
-/// Throws UsageError.
+/// As the server reads its own: whoever reads the token may do what its holder may. Throws
+/// UsageError.
 std::string token_of_file(const std::string& path) {
-  std::ifstream file(path);
-  std::string token;
-  std::getline(file, token);
+  const std::string text = read_private_file(path, nullptr);
+  std::string token = text.substr(0, text.find('\n'));
   while (!token.empty() && (token.back() == '\r' || token.back() == ' ')) token.pop_back();
-  if (!token.empty()) return token;
-  throw UsageError(fmt::format("\"{}\" {}", path,
-                               file.is_open() ? "holds no token in its first line"
-                                              : "cannot be read: no token for the server"));
+  if (token.empty()) throw UsageError(path + " holds no token in its first line");
+  return token;
 }
 
 }  // namespace
@@ -41,8 +38,8 @@ void declare_server(CLI::App& command, std::string& server, std::string& token) 
       ->group(kServerGroup);
   auto* const file = add_value(
       command, "--token-file", [&token](const std::string& path) { token = token_of_file(path); },
-      "file whose first line is its token (default $VARVE_TOKEN, else the file\n"
-      "$VARVE_TOKEN_FILE)",
+      "file whose first line is its token, mode 0600 (default $VARVE_TOKEN, else the\n"
+      "file $VARVE_TOKEN_FILE)",
       "FILE");
   file->group(kServerGroup);
   command

@@ -83,6 +83,19 @@ Setting secret(Setting setting) {
   return setting;
 }
 
+Setting with_private_part(Setting setting) {
+  setting.is_private = true;
+  return setting;
+}
+
+/// "https://hooks.example.com/…": who knows the path of many a webhook may write there.
+std::string without_path(const std::string& url) {
+  const size_t host = url.find("://") + std::string_view("://").size();
+  const size_t end = url.find_first_of("/?#", host);
+  if (end == std::string::npos || url.substr(end) == "/") return url;
+  return url.substr(0, end) + "/…";
+}
+
 std::vector<Setting> storage_settings() {
   return {
       text_setting("repository", "DIR", "directory of repository \"1\"",
@@ -294,15 +307,21 @@ std::vector<Setting> notification_settings() {
                  std::chrono::duration_cast<std::chrono::seconds>(parse_duration(values.back()));
            }},
           [](ServeOptions& o) -> Values { return {duration_value(o.engine.expected_interval)}; }),
-      with_show({"notify-url", "URL",
-                 "webhook: each event is sent there as a POST of JSON; may be given\n"
-                 "several times",
-                 [](ServeOptions& o, const Values& values) {
-                   for (const std::string& url : values) parse_webhook_url(url);
-                   o.notify.urls = values;
-                 },
-                 true},
-                [](ServeOptions& o) { return o.notify.urls; }),
+      with_private_part(
+          with_show({"notify-url", "URL",
+                     "webhook: each event is sent there as a POST of JSON; may be given\n"
+                     "several times. Its path may be a secret: keep it in a file",
+                     [](ServeOptions& o, const Values& values) {
+                       for (const std::string& url : values) parse_webhook_url(url);
+                       o.notify.urls = values;
+                     },
+                     true},
+                    [](ServeOptions& o) {
+                      Values shown;
+                      for (const std::string& url : o.notify.urls)
+                        shown.push_back(without_path(url));
+                      return shown;
+                    })),
       list_setting("notify-command", "COMMAND",
                    "shell command that is run for events, with VARVE_EVENT and others\n"
                    "in its environment and JSON at its standard input; may be given\n"

@@ -27,8 +27,10 @@ struct Setting {
   bool is_flag = false;
   /// What `options` have, as the file would say it; null where only what was said is known.
   std::function<Values(ServeOptions& options)> show{};
-  std::string group{};     ///< heading in `varve serve --help`
-  bool is_secret = false;  ///< never shown, and kept from others than the server (read_config_file)
+  std::string group{};      ///< heading in `varve serve --help`
+  bool is_secret = false;   ///< never shown, and kept from others than the server as the next
+  bool is_private = false;  ///< may hold a secret: a file that says it is refused where others may
+                            ///< read it (read_config_file); `show` leaves the secret out
 };
 
 const std::vector<Setting>& serve_settings();

@@ -253,10 +253,8 @@ TEST(ClientVerbs, TakeTheirServerAndTokenFromOptionOrEnvironment) {
   EXPECT_EQ(parse<StatusOptions>({"status", "--token", "given"}).token, "given");
   ::unsetenv("VARVE_URL");
   ::unsetenv("VARVE_TOKEN");
-  EXPECT_NE(refusal_of({"status", "--token-file", "/nonexistent"}).find("cannot be read"),
-            std::string::npos);
-  EXPECT_NE(refusal_of({"status", "--token-file", "/dev/null"}).find("holds no token"),
-            std::string::npos);
+  EXPECT_EQ(refusal_of({"status", "--token-file", "/nonexistent"}),
+            "--token-file: read /nonexistent: No such file or directory");
   EXPECT_TRUE(parse<BackupOptions>({"backup", "vm", "--full", "--wait"}).full);
   EXPECT_EQ(refusal_of({"backup", "vm", "--full", "--incremental"}),
             "varve backup: --full and --incremental exclude each other; see varve backup --help");

@@ -311,7 +311,8 @@ TEST_F(Config, ANumberWhereATextIsMeantIsRefused) {
 
 TEST_F(Config, SecretsInAFileThatOthersMayReadAreRefused) {
   for (const char* text :
-       {"[secrets.vc1]\nusername = \"u\"\npassword = \"p\"\n", "api_token = \"t\"\n"}) {
+       {"[secrets.vc1]\nusername = \"u\"\npassword = \"p\"\n", "api_token = \"t\"\n",
+        "notify_url = \"https://hooks.example.com/T0/s3cret\"\n"}) {
     write(text);
     std::filesystem::permissions(path_, std::filesystem::perms(0640));
     EXPECT_NO_THROW(serve());

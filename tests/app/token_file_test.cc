@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "app/audit_file.h"
+#include "app/operate/verbs.h"
 #include "app/options.h"
 #include "tests/app/parse.h"
 
@@ -209,6 +210,23 @@ TEST_F(Files, ATokenComesFromAFileThatOnlyItsOwnerReads) {
   EXPECT_THROW(parse<ServeOptions>({"serve", "--api-token-file", path.c_str()}), UsageError);
   write("token", "s3cret\n", kOwnerOnly | fs::perms::group_read);
   EXPECT_THROW(parse<ServeOptions>({"serve", "--api-token-file", path.c_str()}), UsageError);
+}
+
+TEST_F(Files, AClientTakesItsTokenFromAFileThatOnlyItsOwnerReads) {
+  const std::string path = at("token");
+  const auto token = [&] {
+    return parse<StatusOptions>({"status", "--token-file", path.c_str()}).token;
+  };
+  write("token", "s3cret\r\nanother line\n", kOwnerOnly);
+  EXPECT_EQ(token(), "s3cret");
+  ::setenv("VARVE_TOKEN_FILE", path.c_str(), 1);
+  EXPECT_EQ(parse<StatusOptions>({"status"}).token, "s3cret");
+  fs::permissions(path, kOwnerOnly | fs::perms::others_read);
+  EXPECT_THROW(parse<StatusOptions>({"status"}), UsageError);
+  ::unsetenv("VARVE_TOKEN_FILE");
+  EXPECT_THROW(token(), UsageError);
+  write("token", "\n", kOwnerOnly);
+  EXPECT_THROW(token(), UsageError) << "it holds no token";
 }
 
 TEST_F(Files, TheAuditLogGoesOnWhereItsNameIs) {

@@ -496,6 +496,10 @@ class Access(HubCase):
         self.assertIn("--token-file or $VARVE_TOKEN gives the server's token", error)
         secret = self.dir / "token"
         secret.write_text("let-me-in\n")
+        secret.chmod(0o644)
+        _, error = varve("vm", "list", "--token-file", secret, VARVE_URL=self.hub.url, status=USAGE)
+        self.assertIn("chmod 0600 it", error)
+        secret.chmod(0o600)
         for words, environment in ((["--token-file", secret], {}), (["--token", "let-me-in"], {}),
                                    ([], {"VARVE_TOKEN": "let-me-in"}), ([], {"VARVE_TOKEN_FILE": str(secret)})):  # fmt: skip
             varve("vm", "list", *words, VARVE_URL=self.hub.url, **environment)

@@ -286,14 +286,17 @@ class Config(unittest.TestCase):
             self.assertIn("belongs to another user", varve("config", "check", self.file, status=2))
 
     def test_show_says_each_value_and_its_origin(self):
-        self.file.write_text('stall = "5m"\nnbd = ["127.0.0.1:1", "[::1]:2"]\n[secrets.vc1]\nusername = "u"\npassword = "hush"\n')
+        self.file.write_text('stall = "5m"\nnbd = ["127.0.0.1:1", "[::1]:2"]\n'
+                             'notify_url = "https://hooks.example.com/T0/hush"\n[secrets.vc1]\nusername = "u"\npassword = "hush"\n')  # fmt: skip
         self.file.chmod(0o600)
         text = varve("config", "show", "--config", self.file)
         self.assertRegex(text, rf'(?m)^stall = "5m" +# {re.escape(str(self.file))}:1$')
         self.assertRegex(text, r'(?m)^nbd = \["127.0.0.1:1", "\[::1\]:2"\] +# ')
         self.assertRegex(text, r'(?m)^commit_interval = "1s" +# default$')
         self.assertIn('[secrets."vc1"]\nusername = "u"\n# password is set and not shown', text)
+        self.assertIn('notify_url = ["https://hooks.example.com/…"]', text)
         self.assertNotIn("hush", text)
+        self.assertNotIn("hush", varve("config", "show", "--json", "--config", self.file))
 
     def test_the_example_says_every_default_and_can_be_followed(self):
         example = varve("config", "example")
