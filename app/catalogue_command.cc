@@ -9,6 +9,7 @@
 #include "app/commands.h"
 #include "app/copy_report.h"
 #include "app/exit_status.h"
+#include "app/operate/text.h"
 #include "engine/catalogue/backup.h"
 #include "io/ring_thread.h"
 
@@ -34,7 +35,8 @@ int run_catalogue_backup(const CatalogueBackupOptions& options) {
   if (options.json) {
     print_json_line({{"target", target}, {"catalogue", catalogue}, {"size_bytes", bytes}});
   } else {
-    fmt::print("{}: catalogue {}, checked, {} bytes\n", target, catalogue, bytes);
+    fmt::print("{}: catalogue {}, checked, {}\n", target, catalogue,
+               size_text(bytes, Style{.bytes = options.bytes}));
   }
   return kOk;
 }

@@ -17,7 +17,10 @@ std::string config_help() {
 
 void declare_config_check(CLI::App& command, ConfigOptions& options) {
   options.verb = ConfigOptions::Verb::check;
-  command.add_option("FILE", options.config, config_help());
+  auto* const file = command.add_option("FILE", options.config, config_help());
+  command.add_option("--config", options.config, "the same, as other commands name it")
+      ->type_name("FILE")
+      ->excludes(file);
   command.add_flag("--json", options.json, "print one JSON object, errors too");
   command.footer(
       "Reads the file, and the certificates, keys and tokens that it names; nothing is changed.\n"
@@ -46,6 +49,7 @@ void declare_catalogue_backup(CLI::App& command, CatalogueBackupOptions& options
       ->type_name("FILE");
   command.add_option("--config", options.config, config_help())->type_name("FILE");
   command.add_flag("--json", options.json, "print one JSON object, errors too");
+  command.add_flag("--bytes", options.bytes, "print sizes as exact bytes");
   explain_exit(command,
                "The copy is the catalogue at one moment, checked, with mode 0600. Passwords of\n"
                "vCenters are not in it: they lie in CATALOGUE.secrets.");

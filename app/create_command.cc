@@ -6,6 +6,7 @@
 
 #include "app/commands.h"
 #include "app/copy_report.h"
+#include "app/operate/text.h"
 #include "io/ring_thread.h"
 #include "qcow/chain/chain.h"
 #include "qcow/format/uuid.h"
@@ -52,7 +53,8 @@ io::Task<void> create(io::Runtime runtime, CreateOptions options) {
                      {"backing", image.parent ? image.parent->name : ""}});
     co_return;
   }
-  const std::string line = fmt::format("{}: {} bytes{}\n", options.file, image.virtual_size,
+  const std::string line = fmt::format("{}: {}{}\n", options.file,
+                                       size_text(image.virtual_size, Style{.bytes = options.bytes}),
                                        image.parent ? ", backed by " + image.parent->name : "");
   std::fputs(line.c_str(), stdout);
 }

@@ -57,6 +57,7 @@ void declare_create(CLI::App& command, CreateArguments& arguments) {
   command.add_option("--backing", options.backing, "parent image, in the same directory")
       ->type_name("PARENT");
   command.add_flag("--json", options.json, "print one JSON object, errors too");
+  command.add_flag("--bytes", options.bytes, "print the size as exact bytes");
 }
 
 CreateOptions checked(CreateArguments arguments) {

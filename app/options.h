@@ -84,6 +84,7 @@ struct CreateOptions {
   uint64_t size_bytes = 0;  ///< 0: that of the backing file
   std::string backing;      ///< "": none
   bool json = false;
+  bool bytes = false;  ///< the size as exact bytes
 };
 
 /// `varve check`
@@ -109,6 +110,7 @@ struct CatalogueBackupOptions {
   std::string config;     ///< "": the default file, if it exists
   bool force = false;     ///< an existing target is replaced
   bool json = false;
+  bool bytes = false;  ///< the size as exact bytes
 };
 
 /// `varve rebuild`
@@ -205,6 +207,7 @@ struct TokenOptions {
   std::string file;                ///< "": that of `varve serve`
   std::string config;              ///< "": the default file, if it exists
   bool json = false;
+  bool utc = false;  ///< of list: times in UTC
 };
 
 /// `varve read-image`, of which only `varve serve` knows: docs/verify.md.

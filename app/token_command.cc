@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "app/api_call.h"
 #include "app/commands.h"
 #include "app/exit_status.h"
+#include "app/operate/table.h"
 #include "app/token_file.h"
 #include "engine/values/time_text.h"
 
@@ -64,15 +66,8 @@ int list(const TokenOptions& options, const std::string& file) {
     fmt::print("no tokens in {}\n", file);
     return 0;
   }
-  fmt::print("{:<24}  {:<20}  {}\n", "NAME", "CREATED", "SCOPES");
-  for (const auto& token : tokens) {
-    std::string scopes;
-    for (const auto& scope : token["scopes"]) {
-      scopes += (scopes.empty() ? "" : ",") + scope.get<std::string>();
-    }
-    fmt::print("{:<24}  {:<20}  {}\n", token["name"].get<std::string>(),
-               token["created_at"].get<std::string>(), scopes);
-  }
+  const Style style = style_here(false, options.utc);
+  std::fputs(table_of(kTokens, tokens, style).text().c_str(), stdout);
   return 0;
 }
 

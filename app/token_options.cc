@@ -37,6 +37,7 @@ void declare_token_add(CLI::App& command, TokenAddArguments& arguments) {
 }
 
 void declare_token_list(CLI::App& command, TokenOptions& options) {
+  command.add_flag("--utc", options.utc, "print times in UTC, as RFC 3339");
   declare_place(command, options);
 }
 

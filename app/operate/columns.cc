@@ -153,6 +153,7 @@ const Selection kRepositoryTest{"RepositoryTest",
                                  {"error_details", "Cause", ""},
                                  {"storage_info.available_bytes", "Free", ""},
                                  {"storage_info.total_bytes", "Size", ""}}};
+const Selection kTokens{"", {{"name", "NAME"}, {"created_at", "CREATED"}, {"scopes", "SCOPES"}}};
 const Selection kHealth{"Health",
                         {{"service", "Service"}, {"version", "Version"}, {"status", "Status"}}};
 const Selection kProgress{"Backup",
@@ -220,6 +221,7 @@ std::optional<std::string_view> find_type(const Selection& selection, const Colu
 }  // namespace
 
 std::string_view type_of(const Selection& selection, const Column& column) {
+  if (selection.schema.empty()) return "string";
   if (const auto type = find_type(selection, column)) return *type;
   throw std::logic_error(fmt::format("the API's {} has no {}", selection.schema, column.member));
 }

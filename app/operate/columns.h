@@ -20,13 +20,16 @@ struct Column {
 };
 
 struct Selection {
-  std::string_view schema;
+  std::string_view
+      schema;  ///< "": of no answer of the API; members are texts, times by their names
   std::vector<Column> columns;
 };
 
 // Tables.
 extern const Selection kNewestPoints, kChainPoints, kVms, kVmDisks, kVmJobs, kRunningJobs,
     kBackupDisks, kPointDisks, kRepositories;
+/// Of `varve token list`.
+extern const Selection kTokens;
 // Things shown one by one.
 extern const Selection kHealth, kVm, kVmExpected, kBackup, kWarnings, kRepository, kRepositoryTest,
     kVerification, kPromotion;
@@ -35,7 +38,7 @@ extern const Selection kProgress;
 /// What is done, and the whole.
 extern const Selection kVerificationProgress, kPromotionProgress;
 
-/// All of them, so that a test can look every name up.
+/// All that have a schema, so that a test can look every name up.
 std::span<const Selection* const> all_selections();
 
 /// The type of a member in its schema. Throws std::logic_error when there is none.

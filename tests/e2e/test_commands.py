@@ -457,8 +457,12 @@ class Verbs(HubCase):
 
     def test_errors_are_json_for_every_verb_that_prints_it(self):
         silent = {("serve",), ("nbd",), ("help",), ("completion",), ("config", "example")}  # servers, and texts
+        page = (ROOT / "docs/commands.md").read_text()
+        [told] = re.findall(r"Without it are (.*?\))\.", page, re.S)
+        self.assertEqual({tuple(words.split()) for words in re.findall(r"`([a-z ]+)`", told)}, silent)
         for verb in verbs_of_help():
             if verb in silent:
+                self.assertNotIn("  --json", varve(*verb, "--help")[0])
                 continue
             with self.subTest(verb=verb):
                 self.assertIn("--json", varve(*verb, "--help")[0])
@@ -469,6 +473,22 @@ class Verbs(HubCase):
     def test_an_image_is_made_and_a_version_printed_in_json(self):
         made = json.loads(varve("create", self.dir / "x.qcow2", "1GiB", "--json")[0])
         self.assertEqual((made["size_bytes"], made["backing"]), (1 << 30, ""))
+        self.assertEqual(varve("create", self.dir / "y.qcow2", "1GiB")[0], f"{self.dir}/y.qcow2: 1.0 GiB\n")
+        self.assertEqual(varve("create", self.dir / "z.qcow2", "1GiB", "--bytes")[0], f"{self.dir}/z.qcow2: 1073741824 B\n")
+
+    def test_tokens_are_a_table_with_ages(self):
+        tokens = self.dir / "tokens"
+        varve("token", "add", "ci", "--scope", "read", "--scope", "backup", "--file", tokens)
+        lines = varve("token", "list", "--file", tokens, "--utc")[0].splitlines()
+        self.assertEqual(lines[0].split(), ["NAME", "CREATED", "SCOPES"])
+        self.assertRegex(lines[1], r"^ci +\d{4}-\d\d-\d\dT[\d:]+Z, \d+ s ago  read, backup$")
+
+    def test_a_configuration_is_checked_by_its_place_and_by_the_option_that_others_have(self):
+        file = self.dir / "varve.toml"
+        file.write_text('repository = "/nonexistent/x"\ncatalogue = "/nonexistent/c.db"\nstall = "nonsense"\n')
+        for words in ([file], ["--config", file]):
+            self.assertIn(f"{file}:3", varve("config", "check", *words, status=USAGE)[1])
+        self.assertIn("exclude each other", varve("config", "check", file, "--config", file, status=USAGE)[1])
         self.assertIn("io_uring_tier", json.loads(varve("version", "--json")[0]))
 
     def test_an_absent_server_is_named_with_what_to_do(self):
