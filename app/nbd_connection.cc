@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <netdb.h>
 
+#include <cstdlib>
 #include <memory>
 #include <stdexcept>
 
@@ -62,6 +63,15 @@ io::Task<std::unique_ptr<nbd::Client>> connect(io::Ring& ring, io::Runtime runti
   throw std::runtime_error("the server accepts the connection and does not greet");
 }
 
+/// What to do about a certificate that is not trusted; "" for other failures.
+std::string trust_hint(const std::string& failure, const nbd::Uri& uri) {
+  if (failure.find("the server's certificate: ") == std::string::npos) return "";
+  return fmt::format(
+      "{}--tls-certificates or $VARVE_TLS_CERTIFICATES names the directory of its ca-cert.pem, and "
+      "the certificate must be for {}",
+      failure.ends_with(' ') ? "" : " ", uri.tls_host.empty() ? uri.host : uri.tls_host);
+}
+
 }  // namespace
 
 io::Task<std::vector<std::unique_ptr<nbd::Client>>> connect_all(io::Ring& ring, io::Runtime runtime,
@@ -74,6 +84,8 @@ io::Task<std::vector<std::unique_ptr<nbd::Client>>> connect_all(io::Ring& ring, 
   if (uri.tls) {
     const bool names_own = !uri.tls_certificates.empty() || !uri.tls_psk.empty();
     if (names_own) files = {uri.tls_certificates, uri.tls_psk, ""};
+    const char* const usual = std::getenv("VARVE_TLS_CERTIFICATES");
+    if (files.certificates.empty() && files.psk.empty() && usual) files.certificates = usual;
     if (!uri.user.empty()) files.user = uri.user;
     tls = load_tls_client(files);
   }
@@ -90,7 +102,9 @@ io::Task<std::vector<std::unique_ptr<nbd::Client>>> connect_all(io::Ring& ring, 
     if (!clients.front()->info().has(nbd::kCanMultiConn)) break;
   }
   // A server that takes some of them and no more is used with those.
-  if (clients.empty()) throw std::runtime_error(fmt::format("{}: {}", where, failure));
+  if (clients.empty()) {
+    throw std::runtime_error(fmt::format("{}: {}{}", where, failure, trust_hint(failure, uri)));
+  }
   co_return clients;
 }
 

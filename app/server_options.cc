@@ -71,7 +71,7 @@ void declare_tls_client(CLI::App& command, TlsClientFiles& files) {
   command
       .add_option("--tls-certificates", files.certificates,
                   "for https and nbds: ca-cert.pem, and client-cert.pem with client-key.pem\n"
-                  "(default: $VARVE_TLS_CERTIFICATES for https, else what the system trusts)")
+                  "(default: $VARVE_TLS_CERTIFICATES, else what the system trusts)")
       ->type_name("DIR");
   command.add_option("--tls-psk", files.psk, "for nbds: a file of pre-shared keys")
       ->type_name("FILE");

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.parse
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import loop_mount, qemu, run, scratch, sources, tls_files  # noqa: E402
@@ -261,6 +262,13 @@ class Encrypted(Restores):
         self.expect_restored("--tls-certificates", self.files / "client")
         self.expect_restored("--tls-psk", self.keys)
         self.expect_restored("--tls-psk", self.keys, "--tls-user", "alice")
+
+    def test_the_environment_names_the_certificates_of_nbds_too(self):
+        with mock.patch.dict(os.environ, {"VARVE_TLS_CERTIFICATES": str(self.files / "client")}):
+            self.expect_restored()
+            self.expect_restored("--tls-psk", self.keys)
+        _, text = self.restore(NAME, "--to", self.dir / "other.raw", status=1)
+        self.assertIn("--tls-certificates or $VARVE_TLS_CERTIFICATES names the directory of its ca-cert.pem", text)
 
     def test_a_server_that_cannot_prove_itself_is_not_read(self):
         target = self.dir / "out.raw"
