@@ -45,4 +45,8 @@ class CommandFailed : public std::runtime_error {
 /// ServerRefused, and what http_call throws. Any thread.
 nlohmann::json api_call(const HttpServerAddress& server, HttpCall call);
 
+/// For a name that the server does not know: throws CommandFailed when it is VM@WORD, there is such
+/// a VM, and so WORD is what names no point. Else returns. Throws what api_call does. Any thread.
+void refuse_unknown_point(const HttpServerAddress& server, const std::string& name);
+
 }  // namespace app

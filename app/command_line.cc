@@ -100,6 +100,11 @@ std::string unexpected(CLI::App& command, const std::string& said, const std::st
 /// What CLI11 says, as a sentence about the words that were typed.
 std::string sentence(const CLI::ParseError& error) {
   const std::string text = error.what();
+  // "Could not convert: --json = x": only flags are left to CLI11, others say what they take.
+  if (constexpr std::string_view kConvert = "Could not convert: "; text.starts_with(kConvert)) {
+    const std::string said = text.substr(kConvert.size());
+    return said.substr(0, said.find(" = ")) + " takes no value";
+  }
   const std::string option = text.substr(0, text.find(':'));
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
     if (text.find("At Most") != std::string::npos) return option + " is given more than once";

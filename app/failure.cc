@@ -51,11 +51,18 @@ std::string hint_for(const ServerRefused& refused) {
   return refused.hint();
 }
 
+std::string hint_for(const ServerUnreachable& silent) {
+  // What OpenSSL says of an answer that is not TLS.
+  const bool is_plain = silent.error().find("wrong version number") != std::string::npos;
+  return is_plain ? "What answers there does not speak TLS: write http:// for it" : silent.hint();
+}
+
 }  // namespace
 
 std::string Failure::text() const {
   if (hint.empty()) return error;
-  return error + (error.ends_with('.') ? " " : ". ") + hint;
+  const bool goes_on = hint.front() >= 'a' && hint.front() <= 'z';
+  return error + (error.ends_with('.') ? " " : goes_on ? "; " : ". ") + hint;
 }
 
 nlohmann::ordered_json Failure::json() const {
@@ -103,7 +110,7 @@ Failure failure_of(const std::exception& thrown) {
     failure.hint = hint_for(*refused);
   } else if (const auto* const silent = dynamic_cast<const ServerUnreachable*>(&thrown)) {
     failure.code = "unreachable";
-    failure.hint = silent->hint();
+    failure.hint = hint_for(*silent);
     failure.error = silent->error();
   } else if (const auto* const ended = dynamic_cast<const CommandFailed*>(&thrown)) {
     failure.exit_status = ended->exit_status();

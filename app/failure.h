@@ -14,7 +14,7 @@ struct Failure {
   std::string code;     ///< the server's stable word, else that of the exit status
   std::string hint;     ///< what to do; "": nothing more is known
 
-  /// "error. hint", for people.
+  /// "error. Hint", or "error; hint" where the hint goes on, for people.
   std::string text() const;
   /// {"error":…,"code":…,"hint":…,"exit_status":…}
   nlohmann::ordered_json json() const;

@@ -7,8 +7,10 @@
 #include <optional>
 
 #include "app/activation.h"
+#include "app/api_call.h"
 #include "app/background.h"
 #include "app/commands.h"
+#include "app/exit_status.h"
 #include "app/find_images.h"
 #include "io/call_on.h"
 #include "io/file_limit.h"
@@ -195,6 +197,21 @@ class ImageServer {
   std::unique_ptr<nbd::Server> server_;
 };
 
+/// Opens the image and listens. Throws CommandFailed where another program has the image open.
+void start_server(io::RingThread& thread, ImageServer& server, const std::string& file) {
+  try {
+    io::call_and_wait(thread.ring(), [&server] { return server.start(); });
+  } catch (const qcow::FormatError& refused) {
+    // The lock's own text names a byte of the file, for who debugs a program that locks images.
+    if (std::string_view(refused.what()).find("in use by another process") == std::string::npos) {
+      throw;
+    }
+    throw CommandFailed(kBusy, fmt::format("{} or an image below it is in use by another process; "
+                                           "`fuser {}` shows which",
+                                           file, file));
+  }
+}
+
 /// What the command of --run finds in its environment.
 std::vector<std::string> variables_for(const NbdOptions& options, uint16_t port) {
   const bool local = !options.socket.empty();
@@ -244,7 +261,7 @@ int serve(NbdOptions options, std::vector<ActivatedSocket> activated) {
   if (!options.run.empty()) prepare_run_command();
   io::RingThread thread("varve-nbd");
   ImageServer server(thread, options, std::move(activated));
-  io::call_and_wait(thread.ring(), [&server] { return server.start(); });
+  start_server(thread, server, options.file);
   std::optional<PidFile> pid_file;
   io::Outcome<int> status = io::attempt([&] {
     if (!options.pid_file.empty()) pid_file.emplace(options.pid_file);

@@ -68,7 +68,12 @@ class Verify {
     } else if (!options_.vm_name.empty()) {
       body["vm_name"] = options_.vm_name;
     }
-    return api_call(server_, {.method = "POST", .target = target, .body = body.dump()});
+    try {
+      return api_call(server_, {.method = "POST", .target = target, .body = body.dump()});
+    } catch (const ServerRefused& refused) {
+      if (refused.code() == "vm_context_not_found") refuse_unknown_point(server_, options_.vm_name);
+      throw;
+    }
   }
 
   std::string backup_of_point() {

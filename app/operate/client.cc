@@ -90,6 +90,7 @@ std::string Client::backup_id_of(const std::string& point) const {
   } catch (const ServerRefused& refused) {
     if (!is_not_found(refused) || refused.code() != "vm_not_found") throw;
   }
+  refuse_unknown_point(server_, point);
   throw CommandFailed(kNotFound,
                       fmt::format("{}: neither a VM nor a backup is called '{}'", url(), point));
 }

@@ -18,10 +18,17 @@ using JobJson = nlohmann::json;
 /// The backup of that VM that runs.
 std::string backup_of(const Client& client, const std::string& text) {
   for (const char* status : {"running", "pending"}) {  // pending: the node has not answered yet
-    const JobJson found =
-        client.get(fmt::format("/backups?status={}&vm_name={}", status, io::percent_encoded(text)))
-            .at("backups");
-    if (!found.empty()) return found.at(0).at("backup_id");
+    const std::string target =
+        fmt::format("/backups?status={}&vm_name={}", status, io::percent_encoded(text));
+    try {
+      const JobJson found = client.get(target).at("backups");
+      if (!found.empty()) return found.at(0).at("backup_id");
+    } catch (const ServerRefused& refused) {
+      if (refused.code() != "vm_not_found") throw;
+      throw CommandFailed(kNotFound, fmt::format("neither a VM nor a backup is called '{}'; `varve "
+                                                 "status` shows what runs",
+                                                 text));
+    }
   }
   throw CommandFailed(kNotFound, fmt::format("no backup of a VM '{}' is running", text));
 }

@@ -39,8 +39,14 @@ std::vector<SourcePoint> ask_for_points(const RestoreOptions& options, const std
       fmt::format("/points?vm_name={}&point={}", io::percent_encoded(options.vm_name),
                   io::percent_encoded(point));
   if (disk) target += fmt::format("&disk_id={}", *disk);
-  const nlohmann::json body =
-      api_call({options.server, options.token, options.tls.certificates}, {.target = target});
+  const HttpServerAddress server{options.server, options.token, options.tls.certificates};
+  nlohmann::json body;
+  try {
+    body = api_call(server, {.target = target});
+  } catch (const ServerRefused& refused) {
+    if (refused.code() == "vm_not_found") refuse_unknown_point(server, options.vm_name);
+    throw;
+  }
   std::vector<SourcePoint> points;
   for (const auto& found : body.at("points")) {
     const auto& uris = found.at("uris");

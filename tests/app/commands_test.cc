@@ -45,6 +45,8 @@ TEST(UnknownWords, AreNamedWithTheNearestKnownOne) {
             "varve vm needs one of list, show, add, set, remove; see varve vm --help");
   EXPECT_EQ(refusal_of({"--jsno", "status"}),
             "unknown option '--jsno' before the command; options come after it; see varve --help");
+  EXPECT_EQ(refusal_of({"status", "--json=x"}),
+            "varve status: --json takes no value; see varve status --help");
   EXPECT_EQ(refusal_of({"restore", "web", "--to"}),
             "varve restore: --to needs a value; see varve restore --help");
 }
@@ -216,7 +218,13 @@ TEST(ExitStatus, ErrorsInJsonHaveFourMembers) {
   const Failure refused = failure_of(ServerRefused(409, "vm_busy", "a backup runs", "wait"));
   EXPECT_EQ(refused.json().dump(),
             R"({"error":"a backup runs","code":"vm_busy","hint":"wait","exit_status":11})");
-  EXPECT_EQ(refused.text(), "a backup runs. wait");
+  EXPECT_EQ(refused.text(), "a backup runs; wait");
+  EXPECT_EQ(failure_of(ServerRefused(409, "x", "a backup runs", "Wait for it.")).text(),
+            "a backup runs. Wait for it.");
+  EXPECT_EQ(failure_of(ServerUnreachable("ask https://x: wrong version number (SSL routines)",
+                                         "is it there?"))
+                .hint,
+            "What answers there does not speak TLS: write http:// for it");
   EXPECT_EQ(failure_of(UsageError("no")).json().dump(),
             R"({"error":"no","code":"usage","hint":"","exit_status":2})");
   EXPECT_EQ(failure_of(ServerUnreachable("ask x: refused", "is it there?")).code, "unreachable");

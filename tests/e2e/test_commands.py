@@ -186,6 +186,16 @@ class Verbs(HubCase):
         _, error = self.varve("backup", "list", status=NOT_FOUND)
         self.assertIn("no VM is called 'list'; did you mean `varve list`?", error)
 
+    def test_what_names_nothing_is_told_apart(self):
+        self.one_vm()
+        for words in (["verify", "web01@nope"], ["show", "web01@nope"], ["restore", "web01@nope", "--to", self.dir / "x.raw"]):
+            _, error = self.varve(*words, status=NOT_FOUND)
+            self.assertIn("VM 'web01' has no point 'nope'", error)
+        _, error = self.varve("watch", "backup-nope", status=NOT_FOUND)
+        self.assertIn("neither a VM nor a backup is called 'backup-nope'", error)
+        _, error = self.varve("verify", "nobody@nope", status=NOT_FOUND)
+        self.assertIn("nobody@nope", error)
+
     def test_disks_of_a_backup_are_one_line(self):
         self.one_vm([MIB, MIB])
         out, _ = self.varve("list", "web01")
@@ -455,6 +465,16 @@ class Verbs(HubCase):
         _, error = self.varve("nbd", self.images("web01")[0], "--run", "true", status=FAILED)
         self.assertIn("serve it with --read-only", error)
 
+    def test_an_image_that_is_open_already_is_busy_and_not_explained_by_bytes(self):
+        file = self.dir / "busy.qcow2"
+        varve("create", file, "1M")
+        run_other = f"{binary()} nbd {file} --socket {self.dir}/other.sock --run true"
+        done = subprocess.run([binary(), "nbd", file, "--quiet", "--run", run_other], capture_output=True, text=True,
+                              timeout=60, check=False)  # fmt: skip
+        self.assertEqual(done.returncode, BUSY, done.stderr)
+        self.assertIn("is in use by another process; `fuser ", done.stderr)
+        self.assertNotIn("lock byte", done.stderr)
+
     def test_errors_are_json_for_every_verb_that_prints_it(self):
         silent = {("serve",), ("nbd",), ("help",), ("completion",), ("config", "example")}  # servers, and texts
         page = (ROOT / "docs/commands.md").read_text()
@@ -497,6 +517,10 @@ class Verbs(HubCase):
             said = json.loads(varve(*words, "--json", "--server", "http://127.0.0.1:1", status=FAILED)[0])
             self.assertEqual((said["code"], said["exit_status"]), ("unreachable", 1), words)
             self.assertIn("is `varve serve` running there?", said["hint"])
+        _, error = varve("status", "--server", "localhost", status=USAGE)
+        self.assertIn("--server localhost: 'localhost' does not begin with http://; write http://HOST:PORT", error)
+        _, error = varve("status", "--server", self.hub.url.replace("http", "https"), status=FAILED)
+        self.assertIn("does not speak TLS: write http:// for it", error)
         _, error = varve("status", "--server", "unix:/nonexistent/socket", status=FAILED)
         self.assertIn("unix:/nonexistent/socket", error)
 
