@@ -113,7 +113,7 @@ class Verbs(HubCase):
         disks = self.json("vm", "show", "web01")["disks"]
         self.assertEqual([(disk["disk_id"], disk["disk_index"]) for disk in disks], [("disk-0", 0), ("disk-1", 1)])
         self.pull(one, two)
-        _, error = self.varve("pull", "web01", "--disk", f"0={one}", status=FAILED)
+        _, error = self.varve("pull", "web01", "--disk", f"0={one}", status=BUSY)
         self.assertIn("`varve vm add web01 --replace` with --disk KEY=SIZE of each of the others", error)
         self.assertNotIn("PUT", error)
 
