@@ -287,7 +287,8 @@ class Config(unittest.TestCase):
 
     def test_show_says_each_value_and_its_origin(self):
         self.file.write_text('stall = "5m"\nnbd = ["127.0.0.1:1", "[::1]:2"]\n'
-                             'notify_url = "https://hooks.example.com/T0/hush"\n[secrets.vc1]\nusername = "u"\npassword = "hush"\n')  # fmt: skip
+                             'notify_url = "https://hooks.example.com/T0/hush"\n'
+                             '[secrets.vc1]\nusername = "u"\npassword = "hush"\n')  # fmt: skip
         self.file.chmod(0o600)
         text = varve("config", "show", "--config", self.file)
         self.assertRegex(text, rf'(?m)^stall = "5m" +# {re.escape(str(self.file))}:1$')
