@@ -110,7 +110,7 @@ void Daemon::choose_http_access() {
     }
   }
   check_http_access(options_, listeners);
-  http_tls_ = load_http_tls(options_);
+  http_access_.tls = load_http_tls(options_);
 }
 
 void Daemon::start() {
@@ -215,9 +215,9 @@ void Daemon::start_http() {
   api::Settings settings;
   settings.version = options_.engine.version;
   settings.pid = options_.engine.pid;
-  tokens_ = std::make_shared<TokenFile>(*options_.tokens);
-  tokens_->set_api_token(options_.api_token);
-  settings.tokens = tokens_;
+  http_access_.tokens = std::make_shared<TokenFile>(*options_.tokens);
+  http_access_.tokens->set_api_token(options_.api_token);
+  settings.tokens = http_access_.tokens;
   if (!options_.audit_log->empty()) {
     settings.audit = [file = std::make_shared<AuditFile>(*options_.audit_log)](
                          std::string_view line) { file->write(line); };
@@ -240,7 +240,7 @@ void Daemon::start_http() {
     if (socket.use == ActivatedSocket::Use::api) http.adopted.push_back(socket.fd.release());
   }
   http.unix_socket = options_.http_socket;
-  http.tls = http_tls_;
+  http.tls = http_access_.tls;
   http_ = std::make_unique<api::HttpServer>(*api_, http);
   for (const std::string& address : http_->addresses()) {
     io::log(io::LogLevel::info, "http: listening on {}", address);
@@ -271,7 +271,7 @@ std::vector<Reloadable> Daemon::reloadables() {
     return [this, options = fresh.engine] { engine_->change(options); };
   };
   const auto follow_api_token = [this](const ServeOptions& fresh) -> std::function<void()> {
-    return [this, token = fresh.api_token] { tokens_->set_api_token(token); };
+    return [this, token = fresh.api_token] { http_access_.tokens->set_api_token(token); };
   };
   return {
       {{"log-format", "log-level"}, follow_log},
@@ -304,12 +304,12 @@ std::optional<std::function<void()>> Daemon::prepare_tls(const ServeOptions& fre
 
 /// Connections that are open keep theirs. The mode stays: what listens does not change.
 std::optional<std::function<void()>> Daemon::prepare_http_tls(const ServeOptions& fresh) {
-  if (http_tls_.mode == api::HttpTlsMode::off) return std::nullopt;
+  if (http_access_.tls.mode == api::HttpTlsMode::off) return std::nullopt;
   api::HttpTls tls = load_http_tls(fresh);
   if (tls.mode == api::HttpTlsMode::off) return std::nullopt;
   // Whether other hosts may do without TLS waits for the next start as well.
-  tls.mode = http_tls_.mode;
-  tls.plain_beyond_loopback = http_tls_.plain_beyond_loopback;
+  tls.mode = http_access_.tls.mode;
+  tls.plain_beyond_loopback = http_access_.tls.plain_beyond_loopback;
   return [this, tls = std::move(tls)] {
     http_->use_tls(tls);  // tried before, by load_http_tls()
     io::log(io::LogLevel::info, "http: clients that connect now get the certificates just read");

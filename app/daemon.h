@@ -91,8 +91,12 @@ class Daemon {
   std::unique_ptr<engine::ReaderProcesses> readers_;
   std::unique_ptr<NotifySender> notify_;
   std::unique_ptr<engine::EngineImpl> engine_;
-  std::shared_ptr<TokenFile> tokens_;
-  api::HttpTls http_tls_;
+  /// Who may use HTTP.
+  struct HttpAccess {
+    std::shared_ptr<TokenFile> tokens;
+    api::HttpTls tls;
+  };
+  HttpAccess http_access_;
   std::unique_ptr<api::Api> api_;
   std::unique_ptr<api::HttpServer> http_;
 };
