@@ -209,6 +209,7 @@ io::Task<void> release_exports(Tally& tally, io::TaskScope& background,
                                std::shared_ptr<ActiveJob> job, Ingest::Leaving leaving) {
   // From the job to the tally at once: what is asked between two disks finds each in one of them.
   std::vector<std::unique_ptr<Ingest>> ended;
+  ended.reserve(job->ingests.size());
   for (auto& ingest : job->ingests) {
     if (!ingest) continue;
     tally.note_export(ingest->traffic(), ingest->counters());

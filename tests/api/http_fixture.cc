@@ -65,6 +65,12 @@ std::string Connection::receive_until(const std::string& text) {
   return received;
 }
 
+std::string Connection::receive_rest() {
+  while (more()) {
+  }
+  return std::exchange(got_, "");
+}
+
 bool Connection::is_closed_within(std::chrono::milliseconds patience) {
   const timeval wait{patience.count() / 1000, (patience.count() % 1000) * 1000};
   ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
@@ -79,7 +85,7 @@ void Connection::connect(const sockaddr* at, socklen_t size) {
 }
 
 bool Connection::more() {
-  char piece[4096];
+  char piece[64 << 10];
   const ssize_t count = ::recv(fd_, piece, sizeof piece, 0);
   if (count > 0) got_.append(piece, static_cast<size_t>(count));
   return count > 0;

@@ -113,7 +113,7 @@ TEST_F(HttpTls, CertificatesThatCannotBeUsedChangeNothing) {
 }
 
 TEST_F(HttpTls, WhatBeginsLikeTlsAndIsNoneEndsTheConnection) {
-  serve({.tls = made("first")});
+  serve({.tls = made("first"), .request_timeout = 300ms});
   Connection connection(address_);
   connection.send("\x16\x03\x01\x00\x05hello and nothing more");
   connection.receive();  // an alert

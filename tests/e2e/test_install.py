@@ -57,13 +57,27 @@ class Installed(unittest.TestCase):
         return subprocess.run([program, *words], capture_output=True, text=True, timeout=30, check=True).stdout
 
 
+@unittest.skipUnless(os.environ.get("VARVE_PACKAGE"), "builds the package: scripts/test --package")
 class Package(unittest.TestCase):
-    @unittest.skipUnless(os.environ.get("VARVE_PACKAGE"), "builds the package: scripts/test --package")
+    @classmethod
+    def setUpClass(cls):
+        context = scratch.directory()
+        directory = context.__enter__()
+        cls.addClassCleanup(context.__exit__, None, None, None)
+        cls.package = cls.script("package", directory).splitlines()[-1]
+
+    @staticmethod
+    def script(name, argument):
+        words = [ROOT / "scripts" / name, argument]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PACKAGE_SECONDS, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def test_it_is_installed_upgraded_removed_and_purged_in_a_fresh_debian(self):
-        done = subprocess.run([ROOT / "scripts" / "try-package"], capture_output=True, text=True,
-                              timeout=PACKAGE_SECONDS, check=False)  # fmt: skip
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertIn("ok: purge", done.stdout)
+        self.assertIn("ok: purge\n", self.script("try-package", self.package))
+
+    def test_its_service_runs_under_the_systemd_of_a_machine(self):
+        self.assertIn("ok: killed, it is started again\n", self.script("try-service", self.package))
 
 
 if __name__ == "__main__":
