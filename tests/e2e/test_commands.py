@@ -518,7 +518,7 @@ class Verbs(HubCase):
             self.assertEqual((said["code"], said["exit_status"]), ("unreachable", 1), words)
             self.assertIn("is `varve serve` running there?", said["hint"])
         _, error = varve("status", "--server", "localhost", status=USAGE)
-        self.assertIn("--server localhost: 'localhost' does not begin with http://; write http://HOST:PORT", error)
+        self.assertIn("--server localhost: it begins with neither http:// nor https://; write http://HOST:PORT", error)
         _, error = varve("status", "--server", self.hub.url.replace("http", "https"), status=FAILED)
         self.assertIn("does not speak TLS: write http:// for it", error)
         _, error = varve("status", "--server", "unix:/nonexistent/socket", status=FAILED)

@@ -95,7 +95,8 @@ class Deaths(HubCase):
         status, events = self.ended(self.puller)
         self.took = time.monotonic() - self.launched_at
         if status == -signal.SIGKILL:
-            time.sleep(0.1)  # its last request may still be under way
+            # Its last request may still be under way, and a job that nobody writes to any more ends by itself.
+            scratch.wait_until(lambda: not self.stray_files(), 20, "what was under way has ended")
         is_published = self.judge()
         self.assert_the_next_pull_works(is_published)
         if status != -signal.SIGKILL:

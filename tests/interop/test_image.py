@@ -167,7 +167,7 @@ class Serving(ImageCase):
         server = self.serve(image)
         second = image_server.ImageServer(image, socket_path=self.dir / "second.sock")
         self.addCleanup(second.close)
-        self.assertEqual(second.process.wait(20), 1)
+        self.assertEqual(second.process.wait(20), 11)
         self.assertIn("image.qcow2", second.log)
         writer = subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 512", image], capture_output=True, text=True, check=False)
         self.assertIn("lock", writer.stdout + writer.stderr)
