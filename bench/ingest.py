@@ -58,7 +58,8 @@ def arguments():
                         help=f"{QUICK_ROUNDS} rounds of a quarter of the bytes, of {', '.join(QUICK_WORKLOADS)} unless\n"
                              "workloads are named: some two minutes; printed, not kept")
     parser.add_argument("--against", metavar="REVISION",
-                        help="measure varve beside a varve built from this revision, and nothing else;\n"
+                        help="measure varve beside a varve built from this revision, or from this tree\n"
+                             "without its asserts (no-asserts), and nothing else;\n"
                              "through scripts/bench, which builds it; results are printed, not kept")
     parser.add_argument("--directory", default="/var/tmp", help="where the images go: the disk to measure")
     parser.add_argument("--results", default=HERE / "results", type=pathlib.Path)
