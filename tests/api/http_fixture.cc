@@ -65,6 +65,11 @@ std::string Connection::receive_until(const std::string& text) {
   return received;
 }
 
+void Connection::wait_for_bytes() {
+  char byte;
+  EXPECT_EQ(::recv(fd_, &byte, 1, MSG_PEEK), 1);
+}
+
 std::string Connection::receive_rest() {
   while (more()) {
   }

@@ -32,6 +32,8 @@ class Connection {
   std::string receive_head();
   /// What comes until `text` has come, with it; what there is at the end of the connection.
   std::string receive_until(const std::string& text);
+  /// Until there is something to read, and reads nothing.
+  void wait_for_bytes();
   /// What comes until the end of the connection.
   std::string receive_rest();
   bool is_closed_within(std::chrono::milliseconds patience);
