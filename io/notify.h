@@ -24,7 +24,7 @@ class Notifier {
   /// How often the manager wants to hear WATCHDOG=1 at least; zero: not at all.
   std::chrono::microseconds watchdog() const { return watchdog_; }
 
-  /// Sends "READY=1\nSTATUS=…". A manager that does not take it changes nothing.
+  /// Sends "READY=1\nSTATUS=…". A manager that does not take it within a second changes nothing.
   void send(std::string_view lines) const noexcept;
 
  private:

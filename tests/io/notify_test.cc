@@ -51,6 +51,21 @@ TEST_F(Notify, DatagramsReachTheSocketThatTheEnvironmentNames) {
   }
 }
 
+TEST_F(Notify, AManagerThatReadsNothingHoldsNothingUp) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  name_.copy(address.sun_path + 1, name_.size());
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name_.size());
+  for (ssize_t sent = 0; sent >= 0;) {  // until its queue is full
+    const OwnedFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sent = ::sendto(fd.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&address), length);
+  }
+  ::setenv("NOTIFY_SOCKET", ("@" + name_).c_str(), 1);
+  const auto begin = std::chrono::steady_clock::now();
+  Notifier::from_environment().send("STOPPING=1");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
+}
+
 TEST_F(Notify, AWatchdogOfAnotherProcessIsNotOurs) {
   ::setenv("WATCHDOG_USEC", "30000000", 1);
   ::setenv("WATCHDOG_PID", "1", 1);
