@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/registration.h"
 
+#include <string_view>
+
+#include "api/schema.h"
+
 namespace app {
 namespace {
 
-nlohmann::json members_again(const nlohmann::json& known,
-                             std::initializer_list<const char*> names) {
+/// What `known` has of the members of that body. What may be null stays as it is when left out.
+nlohmann::json body_again(const nlohmann::json& known, std::string_view schema) {
   nlohmann::json again = nlohmann::json::object();
-  for (const char* const name : names) {
-    if (known.contains(name) && !known[name].is_null()) again[name] = known[name];
+  for (const api::Member& member : api::find_schema(schema)->members) {
+    const std::string name(member.name);
+    const bool stays = member.type.find("|null") != std::string_view::npos;
+    const bool is_list = member.type.starts_with('[');
+    if (stays || is_list || !known.contains(name) || known[name].is_null()) continue;
+    again[name] = known[name];
   }
   return again;
 }
@@ -16,13 +24,11 @@ nlohmann::json members_again(const nlohmann::json& known,
 }  // namespace
 
 nlohmann::json registered_again(const nlohmann::json& disk) {
-  return members_again(
-      disk, {"disk_id", "capacity_bytes", "unit_number", "label", "vmdk_path", "datastore"});
+  return body_again(disk, "NewVmDisk");
 }
 
 nlohmann::json context_again(const nlohmann::json& context) {
-  return members_again(
-      context, {"vm_path", "vcenter_host", "vmware_vm_id", "datacenter", "power_state", "os_type"});
+  return body_again(context, "PutVmContext");
 }
 
 }  // namespace app
