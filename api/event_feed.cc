@@ -57,7 +57,7 @@ asio::awaitable<void> EventFeed::poll() {
       const std::optional<std::string> event = co_await ask();
       for (const ListenerPtr& listener : listeners_) tell(*listener, event);
     } catch (const std::exception&) {
-      // Out of memory, say. Whoever was not told is told of the next event.
+      // Out of memory, for example. Listeners that missed this event get the next one.
     }
   }
   polling_ = false;

@@ -23,7 +23,7 @@ class HandlerPool {
   /// Waits for every job posted.
   ~HandlerPool();
 
-  /// False, and nothing is kept, when there is no thread and none can be made.
+  /// False when there is no thread and none can be created: the job is dropped then.
   [[nodiscard]] bool post(std::function<void()> job);
 
  private:

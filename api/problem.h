@@ -37,7 +37,7 @@ Problem tls_required();
 Problem certificate_not_allowed();
 Problem body_too_large();
 Problem malformed_request(std::string details);
-/// Nothing was begun: there is no thread that could, and the system gives none.
+/// No thread could be created for the request, so nothing was begun.
 Problem out_of_threads();
 /// The work goes on, or waits, and the answer is due now.
 Problem answer_is_late();

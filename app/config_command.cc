@@ -88,7 +88,7 @@ void print_json(ServeOptions& options) {
   fmt::print("{}\n", all.dump(1));
 }
 
-/// For settings whose default is no value of theirs: "as many as there are cores", say.
+/// Values to show for settings without a default value, such as one thread for each core.
 const std::map<std::string_view, std::string_view> kExamples = {
     {"space-reserve", "1G"}, {"api-token-file", "/etc/varve/api-token"},
     {"http-tls", "off"},     {"tls", "off"},
@@ -104,9 +104,8 @@ void print_example() {
   options.audit_log = "/var/lib/varve/audit.jsonl";
   options.nbd = {{{"127.0.0.1", 10809}}, {{"::1", 10809}}};
   fmt::print(
-      "# {}: the settings of `varve serve`, each with its default, or an example where the "
-      "default\n"
-      "# is no value.\n"
+      "# {}: the settings of `varve serve`, each with its default, or with an example where it\n"
+      "# has no default value.\n"
       "# The command line takes the same words with - for _, and wins. `varve config check` says\n"
       "# whether the file can be followed; `systemctl reload varve` follows what can change while\n"
       "# varve runs, and logs what waits for a restart. docs: install.md, operate.md\n",

@@ -15,8 +15,8 @@ using ResolveHost = std::function<std::vector<std::string>(const std::string& ho
 std::vector<std::string> resolve_host(const std::string& host);
 
 /// Looks up one host on a thread of its own, because the system's resolver knows no bound and
-/// cannot be stopped: who waits here leaves in time, and nobody waits for the thread. One question
-/// is under way at most; while it hangs, those who come wait for its answer.
+/// cannot be stopped. Callers stop waiting at their deadline; the thread is detached and never
+/// joined. At most one lookup is under way: while it hangs, later callers wait for its answer.
 class HostLookup {
  public:
   explicit HostLookup(std::string host, ResolveHost resolve = resolve_host);

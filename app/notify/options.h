@@ -28,7 +28,7 @@ std::string events_text(const std::set<engine::NotificationEvent>& events);
 
 /// Whom to tell by HTTP. Throws UsageError.
 io::HttpUrl parse_webhook_url(std::string_view text);
-/// The part that is no secret, for logs: "https://hooks.example.com:443".
+/// The public part, for logs: "https://hooks.example.com:443".
 std::string shown_url(const io::HttpUrl& url);
 
 }  // namespace app

@@ -45,7 +45,7 @@ void declare_status(CLI::App& command, StatusOptions& options) {
   explain_exit(
       command,
       "What runs, which VMs are overdue, the repositories and their space. It fails when no\n"
-      "backup could be started now; overdue VMs are no failure.");
+      "backup could be started now; overdue VMs do not change the exit status.");
 }
 
 int run_status(const StatusOptions& options) {
