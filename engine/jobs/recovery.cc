@@ -82,6 +82,28 @@ io::Task<void> settle_jobs(Core& core, std::string repository_id) {
   }
 }
 
+bool lies_in(const Job& job, const std::string& directory) {
+  return std::all_of(job.disks.begin(), job.disks.end(), [&](const JobDisk& disk) {
+    return disk.image_path.starts_with(directory + "/");
+  });
+}
+
+/// What was kept while nobody could see the files (fail_unreachable_jobs), or was removed since.
+/// What lies in a former directory, which may be away, proves nothing.
+io::Task<void> settle_kept(Core& core, Repository repository) {
+  const std::vector<Job> kept = core.catalogue->jobs.kept_jobs();
+  for (const Job& job : kept) {
+    if (job.repository_id != repository.id || !lies_in(job, repository.directory)) continue;
+    try {
+      const bool is_there = co_await can_be_resumed(core.files(), job);
+      if (!is_there) co_await drop_kept(core, job, "not all of it is there");
+    } catch (const std::exception& failure) {
+      io::log(io::LogLevel::error, about(job, failure.what()),
+              "job {}: what has arrived cannot be looked at: {}", job.id, failure.what());
+    }
+  }
+}
+
 io::Task<void> finish_deletions(Core& core, std::string repository_id) {
   std::vector<Job> deleting = core.catalogue->jobs.deleting_jobs();
   for (const Job& job : deleting) {
@@ -111,9 +133,12 @@ io::Task<void> tidy(Core& core, Repository repository) {
 
 io::Task<void> recover_repository(Core& core, Repository repository) {
   co_await settle_jobs(core, repository.id);
+  co_await settle_kept(core, repository);
   co_await finish_deletions(core, repository.id);
-  // A job that has outlived the repository's absence writes files that look like strays.
-  if (!is_written_to(core.jobs, repository.id)) co_await tidy(core, std::move(repository));
+  // A job that has outlived the repository's absence writes files that look like strays, and what a
+  // job leaves whose end is not recorded yet belongs to nobody by the catalogue.
+  if (is_written_to(core.jobs, repository.id) || !core.unrecorded_ends.empty()) co_return;
+  co_await tidy(core, std::move(repository));
 }
 
 void fail_unreachable_jobs(Core& core) {
@@ -126,6 +151,7 @@ void fail_unreachable_jobs(Core& core) {
               job.repository_id);
       continue;
     }
+    // Kept unseen; settle_kept looks at it when the repository is back.
     core.catalogue->jobs.end(job.id, JobState::failed, kRestarted, core.now(), job.keep_partial);
     io::log(io::LogLevel::error, about(job, kRestarted), "job {} of VM {} failed: {}", job.id,
             job.vm_name, kRestarted);

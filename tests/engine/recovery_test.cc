@@ -113,6 +113,35 @@ TEST_F(Recovery, AKillInTheMiddleOfADeletionIsFinished) {
   }
 }
 
+TEST_F(Recovery, WhatAKilledJobKeptIsLookedAtWhenItsRepositoryIsBack) {
+  register_vm("pgtest1", 1);
+  for (const bool is_whole : {true, false}) {
+    SCOPED_TRACE(is_whole);
+    copy_at("running", 1);
+    const BackupView killed = engine().start_backup({.vm_name = "pgtest1",
+                                                     .backup_type = BackupType::full,
+                                                     .repository_id = "1",
+                                                     .keep_partial = true});
+    ASSERT_TRUE(copied_);
+    put_copy_in_place();
+    const std::string partial = killed.job.disks[0].image_path + ".partial";
+    if (!is_whole) fs::remove(killed.job.disks[0].image_path + ".arrived");
+    fs::rename(temp.file("repository"), temp.file("away"));
+    fs::create_directory(temp.file("repository"));
+    restart([](EngineOptions& options) {
+      options.repository_interval = std::chrono::milliseconds(20);
+    });
+    ASSERT_NE(engine().repository("1").unavailable_cause, "");
+    EXPECT_TRUE(engine().backup(killed.job.id).job.kept) << "nobody could look";
+    fs::remove(temp.file("repository"));
+    fs::rename(temp.file("away"), temp.file("repository"));
+    ASSERT_TRUE(wait_until([&] { return engine().repository("1").unavailable_cause.empty(); }));
+    EXPECT_EQ(engine().backup(killed.job.id).job.kept, is_whole);
+    EXPECT_EQ(fs::exists(partial), is_whole);
+    restart();
+  }
+}
+
 TEST_F(Recovery, StraysAreRemovedAndImagesUnknownToTheCatalogueAreLeft) {
   register_vm("pgtest1", 1);
   const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
