@@ -51,6 +51,7 @@ enum class PlantedBug : uint8_t {
   proof_in_place,
   proof_without_checksum,
   damage_overlooked,
+  deletion_row_first,
 };
 
 /// The one that is switched on.

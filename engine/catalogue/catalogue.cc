@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+#include <stdexcept>
+
 #include "engine/catalogue/schema.h"
 
 namespace engine {
@@ -31,22 +34,41 @@ void Catalogue::try_write() {
   tx.commit();
 }
 
+std::string Catalogue::adopt_job(const Job& job) {
+  const std::optional<Job> known = jobs.find(job.id);
+  if (known && known->state == JobState::completed) return {};
+  if (!vms.find_context(job.context_id)) return "its VM was left out";
+  const auto contradiction = [](const std::exception& failure) {
+    return fmt::format(
+        "the catalogue, an older copy perhaps, has something else in its place ({}); if the files "
+        "are right, rebuild into a new catalogue",
+        failure.what());
+  };
+  Savepoint part(db_);
+  try {
+    jobs.adopt(job);
+    part.keep();
+    return {};
+  } catch (const DbError& failure) {
+    if (!failure.is_contradiction()) throw;
+    return contradiction(failure);
+  } catch (const std::logic_error& failure) {
+    return contradiction(failure);
+  }
+}
+
 std::vector<std::string> Catalogue::adopt(const RebuildPlan& plan) {
   std::vector<std::string> left_out;
   Tx tx(db_);
   for (const Vm& vm : plan.vms) {
-    if (!vms.find_context(vm.context_id) && !vms.adopt(vm)) {
+    if (!vms.adopt(vm)) {
       left_out.push_back(
           fmt::format("VM context {}: another VM has the name '{}'", vm.context_id, vm.vm_name));
     }
   }
   for (const Job& job : plan.jobs) {
-    if (jobs.find(job.id)) continue;
-    if (vms.find_context(job.context_id)) {
-      jobs.adopt(job);
-    } else {
-      left_out.push_back(fmt::format("job {}: its VM was left out", job.id));
-    }
+    const std::string reason = adopt_job(job);
+    if (!reason.empty()) left_out.push_back(fmt::format("job {}: {}", job.id, reason));
   }
   tx.commit();
   for (const ImageVerification& proof : plan.proofs) {

@@ -36,11 +36,15 @@ class Catalogue {
   void try_write();
 
   /// Takes over what the files of a repository said: VMs, completed jobs, points, chains. What is
-  /// known already stays, unless a proof is newer. One transaction, and one for each proof. Returns
+  /// known already stays, unless a proof is newer, or a job is complete that was not yet when the
+  /// catalogue was copied. One transaction, and one for each proof. Returns
   /// a sentence per VM or job that was left out.
   std::vector<std::string> adopt(const RebuildPlan& plan);
 
  private:
+  /// Why the job was left out; "" when the catalogue has it.
+  std::string adopt_job(const Job& job);
+
   Db db_;
 
  public:

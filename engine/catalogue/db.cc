@@ -23,6 +23,8 @@ bool DbError::is_damage() const {
   return primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB;
 }
 
+bool DbError::is_contradiction() const { return (code_ & 0xff) == SQLITE_CONSTRAINT; }
+
 void Db::Close::operator()(sqlite3* handle) const noexcept { sqlite3_close_v2(handle); }
 
 Db::Db(const std::string& path, DbAccess access) : path_(path) {
@@ -142,6 +144,18 @@ Tx::~Tx() {
 
 void Tx::commit() {
   db_.exec("COMMIT");
+  open_ = false;
+}
+
+Savepoint::Savepoint(Db& db) : db_(db) { db_.exec("SAVEPOINT part"); }
+
+Savepoint::~Savepoint() {
+  if (!open_) return;
+  sqlite3_exec(db_.handle(), "ROLLBACK TO part; RELEASE part", nullptr, nullptr, nullptr);
+}
+
+void Savepoint::keep() {
+  db_.exec("RELEASE part");
   open_ = false;
 }
 

@@ -30,6 +30,8 @@ class DbError : public std::runtime_error {
   int code() const { return code_; }
   /// The file is no database, or a broken one.
   bool is_damage() const;
+  /// The rows would contradict each other.
+  bool is_contradiction() const;
 
  private:
   int code_;
@@ -202,6 +204,21 @@ class Tx {
 
   /// Returns once the transaction is on the disk (when durable).
   void commit();
+
+ private:
+  Db& db_;
+  bool open_ = true;
+};
+
+/// A part of a Tx that can fail by itself: what it has changed is undone unless it is kept.
+class Savepoint {
+ public:
+  explicit Savepoint(Db& db);
+  Savepoint(const Savepoint&) = delete;
+  Savepoint& operator=(const Savepoint&) = delete;
+  ~Savepoint();
+
+  void keep();
 
  private:
   Db& db_;

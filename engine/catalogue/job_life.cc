@@ -164,8 +164,37 @@ void JobCatalogue::count_success(const Job& job, Time now) {
       .run();
 }
 
+/// False when no row had to go: the job is new.
+bool JobCatalogue::make_way_for(const Job& job) {
+  for (const JobDisk& disk : job.disks) {
+    Stmt owner(db_,
+               "SELECT k.id FROM job k JOIN job_disk d ON d.job_id = k.id "
+               "WHERE d.image_id = ? AND k.id <> ? AND k.state <> 'completed'",
+               disk.image_id, job.id);
+    const auto kept_by = owner.first<std::string>();
+    if (!kept_by) continue;
+    clear_kept(*kept_by);
+    disown_images(*kept_by);
+  }
+  const std::optional<Job> older = find(job.id);
+  if (!older) return false;
+  Stmt(db_,
+       "DELETE FROM used_name WHERE name = ?1 "
+       "OR name IN (SELECT export_name FROM job_disk WHERE job_id = ?1)",
+       job.id)
+      .run();
+  Stmt(db_, "DELETE FROM job WHERE id = ? AND state <> 'completed'", job.id).run();
+  Stmt(db_,
+       "UPDATE backup_context SET failed_backups = failed_backups - ? "
+       "WHERE context_id = ? AND repository_id = ?",
+       older->state == JobState::failed ? 1 : 0, older->context_id, older->repository_id)
+      .run();
+  return true;
+}
+
 void JobCatalogue::adopt(Job job) {
-  count_start(job);
+  const bool is_new = !make_way_for(job);
+  if (is_new) count_start(job);
   insert_rows(job);
   for (const JobDisk& disk : job.disks) publish_disk(job, disk, job.completed_at.value());
   count_success(job, job.completed_at.value());

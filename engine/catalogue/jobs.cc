@@ -81,13 +81,16 @@ Job JobCatalogue::insert(Job job, const std::string& repository_directory,
   return job;
 }
 
-/// An image has one owner; the failed job's rows keep a name that no image has.
 void JobCatalogue::take_over_images(const std::string& failed_job_id) {
   if (!clear_kept(failed_job_id)) {
     throw refusals::not_resumable(failed_job_id, "was resumed or removed meanwhile");
   }
-  Stmt(db_, "UPDATE job_disk SET image_id = image_id || '+' || id WHERE job_id = ?", failed_job_id)
-      .run();
+  disown_images(failed_job_id);
+}
+
+/// An image has one owner; the rows of the job that had it keep a name that no image has.
+void JobCatalogue::disown_images(const std::string& job_id) {
+  Stmt(db_, "UPDATE job_disk SET image_id = image_id || '+' || id WHERE job_id = ?", job_id).run();
 }
 
 bool JobCatalogue::clear_kept(const std::string& job_id) {

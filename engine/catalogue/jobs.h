@@ -109,8 +109,10 @@ class JobCatalogue {
   /// A telemetry report; only what is not empty or zero overwrites.
   void set_telemetry(const std::string& job_id, const Telemetry& report, Time now);
 
-  /// Inserts a completed job that a repository's files describe, with its points. Inside the
-  /// caller's transaction.
+  /// Inserts a completed job that a repository's files describe, with its points. A row of the same
+  /// id that is not completed makes way, and jobs that were to be resumed lose the image names that
+  /// this one has: the catalogue is an older copy. Throws DbError (is_contradiction) or
+  /// std::logic_error when it does not fit what is there. Inside the caller's transaction.
   void adopt(Job job);
 
   // ---- questions ----
@@ -149,7 +151,9 @@ class JobCatalogue {
   Job get(const std::string& job_id);
   void insert_rows(Job& job);
   void take_over_images(const std::string& failed_job_id);
+  void disown_images(const std::string& job_id);
   bool clear_kept(const std::string& job_id);
+  bool make_way_for(const Job& job);
   void count_start(const Job& job);
   void append_warnings(const std::string& job_id, const std::vector<Warning>& added);
   void publish_disk(const Job& job, const JobDisk& disk, Time now);

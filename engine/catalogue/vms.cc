@@ -141,7 +141,24 @@ bool VmCatalogue::put(const PutVmContext& request, Time now) {
   return !known;
 }
 
+/// Disks that were registered after the catalogue was copied.
+void VmCatalogue::adopt_disks(const Vm& known, const Vm& found) {
+  for (VmDisk disk : found.disks) {
+    const bool is_known = std::any_of(
+        known.disks.begin(), known.disks.end(),
+        [&](const VmDisk& one) { return one.key == disk.key || one.index == disk.index; });
+    if (is_known) continue;
+    disk.context_id = known.context_id;
+    disk.created_at = disk.updated_at = found.updated_at;
+    insert_row(db_, "vm_disk", kVmDiskTable, disk);
+  }
+}
+
 bool VmCatalogue::adopt(const Vm& vm) {
+  if (const std::optional<Vm> known = find_context(vm.context_id)) {
+    adopt_disks(*known, vm);
+    return true;
+  }
   if (Stmt(db_, "SELECT 1 FROM vm WHERE vm_name = ? OR safe_name = ?", vm.vm_name, vm.safe_name)
           .step()) {
     return false;

@@ -50,11 +50,13 @@ class VmCatalogue {
   /// vm_context_not_found, vm_has_backups (also while a job runs).
   std::string erase(const std::string& vm_name);
 
-  /// Inserts a VM that a repository's files describe, with its context id and disk indices. False
-  /// when another VM has its name. Inside the caller's transaction.
+  /// Inserts a VM that a repository's files describe, with its context id and disk indices; one
+  /// that is known gets the disks that it lacks. False when another VM has its name. Inside the
+  /// caller's transaction.
   bool adopt(const Vm& vm);
 
  private:
+  void adopt_disks(const Vm& known, const Vm& found);
   std::vector<Vm> select(std::string_view where, std::string_view value);
 
   Db& db_;

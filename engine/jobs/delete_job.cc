@@ -15,6 +15,7 @@
 #include "engine/values/refusal.h"
 #include "engine/values/retention.h"
 #include "io/log.h"
+#include "io/planted_bug.h"
 #include "qcow/chain/layer.h"
 
 namespace engine {
@@ -132,6 +133,10 @@ io::Task<void> require_removed(Catalogue& catalogue, io::FileSystem& files, Job 
 /// caller has the context's turn.
 io::Task<uint64_t> remove_backup(Core& core, Job job) {
   uint64_t freed = 0;
+  PLANTED_BUG(deletion_row_first, core.catalogue->jobs.erase(job.id, core.now());
+              for (const JobDisk& disk
+                   : job.disks) co_await remove_point(core.files(), disk);
+              co_return 0)
   if (job.state == JobState::completed) {
     for (const JobDisk& disk : job.disks) {
       freed += co_await remove_point(core.files(), disk);

@@ -70,6 +70,10 @@ io::Task<bool> is_own_manifest(io::FileSystem& files, JobDisk disk) {
 io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
                                             std::optional<std::string> decided_sidecar) {
   std::vector<std::string> made;
+  const NamedFile published = co_await look_at_image(files, disk.image_path, disk.image_uuid);
+  // Published by a later life than this catalogue knows of: it is an older copy. The image, its
+  // manifest and its sidecar wait for `varve rebuild`.
+  if (!decided_sidecar && published == NamedFile::ours) co_return made;
   const std::string partial = partial_path(disk.image_path);
   const NamedFile unpublished = co_await look_at_image(files, partial, disk.image_uuid);
   // The name was free when the job began to make the image, so one that is not ready is the job's.
@@ -82,7 +86,6 @@ io::Task<std::vector<std::string>> files_of(io::FileSystem& files, JobDisk disk,
     if (notes) made.push_back(arrived);
   }
   if (decided_sidecar) {
-    const NamedFile published = co_await look_at_image(files, disk.image_path, disk.image_uuid);
     bool is_ours = published == NamedFile::ours;
     PLANTED_BUG(delete_without_identity, is_ours = true)
     if (is_ours) made.push_back(disk.image_path);
@@ -132,20 +135,19 @@ io::Task<uint64_t> remove_point(io::FileSystem& files, JobDisk disk) {
     co_return 0;
   }
   uint64_t freed = 0;
-  bool removed = false;
   const std::array names = {disk.image_path, sidecar_path(disk.image_path),
                             sums_path(disk.image_path), proof_path(disk.image_path)};
   for (const std::string& path : names) {
     const auto status = co_await files.status(path, false);
     if (!status) continue;
     freed += status->allocated_bytes;
-    removed = true;
     co_await files.remove(path);
   }
-  if (removed) {
-    const std::string directory = io::parent_path(disk.image_path);
-    co_await files.sync_directory(directory);
-  }
+  // Always: a life before this one may have removed them and died before the sync, and once the row
+  // is gone nobody looks again.
+  const std::string directory = io::parent_path(disk.image_path);
+  const auto there = co_await files.status(directory);
+  if (there) co_await files.sync_directory(directory);
   co_return freed;
 }
 

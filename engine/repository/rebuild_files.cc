@@ -18,17 +18,34 @@ namespace {
 struct Found {
   std::vector<std::string> vm_files;
   std::vector<FoundImage> images;
+  std::vector<std::string> problems;  // a sentence for each file that could not be read
 };
 
-/// "" when it is no file.
-io::Task<std::string> read_if_file(io::FileSystem& files, std::string path) {
-  const auto there = co_await files.status(path, false);
-  if (!there || there->kind != io::FileKind::file) co_return "";
-  co_return co_await io::read_text(files, path);
+/// "" when it is no file, or cannot be read: one bad block does not keep the others lost.
+io::Task<std::string> read_if_file(io::FileSystem& files, std::string path, Found& found) {
+  try {
+    const auto there = co_await files.status(path, false);
+    if (!there || there->kind != io::FileKind::file) co_return "";
+    co_return co_await io::read_text(files, path);
+  } catch (const std::exception& failure) {
+    found.problems.emplace_back(failure.what());
+    co_return "";
+  }
+}
+
+io::Task<std::vector<io::DirectoryEntry>> list_if_readable(io::FileSystem& files,
+                                                           std::string directory, Found& found) {
+  try {
+    co_return co_await files.list(directory);
+  } catch (const std::exception& failure) {
+    found.problems.emplace_back(failure.what());
+    co_return std::vector<io::DirectoryEntry>();
+  }
 }
 
 io::Task<void> read_disk(io::FileSystem& files, std::string directory, Found& found) {
-  const std::vector<io::DirectoryEntry> entries = co_await files.list(directory);
+  const std::vector<io::DirectoryEntry> entries =
+      co_await list_if_readable(files, directory, found);
   for (const io::DirectoryEntry& entry : entries) {
     if (entry.kind != io::FileKind::file || !entry.name.ends_with(kImageEnding)) continue;
     FoundImage image{.image_path = directory + "/" + entry.name};
@@ -37,9 +54,9 @@ io::Task<void> read_disk(io::FileSystem& files, std::string directory, Found& fo
     image.file_bytes = status->size;
     image.allocated_bytes = status->allocated_bytes;
     const std::string sidecar = sidecar_path(image.image_path);
-    image.sidecar = co_await read_if_file(files, sidecar);
+    image.sidecar = co_await read_if_file(files, sidecar, found);
     const std::string proof = proof_path(image.image_path);
-    image.proof = co_await read_if_file(files, proof);
+    image.proof = co_await read_if_file(files, proof, found);
     found.images.push_back(std::move(image));
   }
 }
@@ -50,13 +67,14 @@ io::Task<Found> read_repository(io::FileSystem& files, std::string directory) {
   const std::vector<io::DirectoryEntry> contexts = co_await files.list(directory);
   for (const io::DirectoryEntry& context : contexts) {
     if (context.kind != io::FileKind::directory) continue;
+    if (!context.name.starts_with(kContextPrefix)) continue;
     const std::string below = directory + "/" + context.name;
-    const std::vector<io::DirectoryEntry> entries = co_await files.list(below);
+    const std::vector<io::DirectoryEntry> entries = co_await list_if_readable(files, below, found);
     for (const io::DirectoryEntry& entry : entries) {
       const std::string path = below + "/" + entry.name;
-      if (entry.name == kVmFileName && entry.kind == io::FileKind::file) {
-        std::string text = co_await io::read_text(files, path);
-        found.vm_files.push_back(std::move(text));
+      if (entry.name == kVmFileName) {
+        std::string text = co_await read_if_file(files, path, found);
+        if (!text.empty()) found.vm_files.push_back(std::move(text));
       } else if (entry.kind == io::FileKind::directory && entry.name.starts_with(kDiskPrefix)) {
         co_await read_disk(files, path, found);
       }
@@ -108,7 +126,8 @@ io::Task<RebuildReport> rebuild_catalogue(io::Runtime runtime, RebuildRequest re
                      to_seconds(runtime.clock.wall_time()));
   RebuildReport report{.vms = plan.vms.size(), .backups = plan.jobs.size()};
   for (const Job& job : plan.jobs) report.images += job.disks.size();
-  report.left_out = plan.problems;
+  report.left_out = found.problems;
+  report.left_out.insert(report.left_out.end(), plan.problems.begin(), plan.problems.end());
   for (std::string& problem : catalogue.adopt(plan)) report.left_out.push_back(std::move(problem));
   co_return report;
 }

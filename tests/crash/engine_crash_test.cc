@@ -55,7 +55,7 @@ INSTANTIATE_TEST_SUITE_P(
                       io::PlantedBug::manifest_name_unsynced, io::PlantedBug::manifest_unsynced,
                       io::PlantedBug::proof_in_place, io::PlantedBug::arrival_before_flush,
                       io::PlantedBug::proof_without_checksum, io::PlantedBug::damage_overlooked,
-                      io::PlantedBug::restore_row_first));
+                      io::PlantedBug::restore_row_first, io::PlantedBug::deletion_row_first));
 
 }  // namespace
 }  // namespace crash

@@ -72,37 +72,11 @@ std::optional<Failure> EngineRun::judge_cut(const State& state, uint64_t number,
     return Failure{*wrong, std::to_string(number)};
   }
   if (rng.one_in(kOldCatalogueEvery)) {
-    if (const auto wrong = judge_old_catalogue(state, moment)) {
+    if (const auto wrong = judge_old_catalogue(state, moment, rng)) {
       return Failure{*wrong, std::to_string(number)};
     }
   }
   return cut_recovery ? judge_cut_recovery(state, number, rng) : std::nullopt;
-}
-
-/// An older copy of the catalogue was put back, and the clock too: names come again.
-std::optional<std::string> EngineRun::judge_old_catalogue(const State& state, uint64_t moment) {
-  restore_database(catalogue_path_, commits_[commits_of_register_ - 1]);
-  World world(state);
-  EngineProcess process(world, ring_.ring(), catalogue_path_);
-  const std::vector<Bytes> content = content_;
-  const std::vector<Job> jobs = jobs_;
-  Rng rng(seed_of(seed_, moment));
-  try {
-    world.scheduler.run(process.come_up());
-    world.scheduler.run(back_up(process.core(), world, rng, 0));
-  } catch (const std::exception&) {
-    // It may be refused.
-  }
-  content_ = content;
-  jobs_ = jobs;
-  process.end();
-  for (const auto& [path, node] : state.names) {
-    if (!path.ends_with(".qcow2") || node.is_link()) continue;
-    const Node* const now = world.disk.find(path);
-    const bool same = now != nullptr && world.disk.content(now->file) == *state.files.at(node.file);
-    if (!same) return fmt::format("LOST: {} was published and is gone or changed", path);
-  }
-  return std::nullopt;
 }
 
 /// The power is cut once more while the new process comes up.
@@ -165,6 +139,7 @@ std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment,
     if (!wrong) wrong = judge_points(world, process.core(), moment);
     if (!wrong) wrong = judge_recovery(world, process.core(), moment);
     if (!wrong) wrong = judge_names(world, process.core());
+    if (!wrong) wrong = judge_deletion(world, process.core(), moment);
     const std::vector<engine::Job> kept = process.core().catalogue->jobs.kept_jobs();
     if (!wrong && !kept.empty() && !go_on) {
       world.scheduler.run(go_on_with(process.core(), world, kept.front().id));
@@ -206,6 +181,8 @@ std::optional<std::string> EngineRun::judge_points(World& world, engine::Core& c
     promised += job.decided <= moment ? 1 : 0;
     possible += job.begun <= moment ? 1 : 0;
   }
+  promised -= deletion_.begun <= moment ? 1 : 0;
+  possible -= deletion_.answered <= moment ? 1 : 0;
   std::map<uint32_t, std::vector<engine::Point>> disks;
   for (engine::Point& point : core.catalogue->points.list("1")) {
     disks[point.disk_index].push_back(std::move(point));

@@ -77,6 +77,7 @@ io::Task<void> EngineRun::play(engine::Core& core) {
     co_await verify_and_note(core);
   }
   co_await recover(core);
+  co_await delete_newest(core);
 }
 
 /// One job from its start to the answer to its last `complete`.

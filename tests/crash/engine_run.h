@@ -21,8 +21,8 @@ namespace crash {
 /// every disk of the VM has the new restore point when the catalogue held the decision, and none
 /// has before. Some restarts meet a call that fails, and are cut off too, at any event of the
 /// recovery. In half of the runs the incremental is interrupted, kept and resumed, and a restart
-/// that finds it interrupted goes on with it. An older copy of the catalogue, put back, harms no
-/// published image.
+/// that finds it interrupted goes on with it. An older copy of the catalogue, of any moment, harms
+/// no published image, and a rebuild on it knows them all.
 ///
 /// After each job all points are verified. The file that remembers a proof is the old one, the new
 /// one or not there, whenever the power is cut; a catalogue that is made anew from the files tells
@@ -31,7 +31,8 @@ namespace crash {
 ///
 /// Then the first point is restored: overlays, writes that are flushed, a promotion of both disks,
 /// and the drop. What was flushed is there until the drop; the promoted disks are there together or
-/// not at all; nothing else is left over.
+/// not at all; nothing else is left over. At last the newest backup is deleted: its rows and its
+/// files are there together or not at all.
 ///
 /// SQLite runs on a real file in memory; each of its transactions is one event, durable at once.
 class EngineRun {
@@ -54,6 +55,11 @@ class EngineRun {
   struct Recovery {
     uint64_t flushed = ~uint64_t{0}, promoted = ~uint64_t{0}, dropped = ~uint64_t{0};
     std::vector<Bytes> content;  // of its disks, once flushed
+  };
+
+  struct Deletion {
+    uint64_t begun = ~uint64_t{0}, answered = ~uint64_t{0};  // moments
+    std::string job_id;
   };
 
   /// What verifications have left beside an image, oldest first.
@@ -80,6 +86,7 @@ class EngineRun {
   io::Task<engine::Verification> verify(engine::Core& core, World& world);
   io::Task<void> verify_and_note(engine::Core& core);
   io::Task<void> recover(engine::Core& core);
+  io::Task<void> delete_newest(engine::Core& core);
   io::Task<void> write_to_overlay(engine::Core& core, Rng& rng, const std::string& name);
 
   // Judging.
@@ -87,7 +94,10 @@ class EngineRun {
   std::optional<Failure> judge_cut(const State& state, uint64_t number, Rng& rng);
   std::optional<std::string> judge(const State& state, uint64_t moment, bool go_on);
   std::optional<Failure> judge_cut_recovery(const State& state, uint64_t number, Rng& rng);
-  std::optional<std::string> judge_old_catalogue(const State& state, uint64_t moment);
+  std::optional<std::string> judge_old_catalogue(const State& state, uint64_t moment, Rng& rng);
+  void use_old_catalogue(World& world, uint64_t moment, bool back_up_too);
+  std::optional<std::string> judge_rebuild_on_old(const State& state, World& world);
+  std::optional<std::string> judge_deletion(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_points(World& world, engine::Core& core, uint64_t moment);
   std::optional<std::string> judge_point(World& world, const engine::Point& point,
                                          const Bytes& content);
@@ -116,6 +126,7 @@ class EngineRun {
   /// What of each disk the backup in parts sends, as it is in content_.
   std::vector<std::vector<engine::Coverage::Range>> snapshot_;
   Recovery recovery_;
+  Deletion deletion_;
   std::map<std::string, std::vector<Proof>> proofs_;  // by the path of the file
 };
 

@@ -279,5 +279,116 @@ TEST_F(Rebuild, ADirectoryMayComeBackUnderAnotherId) {
   EXPECT_TRUE(catalogue().points.any(vm_.context_id, "9"));
 }
 
+/// The catalogue as it was at some moment of a later backup, with the files of after it.
+class RebuildOnAnOlderCopy : public Rebuild {
+ protected:
+  void keep_copy() {
+    close();
+    std::filesystem::copy_file(path(), path() + ".older");
+    open();
+  }
+  void come_back_to_copy() {
+    close();
+    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path() + suffix);
+    std::filesystem::rename(path() + ".older", path());
+    open();
+  }
+  Job finish(const Job& job) {
+    tick(9);
+    seal_all(job, 5);
+    decide(job.id);
+    catalogue().jobs.publish(job.id);
+    Job finished = catalogue().jobs.find(job.id).value();
+    write_down(finished);
+    return finished;
+  }
+  void expect_newest(const Job& job, size_t points) {
+    EXPECT_EQ(catalogue().points.list("1").size(), points);
+    EXPECT_EQ(catalogue().points.newest(vm_.context_id, "1", 0)->job_id, job.id);
+    EXPECT_EQ(catalogue().jobs.find(job.id)->state, JobState::completed);
+    EXPECT_FALSE(catalogue().jobs.active_job(vm_.context_id));
+    EXPECT_TRUE(catalogue().integrity_problems().empty());
+    const Vm vm = catalogue().vms.find("a b").value();
+    EXPECT_EQ(vm.successful_jobs, points / 2);
+    EXPECT_EQ(vm.failed_jobs, 0u);
+  }
+};
+
+TEST_F(RebuildOnAnOlderCopy, AJobThatWasRunningWhenItWasMadeComesBackComplete) {
+  tick(100);
+  Job job = start(vm_, BackupType::incremental);
+  catalogue().jobs.set_running(job.id, tick());
+  keep_copy();
+  job = finish(job);
+  come_back_to_copy();
+  EXPECT_TRUE(catalogue().adopt(plan()).empty());
+  expect_newest(job, 10);
+  EXPECT_EQ(catalogue().vms.find("a b")->total_jobs_run, 5u);
+}
+
+TEST_F(RebuildOnAnOlderCopy, AJobThatTheCopyHasFailedMeanwhileComesBackComplete) {
+  tick(100);
+  Job job = start(vm_, BackupType::incremental);
+  keep_copy();
+  job = finish(job);
+  come_back_to_copy();
+  catalogue().jobs.end(job.id, JobState::failed, "server restarted during backup", now());
+  EXPECT_TRUE(catalogue().adopt(plan()).empty());
+  expect_newest(job, 10);
+}
+
+TEST_F(RebuildOnAnOlderCopy, AJobThatResumedOneThatIsKeptInItHasTheImages) {
+  tick(100);
+  const Job kept = start(vm_, BackupType::incremental);
+  catalogue().jobs.end(kept.id, JobState::failed, "cut off", tick(), true);
+  keep_copy();
+  Job next = kept;
+  next.resumes = kept.id;
+  next.created_at = tick();
+  next = finish(catalogue().jobs.insert(next, "/backup/1"));
+  ASSERT_EQ(next.disks[0].image_path, kept.disks[0].image_path);
+  come_back_to_copy();
+  EXPECT_TRUE(catalogue().adopt(plan()).empty());
+  EXPECT_EQ(catalogue().points.newest(vm_.context_id, "1", 0)->job_id, next.id);
+  EXPECT_FALSE(catalogue().jobs.find(kept.id)->kept);
+  EXPECT_TRUE(catalogue().integrity_problems().empty());
+}
+
+TEST_F(RebuildOnAnOlderCopy, ADiskThatWasAddedSinceComesBackWithItsPoints) {
+  keep_copy();
+  catalogue().vms.put(registration("a b", {2000, 2001, 2002}), tick(100));
+  vm_ = catalogue().vms.find("a b").value();
+  const Job job = finish(start(vm_, BackupType::full));
+  come_back_to_copy();
+  EXPECT_TRUE(catalogue().adopt(plan()).empty());
+  EXPECT_EQ(catalogue().points.newest(vm_.context_id, "1", 2)->job_id, job.id);
+  const Vm vm = catalogue().vms.find("a b").value();
+  ASSERT_EQ(vm.disks.size(), 3u);
+  EXPECT_EQ(vm.disks[2].key, 2002u);
+}
+
+TEST_F(RebuildOnAnOlderCopy, WhatContradictsItIsLeftOutAndTheRestComesBack) {
+  const RebuildPlan with_first = plan();
+  Job other = jobs_.back();  // the same place in the chain, by another job
+  other.id += "-other";
+  for (JobDisk& disk : other.disks) {
+    disk.image_id += "-other";
+    disk.export_name += "-other";
+    disk.image_uuid.clear();
+  }
+  const Job next = backup(vm_, BackupType::full, 6);
+  RebuildPlan files = with_first;
+  files.jobs = {other, next};
+  lose_catalogue();
+  catalogue().adopt(with_first);
+  const std::vector<std::string> left_out = catalogue().adopt(files);
+  ASSERT_EQ(left_out.size(), 1u);
+  EXPECT_NE(left_out[0].find("job " + other.id + ": the catalogue, an older copy perhaps"),
+            std::string::npos)
+      << left_out[0];
+  EXPECT_FALSE(catalogue().jobs.find(other.id)) << "nothing of half a job";
+  EXPECT_EQ(catalogue().points.newest(vm_.context_id, "1", 0)->job_id, next.id);
+}
+
 }  // namespace
 }  // namespace engine
