@@ -22,6 +22,18 @@ std::vector<Point> select_points(Db& db, std::string_view rest, const Values&...
                      values...);
 }
 
+/// Of each disk in each repository the image at the end of its newest chain, whatever the clock
+/// said when it was made. `rest` continues a WHERE about job k and disk e.
+std::string last_of_chains(std::string_view rest) {
+  return fmt::format(
+      "SELECT image_id FROM (SELECT n.image_id, row_number() OVER ("
+      "PARTITION BY k.context_id, k.repository_id, e.disk_index "
+      "ORDER BY e.generation DESC, n.position DESC) AS age "
+      "FROM point n JOIN job_disk e ON e.image_id = n.image_id JOIN job k ON k.id = e.job_id "
+      "WHERE k.deleting = 0 {}) WHERE age = 1",
+      rest);
+}
+
 }  // namespace
 
 std::optional<Point> PointCatalogue::newest(std::string_view context_id,
@@ -155,11 +167,20 @@ std::string PointCatalogue::newest_repository(std::string_view context_id) {
   return found.empty() ? std::string() : found.front().repository_id;
 }
 
+std::optional<Point> PointCatalogue::newest_of(std::string_view vm_name, uint32_t disk_index) {
+  return first_of(
+      select_points(db_,
+                    fmt::format("AND p.image_id IN ({}) ORDER BY j.completed_at DESC, j.row DESC "
+                                "LIMIT 1",
+                                last_of_chains("AND k.vm_name = ?1 AND e.disk_index = ?2")),
+                    vm_name, disk_index));
+}
+
 std::optional<Point> PointCatalogue::newest_until(std::string_view vm_name, uint32_t disk_index,
-                                                  std::optional<Time> until) {
+                                                  Time until) {
   return first_of(select_points(db_,
                                 "AND j.vm_name = ?1 AND d.disk_index = ?2 "
-                                "AND (?3 IS NULL OR j.completed_at <= ?3) "
+                                "AND j.completed_at <= ?3 "
                                 "ORDER BY j.completed_at DESC, j.row DESC LIMIT 1",
                                 vm_name, disk_index, until));
 }
@@ -181,15 +202,20 @@ std::vector<Point> PointCatalogue::newest_first(std::string_view vm_name,
 
 std::vector<Point> PointCatalogue::newest_of_each(std::optional<uint32_t> disk_index,
                                                   uint64_t limit, uint64_t offset) {
-  return select_points(db_,
-                       "AND (?1 IS NULL OR d.disk_index = ?1) AND p.image_id IN ("
-                       "SELECT image_id FROM (SELECT n.image_id, row_number() OVER ("
-                       "PARTITION BY k.vm_name, e.disk_index "
-                       "ORDER BY k.completed_at DESC, k.row DESC) AS age "
-                       "FROM point n JOIN job_disk e ON e.image_id = n.image_id "
-                       "JOIN job k ON k.id = e.job_id WHERE k.deleting = 0) WHERE age = 1) "
-                       "ORDER BY j.completed_at DESC, j.row DESC, d.disk_index LIMIT ?2 OFFSET ?3",
-                       disk_index, static_cast<int64_t>(limit), static_cast<int64_t>(offset));
+  // Of each repository the last of the chain, of these the newest.
+  constexpr std::string_view kNotRemoved =
+      "AND (?1 IS NULL OR e.disk_index = ?1) AND NOT EXISTS (SELECT 1 FROM vm_disk r "
+      "WHERE r.context_id = k.context_id AND r.disk_index = e.disk_index AND r.removed = 1)";
+  return select_points(
+      db_,
+      fmt::format("AND p.image_id IN (SELECT image_id FROM (SELECT l.image_id, row_number() OVER ("
+                  "PARTITION BY m.context_id, f.disk_index "
+                  "ORDER BY m.completed_at DESC, m.row DESC) AS place FROM ({}) l "
+                  "JOIN job_disk f ON f.image_id = l.image_id JOIN job m ON m.id = f.job_id) "
+                  "WHERE place = 1) "
+                  "ORDER BY j.completed_at DESC, j.row DESC, d.disk_index LIMIT ?2 OFFSET ?3",
+                  last_of_chains(kNotRemoved)),
+      disk_index, static_cast<int64_t>(limit), static_cast<int64_t>(offset));
 }
 
 std::vector<Point> PointCatalogue::history(std::string_view context_id,

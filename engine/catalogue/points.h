@@ -50,13 +50,15 @@ class PointCatalogue {
   /// The repository of the VM's newest point; "" without one.
   std::string newest_repository(std::string_view context_id);
 
-  /// The newest point of a VM's disk over all repositories, completed at `until` or before.
-  std::optional<Point> newest_until(std::string_view vm_name, uint32_t disk_index,
-                                    std::optional<Time> until);
+  /// The newest point of a VM's disk over all repositories: in each the last of its chain, which a
+  /// clock that was set back does not change; of these the one that was completed last.
+  std::optional<Point> newest_of(std::string_view vm_name, uint32_t disk_index);
+  /// The one that was completed last, at `until` or before.
+  std::optional<Point> newest_until(std::string_view vm_name, uint32_t disk_index, Time until);
   /// By time of completion. "" and nothing mean all VMs and all disks.
   std::vector<Point> newest_first(std::string_view vm_name, std::optional<uint32_t> disk_index,
                                   uint64_t limit, uint64_t offset);
-  /// The same, of every disk of every VM the newest one only.
+  /// Of every disk of every VM the newest one (newest_of), disks that were removed left out.
   std::vector<Point> newest_of_each(std::optional<uint32_t> disk_index, uint64_t limit,
                                     uint64_t offset);
   /// Of a disk in its repository, over all its chains, newest first: those published before the job

@@ -40,12 +40,15 @@ class Viewer {
   std::map<std::string, std::optional<Repository>> repositories_;
 };
 
-/// The disks of a VM that a query means.
+/// The disks of a VM that a query means. The newest points are those of the VM as it is now; a disk
+/// that was removed has its points by their names and times.
 std::vector<uint32_t> disks_of(Catalogue& catalogue, const PointQuery& query) {
   if (query.disk_id) return {*query.disk_id};
   std::vector<uint32_t> disks;
   const auto vm = catalogue.vms.find(query.vm_name);
-  for (const VmDisk& disk : vm->disks) disks.push_back(disk.index);
+  for (const VmDisk& disk : vm->disks) {
+    if (!disk.removed || query.point != kLatestPoint) disks.push_back(disk.index);
+  }
   return disks;
 }
 
@@ -53,7 +56,7 @@ std::vector<uint32_t> disks_of(Catalogue& catalogue, const PointQuery& query) {
 
 std::optional<Point> find_point(PointCatalogue& points, const PointName& name) {
   if (name.point == kLatestPoint) {
-    return points.newest_until(name.vm_name, name.disk_index, std::nullopt);
+    return points.newest_of(name.vm_name, name.disk_index);
   }
   for (Point& point : points.of_job(name.point)) {
     if (point.disk_index == name.disk_index && point.vm_name == name.vm_name) {
@@ -62,7 +65,7 @@ std::optional<Point> find_point(PointCatalogue& points, const PointName& name) {
   }
   const std::optional<Time> until = from_rfc3339(name.point);
   if (!until) return std::nullopt;
-  return points.newest_until(name.vm_name, name.disk_index, until);
+  return points.newest_until(name.vm_name, name.disk_index, *until);
 }
 
 std::vector<PointView> point_views(Catalogue& catalogue, const EngineOptions& options, Time now,

@@ -52,6 +52,32 @@ TEST_F(CataloguePoints, TheNewestOfEachDiskOfEveryVmIsFound) {
   EXPECT_EQ(catalogue().points.newest_of_each(std::nullopt, 1, 3).at(0).job_id, of_other.id);
 }
 
+TEST_F(CataloguePoints, TheNewestIsTheLastOfItsChainWhateverTheClockSays) {
+  const Vm vm = add_vm("a");
+  backup(vm, BackupType::full, 1);
+  tick(-5000);
+  const Job after = backup(vm, BackupType::incremental, 2);
+  EXPECT_EQ(catalogue().points.newest_of("a", 0)->job_id, after.id);
+  EXPECT_EQ(catalogue().points.newest_of_each(0, 10, 0).at(0).job_id, after.id);
+  add_repository("2");
+  const Job elsewhere = backup(vm, BackupType::full, 3, "2");
+  EXPECT_EQ(catalogue().points.newest_of("a", 0)->job_id, elsewhere.id);
+  tick(-5000);
+  const Job earlier = backup(vm, BackupType::incremental, 4, "2");
+  EXPECT_EQ(catalogue().points.newest_of("a", 1)->job_id, after.id) << "by the clock, of two";
+  EXPECT_EQ(catalogue().points.newest_until("a", 1, now())->job_id, earlier.id);
+  EXPECT_FALSE(catalogue().points.newest_of("a", 2));
+}
+
+TEST_F(CataloguePoints, ADiskThatWasRemovedIsNotAmongTheNewest) {
+  const Vm vm = add_vm("a");
+  backup(vm, BackupType::full, 1);
+  catalogue().vms.put(registration("a", {2000}), tick());
+  ASSERT_EQ(catalogue().points.newest_of_each(std::nullopt, 10, 0).size(), 1u);
+  EXPECT_EQ(catalogue().points.newest_of_each(std::nullopt, 10, 0)[0].disk_index, 0u);
+  EXPECT_TRUE(catalogue().points.newest_of("a", 1)) << "by its own name";
+}
+
 TEST_F(CataloguePoints, A28AChainIsOrderedFromItsFullToItsLatest) {
   const Vm vm = add_vm("a");
   const Job full = backup(vm, BackupType::full, 1);
