@@ -30,6 +30,13 @@ TEST(EnginePowerCut, LosesNoDecidedBackupInAnyRecovery) {
   const auto finding = search_engine(campaign, wanted);
   EXPECT_FALSE(finding) << *finding;
   fmt::print("{} states judged in {} runs\n", campaign.states, campaign.runs);
+  for (const auto& [what, count] : campaign.judged) fmt::print("  {}: {}\n", what, count);
+  if (is_sanitized()) return;
+  for (const char* const what :
+       {"resumed", "rebuilt", "verified", "cut off again", "older catalogue used",
+        "older catalogue rebuilt", "deletion not begun", "deletion finished"}) {
+    EXPECT_GE(campaign.judged[what], 1u) << what << ": never judged";
+  }
 }
 
 class EnginePlantedBug : public ::testing::TestWithParam<io::PlantedBug> {

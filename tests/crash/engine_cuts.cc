@@ -113,6 +113,7 @@ std::optional<Failure> EngineRun::judge_cut_recovery(const State& state, uint64_
     const bool wanted = campaign_.only_cut.empty() ? drawn : campaign_.only_cut == name;
     if (wanted) {
       ++campaign_.states;
+      ++campaign_.judged["cut off again"];
       if (const auto wrong = judge(again, moment, false)) {
         failure = Failure{fmt::format("{}; cut off again after {} events of the recovery, {}",
                                       *wrong, replay.position(), told),
@@ -142,6 +143,7 @@ std::optional<std::string> EngineRun::judge(const State& state, uint64_t moment,
     if (!wrong) wrong = judge_deletion(world, process.core(), moment);
     const std::vector<engine::Job> kept = process.core().catalogue->jobs.kept_jobs();
     if (!wrong && !kept.empty() && !go_on) {
+      ++campaign_.judged["resumed"];
       world.scheduler.run(go_on_with(process.core(), world, kept.front().id));
       wrong = judge_points(world, process.core(), moment);
       if (!wrong) wrong = judge_names(world, process.core());

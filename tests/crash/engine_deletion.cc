@@ -24,6 +24,9 @@ io::Task<void> EngineRun::delete_newest(engine::Core& core) {
 std::optional<std::string> EngineRun::judge_deletion(World& world, engine::Core& core,
                                                      uint64_t moment) {
   const bool is_known = core.catalogue->jobs.find(deletion_.job_id).has_value();
+  if (deletion_.begun <= moment && moment < deletion_.answered) {
+    ++campaign_.judged[is_known ? "deletion not begun" : "deletion finished"];
+  }
   if (moment >= deletion_.answered && is_known) return "BAD: a deleted backup is back";
   std::set<std::string> owned;
   for (const engine::KnownImage& image : core.catalogue->jobs.known_images("1")) {

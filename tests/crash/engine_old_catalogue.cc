@@ -66,6 +66,7 @@ std::optional<std::string> EngineRun::judge_old_catalogue(const State& state, ui
   if (!engine::Catalogue(catalogue_path_).jobs.deleting_jobs().empty()) return std::nullopt;
   World world(state);
   const bool is_rebuilt = rng.one_in(2);
+  ++campaign_.judged[is_rebuilt ? "older catalogue rebuilt" : "older catalogue used"];
   const bool came_up = !is_rebuilt || rng.one_in(2);
   if (came_up) use_old_catalogue(world, moment, !is_rebuilt);
   std::optional<std::string> wrong;

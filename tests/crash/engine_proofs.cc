@@ -32,6 +32,19 @@ std::optional<engine::ImageVerification> believed(std::string_view text, const s
   }
 }
 
+/// What the files say of a point. Sizes on the disk and proofs are judged elsewhere.
+std::string described(const engine::Point& point) {
+  return fmt::format(
+      "{} {} of {} ({} {}) in {}, disk {} ({}), place {}.{}, {}, {} bytes, '{}', on '{}' of '{}', "
+      "{} bytes, {} stored, from {} to {}, {} warnings",
+      point.image_id, point.image_path, point.job_id, point.context_id, point.vm_name,
+      point.repository_id, point.disk_index, point.disk_key, point.place.generation,
+      point.place.position, to_text(point.type), point.capacity_bytes, point.change_id,
+      point.parent_image_id, point.parent_job_id, point.file_bytes, point.bytes_stored,
+      engine::unix_seconds(point.created_at), engine::unix_seconds(point.completed_at),
+      point.warnings.size());
+}
+
 }  // namespace
 
 /// Everything that there is, by varve's own reader.
@@ -111,6 +124,7 @@ std::optional<std::string> EngineRun::judge_torn_proofs() const {
 /// read it. The damage is mended, the proof that tells of it stays.
 std::optional<std::string> EngineRun::judge_verification(World& world, engine::Core& core,
                                                          Rng& rng) {
+  ++campaign_.judged["verified"];
   const engine::Verification sound = world.scheduler.run(verify(core, world));
   if (sound.state != engine::VerificationState::completed || !sound.damaged_backups.empty()) {
     return fmt::format("BAD: a verification after the restart: {}", sound.error);
@@ -149,6 +163,7 @@ std::optional<std::string> EngineRun::judge_verification(World& world, engine::C
 /// The catalogue is lost; the files say the same of points and proofs. No varve runs.
 std::optional<std::string> EngineRun::judge_rebuild(World& world,
                                                     const std::vector<engine::Point>& points) {
+  ++campaign_.judged["rebuilt"];
   const std::string path = catalogue_path_ + ".rebuilt";
   restore_database(path, {});
   const engine::RebuildRequest request{.catalogue_path = path,
@@ -164,6 +179,11 @@ std::optional<std::string> EngineRun::judge_rebuild(World& world,
   engine::Catalogue rebuilt(path);
   if (report.images != points.size()) wrong = "LOST: a rebuild does not find every point";
   for (const engine::Point& point : points) {
+    const auto again = rebuilt.points.find(point.image_id);
+    if (!again || described(*again) != described(point)) {
+      wrong = fmt::format("LOST: a rebuild knows {} as {}", described(point),
+                          again ? described(*again) : "nothing");
+    }
     const std::string file = engine::proof_path(point.image_path);
     const auto found = rebuilt.verifications.find(point.image_id);
     const bool is_there = world.disk.find(file) != nullptr;

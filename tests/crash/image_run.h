@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -27,6 +28,8 @@ struct Campaign {
   uint64_t other_checks = 0;
   uint64_t elided_bytes = 0;      ///< by the runs: what the parents held
   uint64_t published_states = 0;  ///< in which the image was published, or was so by the judge
+  /// States of which something particular was judged, by what; counted by the engine's runs.
+  std::map<std::string, uint64_t> judged;
   /// Only this cut, to replay a failure: as a failure tells it, "1234" or "1234/77".
   std::string only_cut;
 };
