@@ -85,6 +85,23 @@ TEST_F(Deletion, ImmutableRepositoriesAndYoungBackupsAreKeptEvenWithCascade) {
   }
 }
 
+TEST_F(Deletion, ABackupIsKeptToTheSecondThatItsRepositorySays) {
+  engine().create_repository({.id = "kept",
+                              .name = "kept",
+                              .config_json = R"({"path":")" + temp.file("kept") + R"("})",
+                              .directory = temp.file("kept"),
+                              .min_retention_days = 7});
+  register_vm("pgtest1", 1);
+  const BackupView full = start("pgtest1", BackupType::full, "kept");
+  fill(full, "one", 1);
+  const Time until = engine().backup(full.job.id).job.completed_at.value() + std::chrono::days(7);
+  hub->clock->hold(until - std::chrono::seconds(1));
+  EXPECT_EQ(refusal_of([&] { engine().delete_backup(full.job.id, true); }), "backup_is_immutable");
+  hub->clock->hold(until);
+  EXPECT_EQ(refusal_of([&] { engine().delete_backup(full.job.id, true); }), "");
+  EXPECT_FALSE(fs::exists(full.job.disks[0].image_path));
+}
+
 TEST_F(Deletion, APointThatAnotherProgramHasOpenStaysWithAllThatWouldGoAlong) {
   register_vm("pgtest1", 1);
   const BackupView full = back_up("pgtest1", BackupType::full, "one", 1);
