@@ -47,10 +47,11 @@ class Silence {
  private:
   void tell(const Vm& vm) {
     const std::string interval = duration_text(seconds(*vm.expected_interval_seconds));
-    const std::string since =
-        vm.last_good_at
-            ? "its newest good point is of " + to_rfc3339(*vm.last_good_at)
-            : "it has no good point, and is registered since " + to_rfc3339(vm.created_at);
+    const Time newest = vm.last_good_at.value_or(vm.created_at);
+    std::string since = vm.last_good_at ? "its newest good point is of "
+                                        : "it has no good point, and is registered since ";
+    since += to_rfc3339(newest);
+    if (newest > core_.now()) since += " (the clock was wrong then, or is wrong now)";
     Notification told;
     told.event = NotificationEvent::overdue;
     told.vm_name = vm.vm_name;

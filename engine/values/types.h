@@ -186,10 +186,12 @@ std::optional<uint32_t> vmware_disk_key(std::string_view disk_id);
 std::string_view inventory_name(std::string_view vm_path);
 
 /// Whether a VM is silent: its newest good point, or without one its registration, is older than
-/// the interval. 0: it never is.
+/// the interval. 0: it never is. A time that lies ahead by more than the interval comes of a wrong
+/// clock and says nothing of its age: an alarm is better than years without one.
 constexpr bool is_overdue(uint64_t expected_interval_seconds, Time newest, Time now) {
-  if (expected_interval_seconds == 0 || now <= newest) return false;
-  return static_cast<uint64_t>((now - newest).count()) > expected_interval_seconds;
+  if (expected_interval_seconds == 0) return false;
+  const auto apart = now > newest ? now - newest : newest - now;
+  return static_cast<uint64_t>(apart.count()) > expected_interval_seconds;
 }
 
 struct Vm {

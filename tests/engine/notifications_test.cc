@@ -118,6 +118,19 @@ TEST_F(Notifications, AVmIsOverdueOnceForEachSilence) {
   EXPECT_EQ(metrics.vms[1].expected_interval_seconds, 0u);
 }
 
+TEST_F(Notifications, APointOfAClockThatRanAheadSilencesNoAlarm) {
+  const Time ahead = to_seconds(hub->clock->wall_time()) + std::chrono::days(365);
+  hub->clock->hold(ahead);
+  expect_interval("pgtest1", 3600);
+  back_up("pgtest1", BackupType::full, "one", 1);
+  hub->clock->hold(ahead - 30min);
+  EXPECT_FALSE(engine().vm("pgtest1").vm.overdue) << "less than the interval";
+  hub->clock->hold(ahead - 2h);
+  EXPECT_TRUE(engine().vm("pgtest1").vm.overdue);
+  expect_interval("pgtest1", 3600);
+  EXPECT_NE(only(overdue).text.find("the clock was wrong then"), std::string::npos);
+}
+
 TEST_F(Notifications, TheDefaultIntervalHoldsForVmsThatSayNothing) {
   restart([](EngineOptions& options) { options.expected_interval = std::chrono::seconds(60); });
   register_vm("usual", 1);
