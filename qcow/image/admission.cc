@@ -2,6 +2,7 @@
 #include "qcow/image/admission.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace qcow {
 
@@ -45,12 +46,16 @@ io::Task<Admission::Room> Admission::admit(uint64_t clusters) {
   while (!failure_ && relief_.overdue()) {
     co_await relief_.relieve();
   }
-  while (!failure_ && !closed_ && must_wait_for_commit(clusters)) {
-    demand_.urge();
-    co_await committer_.wait_for_one();
+  for (;;) {
+    while (!failure_ && !closed_ && must_wait_for_commit(clusters)) {
+      demand_.urge();
+      co_await committer_.wait_for_one();
+    }
+    if (sums_ == nullptr || sums_->has_room()) break;
+    co_await sums_->make_room();  // others may have been promised the room meanwhile
   }
-  if (sums_ != nullptr && !sums_->has_room()) co_await sums_->make_room();
   if (map_.dirty_bytes() > kDirtyTableBytesUrgent) demand_.hurry();
+  assert(failure_ || closed_ || !must_wait_for_commit(clusters));
   Room room(reserved_, clusters, std::move(promise));
   if (!space_.covers(end_after_commit())) co_await space_.reserve(end_after_commit());
   co_return room;

@@ -61,8 +61,8 @@ class Recovery {
  private:
   io::Task<Usage> scan_tables();
   void name_metadata(const NameCluster& name) const;
-  io::Task<bool> name_mapped(const NameCluster& name, uint64_t file_clusters, uint64_t* exclusive);
-  void name_entry(const NameCluster& name, Mapping mapping, uint64_t file_clusters) const;
+  io::Task<bool> name_mapped(const NameCluster& name, uint64_t* exclusive);
+  void name_entry(const NameCluster& name, Mapping mapping) const;
   io::Task<void> require_refcounts(const Usage& usage);
   [[noreturn]] void refuse_refcount(HostCluster cluster, uint64_t refcount, uint64_t names) const;
   io::Task<void> reclaim_leaks(const Usage& usage);
@@ -86,7 +86,7 @@ io::Task<Usage> Recovery::scan_tables() {
     usage.name(cluster, exclusive);
   };
   name_metadata(name);
-  usage.sound = co_await name_mapped(name, usage.named.size(), &usage.exclusive);
+  usage.sound = co_await name_mapped(name, &usage.exclusive);
   co_return usage;
 }
 
@@ -105,8 +105,7 @@ void Recovery::name_metadata(const NameCluster& name) const {
 
 /// Names L2 tables and what they map; false when an entry cannot be read. Such an entry is met and
 /// reported when it is used.
-io::Task<bool> Recovery::name_mapped(const NameCluster& name, uint64_t file_clusters,
-                                     uint64_t* exclusive) {
+io::Task<bool> Recovery::name_mapped(const NameCluster& name, uint64_t* exclusive) {
   bool sound = true;
   AlignedBytes table(geometry_.cluster_bytes());
   for (uint64_t l1_index = 0; l1_index < geometry_.l1_entries(); ++l1_index) {
@@ -122,20 +121,20 @@ io::Task<bool> Recovery::name_mapped(const NameCluster& name, uint64_t file_clus
       const auto mapping = decode_l2_entry(raw, geometry_.cluster_bits, header_.version);
       if (!mapping) sound = false;
       if (!mapping || !mapping->host) continue;
-      name_entry(name, *mapping, file_clusters);
+      name_entry(name, *mapping);
       if (exclusive != nullptr && mapping->copied) ++*exclusive;
     }
   }
   co_return sound;
 }
 
-void Recovery::name_entry(const NameCluster& name, Mapping mapping, uint64_t file_clusters) const {
+void Recovery::name_entry(const NameCluster& name, Mapping mapping) const {
   const HostCluster first = geometry_.cluster_of(mapping.host);
   if (mapping.kind != MappingKind::compressed) return name(first, mapping.copied);
-  const HostOffset last_byte{mapping.host.bytes + mapping.compressed_bytes() - 1};
-  // Its last sectors may be said to lie past the end of a file that was cut short.
+  // Also past the end of the file: a cluster there would be handed out, and given back, as if the
+  // stream did not reach into it.
   const HostCluster last =
-      std::max(first, std::min(geometry_.cluster_of(last_byte), HostCluster{file_clusters - 1}));
+      geometry_.cluster_of(HostOffset{mapping.host.bytes + mapping.compressed_bytes() - 1});
   for (HostCluster cluster = first; cluster <= last; ++cluster) name(cluster, false);
 }
 
@@ -159,7 +158,7 @@ io::Task<void> Recovery::require_refcounts(const Usage& usage) {
       const uint64_t at = cluster.index;
       if (at >= first && at - first < names.size()) ++names[at - first];
     };
-    co_await name_mapped(count, usage.named.size(), nullptr);
+    co_await name_mapped(count, nullptr);
     for (uint64_t i = 0; i < names.size(); ++i) {
       if (!usage.shared[first + i]) continue;
       const HostCluster cluster{first + i};

@@ -72,6 +72,23 @@ TEST_F(ForeignImages, WithCompressedClustersThatAreOverwritten) {  // CP6
   }
 }
 
+TEST_F(ForeignImages, WithACompressedStreamBehindTheLastClusterAreNotWritten) {
+  qemu_img("create -f qcow2 raw.qcow2 1M");
+  qemu_io("raw.qcow2", {"write -P 5 0 1M"});
+  qemu_img("convert -c -O qcow2 raw.qcow2 a.qcow2");
+  const uint64_t l2_table =
+      qcow_test::peek_be<uint64_t>(file("a.qcow2"),
+                                   qcow_test::peek_be<uint64_t>(file("a.qcow2"), 40)) &
+      kEntryOffsetMask;
+  const uint64_t last = l2_table + 15 * 8;
+  const uint64_t entry = qcow_test::peek_be<uint64_t>(file("a.qcow2"), last);
+  // 256 sectors, two clusters: the most that an entry can say.
+  qcow_test::patch_be<uint64_t>(file("a.qcow2"), last, entry | uint64_t{0xff} << 54);
+  const std::string refusal = refusal_of([&] { open("a.qcow2"); });
+  EXPECT_NE(refusal.find("has refcount 0, but the tables name it once or more"), std::string::npos)
+      << refusal;
+}
+
 TEST_F(ForeignImages, WithARefcountTableThatIsTooSmall) {
   // 64 entries of 64 clusters of 512 bytes: the table covers 2 MiB of file.
   qemu_img("create -f qcow2 -o cluster_size=512,refcount_bits=64 a.qcow2 8M");
