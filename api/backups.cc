@@ -31,9 +31,11 @@ Response start(const Call& call) {
   engine::StartBackup request;
   request.resume = text_member(body, "resume");
   if (!request.resume.empty()) {
-    if (body.size() != 1) {
-      throw Refusal(RefusalKind::invalid, "resume_with_others", "resume goes with no other member",
-                    "the interrupted backup says them");
+    request.base = text_member(body, "base");
+    if (body.size() != (body.contains("base") ? 2 : 1)) {
+      throw Refusal(RefusalKind::invalid, "resume_with_others",
+                    "resume goes with base and no other member",
+                    "the interrupted backup says the others");
     }
     return started(call, request);
   }

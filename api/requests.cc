@@ -19,15 +19,16 @@ std::vector<Schema> request_schemas() {
          "who writes the disks: node, the default, is called and starts its client; external is "
          "whoever connects to the targets of the answer"},
         {"base", "string?",
-         "incremental: backup id or change id that the writer's changes are against; refused "
-         "when that is not the parent"},
+         "incremental, or resume of one: backup id or change id that the writer's changes are "
+         "against; refused when that is not the parent"},
         {"into_chain", "boolean?",
          "full: the whole disk is sent, and disks that have a point store only what differs from "
          "it; what is not sent reads as zeroes"},
         {"keep_partial", "boolean?",
          "true: if the backup fails, what has arrived stays for another one that resumes it"},
         {"resume", "string?",
-         "id of a failed backup to resume; no other member may be given, they are taken from it"},
+         "id of a failed backup to resume; beside it base may be given, and no other member: they "
+         "are taken from it"},
         {"policy_id", "string?", "stored and echoed"},
         {"tags", "{string}?", "at most 64 pairs; stored and echoed"}}},
       {"NewRestore",

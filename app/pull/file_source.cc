@@ -35,10 +35,7 @@ class FileSource final : public ListedSource {
     fd_ = io::OwnedFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status {};
     if (!fd_.valid() || ::fstat(fd_.get(), &status) != 0) throw io::failure("open", path, errno);
-    uint64_t bytes = static_cast<uint64_t>(status.st_size);
-    if (S_ISBLK(status.st_mode) && ::ioctl(fd_.get(), BLKGETSIZE64, &bytes) != 0) {
-      throw io::failure("ask the size of", path, errno);
-    }
+    const uint64_t bytes = bytes_now(path);
     if (!S_ISBLK(status.st_mode) && !S_ISREG(status.st_mode)) {
       throw std::runtime_error(path + " is neither a file nor a block device");
     }
@@ -49,9 +46,23 @@ class FileSource final : public ListedSource {
   }
   uint64_t size() const override { return device_->size(); }
   std::vector<io::BlockDevice*> devices() override { return {&*device_}; }
+  io::Task<void> require_unchanged() override {
+    require_same_size(disk_.source, size(), bytes_now(disk_.source));
+    co_return;
+  }
   io::Task<void> close() override { co_return; }
 
  private:
+  uint64_t bytes_now(const std::string& path) const {
+    struct stat status {};
+    if (::fstat(fd_.get(), &status) != 0) throw io::failure("ask the size of", path, errno);
+    uint64_t bytes = static_cast<uint64_t>(status.st_size);
+    if (S_ISBLK(status.st_mode) && ::ioctl(fd_.get(), BLKGETSIZE64, &bytes) != 0) {
+      throw io::failure("ask the size of", path, errno);
+    }
+    return bytes;
+  }
+
   /// The bytes of an image file are not the bytes of its disk.
   void require_raw() {
     std::array<char, 4> start{};

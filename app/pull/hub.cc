@@ -192,8 +192,10 @@ HubBackup Hub::start(const PullOptions& options, const std::string& base, bool i
   return started(call("POST", "/backups", request));
 }
 
-HubBackup Hub::resume(const std::string& backup_id) {
-  return started(call("POST", "/backups", {{"resume", backup_id}}));
+HubBackup Hub::resume(const std::string& backup_id, const std::string& base) {
+  Json request = {{"resume", backup_id}};
+  if (!base.empty()) request["base"] = base;
+  return started(call("POST", "/backups", request));
 }
 
 std::optional<HubBackup> Hub::successor_of(const std::string& backup_id,
@@ -226,8 +228,8 @@ HubBackup Hub::started(const Json& answer) {
 
 void Hub::read_disks(const Json& started, HubBackup& backup) {
   const auto targets = targets_by_key(started.at("nbd_targets_string"));
-  const Json answer = call("GET", fmt::format("/backups/{}/disks", io::percent_encoded(backup.id)));
-  for (const Json& disk : answer.at("disks")) {
+  const Json disks = disks_of(backup.id);
+  for (const Json& disk : disks) {
     const auto uri = targets.find(disk.at("vmware_disk_key"));
     if (uri == targets.end()) throw std::runtime_error("the server names no target for a disk");
     backup.disks.push_back({.index = disk.at("disk_index"),
@@ -287,19 +289,37 @@ nlohmann::json Hub::vm_disks(const std::string& vm_name) {
   return disks;
 }
 
+nlohmann::json Hub::backup(const std::string& backup_id) {
+  return call("GET", "/backups/" + io::percent_encoded(backup_id));
+}
+
+nlohmann::json Hub::disks_of(const std::string& backup_id) {
+  return call("GET", fmt::format("/backups/{}/disks", io::percent_encoded(backup_id))).at("disks");
+}
+
+std::string Hub::context_id_of(const std::string& vm_name) {
+  try {
+    const Json vm = call("GET", "/vm-contexts/" + io::percent_encoded(vm_name));
+    return vm.at("context").at("context_id");
+  } catch (const ServerRefused& refused) {
+    if (refused.status() != 404) throw;
+    return "";
+  }
+}
+
 std::string Hub::end_of(const std::string& backup_id) {
-  const Json backup = call("GET", "/backups/" + io::percent_encoded(backup_id));
-  const std::string state = backup.value("state", "");
+  const Json ended = backup(backup_id);
+  const std::string state = ended.value("state", "");
   if (state == "preparing" || state == "running" || state == "finalizing") return "";
-  const std::string cause = backup.value("error_message", "");
+  const std::string cause = ended.value("error_message", "");
   return cause.empty() ? state : fmt::format("{}: {}", state, cause);
 }
 
 Hub::State Hub::state_of(const std::string& backup_id) {
-  const Json backup = call("GET", "/backups/" + io::percent_encoded(backup_id));
-  const std::string state = backup.value("state", "");
+  const Json known = backup(backup_id);
+  const std::string state = known.value("state", "");
   return {.is_active = state == "preparing" || state == "running" || state == "finalizing",
-          .is_resumable = backup.value("resumable", false)};
+          .is_resumable = known.value("resumable", false)};
 }
 
 void Hub::fail(const std::string& backup_id, const std::string& reason) {

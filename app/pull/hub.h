@@ -63,8 +63,8 @@ class Hub {
   /// An incremental when `base` is given, else a full. Into the chain: a full, of which disks that
   /// have a point store what differs from it; `base`, where given, must be that point.
   HubBackup start(const PullOptions& options, const std::string& base, bool into_chain);
-  /// Starts a backup that resumes a failed one.
-  HubBackup resume(const std::string& backup_id);
+  /// Starts a backup that resumes a failed one, whose parent is `base` where that is given.
+  HubBackup resume(const std::string& backup_id, const std::string& base);
   /// The running backup that resumes `backup_id`, if there is one.
   std::optional<HubBackup> successor_of(const std::string& backup_id, const std::string& vm_name);
   /// Whether the whole backup is published. Repeats what got no answer, for so long; `go_on` may
@@ -78,6 +78,11 @@ class Hub {
   /// them.
   nlohmann::json wanted(const std::string& vm_name, const std::string& repository_id);
   nlohmann::json vm_disks(const std::string& vm_name);
+  /// A backup and its disks, as the server answers them.
+  nlohmann::json backup(const std::string& backup_id);
+  nlohmann::json disks_of(const std::string& backup_id);
+  /// "" of a VM that is not registered.
+  std::string context_id_of(const std::string& vm_name);
   /// Why the backup has ended, in the server's words; "" while it is under way.
   std::string end_of(const std::string& backup_id);
   struct State {

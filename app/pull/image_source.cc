@@ -10,13 +10,21 @@ using engine::CopyRange;
 /// The disk in a QCOW2 image of any program. The image must not change while it is read.
 class ImageSource final : public ListedSource {
  public:
-  ImageSource(PullDisk disk, std::unique_ptr<qcow::Chain> chain)
-      : ListedSource(std::move(disk)), chain_(std::move(chain)) {
+  ImageSource(io::Runtime runtime, PullDisk disk, std::unique_ptr<qcow::Chain> chain)
+      : ListedSource(std::move(disk)), runtime_(runtime), chain_(std::move(chain)) {
     read_list();
   }
 
   uint64_t size() const override { return chain_->size(); }
   std::vector<io::BlockDevice*> devices() override { return {chain_.get()}; }
+  io::Task<void> require_unchanged() override {
+    for (size_t at = 0; at < chain_->layer_count(); ++at) {
+      const qcow::Layer& layer = chain_->layer(at);
+      const auto file = co_await runtime_.files.status(layer.path());
+      require_same_size(layer.path(), layer.file_bytes(), file ? file->size : 0);
+    }
+  }
+  bool needs_parent() const override { return disk_.layer_only; }
   io::Task<void> close() override { co_return; }
 
  private:
@@ -38,6 +46,7 @@ class ImageSource final : public ListedSource {
   }
   bool knows_changes() const override { return disk_.layer_only; }
 
+  io::Runtime runtime_;
   std::unique_ptr<qcow::Chain> chain_;
 };
 
@@ -48,7 +57,7 @@ io::Task<std::unique_ptr<PullSource>> open_image_source(io::Runtime runtime, Pul
   qcow::ChainOptions options;
   options.alone = disk.layer_only;
   auto chain = co_await qcow::Chain::open(runtime, std::move(path), options);
-  co_return std::make_unique<ImageSource>(std::move(disk), std::move(chain));
+  co_return std::make_unique<ImageSource>(runtime, std::move(disk), std::move(chain));
 }
 
 }  // namespace app

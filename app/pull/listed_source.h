@@ -31,6 +31,8 @@ class ListedSource : public PullSource {
   virtual bool knows_changes() const = 0;
   /// Once the size is known. Throws std::runtime_error that names the file and the line.
   void read_list();
+  /// Throws what require_unchanged() does. `what`: the file or the device.
+  static void require_same_size(const std::string& what, uint64_t before, uint64_t now);
 
   const PullDisk disk_;
 

@@ -52,6 +52,8 @@ class NbdSource final : public ListedSource {
       auto more = co_await io::attempt(asking);
       if (!more.failed()) std::ranges::move(more.take(), std::back_inserter(clients_));
     }
+    for (const auto& client : clients_) require_same_size(disk_.source, size(), client->size());
+    if (allocation_) require_same_size(disk_.source, size(), allocation_->size());
     read_list();
   }
   uint64_t size() const override { return clients_.front()->size(); }

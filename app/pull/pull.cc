@@ -15,10 +15,12 @@
 #include "app/copy_report.h"
 #include "app/nbd_connection.h"
 #include "app/pull/arrived.h"
+#include "app/pull/kept_backup.h"
 #include "app/pull/libvirt.h"
 #include "app/pull/source.h"
 #include "app/pull/tracking.h"
 #include "app/pull/trim_queue.h"
+#include "io/counted.h"
 #include "io/outcome.h"
 #include "io/ring_thread.h"
 
@@ -57,6 +59,10 @@ class Pull {
         here_({.buffer_budget_bytes = kBufferBytes}) {}
 
   std::string run() {
+    if (!options_.resume.empty()) {
+      kept_.emplace(hub_, options_.resume);
+      kept_->require_of(hub_, options_.vm_name);
+    }
     const std::unique_ptr<LibvirtBackup> domain = begin_libvirt();
     std::vector<PullDisk> disks = options_.disks;
     if (domain) disks = disks_of(*domain);
@@ -120,12 +126,15 @@ class Pull {
     return disks;
   }
 
+  static uint64_t disk_bytes(const PullSource& source) {
+    return (source.size() + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+  }
+
   void register_disks(const Sources& sources, std::vector<PullDisk>& disks, bool is_libvirt) {
     std::vector<HubDisk> wanted;
     for (size_t at = 0; at < sources.size(); ++at) {
-      const uint64_t bytes = sources[at]->size();
-      HubDisk disk{.label = disks[at].label,
-                   .bytes = (bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes};
+      HubDisk disk{.label = disks[at].label, .bytes = disk_bytes(*sources[at])};
+      if (kept_) kept_->require_size(disks[at].index, disk.bytes);
       if (!is_libvirt) disk.index = disks[at].index;
       wanted.push_back(std::move(disk));
     }
@@ -135,6 +144,9 @@ class Pull {
 
   Published back_up(Sources& sources, std::vector<PullDisk>& disks, const LibvirtBackup* domain) {
     hub_.require_repository(options_.repository_id);
+    const bool is_listed =
+        std::ranges::any_of(disks, [](const PullDisk& disk) { return !disk.changed.empty(); });
+    if (kept_ && is_listed && options_.since.empty()) kept_->require_full();
     register_disks(sources, disks, domain != nullptr);
     std::string checkpoint = options_.checkpoint;
     base_ = options_.base;
@@ -151,8 +163,9 @@ class Pull {
     // The moment of a domain ends with this process; another one has nothing to go on with.
     keeps_ = options_.keep_partial && !domain && !options_.trim_source;
     begin_at(options_.resume.empty() ? hub_.start(options_, base_, into_chain_)
-                                     : hub_.resume(options_.resume),
+                                     : hub_.resume(options_.resume, base_),
              disks.size());
+    require_parents(sources, disks);
     asks_what_arrived_ = !options_.resume.empty();
     const std::string own_checkpoint = checkpoint;
     std::string change_id;
@@ -162,6 +175,7 @@ class Pull {
         change_id = change_id_of(own_checkpoint.empty() ? backup_.id : own_checkpoint);
         const HubBackup::Disk to = disk_of_backup(disks[at].index);
         pull_one(*sources[at], disks[at], to);
+        ring().run(require_unchanged(*sources[at]));
         if (domain) domain->require_unchanged();
         target_failed_ = true;  // whatever fails from here on is the server's
         published = hub_.complete(backup_.id, to.index, change_id, options_.server_patience,
@@ -196,6 +210,33 @@ class Pull {
     if (backup_.disks.size() != disks) {
       throw std::runtime_error("the VM was registered with other disks meanwhile");
     }
+  }
+
+  /// What differs from something is not a disk by itself.
+  void require_parents(const Sources& sources, const std::vector<PullDisk>& disks) {
+    for (size_t at = 0; at < sources.size(); ++at) {
+      const HubBackup::Disk to = disk_of_backup(disks[at].index);
+      if (base_.empty() || !to.is_full || !sources[at]->needs_parent()) continue;
+      keep_nothing();
+      throw PullRefused(
+          fmt::format("disk {} has no point that {} could stand on: {} has points without it. Make "
+                      "a full of the disk first, by `varve pull` of all disks or by `varve adopt` "
+                      "of whole chains without --parent",
+                      to.index, disks[at].source, options_.vm_name));
+    }
+  }
+
+  /// Whatever fails from here on, what has arrived is nothing to go on with.
+  void keep_nothing() {
+    keeps_ = false;
+    under_way_.begin(backup_.id);
+  }
+
+  /// Zeroes may have arrived in the place of what was cut off.
+  io::Task<void> require_unchanged(PullSource& source) {
+    io::Outcome<> looked = co_await io::attempt([&] { return source.require_unchanged(); });
+    if (looked.failed()) keep_nothing();
+    looked.take();
   }
 
   HubBackup::Disk disk_of_backup(uint32_t index) const {
@@ -235,7 +276,7 @@ class Pull {
   /// lost.
   bool take_up_another(const Hub::State& ended) {
     if (ended.is_resumable) {
-      begin_at(hub_.resume(backup_.id), backup_.disks.size());
+      begin_at(hub_.resume(backup_.id, base_), backup_.disks.size());
       return true;
     }
     std::optional<HubBackup> successor = hub_.successor_of(backup_.id, options_.vm_name);
@@ -249,6 +290,7 @@ class Pull {
   /// The failure has ended what was open. A source that cannot be opened again was its cause.
   void reopen(std::unique_ptr<PullSource>& source, const PullDisk& disk,
               std::exception_ptr failure) {
+    const uint64_t before = source->size();
     ring().run(source->close());
     source.reset();
     try {
@@ -256,6 +298,12 @@ class Pull {
     } catch (const std::exception&) {
       std::rethrow_exception(failure);
     }
+    if (source->size() == before) return;
+    keep_nothing();
+    throw std::runtime_error(fmt::format(
+        "disk {}: {} had {} when the pull began and has {} now, so it is not what it "
+        "was, and the pull cannot go on with it",
+        disk.index, disk.source, io::counted(before, "byte"), io::counted(source->size(), "byte")));
   }
 
   /// What fails a copy is often how the server ended the backup: that is the cause to tell.
@@ -282,6 +330,11 @@ class Pull {
     const auto targets = co_await connect_all(ring(), here_.runtime(), nbd::parse_uri(to.uri),
                                               options_.connections, options_.tls, contexts);
     target_failed_ = false;
+    if (targets.front()->size() != disk_bytes(source)) {
+      throw std::runtime_error(fmt::format(
+          "{} has {}, and the server's disk {}: it was registered anew meanwhile", disk.source,
+          io::counted(source.size(), "byte"), io::counted(targets.front()->size(), "byte")));
+    }
     CopyReport report(options_.json, here_.runtime().clock);
     report.start(disk.label.empty() ? disk.source : disk.label, fmt::format("disk {}", disk.index),
                  source.size(), 0);
@@ -337,6 +390,7 @@ class Pull {
     copying.on_progress = [&](const engine::CopyProgress& progress) -> io::Task<void> {
       report.progress(progress);
       under_way_.require_uninterrupted();
+      co_await require_unchanged(source);
       const io::SteadyTime now = here_.runtime().clock.now();
       const uint64_t done = progress.data + progress.zeroes + progress.skipped;
       moved_ = moved_before + progress.data + progress.zeroes;
@@ -411,8 +465,9 @@ class Pull {
   const PullOptions& options_;
   Hub& hub_;
   BackupUnderWay& under_way_;
-  HubBackup backup_;    // under way
-  bool keeps_ = false;  // a failure leaves what has arrived at the server
+  HubBackup backup_;                // under way
+  std::optional<KeptBackup> kept_;  // that is resumed
+  bool keeps_ = false;              // a failure leaves what has arrived at the server
   bool asks_what_arrived_ = false;
   bool target_failed_ = false;                   // and not the source
   std::optional<io::SteadyTime> failing_since_;  // when something last came to the server

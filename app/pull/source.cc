@@ -8,6 +8,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "io/counted.h"
 #include "io/failure.h"
 #include "nbd/uri.h"
 
@@ -85,6 +86,14 @@ void ListedSource::read_list() {
   if (!disk_.changed.empty()) {
     areas_ = Areas::parse(read_text(disk_.changed), size(), disk_.changed);
   }
+}
+
+void ListedSource::require_same_size(const std::string& what, uint64_t before, uint64_t now) {
+  if (now == before) return;
+  throw std::runtime_error(fmt::format(
+      "read {}: it had {} when the pull began and has {} now, so what was read of it is "
+      "not one disk; pull from what does not change, a snapshot say",
+      what, io::counted(before, "byte"), io::counted(now, "byte")));
 }
 
 io::Task<std::unique_ptr<PullSource>> PullSource::open(io::Ring& ring, io::Runtime runtime,

@@ -33,6 +33,12 @@ class PullSource {
   virtual io::Task<std::vector<engine::CopyRange>> plan(uint64_t offset, uint64_t length,
                                                         uint64_t& until, bool everything) = 0;
 
+  /// Throws std::runtime_error when the source has another size than when it was opened: what was
+  /// cut off reads as zeroes, and must not be taken for what the disk holds.
+  virtual io::Task<void> require_unchanged() { co_return; }
+  /// It has only what differs from what it stands on, and does not know the rest.
+  virtual bool needs_parent() const { return false; }
+
   /// Gives the space of a range back: of NBD servers that take TRIM.
   virtual io::Task<void> trim(uint64_t, uint64_t) { co_return; }
   virtual bool can_trim() const { return false; }

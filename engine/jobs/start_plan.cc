@@ -73,9 +73,10 @@ io::Task<void> require_space(Core& core, const StartPlan& plan, std::string resu
   if (free < reserve) throw refusals::no_space(free, reserve, reserve - free);
 }
 
-/// What the job that is resumed was asked for. Its other members say so too, or nothing.
-StartBackup as_asked(const Job& interrupted) {
+/// What the job that is resumed was asked for; what the changes are against is asked each time.
+StartBackup as_asked(const Job& interrupted, std::string base) {
   StartBackup request;
+  request.base = std::move(base);
   request.vm_name = interrupted.vm_name;
   request.backup_type = interrupted.type;
   request.repository_id = interrupted.repository_id;
@@ -143,9 +144,14 @@ void plan_disk(StartPlan& plan, const StartBackup& request, const VmDisk& from,
 
 /// A writer that names the base of its changes means the parent of every disk; a disk that has no
 /// point yet is not in that base. Changes against anything else would make a point that is wrong.
-void require_base(const std::string& base, const JobDisk& disk,
+void require_base(const StartBackup& request, const JobDisk& disk,
                   const std::optional<Point>& newest) {
-  if (base.empty() || !newest) return;
+  const std::string& base = request.base;
+  if (base.empty()) return;
+  if (request.backup_type == BackupType::full && !request.into_chain) {
+    throw refusals::base_is_not_the_parent(base, disk.index, "it gets a full image by itself");
+  }
+  if (!newest) return;
   if (disk.type == BackupType::full) {
     throw refusals::base_is_not_the_parent(base, disk.index,
                                            "it shrank and gets a full image without a parent");
@@ -163,7 +169,7 @@ io::Task<StartPlan> plan_start(Core& core, StartBackup request) {
   std::optional<Job> interrupted;
   if (!request.resume.empty()) {
     interrupted = co_await require_resumable(core, request.resume);
-    request = as_asked(*interrupted);
+    request = as_asked(*interrupted, request.base);
   }
   StartPlan plan;
   plan.vm = core.catalogue->vms.resolve(request.vm_name);
@@ -209,7 +215,7 @@ io::Task<StartPlan> plan_start(Core& core, StartBackup request) {
     const std::optional<Point> newest =
         core.catalogue->points.newest(plan.vm.context_id, plan.repository.id, disk.index);
     plan_disk(plan, request, disk, newest);
-    require_base(request.base, plan.job.disks.back(), newest);
+    require_base(request, plan.job.disks.back(), newest);
     JobDisk& planned = plan.job.disks.back();
     planned.image_uuid = qcow::uuid_text(qcow::make_uuid(core.parts.home));
     if (interrupted) take_over(planned, *interrupted);

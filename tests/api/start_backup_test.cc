@@ -146,6 +146,19 @@ TEST_F(StartBackup, ABaseIsHandedOnAndBelongsToAnIncremental) {
                  400, "invalid request body", "invalid_body", "member 'base' must be a string");
 }
 
+TEST_F(StartBackup, AResumedOneMayHaveABaseAndNothingElse) {
+  engine::StartBackup asked;
+  EXPECT_CALL(engine_, start_backup).WillOnce([&](const engine::StartBackup& request) {
+    asked = request;
+    return running_backup();
+  });
+  EXPECT_EQ(post("/backups", R"({"resume":"backup-1","base":"u/1"})").status, 200);
+  EXPECT_EQ(asked.resume, "backup-1");
+  EXPECT_EQ(asked.base, "u/1");
+  expect_problem(post("/backups", R"({"resume":"backup-1","base":"u/1","vm_name":"pgtest1"})"), 400,
+                 "resume goes with base and no other member", "resume_with_others");
+}
+
 // A5: a whole answer, member by member.
 TEST_F(StartBackup, TheAnswerIsTheContractsExample) {
   EXPECT_CALL(engine_, start_backup).WillOnce(Return(running_backup()));

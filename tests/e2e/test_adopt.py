@@ -104,6 +104,17 @@ class Adopts(HubCase):
         self.adopt(next_one, "--parent", "latest")
         qemu.verify(self.chain(VM)["backups"][-1]["file_path"], self.flat)
 
+    def test_an_image_that_is_only_the_difference_of_a_new_disk_is_not_taken_for_the_disk(self):
+        base = self.full()
+        self.adopt(f"0={base}")
+        top = self.overlay("top.qcow2", base)
+        other = self.overlay("other.qcow2", self.full("b.qcow2"))
+        events = self.adopt(f"0={top}", f"1={other}", "--parent", "latest", status=11)
+        self.assertIn(f"disk 1 has no point that qcow2:{other} could stand on", events[-1]["message"])
+        self.assertNotIn("--resume", events[-1]["message"])
+        self.assertEqual(len(self.chain(VM)["backups"]), 1)
+        self.assert_nothing_left()
+
     def test_several_disks_are_adopted_together(self):
         first = self.full("a.qcow2")
         copies = [self.kept("a.raw")]

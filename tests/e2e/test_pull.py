@@ -198,6 +198,51 @@ class Files(Pulls):
             self.assertIn(said, text)
 
 
+class ChangedSizes(Pulls):
+    """A source that is not the size that it was is not the disk that it was."""
+
+    def setUp(self):
+        super().setUp()
+        self.raw = self.dir / "source.raw"
+        self.raw.write_bytes(random.Random(5).randbytes(24 * MIB))
+
+    def begin(self, *words):
+        puller = subprocess.Popen(self.command(*words, "--rate", "8M"), stderr=subprocess.PIPE, text=True)
+        self.addCleanup(scratch.end_process, puller)
+
+        def transferring():
+            backups = self.hub.get("/backups", status="running").body["backups"]
+            return backups and backups[0]["bytes_transferred"] > 2 * MIB
+
+        scratch.wait_until(transferring, 20, "the pull is under way")
+        return puller
+
+    def assert_refused(self, puller):
+        _, text = puller.communicate(timeout=40)
+        self.assertEqual(puller.returncode, 1, text)
+        self.assertIn("when the pull began and has", text)
+        self.assertNotIn("--resume", text)
+        self.assert_no_backup()
+        self.assertEqual(self.kept_files(), set())
+
+    def test_a_file_that_is_cut_off_while_it_is_read_becomes_no_point(self):
+        puller = self.begin("--disk", f"0={self.raw}")
+        os.truncate(self.raw, 16 * MIB)
+        self.assert_refused(puller)
+
+    def test_a_file_that_grows_while_it_is_read_becomes_no_point(self):
+        puller = self.begin("--disk", f"0={self.raw}")
+        os.truncate(self.raw, 32 * MIB)
+        self.assert_refused(puller)
+
+    def test_an_image_that_is_cut_off_while_it_is_read_becomes_no_point(self):
+        image = self.dir / "disk.qcow2"
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.raw, image], check=True)
+        puller = self.begin("--disk", f"0=qcow2:{image}")
+        os.truncate(image, 16 * MIB)
+        self.assert_refused(puller)
+
+
 class Qemu(Pulls):
     """A disk of QEMU, with a bitmap that its owner turns over at each backup."""
 

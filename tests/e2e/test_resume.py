@@ -346,7 +346,7 @@ class Left(Interrupted):
     def test_a_backup_is_resumed_once_and_with_no_other_word(self):
         job = self.interrupted()
         answer = self.hub.api("POST", "/backups", {"resume": job["backup_id"], "vm_name": VM})
-        self.assert_problem(answer, 400, "resume goes with no other member", "resume_with_others")
+        self.assert_problem(answer, 400, "resume goes with base and no other member", "resume_with_others")
         resumed = self.resume(job)
         answer = self.hub.api("POST", "/backups", {"resume": job["backup_id"]})
         self.assertEqual(answer.status, 409, answer)
@@ -355,6 +355,30 @@ class Left(Interrupted):
         self.finish(resumed, content(1))
         answer = self.hub.api("POST", "/backups", {"resume": resumed["backup_id"]})
         self.assertIn("is complete", answer.body["details"])
+
+    def test_an_incremental_is_resumed_against_its_parent_and_no_other_base(self):
+        old, new = content(30), bytearray(content(30))
+        self.quick_backup(VM, ["u/0"], writes=[(at, old[at : at + 16 * MIB]) for at in range(0, SIZE, 16 * MIB)])
+        new[: 4 * MIB] = content(31, 4 * MIB)
+        job = self.begin("incremental", base="u/0")
+        self.cut(job, self.send(job, new, [(0, 2 * MIB)]))
+        answer = self.hub.api("POST", "/backups", {"resume": job["backup_id"], "base": "u/1"})
+        self.assert_problem(answer, 409, "base is not the parent", "base_mismatch")
+        self.assertTrue(self.job(job["backup_id"])["resumable"])
+        answer = self.hub.api("POST", "/backups", {"resume": job["backup_id"], "base": "u/0"})
+        self.assertEqual(answer.status, 200, answer)
+        handle = self.send(answer.body, new, [(2 * MIB, 2 * MIB)])
+        self.complete_ok(answer.body, "u/1")
+        handle.shutdown()
+        self.raw.write_bytes(new)
+        qemu.verify(self.chain(VM)["backups"][-1]["file_path"], self.raw)
+
+    def test_a_full_that_is_resumed_has_no_base(self):
+        job = self.interrupted()
+        answer = self.hub.api("POST", "/backups", {"resume": job["backup_id"], "base": "u/0"})
+        self.assert_problem(answer, 409, "base is not the parent", "base_mismatch")
+        self.assertIn("a full image by itself", answer.body["details"])
+        self.finish(self.resume(job), content(1))
 
     def test_a_disk_that_has_grown_since_begins_anew(self):
         job = self.interrupted()
@@ -437,6 +461,65 @@ class PullsThatGoOn(Pulls):
         resumed = self.job(published["backup_id"])
         self.assertEqual(done["data_bytes"], SIZE - resumed["resumed_bytes"])
         self.assertGreaterEqual(resumed["resumed_bytes"], 8 * MIB)
+        self.assert_newest_equals(self.raw)
+
+    def killed(self, *words):
+        """The failed backup of a pull that was killed in its midst."""
+        puller = self.begin(*words)
+        job = self.running(8 * MIB)
+        puller.kill()
+        self.wait_for_status(job["backup_id"], "failed")
+        return job
+
+    def assert_refused(self, job, *words):
+        """With status 11 and before anything is done; returns what was said."""
+        vms, backups = self.hub.get("/vm-contexts").body, self.hub.get("/backups").body["total"]
+        [error] = self.events(*words, "--resume", job["backup_id"], status=11)
+        self.assertEqual((self.hub.get("/vm-contexts").body, self.hub.get("/backups").body["total"]), (vms, backups))
+        self.assertTrue(self.job(job["backup_id"])["resumable"])
+        return error["message"]
+
+    def test_what_arrived_of_another_vm_is_not_gone_on_with(self):
+        self.register("other", [SIZE])
+        job = self.start("other", client="external", keep_partial=True)
+        handle = self.connect(job)
+        handle.pwrite(content(13, MIB), 0)
+        handle.shutdown()
+        self.hub.api("POST", f"/telemetry/vmware/{job['backup_id']}", {"status": "failed", "error": {"message": "gone"}})
+        self.wait_for_status(job["backup_id"], "failed")
+        said = self.assert_refused(job, "--disk", f"0={self.raw}")
+        self.assertIn(f"one of VM other, and {VM} is to be pulled", said)
+
+    def test_a_source_of_another_size_is_not_gone_on_with(self):
+        job = self.killed()
+        for size in (SIZE - MIB, SIZE + MIB):
+            os.truncate(self.raw, size)
+            said = self.assert_refused(job, "--disk", f"0={self.raw}")
+            self.assertIn(f"disk 0 had {SIZE:,} bytes when that backup began".replace(",", ""), said.replace(",", ""))
+
+    def test_a_source_that_comes_back_with_another_size_ends_the_pull(self):
+        puller = self.begin()
+        self.running(8 * MIB)
+        self.hub.kill()
+        os.truncate(self.raw, SIZE - MIB)
+        self.hub.restart()
+        out, _ = puller.communicate(timeout=60)
+        self.assertEqual(puller.returncode, 1, out)
+        self.assertIn("when the pull began and has", json.loads(out.splitlines()[-1])["message"])
+        self.assertEqual(self.hub.get("/backups", status="completed").body["total"], 0)
+        self.assert_no_backup()
+
+    def test_changes_go_on_only_against_the_parent_of_the_backup_that_failed(self):
+        listed = self.dir / "areas"
+        listed.write_text(f"0 {SIZE}\n")
+        self.pull("--disk", f"0={self.raw}", "--checkpoint", "one")
+        words = ("--changed", f"0={listed}", "--checkpoint", "two")
+        self.raw.write_bytes(content(12))
+        job = self.killed(*words, "--since", "one")
+        said = self.assert_refused(job, "--disk", f"0={self.raw}", *words, "--since", "zero")
+        self.assertIn("base is not the parent", said)
+        self.assertIn("give --since", self.assert_refused(job, "--disk", f"0={self.raw}", *words))
+        self.events("--disk", f"0={self.raw}", *words, "--since", "one", "--resume", job["backup_id"])
         self.assert_newest_equals(self.raw)
 
     def test_a_cut_connection_is_made_again_in_the_same_backup(self):
