@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "app/failure.h"
 #include "app/operate/text.h"
 
 namespace app {
@@ -22,7 +23,7 @@ void print_json_line(const nlohmann::ordered_json& json) {
   const std::string line =
       json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   std::fputs(line.c_str(), stdout);
-  std::fflush(stdout);
+  flush_output();
 }
 
 CopyReport::CopyReport(bool json, io::Clock& clock)

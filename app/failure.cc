@@ -3,8 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <string_view>
+#include <system_error>
 
 #include "app/api_call.h"
 #include "app/exit_status.h"
@@ -43,6 +46,9 @@ constexpr VerbHint kVerbHints[] = {
     {"repository_not_found", "`varve repo list` shows the repositories"},
 };
 
+/// Why standard output took nothing, the first time; 0: it did. Copies report on other threads.
+std::atomic<int> output_errno = 0;
+
 std::string hint_for(const ServerRefused& refused) {
   for (const VerbHint& known : kVerbHints) {
     if (known.code == refused.code()) return std::string(known.hint);
@@ -73,11 +79,23 @@ void print_failure(bool json, const Failure& failure) {
   if (json) {
     const std::string line =
         failure.json().dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-    fmt::print("{}\n", line);
-  } else {
-    const std::string text = failure.text();
-    fmt::print(stderr, "{}{}\n", text.starts_with("varve ") ? "" : "varve: ", text);
+    const bool is_written = std::fputs(line.c_str(), stdout) >= 0 &&
+                            std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
+    if (is_written) return;
   }
+  const std::string text = failure.text();
+  fmt::print(stderr, "{}{}\n", text.starts_with("varve ") ? "" : "varve: ", text);
+}
+
+void flush_output() noexcept {
+  if (std::fflush(stdout) != 0 && output_errno == 0) output_errno = errno;
+}
+
+void require_output_written() {
+  flush_output();
+  if (output_errno == 0 && std::ferror(stdout) == 0) return;
+  throw std::system_error(output_errno == 0 ? EIO : output_errno.load(), std::generic_category(),
+                          "write standard output");
 }
 
 int exit_status_of_http(int status) {

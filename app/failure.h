@@ -23,8 +23,14 @@ struct Failure {
 /// Of what a client of the server, or any other command, has thrown.
 Failure failure_of(const std::exception& thrown);
 
-/// One line: JSON on standard output when that is asked for, else for people on standard error.
+/// One line: JSON on standard output when that is asked for, else for people on standard error;
+/// there too when standard output takes nothing.
 void print_failure(bool json, const Failure& failure);
+
+/// Whoever reads may have gone: that ends no backup, and is told at the end.
+void flush_output() noexcept;
+/// A list that ends in the middle must not look whole. Throws std::system_error.
+void require_output_written();
 
 /// The exit status that an HTTP status of the API stands for.
 int exit_status_of_http(int status);

@@ -9,7 +9,9 @@ int main(int argc, char** argv) {
   try {
     const app::Invocation invocation = app::parse_command_line(argc, argv);
     if (!invocation.is_server) app::when_interrupted(app::wants_json(argc, argv), "interrupted");
-    return invocation.run();
+    const int status = invocation.run();
+    app::require_output_written();
+    return status;
   } catch (const std::exception& thrown) {
     const app::Failure failure = app::failure_of(thrown);
     app::print_failure(app::wants_json(argc, argv), failure);

@@ -11,6 +11,7 @@
 #include "app/commands.h"
 #include "app/copy_report.h"
 #include "app/exit_status.h"
+#include "app/failure.h"
 #include "app/interruption.h"
 #include "app/operate/text.h"
 #include "app/polling.h"
@@ -54,6 +55,10 @@ class Verify {
     }
     show_end(task);
     if (task.at("state") == "failed") throw std::runtime_error(task.at("error"));
+    if (task.at("state") == "cancelled" && !interrupted) {
+      throw std::runtime_error(
+          "the verification was cancelled at the server; what is not named above was not verified");
+    }
     return task.at("damaged_backups").empty() ? 0 : kDamaged;
   }
 
@@ -98,7 +103,7 @@ class Verify {
       show_range(range, "");
     }
     if (!image.at("second_reader").is_null()) show_second(image.at("second_reader"));
-    std::fflush(stdout);
+    flush_output();
   }
 
   static void show_range(const Json& range, const std::string& by) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "app/exit_status.h"
+#include "app/failure.h"
 #include "app/interruption.h"
 #include "app/operate/progress.h"
 #include "app/operate/table.h"
@@ -58,7 +59,7 @@ std::string target_of(const TaskKind& kind, const std::string& id) {
 
 void print_task(const TaskJson& document) {
   fmt::print("{}\n", document.dump(-1, ' ', false, TaskJson::error_handler_t::replace));
-  std::fflush(stdout);
+  flush_output();
 }
 
 /// As `varve verify` ends, of a verification.

@@ -21,11 +21,13 @@ constexpr seconds kLastPatience(5);
 
 Freeze::Freeze(virDomainPtr domain, Warn warn) : domain_(domain), warn_(std::move(warn)) {
   virDomainAgentSetResponseTimeout(domain, kDeadline.count(), 0);
+  std::string cause;
   if (virDomainFSFreeze(domain, nullptr, 0, 0) < 0) {
-    warn_("the guest's file systems were not frozen: " + last_words());
+    cause = last_words();
     ended_ = true;
   }
   thread_ = std::thread([this] { thaw_in_time(); });
+  if (!cause.empty()) tell("the guest's file systems were not frozen: " + cause);
 }
 
 Freeze::~Freeze() {
@@ -46,22 +48,34 @@ void Freeze::end() {
   changed_.notify_all();
 }
 
+/// Thaws first and tells then: whoever reads the warnings may be slow, or gone.
 void Freeze::thaw_in_time() {
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, kDeadline, [this] { return ended_; })) {
-    warn_("libvirt took so long that the guest's file systems were thawed before");
-  }
+  const bool in_time = changed_.wait_for(lock, kDeadline, [this] { return ended_; });
+  std::string cause;
   while (!thaw()) {
     if (steady_clock::now() > given_up_) {
-      const std::string cause = last_words();  // of the thaw: the next call forgets it
-      warn_(fmt::format("the guest's file systems may be frozen ({}): 'virsh domfsthaw {}'", cause,
-                        virDomainGetName(domain_)));
+      cause = last_words();  // of the thaw: the next call forgets it
       break;
     }
     changed_.wait_for(lock, kPause, [this] { return false; });
   }
+  lock.unlock();
+  if (!in_time) tell("libvirt took so long that the guest's file systems were thawed before");
+  if (!cause.empty()) {
+    tell(fmt::format("the guest's file systems may be frozen ({}): 'virsh domfsthaw {}'", cause,
+                     virDomainGetName(domain_)));
+  }
   // Libvirt keeps it with the domain; this is what it has by itself.
   virDomainAgentSetResponseTimeout(domain_, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0);
+}
+
+void Freeze::tell(const std::string& text) noexcept {
+  try {
+    warn_(text);
+  } catch (const std::exception&) {
+    // Nobody reads warnings: the backup goes on without them.
+  }
 }
 
 /// The lock is free meanwhile: the call may take seconds.

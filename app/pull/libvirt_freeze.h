@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <string>
 #include <thread>
 
 #include "app/pull/libvirt_domain.h"
@@ -17,8 +18,8 @@ namespace app {
 /// A frozen file system stops whoever writes, so the thaw comes in any case: after 10 s even while
 /// the caller waits for libvirt, and again and again where the agent does not answer. That goes for
 /// a freeze that failed, too: an agent that was only too late still carries it out. What could not
-/// be done is said by `warn`, from a thread of its own. The destructor waits for the thaw, and
-/// some seconds when it keeps failing. The domain outlives this object.
+/// be done is said by `warn`, from a thread of its own, after the thaw. The destructor waits for
+/// the thaw, and some seconds when it keeps failing. The domain outlives this object.
 class Freeze {
  public:
   Freeze(virDomainPtr domain, Warn warn);
@@ -31,6 +32,7 @@ class Freeze {
  private:
   void thaw_in_time();
   bool thaw();
+  void tell(const std::string& text) noexcept;
 
   const virDomainPtr domain_;
   const Warn warn_;

@@ -311,11 +311,25 @@ class Verbs(HubCase):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 with self.subTest(words=words, number=number):
                     asks = subprocess.Popen([binary(), *map(str, words)], stderr=subprocess.PIPE, text=True,
+                                            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup
                                             env={**PLAIN, "VARVE_URL": self.hub.url})  # fmt: skip
                     self.addCleanup(asks.stderr.close)
                     self.addCleanup(scratch.end_process, asks)
                     self.assertEqual(self.ended(asks, number), INTERRUPTED)
                     self.assertIn("varve: interrupted", asks.stderr.read())
+
+    def test_output_that_could_not_be_written_is_a_failure(self):
+        full, *_ = self.one_vm()
+        for words in (("version",), ("--help",), ("config", "show"), ("status",), ("list", "web01"), ("show", full), ("vm", "list"),
+                      ("repo", "list"), ("verify", "web01")):  # fmt: skip
+            for more in ((), ("--json",)):
+                if words[0] in ("version", "--help", "config") and more:
+                    continue
+                with self.subTest(words=words, more=more), open("/dev/full", "wb") as nowhere:
+                    done = subprocess.run([binary(), *words, *more], stdout=nowhere, stderr=subprocess.PIPE, text=True, check=False,
+                                          timeout=60, env={**PLAIN, "VARVE_URL": self.hub.url})  # fmt: skip
+                    self.assertEqual(done.returncode, FAILED, done.stderr)
+                    self.assertTrue(done.stderr.endswith(": No space left on device\n"), done.stderr)
 
     def restart(self, pause=0.0):
         self.hub.options["http"] = self.hub.url.removeprefix("http://")

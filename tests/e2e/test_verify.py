@@ -187,6 +187,21 @@ class Verified(HubCase):
         self.assertEqual(self.hub.get(f"/verifications/{task['verification_id']}").body["state"], "cancelled")
         self.verify(VM)
 
+    def test_one_that_is_cancelled_at_the_server_is_no_success(self):
+        self.back_up()
+        slow = subprocess.Popen([binary(), "verify", VM, "--server", self.hub.url, "--rate", "64K"], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)  # fmt: skip
+        self.addCleanup(slow.stderr.close)
+        self.addCleanup(scratch.end_process, slow)
+
+        def running():
+            return [v for v in self.hub.get("/verifications").body["verifications"] if v["state"] == "running"]
+
+        [task] = scratch.wait_until(running, 10, "the verification runs")
+        self.assertEqual(self.hub.api("DELETE", f"/verifications/{task['verification_id']}").status, 200)
+        self.assertEqual(slow.wait(20), 1)
+        self.assertIn("cancelled at the server", slow.stderr.read())
+
     def test_a_signal_ends_it_also_while_the_server_does_not_answer(self):
         self.back_up()
         slow = subprocess.Popen([binary(), "verify", VM, "--server", self.hub.url, "--rate", "64K"], stdout=subprocess.DEVNULL,
