@@ -11,6 +11,8 @@
 namespace nbd {
 namespace {
 
+constexpr uint64_t kZeroBytesAtOnce = 1 << 20;
+
 /// Two descriptions of one range, of which either may be missing or stop short, as extents.
 class ExtentMerger {
  public:
@@ -150,10 +152,26 @@ io::Task<void> Client::write_zeroes(uint64_t offset, uint64_t length, io::ZeroMo
     if (!info_.has(kSendFastZero)) throw io::failure("zero", info_.name, offset, length, ENOTSUP);
     flags = kFlagFastZero;
   }
+  if (!info_.has(kSendWriteZeroes)) {
+    co_await write_zeroes_as_data(offset, length);
+    co_return;
+  }
   co_await change(Command::write_zeroes, offset, length, flags);
 }
 
+/// Of a server that did not offer the command: it may answer with an error, or end the connection.
+io::Task<void> Client::write_zeroes_as_data(uint64_t offset, uint64_t length) {
+  const std::vector<std::byte> zeroes(std::min<uint64_t>(length, kZeroBytesAtOnce));
+  while (length > 0) {
+    const uint64_t part = std::min<uint64_t>(length, zeroes.size());
+    co_await write_from(offset, std::span(zeroes).first(part));
+    offset += part;
+    length -= part;
+  }
+}
+
 io::Task<void> Client::discard(uint64_t offset, uint64_t length) {
+  if (!info_.has(kSendTrim)) co_return;  // it is advice
   co_await change(Command::trim, offset, length, 0);
 }
 
@@ -168,6 +186,8 @@ io::Task<void> Client::change(Command command, uint64_t offset, uint64_t length,
 }
 
 io::Task<void> Client::flush() {
+  // Such a server has no cache of its own, or nothing that a client could do about it.
+  if (!info_.has(kSendFlush)) co_return;
   Pending pending(runtime_.executor, {0, Command::flush, 0, 0, 0});
   co_await perform(pending, {});
 }

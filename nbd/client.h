@@ -94,6 +94,7 @@ class Client final : public io::BlockDevice {
   io::Task<void> shake_hands(ClientOptions options);
 
   io::Task<void> perform(Pending& pending, std::span<const std::byte> payload);
+  io::Task<void> write_zeroes_as_data(uint64_t offset, uint64_t length);
   io::Task<void> change(Command command, uint64_t offset, uint64_t length, uint16_t flags);
   uint64_t effect_bytes_max() const;
   uint32_t payload_bytes_max() const;

@@ -191,6 +191,22 @@ class Elsewhere(Restores):
         self.assertTrue(self.same(disk.path, target))
 
 
+    def test_a_target_without_flush_and_zeroes_gets_neither(self):
+        [disk] = self.back_up(1, (4 * MIB,))
+        raw, socket = self.dir / "plain.raw", self.dir / "plain.sock"
+        raw.write_bytes(b"x" * disk.size)
+        server = subprocess.Popen(["nbdkit", "-f", "-U", socket, "--filter=nozero", "eval", f"get_size=stat -c %s {raw}",
+                                   f"pread=dd if={raw} iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none",
+                                   f"pwrite=dd of={raw} oflag=seek_bytes conv=notrunc seek=$4 status=none",
+                                   "can_write=exit 0", "can_flush=exit 3", "can_trim=exit 3"])  # fmt: skip
+        self.addCleanup(scratch.end_process, server)
+        scratch.wait_until(socket.exists, 10, "nbdkit listens")
+        info = subprocess.run(["nbdinfo", "--json", f"nbd+unix:///?socket={socket}"], capture_output=True, text=True, check=True)
+        [export] = json.loads(info.stdout)["exports"]
+        self.assertEqual((export["can_flush"], export["can_zero"], export["can_trim"]), (False, False, False))
+        self.restore(NAME, "--to", f"nbd+unix:///?socket={socket}", "--force")
+        self.assertTrue(self.same(disk.path, raw))
+
     def test_what_is_not_a_file_is_continued_by_a_record_elsewhere(self):
         [disk] = self.back_up(1)
         point = self.chain(NAME)["backups"][0]["backup_id"]
