@@ -99,7 +99,7 @@ class Handshake {
   void answer_extended_headers(Bytes& reply);
   io::Task<void> enter_by_name(Bytes& reply);
 
-  io::Task<std::shared_ptr<Export>> find_export(std::string name) const;
+  io::Task<std::shared_ptr<Export>> find_export(std::string name);
   ConnectionPlace take_place(Export& exported) const;
   void check_admission() const;
   Negotiation rules_for(const Export& exported) const;

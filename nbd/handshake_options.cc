@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "io/log.h"
 #include "nbd/handshake.h"
+#include "nbd/refusal.h"
 
 /// The options of the handshake, one function each. Spec: docs/nbd-support.md, "Options".
 namespace nbd {
@@ -167,14 +169,20 @@ io::Task<void> Handshake::enter_by_name(Bytes& reply) {
                                    exported->transmission_flags(rules_for(*exported)), !no_zeroes_);
 }
 
-io::Task<std::shared_ptr<Export>> Handshake::find_export(std::string name) const {
+/// A client that is refused for the number of connections opens nothing.
+io::Task<std::shared_ptr<Export>> Handshake::find_export(std::string name) {
+  check_admission();
   std::shared_ptr<Export> exported;
   std::string trouble;
+  patience_.reset();  // it is the client's: what takes long now is the server
   try {
     exported = co_await visible_.open(name);
   } catch (const std::exception& failure) {
-    trouble = failure.what();
+    io::log(io::LogLevel::warning, "nbd: export \"{}\" could not be opened for {}: {}", name,
+            transport_.peer(), failure.what());
+    trouble = without_paths(failure.what());
   }
+  restart_patience();
   if (!trouble.empty()) {
     throw ProtocolError(fmt::format("export \"{}\" could not be opened: {}", name, trouble),
                         OptionReply::err_platform);

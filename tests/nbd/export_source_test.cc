@@ -17,6 +17,7 @@ class Points final : public ExportSource {
 
   io::Task<std::shared_ptr<Export>> open(std::string name) override {
     ++asked_;
+    if (name == "lost") throw std::runtime_error("open \"/srv/backups/a/base.qcow2\": Gone");
     if (name == "broken") throw std::runtime_error("base.qcow2: No such file");
     co_return name == opened_->name() || name == "latest" ? opened_ : nullptr;
   }
@@ -76,6 +77,22 @@ TEST_F(ExportSourceTest, WhatItHasNotIsUnknownAndWhatItCannotOpenIsSaidWithTheCa
   EXPECT_EQ(wire::to_text(answers.back().data),
             "export \"broken\" could not be opened: base.qcow2: No such file");
   expect_alive();
+}
+
+TEST_F(ExportSourceTest, WhatItCannotOpenIsSaidWithoutThePathsOfTheHost) {
+  connect_to_points();
+  const auto answers = go("lost");
+  EXPECT_EQ(answers.back().type, OptionReply::err_platform);
+  EXPECT_EQ(wire::to_text(answers.back().data),
+            "export \"lost\" could not be opened: open \"base.qcow2\": Gone");
+  expect_alive();
+}
+
+TEST_F(ExportSourceTest, OpensNothingForAClientThatIsRefused) {
+  admission_.connections_max = 0;
+  connect_to_points();
+  EXPECT_EQ(go("vm/disk-0@b").back().type, OptionReply::err_policy);
+  EXPECT_EQ(points_->asked_, 0);
 }
 
 TEST_F(ExportSourceTest, ListShowsTheTableAndThenTheWholeSource) {
