@@ -147,6 +147,22 @@ class Reserve(SmallRepository):
         (self.mount / "ballast").unlink()
         self.quick_backup("vm", ["u/2"], "incremental", repository_id="small")
 
+    def test_what_failed_backups_kept_makes_room_before_a_start_is_refused(self):
+        self.register("cut", [16 * MIB])
+        cut = self.start("cut", "full", "small", client="external", keep_partial=True)
+        handle = self.connect(cut)
+        handle.pwrite(os.urandom(16 * MIB), 0)
+        handle.shutdown()
+        failure = {"status": "failed", "error": {"message": "the snapshot is gone"}}
+        self.hub.api("POST", f"/telemetry/vmware/{cut['backup_id']}", failure)
+        self.assertTrue(self.wait_for_status(cut["backup_id"], "failed")["resumable"])
+        self.ballast(leave=10 * MIB)  # 26 without what is kept
+        self.quick_backup("vm", ["u/2"], "incremental", repository_id="small")
+        self.assertNotIn("resumable", self.job(cut["backup_id"]))
+        self.assertEqual([*self.mount.rglob("*.partial"), *self.mount.rglob("*.arrived")], [])
+        answer = self.hub.api("POST", "/backups", {"resume": cut["backup_id"]})
+        self.assertEqual((answer.status, answer.body["code"]), (409, "not_resumable"), answer)
+
     def test_below_the_reserve_the_youngest_job_is_failed_early_and_the_elder_goes_on(self):
         self.register("elder", [4 * MIB])
         elder = self.start("elder", "full", "small")
