@@ -118,6 +118,23 @@ class Crash(HubCase):
                     qemu.check(image)
             self.assert_nothing_left()
 
+    def test_a_complete_that_is_asked_again_after_a_kill_has_the_same_answer(self):
+        """the client cannot know whether the first answer was lost"""
+        self.register("vm", [MIB, MIB])
+        for number, kind in enumerate(("full", "incremental"), 1):
+            job = self.start("vm", kind)
+            answers = [self.write_and_complete(job, index, f"u{index}/{number}") for index in range(2)]
+            self.kill_and_restart()
+            for index, first in enumerate(answers):
+                for _ in range(2):
+                    again = self.complete_ok(job, f"u{index}/{number}", index)
+                    # What the job has come to since is told as it is now, as the last answer told it.
+                    now = {name: answers[-1][name] for name in ("disks_completed", "job_status")}
+                    self.assertEqual(again, {**first, **now, "timestamp": again["timestamp"]})
+                self.assertEqual(self.complete(job, "u/another", index).status, 409)
+                self.assertEqual(self.chain("vm", index)["backup_count"], number)
+        self.assert_nothing_left()
+
     def complete_unheard(self, job, change_id):
         try:
             self.complete(job, change_id, 2)
