@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chains and generations."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import nbd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import qemu, run, scratch, sources  # noqa: E402
 from harness.case import MIB, HubCase  # noqa: E402
+from harness.daemon import binary  # noqa: E402
 
 
 class Chains(HubCase):
@@ -63,6 +65,24 @@ class Chains(HubCase):
             disks[0].advance(number)
         self.assert_points_equal_sources("vm", disks)
         self.assertEqual(len(qemu.backing_chain(self.images("vm")[-1])), 10)
+
+    def test_a_chain_of_128_points_is_written_verified_and_read_at_its_newest(self):
+        expected = bytearray(16 * MIB)
+        self.register("vm", [len(expected)])
+        for number in range(128):
+            # Neighbours overlap by half a cluster, so that most clusters are joined from two points.
+            writes = [(number * 65536 + 32768, bytes([number + 1]) * 65536)]
+            for offset, data in writes:
+                expected[offset : offset + len(data)] = data
+            self.quick_backup("vm", [f"u/{number}"], "incremental" if number else "full", writes)
+        raw = self.dir / "expected.raw"
+        raw.write_bytes(expected)
+        newest = self.images("vm")[-1]
+        self.assertEqual(len(qemu.backing_chain(newest)), 128)
+        qemu.verify(newest, raw)
+        for command in (["verify", "vm"], ["restore", "vm", "--to", str(self.dir / "restored.raw")]):
+            subprocess.run([binary(), *command, "--server", self.hub.url], check=True, capture_output=True, timeout=60)
+        self.assertEqual((self.dir / "restored.raw").read_bytes(), expected)
 
     def test_a_running_incremental_says_what_changed_since_each_point_below_it(self):
         """M2 M3: by libnbd, while the job runs"""
