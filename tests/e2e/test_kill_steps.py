@@ -123,10 +123,18 @@ class KilledAtACall(HubCase):
             for image in self.images("vm", index):
                 qemu.check(image)
                 self.assertTrue(Path(f"{image}.json").exists())
-        files = [path for path in self.hub.repository.rglob("backup-*.qcow2")]
-        self.assertEqual(len(files), sum(points), files)
+        self.assert_only_named_files()
         self.quick_backup("vm", ["u0/3", "u1/3"], "incremental")
         self.assertEqual([self.chain("vm", index)["backup_count"] for index in range(2)], [n + 1 for n in points])
+
+    def assert_only_named_files(self):
+        """The repository's files are exactly those of the points in the catalogue."""
+        root = self.hub.repository
+        wanted = {root / ".varve-repository", root / ".varve.lock"}
+        for image in (image for index in range(2) for image in self.images("vm", index)):
+            wanted |= {Path(f"{image}{ending}") for ending in ("", ".json", ".sums")}
+            wanted |= {image.parent / "chain.json", image.parent / "latest.qcow2", image.parent.parent / "vm.json"}
+        self.assertEqual({path for path in root.rglob("*") if not path.is_dir()}, wanted)
 
 
 if __name__ == "__main__":
