@@ -71,6 +71,11 @@ ArrivalRecord::Entry take_entry(io::BigEndianReader& from) {
   return entry;
 }
 
+Coverage::Range take_range(io::BigEndianReader& from) {
+  const auto offset = from.take<uint64_t>();
+  return {offset, from.take<uint64_t>()};
+}
+
 }  // namespace
 
 io::Task<std::unique_ptr<ArrivalLog>> ArrivalLog::create(io::Runtime runtime, std::string path,
@@ -86,9 +91,12 @@ io::Task<std::unique_ptr<ArrivalLog>> ArrivalLog::create(io::Runtime runtime, st
 }
 
 io::Task<std::unique_ptr<ArrivalLog>> ArrivalLog::open(io::Runtime runtime, std::string path,
-                                                       qcow::Uuid image, uint32_t cluster_bits) {
+                                                       qcow::Uuid image, uint32_t cluster_bits,
+                                                       uint64_t capacity_bytes) {
   auto file = co_await runtime.files.open(std::move(path), io::OpenMode::read_write);
   std::unique_ptr<ArrivalLog> log(new ArrivalLog(runtime, std::move(file)));
+  log->capacity_bytes_ = capacity_bytes;
+  log->cluster_bytes_ = uint64_t{1} << cluster_bits;
   co_await log->read_all(image, cluster_bits);
   co_return log;
 }
@@ -137,20 +145,32 @@ io::Task<uint64_t> ArrivalLog::read_record(uint64_t at, uint64_t file_bytes) {
   co_await file_->read(at + kRecordHeadBytes, body);
   if (check != check_of_record(head, body)) co_return 0;
 
-  counters_ = counters;
+  ArrivalRecord record;
   io::BigEndianReader rest(body);
-  for (uint32_t i = 0; i < ranges; ++i) {
-    const auto offset = rest.take<uint64_t>();
-    arrived_.add(offset, rest.take<uint64_t>());
+  for (uint32_t i = 0; i < ranges; ++i) record.ranges.push_back(take_range(rest));
+  for (uint32_t i = 0; i < withdrawn; ++i) record.withdrawn.push_back(take_range(rest));
+  for (uint32_t i = 0; i < sums; ++i) record.sums.push_back(take_entry(rest));
+  if (!is_inside(record)) co_return 0;
+  counters_ = counters;
+  for (const Coverage::Range& range : record.ranges) arrived_.add(range.offset, range.length);
+  for (const Coverage::Range& range : record.withdrawn) {
+    arrived_.subtract(range.offset, range.length);
   }
-  for (uint32_t i = 0; i < withdrawn; ++i) {
-    const auto offset = rest.take<uint64_t>();
-    arrived_.subtract(offset, rest.take<uint64_t>());
-  }
-  std::vector<ArrivalRecord::Entry> entries;
-  for (uint32_t i = 0; i < sums; ++i) entries.push_back(take_entry(rest));
-  note_place(at + sums_at, entries);
+  note_place(at + sums_at, record.sums);
   co_return bytes;
+}
+
+/// The check of a record says that it is whole, not that it was made for this disk.
+bool ArrivalLog::is_inside(const ArrivalRecord& record) const {
+  const auto holds_range = [&](const Coverage::Range& range) {
+    return range.offset <= capacity_bytes_ && range.length <= capacity_bytes_ - range.offset;
+  };
+  const auto holds_cluster = [&](const ArrivalRecord::Entry& entry) {
+    return entry.cluster.index < (capacity_bytes_ + cluster_bytes_ - 1) / cluster_bytes_;
+  };
+  return std::ranges::all_of(record.ranges, holds_range) &&
+         std::ranges::all_of(record.withdrawn, holds_range) &&
+         std::ranges::all_of(record.sums, holds_cluster);
 }
 
 void ArrivalLog::note_place(uint64_t offset, const std::vector<ArrivalRecord::Entry>& sums) {

@@ -48,9 +48,11 @@ class ArrivalLog {
   /// A new file; the caller syncs its name. Throws std::system_error, EEXIST too.
   static io::Task<std::unique_ptr<ArrivalLog>> create(io::Runtime runtime, std::string path,
                                                       qcow::Uuid image, uint32_t cluster_bits);
-  /// One that an earlier job has left. Throws std::runtime_error when it is not of this image.
+  /// One that an earlier job has left. Throws std::runtime_error when it is not of this image. A
+  /// record that names what lies past `capacity_bytes` is not one of this disk: the log ends there.
   static io::Task<std::unique_ptr<ArrivalLog>> open(io::Runtime runtime, std::string path,
-                                                    qcow::Uuid image, uint32_t cluster_bits);
+                                                    qcow::Uuid image, uint32_t cluster_bits,
+                                                    uint64_t capacity_bytes);
 
   /// Durable on return. After a failure nothing more is appended.
   io::Task<void> append(ArrivalRecord record);
@@ -73,11 +75,13 @@ class ArrivalLog {
       : runtime_(runtime), file_(std::move(file)) {}
   io::Task<void> read_all(const qcow::Uuid& image, uint32_t cluster_bits);
   io::Task<uint64_t> read_record(uint64_t at, uint64_t file_bytes);
+  bool is_inside(const ArrivalRecord& record) const;
   void note_place(uint64_t offset, const std::vector<ArrivalRecord::Entry>& sums);
 
   io::Runtime runtime_;
   std::unique_ptr<io::File> file_;
-  uint64_t end_ = 0;  // bytes of whole records
+  uint64_t capacity_bytes_ = 0, cluster_bytes_ = 0;  // of the disk; of an opened one
+  uint64_t end_ = 0;                                 // bytes of whole records
   bool failed_ = false;
   Coverage arrived_;
   DiskCounters counters_;

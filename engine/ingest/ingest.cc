@@ -133,7 +133,7 @@ io::Task<void> Ingest::take_up_image() {
     co_await inspect_parent(data_, *spec_.parent, spec_.repository_directory);
   }
   auto log = co_await ArrivalLog::open(data_, spec_.arrived_path, spec_.image_uuid,
-                                       qcow::kClusterBitsDefault);
+                                       qcow::kClusterBitsDefault, spec_.capacity_bytes);
   resumed_ = log->counters();
   resumed_.resumed_bytes = resumed_.bytes_received;
   Coverage kept = log->take_arrived();

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint32_t kBits = 16;
 constexpr uint64_t kCluster = 1 << kBits;
+constexpr uint64_t kCapacity = 9 * kCluster + 512;
 
 qcow::Sum sum_like(uint8_t value) {
   qcow::Sum sum;
@@ -28,7 +29,7 @@ class ArrivalLogs : public support::RingTest {
     return run(ArrivalLog::create(runtime(), path_, uuid_, kBits));
   }
   std::unique_ptr<ArrivalLog> open() {
-    return run(ArrivalLog::open(runtime(), path_, uuid_, kBits));
+    return run(ArrivalLog::open(runtime(), path_, uuid_, kBits, kCapacity));
   }
 
   static ArrivalRecord record(uint64_t cluster, uint64_t count, uint8_t value) {
@@ -70,8 +71,8 @@ TEST_F(ArrivalLogs, SayWhatWasAppendedAndTheLastSumOfEachCluster) {
 TEST_F(ArrivalLogs, OfAnotherImageAreRefused) {
   create().reset();
   const auto other = qcow::uuid_from_text("0199c2f4-7a10-7b61-a3c9-3f0c52d6e7ab");
-  EXPECT_THROW(run(ArrivalLog::open(runtime(), path_, other, kBits)), std::runtime_error);
-  EXPECT_THROW(run(ArrivalLog::open(runtime(), path_, uuid_, kBits + 1)), std::runtime_error);
+  EXPECT_THROW(run(ArrivalLog::open(runtime(), path_, other, kBits, kCapacity)), std::runtime_error);
+  EXPECT_THROW(run(ArrivalLog::open(runtime(), path_, uuid_, kBits + 1, kCapacity)), std::runtime_error);
 }
 
 TEST_F(ArrivalLogs, CutOffOrDamagedAnywhereEndBeforeThatRecordAndGoOnBehindIt) {
@@ -97,13 +98,47 @@ TEST_F(ArrivalLogs, CutOffOrDamagedAnywhereEndBeforeThatRecordAndGoOnBehindIt) {
       file.seekp(static_cast<std::streamoff>(at));
       file.put(static_cast<char>(byte ^ (1 << random() % 8)));
     }
-    const auto log = run(ArrivalLog::open(runtime(), copy, uuid_, kBits));
+    const auto log = run(ArrivalLog::open(runtime(), copy, uuid_, kBits, kCapacity));
     EXPECT_EQ(log->take_arrived().covered_bytes(), 3 * kCluster) << "at " << at;
     EXPECT_EQ(std::filesystem::file_size(copy), whole);
     run(log->append(record(7, 1, 4)));
-    const auto again = run(ArrivalLog::open(runtime(), copy, uuid_, kBits));
+    const auto again = run(ArrivalLog::open(runtime(), copy, uuid_, kBits, kCapacity));
     EXPECT_EQ(again->take_arrived().covered_bytes(), 4 * kCluster);
     EXPECT_EQ(run(again->sums_of({7}, 1)).front(), sum_like(4));
+  }
+}
+
+TEST_F(ArrivalLogs, EndBeforeTheFirstRecordThatNamesWhatTheDiskDoesNotHave) {
+  struct Case {
+    const char* what;
+    ArrivalRecord record;
+  };
+  const auto past = [](uint64_t offset, uint64_t length) {
+    ArrivalRecord record;
+    record.ranges.push_back({offset, length});
+    return record;
+  };
+  ArrivalRecord withdrawn, sum;
+  withdrawn.withdrawn.push_back({kCapacity, 1});
+  sum.sums.push_back({{10}, sum_like(9)});
+  const std::vector<Case> cases = {
+      {"behind the end", past(kCapacity, kCluster)},
+      {"over the end", past(9 * kCluster, kCluster)},
+      {"beyond all addresses", past(kCluster, UINT64_MAX)},
+      {"withdrawn", withdrawn},
+      {"a sum", sum},
+  };
+  for (const Case& one : cases) {
+    std::filesystem::remove(path_);
+    {
+      const auto log = create();
+      run(log->append(record(0, 3, 1)));
+      run(log->append(past(9 * kCluster, 512)));  // the last bytes of the disk
+      run(log->append(one.record));
+      run(log->append(record(3, 2, 2)));
+    }
+    const auto log = open();
+    EXPECT_EQ(log->take_arrived().covered_bytes(), 3 * kCluster + 512) << one.what;
   }
 }
 
