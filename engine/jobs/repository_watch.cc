@@ -65,13 +65,19 @@ io::Task<void> require_unchanged(Catalogue& catalogue, io::FileSystem& files,
   co_await files.open(lock_file, io::OpenMode::read_write);
 }
 
+bool is_same_file(const std::optional<io::FileStatus>& a, const std::optional<io::FileStatus>& b) {
+  return a && b && a->device == b->device && a->inode == b->inode;
+}
+
 /// The lock of a life before this one is kept while it lies where others look for it.
 io::Task<void> lock_anew(Core& core, Repository repository) {
   const auto held = core.locks.find(repository.id);
   if (held != core.locks.end()) {
+    const std::optional<io::FileStatus> locked = held->second.locked_file();
     const std::string path = repository_lock_path(repository.directory);
-    const bool same = co_await held->second.is_at(core.files(), path);
-    if (same) co_return;
+    const auto there = co_await core.files().status(path);
+    // It may have been given back meanwhile: `held` says nothing any more.
+    if (core.locks.contains(repository.id) && is_same_file(locked, there)) co_return;
     core.locks.erase(repository.id);
   }
   co_await lock_repository(core, repository);

@@ -66,9 +66,4 @@ io::Task<InstanceLock> InstanceLock::acquire(io::Runtime runtime, std::string lo
   co_return InstanceLock(std::move(file), locked);
 }
 
-io::Task<bool> InstanceLock::is_at(io::FileSystem& files, std::string lock_path) const {
-  const auto there = co_await files.status(lock_path);
-  co_return there&& status_ && there->device == status_->device && there->inode == status_->inode;
-}
-
 }  // namespace engine

@@ -22,8 +22,9 @@ class InstanceLock {
 
   InstanceLock(InstanceLock&&) noexcept = default;
 
-  /// Whether the file that is locked is the one that others find under that path.
-  io::Task<bool> is_at(io::FileSystem& files, std::string lock_path) const;
+  /// The file that is locked, as it was when it was locked; nothing when nobody could say. A value:
+  /// who waits with it for a file system may find the lock gone.
+  std::optional<io::FileStatus> locked_file() const { return status_; }
 
  private:
   InstanceLock(std::unique_ptr<io::File> file, std::optional<io::FileStatus> status)

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "tests/support/ring_fixture.h"
@@ -51,6 +52,17 @@ TEST_F(InstanceLocks, HoldThePidAndAreTakenAgainWhenTheyWereGivenBack) {
   EXPECT_EQ(text_of("lock"), "42\n");
   const InstanceLock lock = take();
   EXPECT_EQ(refusal(), "it is in use by another varve (pid 42)");
+}
+
+TEST_F(InstanceLocks, SayWhichFileIsLockedToThoseWhoOutliveThem) {
+  std::optional<InstanceLock> lock = take();
+  const std::optional<io::FileStatus> locked = lock->locked_file();
+  lock.reset();  // while its holder waits for the file system
+  struct stat there {};
+  ASSERT_EQ(::stat(path("lock").c_str(), &there), 0);
+  ASSERT_TRUE(locked);
+  EXPECT_EQ(locked->device, there.st_dev);
+  EXPECT_EQ(locked->inode, there.st_ino);
 }
 
 TEST_F(InstanceLocks, TruncateNothingThroughALinkOfEitherKind) {
