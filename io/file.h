@@ -65,6 +65,10 @@ class File {
   /// Gives the range's space back; it reads as zeroes. False as for allocate().
   virtual Task<bool> punch_hole(uint64_t offset, uint64_t length) = 0;
 
+  /// Drops what the page cache holds of the file and the disk holds too, so that what is read next
+  /// comes from the disk. Does nothing where the file system cannot do that.
+  virtual Task<void> forget_cached() { co_return; }
+
   /// Bytes of disk space the file takes.
   virtual Task<uint64_t> allocated_bytes() = 0;
 

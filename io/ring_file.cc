@@ -187,4 +187,11 @@ Task<bool> RingFile::punch_hole(uint64_t offset, uint64_t length) {
   return change_allocation(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, "punch", offset, length);
 }
 
+Task<void> RingFile::forget_cached() {
+  // A length of 0 is the whole file. What cannot be dropped is read as any other program reads it.
+  co_await ring_.submit([&](io_uring_sqe* sqe) {
+    io_uring_prep_fadvise(sqe, cached_.get(), 0, 0, POSIX_FADV_DONTNEED);
+  });
+}
+
 }  // namespace io

@@ -35,6 +35,7 @@ class RingFile final : public File {
   Task<void> truncate(uint64_t size) override;
   Task<bool> allocate(uint64_t offset, uint64_t length) override;
   Task<bool> punch_hole(uint64_t offset, uint64_t length) override;
+  Task<void> forget_cached() override;
   Task<uint64_t> allocated_bytes() override;
   bool lock_byte_shared(uint64_t at) override;
   void unlock_byte(uint64_t at) override;

@@ -36,6 +36,16 @@ io::Task<Sha256> sha256_of_file(io::FileSystem& files, std::string path) {
   co_return stream.take();
 }
 
+/// What memory remembers can hide what the disk has lost. What is not there is found where it is
+/// read.
+io::Task<void> forget_cached(io::FileSystem& files, std::string path) {
+  try {
+    const auto file = co_await files.open(path, io::OpenMode::read_only);
+    co_await file->forget_cached();
+  } catch (const std::system_error&) {
+  }
+}
+
 class ImageProof {
  public:
   ImageProof(io::Runtime data, ImageVerification verification, std::string image_path,
@@ -70,6 +80,7 @@ class ImageProof {
  private:
   io::Task<void> prove() {
     co_await wait_for_turn();
+    co_await forget_all();
     const auto image = co_await qcow::Layer::open(data_, path_, {});
     co_await prove_tables();
     const Sidecar sidecar = co_await prove_sidecar(*image);
@@ -83,6 +94,16 @@ class ImageProof {
     const bool is_covered = co_await prove_by_second(*image);
     co_await prove_content(*image, readers_.varve || !is_covered);
     answer_.result = VerificationResult::sound;
+  }
+
+  /// Both readers come after this.
+  io::Task<void> forget_all() {
+    std::vector<std::string> paths = {path_, sidecar_path(path_), sums_path(path_)};
+    if (!parent_path_.empty()) {
+      paths.push_back(parent_path_);
+      paths.push_back(sidecar_path(parent_path_));
+    }
+    for (const std::string& path : paths) co_await forget_cached(data_.files, path);
   }
 
   io::Task<void> prove_tables() {

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import run, scratch  # noqa: E402
 from harness.case import MIB, HubCase  # noqa: E402
 from harness.daemon import binary  # noqa: E402
+from harness.lesser_mount import LesserMount  # noqa: E402
 from harness.qcow2_bytes import Qcow2Bytes  # noqa: E402
 
 VM = "web01"
@@ -24,7 +25,20 @@ CLUSTER = 65536
 DAMAGED, NOT_FOUND, REFUSED = 13, 10, 11
 
 
-class Verified(HubCase):
+class VerifyCase(HubCase):
+    def verify(self, *words, status=0):
+        """What `varve verify` says: the images, and the end."""
+        done = subprocess.run([binary(), "verify", *words, "--server", self.hub.url, "--json"], capture_output=True, text=True,
+                              timeout=120, check=False)  # fmt: skip
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        return [event for event in events if event["event"] == "image"], events[-1]
+
+    def damaged(self, images):
+        return {(image["backup_id"], image["disk_id"]): image for image in images if image["result"] == "damaged"}
+
+
+class Verified(VerifyCase):
     def setUp(self):
         super().setUp()
         self.register(VM, [SIZE, 4 * MIB])
@@ -37,17 +51,6 @@ class Verified(HubCase):
             writes = [(number * CLUSTER, dice.randbytes(CLUSTER)), (2 * MIB + 512, dice.randbytes(2048))]
             ids.append(self.quick_backup(vm_name, [f"a/{number + 2}", f"b/{number + 2}"], "incremental", writes))
         return [job["backup_id"] for job in ids]
-
-    def verify(self, *words, status=0):
-        """What `varve verify` says: the images, and the end."""
-        done = subprocess.run([binary(), "verify", *words, "--server", self.hub.url, "--json"], capture_output=True, text=True,
-                              timeout=120, check=False)  # fmt: skip
-        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
-        events = [json.loads(line) for line in done.stdout.splitlines()]
-        return [event for event in events if event["event"] == "image"], events[-1]
-
-    def damaged(self, images):
-        return {(image["backup_id"], image["disk_id"]): image for image in images if image["result"] == "damaged"}
 
     def image(self, number, disk=0):
         return self.images(VM, disk)[number]
@@ -277,6 +280,25 @@ class Verified(HubCase):
         images, _ = self.verify(VM)
         self.assertEqual({image["backup_id"] for image in images}, set(ids))
         self.assertEqual({image["result"] for image in images}, {"sound"})
+
+
+class VerifiedBelowThePageCache(LesserMount, VerifyCase):
+    def test_what_memory_remembers_does_not_hide_what_the_disk_has_lost(self):
+        self.mount("--no-direct", "-o", "kernel_cache")  # pages stay when a file is opened again
+        self.register(VM, [SIZE])
+        content = random.Random(4).randbytes(3 * MIB)
+        self.quick_backup(VM, ["a/1"], writes=[(0, content)], repository_id="lesser")
+        [image] = self.images(VM, repository_id="lesser")
+        below = self.below(image)
+        remembered, times = image.read_bytes(), below.stat()
+        disk = Qcow2Bytes(below)
+        at = disk.host(5) + 12345
+        disk.write(at, bytes([disk.read(at, 1)[0] ^ 4]))
+        os.utime(below, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a disk that says nothing
+        self.assertEqual(image.read_bytes(), remembered, "memory hides it")
+        images, _ = self.verify(VM, "--reader", "varve", status=DAMAGED)
+        [found] = self.damaged(images).values()
+        self.assertEqual([(d["offset"], d["length"]) for d in found["damaged"]], [(5 * CLUSTER, CLUSTER)])
 
 
 class Restored:

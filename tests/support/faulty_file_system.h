@@ -49,6 +49,7 @@ class FaultyFile final : public io::File {
   const std::string& path() const override { return below_->path(); }
   uint32_t direct_alignment() const override { return below_->direct_alignment(); }
   void use_page_cache() override { below_->use_page_cache(); }
+  io::Task<void> forget_cached() override { return below_->forget_cached(); }
 
   io::Task<void> read(uint64_t offset, std::span<std::byte> into) override {
     ask("read", offset, into.size());
