@@ -8,6 +8,7 @@
 
 #include "engine/jobs/job_view.h"
 #include "engine/jobs/repository_watch.h"
+#include "engine/repository/marker.h"
 #include "engine/repository/proof_file.h"
 #include "engine/values/layout.h"
 #include "engine/values/names.h"
@@ -150,11 +151,22 @@ io::Task<void> write_proof(Core& core, Point point, ImageVerification proof) {
   }
 }
 
+/// Nothing is said of an image whose file system is away. A point may lie in a former directory of
+/// its repository. Throws repository_unavailable.
+io::Task<void> require_readable(Core& core, std::optional<Repository> repository, Point point) {
+  if (repository) co_await require_available(core, *repository);
+  try {
+    co_await require_mounted(core.files(), point.image_path);
+  } catch (const std::exception& failure) {
+    throw refusals::repository_unavailable(point.repository_id, failure.what());
+  }
+}
+
 io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   // It may have been deleted while others were read.
   if (!core.catalogue->points.find(point.image_id)) co_return;
   const auto repository = core.catalogue->repositories.find(point.repository_id);
-  if (repository) co_await require_available(core, *repository);
+  co_await require_readable(core, repository, point);
   const auto parent = core.catalogue->points.find(point.parent_image_id);
   const io::Runtime data = core.least_loaded();
   ImageVerification image{.image_id = point.image_id,
@@ -169,7 +181,7 @@ io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   ImageVerification done = co_await io::call_on(data.executor, core.parts.home.executor, there);
   // What cannot be read proves nothing while its file system may have gone.
   const bool is_damaged = done.result == VerificationResult::damaged;
-  if (is_damaged && repository) co_await require_available(core, *repository);
+  if (is_damaged) co_await require_readable(core, repository, point);
   done.verified_at = core.now();
   std::vector<std::string> readers;
   if (is_damaged) {
@@ -187,12 +199,26 @@ io::Task<void> verify_point(Core& core, UnderWay under_way, Point point) {
   under_way->task.images.push_back(std::move(done));
 }
 
+/// One that could not be read keeps no other from its proof; any other failure ends them all.
+void note_unread(VerificationUnderWay& under_way, const Point& point, io::Outcome<> proved) {
+  try {
+    proved.take();
+  } catch (const Refusal& refusal) {
+    if (refusal.code != "repository_unavailable") throw;
+    if (under_way.unread.empty()) under_way.unread_cause = refusal.what();
+    under_way.unread.push_back(point.image_id);
+  }
+}
+
 io::Task<void> run_verification(Core& core, UnderWay under_way, std::vector<Point> points) {
   Verification& task = under_way->task;
   io::Outcome<> done = co_await io::attempt([&]() -> io::Task<void> {
     for (const Point& point : points) {
       if (under_way->progress->cancelled) break;
-      co_await verify_point(core, under_way, point);
+      under_way->reading = point.job_id;
+      io::Outcome<> proved =
+          co_await io::attempt([&] { return verify_point(core, under_way, point); });
+      note_unread(*under_way, point, std::move(proved));
     }
   });
   task.state = VerificationState::completed;
@@ -201,6 +227,11 @@ io::Task<void> run_verification(Core& core, UnderWay under_way, std::vector<Poin
   } else if (done.failed()) {
     task.state = VerificationState::failed;
     task.error = text_of(done.failure());
+  } else if (!under_way->unread.empty()) {
+    task.state = VerificationState::failed;
+    task.error = fmt::format("{} could not be read: {}",
+                             io::counted(under_way->unread.size(), "image"),
+                             under_way->unread_cause);
   }
   task.ended_at = core.now();
   core.tally.verified_bytes[task.begun_by] += under_way->progress->read_bytes;

@@ -37,6 +37,9 @@ struct VerificationUnderWay {
   Verification task;  ///< of the control thread, but for read_bytes
   ContentReaders readers;
   std::shared_ptr<VerifyProgress> progress = std::make_shared<VerifyProgress>();
+  std::string reading;              ///< the backup whose image is being read
+  std::vector<std::string> unread;  ///< images whose repository was away; no damage
+  std::string unread_cause;         ///< of the first one
   io::Event ended;  ///< the control thread's
 };
 

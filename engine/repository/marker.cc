@@ -89,4 +89,19 @@ io::Task<std::string> make_marker(io::Runtime runtime, std::string directory) {
   co_return made.value_or(id);
 }
 
+io::Task<void> require_mounted(io::FileSystem& files, std::string image_path) {
+  const auto image = co_await files.status(image_path, false);
+  if (image) co_return;
+  std::string directory = image_path;
+  while (directory != "/" && directory != ".") {
+    directory = io::parent_path(directory);
+    const auto marker = co_await files.status(path_in(directory), false);
+    if (marker) co_return;
+  }
+  throw std::runtime_error(
+      fmt::format("neither {} nor the {} of a directory above it is there: its file system is not "
+                  "mounted?",
+                  image_path, kMarkerName));
+}
+
 }  // namespace engine

@@ -68,6 +68,11 @@ class RepositoryThatComesAndGoes : public EngineTest {
     engine().create_repository({.id = id, .name = id, .config_json = "{}", .directory = directory});
     return directory;
   }
+  Verification verify_all() {
+    const std::string id = engine().verify({}).id;
+    wait_until([&] { return engine().verification(id).state != VerificationState::running; });
+    return engine().verification(id);
+  }
   void in_catalogue(const std::string& sql) { Db(temp.file("catalogue.db")).exec(sql); }
 };
 
@@ -142,6 +147,38 @@ TEST_F(RepositoryThatComesAndGoes, ADecidedImageThatSeemsGoneInAnotherDirectoryI
   ASSERT_TRUE(wait_until([&] { return state_of(next.job.id) == "completed"; }));
   EXPECT_TRUE(fs::exists(next.job.disks[0].image_path));
   hub.reset();  // before what its hook refers to
+}
+
+TEST_F(RepositoryThatComesAndGoes, WhatIsNotMountedIsNotDamagedAndTheOthersAreProven) {
+  add_repository("2");
+  back_up("pgtest1", BackupType::full, "one", 1);
+  const BackupView there = start("pgtest1", BackupType::full, "2");
+  fill(there, "two", 2);
+  unmount();
+  const Verification task = verify_all();
+  EXPECT_EQ(task.state, VerificationState::failed);
+  EXPECT_TRUE(task.error.starts_with("1 image could not be read: ")) << task.error;
+  EXPECT_NE(task.error.find("not mounted"), std::string::npos) << task.error;
+  EXPECT_TRUE(task.damaged_backups.empty());
+  ASSERT_EQ(task.images.size(), 1u);
+  EXPECT_EQ(task.images[0].job_id, there.job.id);
+  EXPECT_EQ(task.images[0].result, VerificationResult::sound);
+  mount();
+}
+
+TEST_F(RepositoryThatComesAndGoes, PointsOfItsFormerDirectoryAreNotDamagedWhileThatIsAway) {
+  back_up("pgtest1", BackupType::full, "one", 1);
+  hub.reset();
+  const std::string old = path();
+  restart([&](EngineOptions& options) { options.repository_path = temp.file("elsewhere"); });
+  fs::rename(old, temp.file("away"));
+  fs::create_directory(old);
+  const Verification away = verify_all();
+  EXPECT_TRUE(away.damaged_backups.empty());
+  EXPECT_TRUE(away.error.starts_with("1 image could not be read: ")) << away.error;
+  fs::remove(old);
+  fs::rename(temp.file("away"), old);
+  EXPECT_EQ(verify_all().state, VerificationState::completed);
 }
 
 TEST_F(RepositoryThatComesAndGoes, AMarkerThatWasRemovedIsMadeAgainBesideItsImages) {
