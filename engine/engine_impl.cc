@@ -176,7 +176,7 @@ Verification EngineImpl::verification(const std::string& id) {
 }
 
 Verification EngineImpl::cancel_verification(const std::string& id) {
-  return ask([this, id] { return engine::cancel_verification(core_.verifications, id); });
+  return ask([this, id] { return engine::cancel_verification(core_, id); });
 }
 
 WantedView EngineImpl::wanted(const WantedQuery& query) {

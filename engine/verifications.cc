@@ -265,7 +265,7 @@ void begin(Core& core, UnderWay under_way, std::vector<Point> points) {
 io::Task<Verification> begin_verification(Core& core, NewVerification request) {
   if (core.shutting_down) throw refusals::shutting_down();
   std::vector<Point> points = points_of(*core.catalogue, request);
-  co_await end_scrub(core.verifications);
+  co_await end_scrub(core.parts.home, core.verifications);
   if (core.shutting_down) throw refusals::shutting_down();
   if (const UnderWay other = running_verification(core.verifications)) {
     throw refusals::verification_is_running(other->task.id);
@@ -316,10 +316,9 @@ Verification find_verification(const Verifications& known, const std::string& id
   return seen(*require_known(known, id));
 }
 
-io::Task<Verification> cancel_verification(const Verifications& known, std::string id) {
-  const UnderWay under_way = require_known(known, id);
-  under_way->progress->cancelled = true;
-  if (under_way->task.state == VerificationState::running) co_await under_way->ended.wait();
+io::Task<Verification> cancel_verification(Core& core, std::string id) {
+  const UnderWay under_way = require_known(core.verifications, id);
+  co_await end_verification(core.parts.home, under_way);
   co_return seen(*under_way);
 }
 

@@ -22,7 +22,7 @@ std::shared_ptr<VerificationUnderWay> begin_scrub(Core& core, std::vector<Point>
 std::shared_ptr<VerificationUnderWay> running_verification(const Verifications& known);
 std::vector<Verification> list_verifications(const Verifications& known);
 Verification find_verification(const Verifications& known, const std::string& id);
-/// Returns once it has ended.
-io::Task<Verification> cancel_verification(const Verifications& known, std::string id);
+/// Returns once it has ended, or after kEndPatience: one whose storage hangs is still running then.
+io::Task<Verification> cancel_verification(Core& core, std::string id);
 
 }  // namespace engine

@@ -231,12 +231,16 @@ class ImageProof {
 
 }  // namespace
 
-io::Task<void> end_scrub(const Verifications& known) {
-  for (const auto& one : Verifications(known)) {
+io::Task<void> end_verification(io::Runtime home, std::shared_ptr<VerificationUnderWay> under_way) {
+  under_way->progress->cancelled = true;
+  if (under_way->task.state != VerificationState::running) co_return;
+  co_await io::wait_for(home.executor, home.clock, under_way->ended, kEndPatience);
+}
+
+io::Task<void> end_scrub(io::Runtime home, Verifications known) {
+  for (const auto& one : known) {
     if (one->task.state != VerificationState::running) continue;
-    if (one->task.begun_by != VerificationOrigin::scrub) continue;
-    one->progress->cancelled = true;
-    co_await one->ended.wait();
+    if (one->task.begun_by == VerificationOrigin::scrub) co_await end_verification(home, one);
   }
 }
 

@@ -46,9 +46,15 @@ struct VerificationUnderWay {
 /// Oldest first; those that have ended, too.
 using Verifications = std::vector<std::shared_ptr<VerificationUnderWay>>;
 
-/// Cancels the verification of the schedule that is under way, if there is one; returns once it
-/// has ended. Whoever wants what it reads, or its place, comes first. The caller has no turn.
-io::Task<void> end_scrub(const Verifications& known);
+/// So long is the end of a cancelled one waited for: storage that hangs may never give back a read.
+inline constexpr io::Duration kEndPatience = std::chrono::seconds(10);
+
+/// Cancels it, and waits until it has ended, or for kEndPatience.
+io::Task<void> end_verification(io::Runtime home, std::shared_ptr<VerificationUnderWay> under_way);
+
+/// The same of the verification of the schedule that is under way, if there is one. Whoever wants
+/// what it reads, or its place, comes first. The caller has no turn.
+io::Task<void> end_scrub(io::Runtime home, Verifications known);
 
 /// Proves that a published image is what was sent: its own tables (PU3), the sidecar by the hash in
 /// its header, the parent's sidecar by the root that this one's holds, the manifest by the hash in

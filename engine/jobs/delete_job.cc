@@ -71,6 +71,18 @@ void require_unrestored(Catalogue& catalogue, const std::vector<std::string>& jo
   }
 }
 
+/// A verification that was cancelled ends with its read, which storage that hangs never gives back.
+void require_let_go(const Verifications& known, const std::vector<std::string>& job_ids) {
+  for (const auto& one : known) {
+    if (one->task.state != VerificationState::running || !one->progress->cancelled) continue;
+    if (std::ranges::find(job_ids, one->reading) == job_ids.end()) continue;
+    throw refusals::backup_is_in_use(
+        one->reading, fmt::format("verification '{}' was cancelled and still reads it: its storage "
+                                  "does not answer; try again once it does",
+                                  one->task.id));
+  }
+}
+
 /// An image that no program has open, and that none opens while this is held.
 struct UnusedImage {
   std::unique_ptr<io::File> file;
@@ -197,10 +209,11 @@ io::Task<DeletedBackup> delete_job(Core& core, std::string backup_id, bool casca
   const Job job = require_backup(*core.catalogue, backup_id);
   co_await require_repository(core, job);
   if (job.kept) co_await drop_kept(core, job, "it is deleted");
-  co_await end_scrub(core.verifications);
+  co_await end_scrub(core.parts.home, core.verifications);
   // Whoever deletes the same backup, or another one of the VM, comes first or finds it gone.
   const io::Grant turn = co_await core.turns.take(job.repository_id, job.context_id);
   const std::vector<std::string> doomed = doomed_with(core, backup_id, cascade);
+  require_let_go(core.verifications, doomed);
 
   co_await require_directories(*core.catalogue, core.files(), doomed);
   co_await core.restores.close_unread(doomed);

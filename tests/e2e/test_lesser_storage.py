@@ -8,38 +8,17 @@ it cannot be built or mounted.
 
 import os
 import signal
-import subprocess
 import sys
-import unittest
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import qemu, run, scratch  # noqa: E402
 from harness.case import MIB, HubCase  # noqa: E402
+from harness.lesser_mount import LesserMount  # noqa: E402
 
 
-class LesserStorage(HubCase):
-    """Repository `lesser` lies on the FUSE file system, repository `1` elsewhere."""
-
-    def mount(self, *lacks):
-        program = os.environ.get("LESSER_FILE_SYSTEM")
-        if not program:
-            self.skipTest("built without libfuse3, or LESSER_FILE_SYSTEM is not set")
-        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-            self.skipTest("/dev/fuse cannot be used here")
-        self.files, self.path = self.dir / "files", self.dir / "lesser"
-        self.files.mkdir()
-        self.path.mkdir()
-        done = subprocess.run([program, self.files, self.path, *lacks], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            self.skipTest(f"no FUSE mount here: {done.stderr}")
-        self.addCleanup(subprocess.run, ["umount", self.path], check=True)
-        self.addCleanup(self.hub.close)  # it holds files there
-        body = {"id": "lesser", "name": "lesser", "type": "local", "enabled": True, "config": {"path": str(self.path)}}
-        answer = self.hub.api("POST", "/repositories", body)
-        self.assertEqual(answer.status, 201, answer)
-        return answer.body
-
+class LesserStorage(LesserMount, HubCase):
     def back_up_and_restart(self):
         self.register("vm", [8 * MIB])
         self.quick_backup("vm", ["u/1"], writes=[(0, b"first" * 1000), (4 * MIB, b"\x5a" * MIB)], repository_id="lesser")
@@ -61,7 +40,7 @@ class LesserStorage(HubCase):
     def verify(self, image, content):
         raw = self.dir / "expected.raw"
         raw.write_bytes(content)
-        qemu.verify(self.files / image.relative_to(self.path), raw)  # below: qemu cannot do without locks
+        qemu.verify(self.below(image), raw)  # below: qemu cannot do without locks
 
     def test_a_chain_is_written_where_rename_takes_no_flags(self):
         self.mount("--no-rename-flags")
@@ -106,15 +85,61 @@ class LesserStorage(HubCase):
         self.write_and_complete(stuck, 0, "u/2")
         self.assertEqual(self.job(stuck["backup_id"])["status"], "completed")
 
-    def server_of_the_mount(self):
-        """The process behind the FUSE mount."""
-        found = subprocess.run(["pgrep", "-f", f"lesser.* {self.files} "], capture_output=True, text=True, check=True)
-        [pid] = found.stdout.split()
-        return int(pid)
-
     def test_a_file_system_that_loses_bytes_is_not_registered(self):
         with self.assertRaisesRegex(AssertionError, "find what was written in"):
             self.mount("--wrong-bytes")
+
+
+class ScrubOfLesserStorage(LesserMount, HubCase):
+    """A read of an image on the FUSE file system does not end, and a scrub waits for it."""
+
+    options = {"scrub_interval": "1s"}
+    BOUND = 20  # the end of the scrub is waited for 10 s
+
+    def setUp(self):
+        super().setUp()
+        self.mount()
+        for vm_name in ("vm", "other"):
+            self.register(vm_name, [MIB])
+        self.other = self.quick_backup("other", ["o/1"])["backup_id"]
+        self.read = self.quick_backup("vm", ["u/1"], repository_id="lesser")["backup_id"]
+        self.stuck = self.dir / "files.stuck"
+        self.stuck.touch()
+        self.addCleanup(self.stuck.unlink, missing_ok=True)
+        self.scrub = scratch.wait_until(self.stuck_scrub, 30, "a scrub whose read does not end")
+
+    def running(self):
+        tasks = self.hub.get("/verifications").body["verifications"]
+        return next((task["verification_id"] for task in tasks if task["state"] == "running"), None)
+
+    def stuck_scrub(self):
+        before = self.running()
+        time.sleep(2)
+        return before if before and self.running() == before else None
+
+    def in_time(self, method, path, body=None):
+        begun = time.monotonic()
+        answer = self.hub.api(method, path, body)
+        self.assertLess(time.monotonic() - begun, self.BOUND, answer)
+        return answer
+
+    def test_a_deletion_of_another_image_goes_on_and_one_of_this_is_refused_until_the_storage_answers(self):
+        self.assertEqual(self.in_time("DELETE", f"/backups/{self.other}").status, 200)
+        refused = self.in_time("DELETE", f"/backups/{self.read}")
+        self.assertEqual((refused.status, refused.body["code"]), (409, "backup_is_in_use"), refused)
+        self.assertIn(f"verification '{self.scrub}' was cancelled and still reads it", refused.body["details"])
+        self.stuck.unlink()
+        scratch.wait_until(lambda: self.running() != self.scrub, 20, "the read has ended, and the scrub with it")
+        self.assertEqual(self.in_time("DELETE", f"/backups/{self.read}").status, 200)
+
+    def test_a_request_is_refused_and_a_cancellation_answers(self):
+        refused = self.in_time("POST", "/verifications", {"vm_name": "other"})
+        self.assertEqual((refused.status, refused.body["code"]), (409, "verification_is_running"), refused)
+        answer = self.in_time("DELETE", f"/verifications/{self.scrub}")
+        self.assertEqual((answer.status, answer.body["state"]), (200, "running"), answer)
+        self.stuck.unlink()
+        scratch.wait_until(lambda: self.running() != self.scrub, 20, "the read has ended, and the scrub with it")
+        self.assertEqual(self.hub.get(f"/verifications/{self.scrub}").body["state"], "cancelled")
 
 
 if __name__ == "__main__":

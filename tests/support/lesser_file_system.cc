@@ -9,7 +9,7 @@
 /// write of 64 KiB or more keeps its length and loses its last sector).
 ///
 /// While a file BACKING.eio exists, data calls fail with EIO; while BACKING.slow exists, each write
-/// takes 200 ms.
+/// takes 200 ms; while BACKING.stuck exists, no read of an image ends.
 #define FUSE_USE_VERSION 34
 
 #include <dirent.h>
@@ -26,11 +26,12 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
 
-constexpr useconds_t kSlow = 200'000;
+constexpr useconds_t kSlow = 200'000, kStuckLook = 20'000;
 constexpr size_t kLargeWriteBytes = 64 << 10, kSectorBytes = 512;
 
 std::string backing;
@@ -96,8 +97,9 @@ int create_file(const char* path, mode_t mode, fuse_file_info* file) {
 }
 int close_file(const char*, fuse_file_info* file) { return outcome(::close(descriptor(file))); }
 
-int read_file(const char*, char* into, size_t size, off_t offset, fuse_file_info* file) {
+int read_file(const char* path, char* into, size_t size, off_t offset, fuse_file_info* file) {
   if (is_set(".eio")) return -EIO;
+  while (is_set(".stuck") && std::string_view(path).ends_with(".qcow2")) ::usleep(kStuckLook);
   const ssize_t length = ::pread(descriptor(file), into, size, offset);
   return length < 0 ? -errno : static_cast<int>(length);
 }
