@@ -135,7 +135,9 @@ io::Task<RestoreView> view_of(Core& core, Restore restore) {
   }
   for (const RestoreDisk& disk : view.restore.disks) {
     RestoreView::Disk shown{export_uris(core.options, disk.export_name), 0};
-    if (!disk.path.empty()) {
+    // One that does not answer would hold up the whole list.
+    const bool is_away = !core.availability.cause(view.restore.repository_id).empty();
+    if (!disk.path.empty() && !is_away) {
       const auto file = co_await core.files().status(disk.path, false);
       if (file) shown.written_bytes = file->allocated_bytes;
     }

@@ -67,7 +67,9 @@ class LesserStorage(LesserMount, HubCase):
         self.mount()
         self.register("vm", [MIB])
         self.register("other", [MIB])
-        self.quick_backup("vm", ["u/1"], repository_id="lesser")
+        backup = self.quick_backup("vm", ["u/1"], repository_id="lesser")["backup_id"]
+        answer = self.hub.api("POST", "/restores", {"backup_id": backup, "disk_id": 0, "mode": "writable"})
+        self.assertEqual(answer.status, 201, answer)
         stuck = self.start("vm", repository_id="lesser")
         server = self.server_of_the_mount()
         self.addCleanup(os.kill, server, signal.SIGCONT)
@@ -80,6 +82,7 @@ class LesserStorage(LesserMount, HubCase):
         scratch.wait_until(lambda: "does not answer" in cause(), 40, "the silent repository is unavailable")
         self.quick_backup("other", ["o/1"])
         self.assertEqual(self.post("vm", "incremental", "lesser").status, 503)
+        self.assertEqual(len(self.hub.get("/restores").body["restores"]), 1, "listed without a look at its overlay")
         os.kill(server, signal.SIGCONT)
         scratch.wait_until(lambda: not cause(), 40, "the repository is available again")
         self.write_and_complete(stuck, 0, "u/2")
