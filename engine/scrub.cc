@@ -64,26 +64,40 @@ class Scrub {
     const bool goes_on =
         task.state == VerificationState::completed && task.image_count == kPointsMax;
     next_look_ = core_.steady_now() + (goes_on ? io::Duration::zero() : look_interval());
+    for (const ImageVerification& image : task.images) unread_.erase(image.image_id);
+    for (const std::string& id : under_way_->unread) unread_[id] = core_.steady_now();
     under_way_ = nullptr;
   }
 
-  std::vector<Point> due_points() const {
+  std::vector<Point> due_points() {
     const Time until =
         core_.now() - std::chrono::floor<std::chrono::seconds>(core_.options.scrub_interval);
     std::vector<Point> due = core_.catalogue->points.unproven_since(until);
     std::erase_if(due, [&](const Point& point) {
       return !core_.availability.cause(point.repository_id).empty();
     });
+    if (due.empty()) unread_.clear();  // of points that were deleted, too
+    due = in_turn(std::move(due), unread_);
     if (due.size() > kPointsMax) due.resize(kPointsMax);
     return due;
   }
 
   Core& core_;
   io::SteadyTime next_look_{};
+  UnreadSince unread_;
   std::shared_ptr<VerificationUnderWay> under_way_;  // the last one of the schedule, until noted
 };
 
 }  // namespace
+
+std::vector<Point> in_turn(std::vector<Point> due, const UnreadSince& unread) {
+  const auto last_tried = [&](const Point& point) {
+    const auto tried = unread.find(point.image_id);
+    return tried == unread.end() ? io::SteadyTime::min() : tried->second;
+  };
+  std::ranges::stable_sort(due, {}, last_tried);
+  return due;
+}
 
 io::Task<void> scrub_points(Core& core) {
   Scrub scrub(core);
