@@ -36,8 +36,6 @@ class Recoveries(HubCase):
     def overlays(self):
         return list(self.hub.repository.rglob("*.overlay"))
 
-
-class Promoted(Recoveries):
     def promoted(self, restore_id, path, **more):
         answer = self.hub.api("POST", f"/restores/{restore_id}/promote", {"path": str(path), **more})
         self.assertEqual(answer.status, 202, answer)
@@ -48,6 +46,8 @@ class Promoted(Recoveries):
         scratch.wait_until(lambda: promotion()["state"] != "copying", 60, "the promotion to end")
         return promotion()
 
+
+class Promoted(Recoveries):
     def test_point_and_overlay_become_one_image_that_stands_alone(self):
         disks = sources.make_sources(self.dir, [16 * MIB])
         self.register("vm", [16 * MIB])
