@@ -95,7 +95,7 @@ class Engine {
   virtual std::vector<Verification> verifications() = 0;
   /// Throws verification_not_found; the next one too.
   virtual Verification verification(const std::string& id) = 0;
-  /// Returns once it has ended.
+  /// Returns once it has ended, or after 10 s: one whose storage hangs is still running then.
   virtual Verification cancel_verification(const std::string& id) = 0;
   /// What the last proofs say that the newest points of a VM lack. Throws vm_context_not_found,
   /// unknown_repository, repository_unavailable.

@@ -19,8 +19,8 @@ io::Task<std::optional<std::string>> read_marker(io::FileSystem& files, std::str
 /// Makes the marker, durably, unless there is one. Returns the id that it holds.
 io::Task<std::string> make_marker(io::Runtime runtime, std::string directory);
 
-/// Throws std::runtime_error when neither the image nor the marker of a directory above it is there:
-/// then its file system is not mounted, and what is not there says nothing about the image.
+/// Throws std::runtime_error when neither the image nor the marker of a directory above it is
+/// there: then its file system is not mounted, and what is not there says nothing about the image.
 io::Task<void> require_mounted(io::FileSystem& files, std::string image_path);
 
 }  // namespace engine

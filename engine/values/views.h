@@ -67,7 +67,7 @@ struct RestoreView {
   Restore restore;
   struct Disk {
     std::vector<std::string> uris;
-    uint64_t written_bytes = 0;  ///< disk space of the overlay
+    uint64_t written_bytes = 0;  ///< disk space of the overlay; 0 while it is away
   };
   std::vector<Disk> disks;  ///< in the order of restore.disks
 };

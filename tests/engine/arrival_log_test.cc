@@ -71,8 +71,10 @@ TEST_F(ArrivalLogs, SayWhatWasAppendedAndTheLastSumOfEachCluster) {
 TEST_F(ArrivalLogs, OfAnotherImageAreRefused) {
   create().reset();
   const auto other = qcow::uuid_from_text("0199c2f4-7a10-7b61-a3c9-3f0c52d6e7ab");
-  EXPECT_THROW(run(ArrivalLog::open(runtime(), path_, other, kBits, kCapacity)), std::runtime_error);
-  EXPECT_THROW(run(ArrivalLog::open(runtime(), path_, uuid_, kBits + 1, kCapacity)), std::runtime_error);
+  EXPECT_THROW(run(ArrivalLog::open(runtime(), path_, other, kBits, kCapacity)),
+               std::runtime_error);
+  EXPECT_THROW(run(ArrivalLog::open(runtime(), path_, uuid_, kBits + 1, kCapacity)),
+               std::runtime_error);
 }
 
 TEST_F(ArrivalLogs, CutOffOrDamagedAnywhereEndBeforeThatRecordAndGoOnBehindIt) {
