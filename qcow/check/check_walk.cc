@@ -95,6 +95,10 @@ io::Task<void> ReferenceWalk::walk_l1(HostOffset table, uint64_t entry_count, bo
     if (geometry_.offset_in_cluster(l2_table.bytes) != 0) {
       visitor_.on_problem(fmt::format("L1 entry {:#x}: table is not cluster aligned", raw));
     }
+    if (!l2_table && raw == kEntryCopied) {
+      visitor_.on_problem(fmt::format("L1 entry {:#x}: copied flag without a table", raw));
+      continue;
+    }
     visitor_.on_reference(l2_table, geometry_.cluster_bytes(),
                           active ? Owner::l2_table : Owner::inactive);
     if (active && l2_table) {
@@ -121,6 +125,9 @@ void ReferenceWalk::visit_l2_entry(uint64_t raw, bool active) {
   if (active) {
     const MappingKind stored = at ? MappingKind::data : MappingKind::unallocated;
     visitor_.on_guest_cluster({zero ? MappingKind::zero : stored, at, false, 0});
+  }
+  if (!at && (raw & kEntryCopied) != 0) {  // LT8: refused on read
+    visitor_.on_problem(fmt::format("L2 entry {:#x}: copied flag without a cluster", raw));
   }
   if (!at) return;
   if (geometry_.offset_in_cluster(at.bytes) != 0) {

@@ -135,6 +135,26 @@ TEST_F(Check, FindsWrongCopiedFlags) {
   EXPECT_EQ(verdict(), "1 corruptions, 0 leaks, 0 shared");
 }
 
+/// qemu-img passes over such an L2 entry; varve's reader and writer refuse it as corrupt.
+TEST_F(Check, FindsACopiedFlagWithoutACluster) {
+  for (const uint64_t flags : {kEntryCopied, kEntryCopied | kEntryZero}) {
+    start();
+    set_word(l2_ + 800 * 8, flags);
+    const CheckResult found = result("a.qcow2");
+    EXPECT_EQ(found.corruptions, 1u);
+    ASSERT_EQ(found.findings.size(), 1u);
+    EXPECT_NE(found.findings[0].find("copied flag without a cluster"), std::string::npos)
+        << found.findings[0];
+  }
+  start();
+  set_word(l1_, kEntryCopied);
+  const CheckResult found = result("a.qcow2");
+  ASSERT_FALSE(found.findings.empty());
+  EXPECT_NE(found.findings[0].find("copied flag without a table"), std::string::npos)
+      << found.findings[0];
+  EXPECT_EQ(found.shared_clusters, 0u) << "the header is not taken for an L2 table";
+}
+
 TEST_F(Check, FindsEntriesPastTheEndOfTheFile) {
   set_word(l2_ + 8, 0x7000'0000 | kEntryCopied);
   EXPECT_EQ(verdict(), "2 corruptions, 1 leaks, 0 shared");
@@ -256,7 +276,11 @@ TEST_F(Check, RandomDamageIsJudgedAsByQemu) {
     for (int i = 0; i < 4; ++i) {
       const uint64_t entry = random_() % 5;
       if (random_() % 2 == 0) {
-        set_word(l2_ + entry * 8, word(l2_ + entry * 8) ^ (uint64_t{1} << (random_() % 64)));
+        const uint64_t damaged = word(l2_ + entry * 8) ^ (uint64_t{1} << (random_() % 64));
+        // qemu-img passes over the copied flag of an entry without a cluster.
+        if ((damaged & kEntryCopied) == 0 || (damaged & kEntryOffsetMask) != 0) {
+          set_word(l2_ + entry * 8, damaged);
+        }
       } else {
         set_refcount_of((random_() % 12) << 16, static_cast<uint16_t>(random_() % 3));
       }
