@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lost catalogue comes back from the repository's files, and backups go on."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,47 @@ class Rebuild(HubCase):
         self.assertEqual(self.rebuild().returncode, 0)
         self.hub.restart()
         self.assertEqual(self.points_of_both_disks(), self.before)
+
+    def test_directories_of_other_programs_are_neither_read_nor_in_the_way(self):
+        foreign = self.hub.repository / "another-program" / "disk-0"
+        foreign.mkdir(parents=True)
+        for name in ("x.qcow2", "x.qcow2.json"):
+            (foreign / name).write_bytes(b"not ours")
+        self.lose_catalogue()
+        done = self.rebuild()
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        self.hub.restart()
+        self.assertEqual(self.points_of_both_disks(), self.before)
+        self.assertEqual((foreign / "x.qcow2").read_bytes(), b"not ours")
+
+    def test_what_cannot_be_read_is_named_and_the_rest_taken_over(self):
+        unreadable = Path(self.before[1][-1]["file_path"] + ".json")
+        self.lose_catalogue()
+        unreadable.unlink()
+        unreadable.mkdir()  # EISDIR, whoever reads
+        done = self.rebuild()
+        self.assertEqual(done.returncode, 3, done)
+        self.assertIn("1 VM, 1 backup, 2 images", done.stdout)
+        self.assertIn(unreadable.name.removesuffix(".json"), done.stderr)
+        self.hub.restart()
+        self.assertEqual(self.points_of_both_disks(), [disk[:1] for disk in self.before])
+
+    def test_on_an_older_copy_made_while_a_backup_ran_every_point_is_there(self):
+        job = self.start("vm", "incremental")
+        copy = self.dir / "older.db"
+        command = [binary(), "catalogue", "backup", str(copy), "--catalogue", str(self.hub.catalogue)]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        for index in range(2):
+            self.write_and_complete(job, index, f"u{index}/3", [(131072, b"c" * 65536)])
+        before = self.points_of_both_disks()
+        self.assertEqual([len(points) for points in before], [3, 3])
+        self.lose_catalogue()
+        shutil.copy(copy, self.hub.catalogue)
+        done = self.rebuild()
+        self.assertEqual(done.returncode, 0, done)
+        self.hub.restart()
+        self.assertEqual(self.points_of_both_disks(), before)
+        self.assertEqual(self.job(job["backup_id"])["status"], "completed")
 
     def register_again(self):
         answer = self.hub.register("vm", [MIB, MIB])
