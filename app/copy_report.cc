@@ -10,6 +10,7 @@
 
 #include "app/failure.h"
 #include "app/operate/text.h"
+#include "io/http_url.h"
 
 namespace app {
 namespace {
@@ -36,8 +37,9 @@ double CopyReport::seconds() const {
   return std::max(0.001, std::chrono::duration<double>(clock_.now() - started_).count());
 }
 
-void CopyReport::start(const std::string& source, const std::string& target, uint64_t size,
+void CopyReport::start(const std::string& from, const std::string& to, uint64_t size,
                        uint64_t resumed_at) {
+  const std::string source = io::without_password(from), target = io::without_password(to);
   started_ = clock_.now();
   resumed_at_ = resumed_at;
   if (json_) {
@@ -77,7 +79,8 @@ void CopyReport::progress(const engine::CopyProgress& progress) {
              in_words(rate), in_words(progress.data), in_words(progress.zeroes), eta);
 }
 
-void CopyReport::done(const engine::CopyProgress& progress, const std::string& target) {
+void CopyReport::done(const engine::CopyProgress& progress, const std::string& to) {
+  const std::string target = io::without_password(to);
   const double took = seconds();
   const auto rate = static_cast<uint64_t>(static_cast<double>(progress.data) / took);
   if (json_) {

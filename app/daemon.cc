@@ -14,6 +14,7 @@
 #include "app/read_image.h"
 #include "app/token_file.h"
 #include "io/call_on.h"
+#include "io/http_url.h"
 #include "io/log.h"
 
 namespace app {
@@ -38,8 +39,8 @@ io::HttpUrl node_url(const engine::EngineOptions& options) {
     static_cast<void>(url.base_path());
     return url;
   } catch (const std::invalid_argument& failure) {
-    throw UsageError(
-        fmt::format("--node-url {}: {}; write http://HOST:PORT", options.node_url, failure.what()));
+    throw UsageError(fmt::format("--node-url {}: {}; write http://HOST:PORT",
+                                 io::without_password(options.node_url), failure.what()));
   }
 }
 

@@ -178,7 +178,7 @@ HttpAnswer http_call(const HttpServerAddress& server, const HttpCall& call) {
     throw UsageError(
         fmt::format("--server {}: {}; write http://HOST:PORT, https://HOST:PORT, or unix:/PATH of "
                     "its socket",
-                    server.url, error.what()));
+                    io::without_password(server.url), error.what()));
   }
   try {
     if (is_local) return exchange_unix(server.url.substr(kUnix.size()), call, server.token);

@@ -62,4 +62,17 @@ std::string HttpUrl::authority() const {
   return port == (tls ? "443" : "80") ? name : name + ":" + port;
 }
 
+std::string without_password(std::string_view address) {
+  constexpr std::string_view kBegin = "://";
+  const size_t scheme = address.find(kBegin);
+  if (scheme == address.npos) return std::string(address);
+  const size_t begin = scheme + kBegin.size();
+  const std::string_view authority =
+      address.substr(begin, address.find_first_of("/?#", begin) - begin);
+  const size_t at = authority.rfind('@'), colon = authority.find(':');
+  if (at == authority.npos || colon > at) return std::string(address);
+  return std::string(address.substr(0, begin + colon + 1)) + "\u2026" +
+         std::string(address.substr(begin + at));
+}
+
 }  // namespace io

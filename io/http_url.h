@@ -24,4 +24,7 @@ struct HttpUrl {
   std::string authority() const;
 };
 
+/// An address of any scheme as it may be shown: "nbd://user:…@host/" where a password stands.
+std::string without_password(std::string_view address);
+
 }  // namespace io

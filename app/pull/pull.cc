@@ -21,6 +21,7 @@
 #include "app/pull/tracking.h"
 #include "app/pull/trim_queue.h"
 #include "io/counted.h"
+#include "io/http_url.h"
 #include "io/outcome.h"
 #include "io/ring_thread.h"
 
@@ -300,10 +301,11 @@ class Pull {
     }
     if (source->size() == before) return;
     keep_nothing();
-    throw std::runtime_error(fmt::format(
-        "disk {}: {} had {} when the pull began and has {} now, so it is not what it "
-        "was, and the pull cannot go on with it",
-        disk.index, disk.source, io::counted(before, "byte"), io::counted(source->size(), "byte")));
+    throw std::runtime_error(
+        fmt::format("disk {}: {} had {} when the pull began and has {} now, so it is not what it "
+                    "was, and the pull cannot go on with it",
+                    disk.index, io::without_password(disk.source), io::counted(before, "byte"),
+                    io::counted(source->size(), "byte")));
   }
 
   /// What fails a copy is often how the server ended the backup: that is the cause to tell.
@@ -331,9 +333,10 @@ class Pull {
                                               options_.connections, options_.tls, contexts);
     target_failed_ = false;
     if (targets.front()->size() != disk_bytes(source)) {
-      throw std::runtime_error(fmt::format(
-          "{} has {}, and the server's disk {}: it was registered anew meanwhile", disk.source,
-          io::counted(source.size(), "byte"), io::counted(targets.front()->size(), "byte")));
+      throw std::runtime_error(
+          fmt::format("{} has {}, and the server's disk {}: it was registered anew meanwhile",
+                      io::without_password(disk.source), io::counted(source.size(), "byte"),
+                      io::counted(targets.front()->size(), "byte")));
     }
     CopyReport report(options_.json, here_.runtime().clock);
     report.start(disk.label.empty() ? disk.source : disk.label, fmt::format("disk {}", disk.index),

@@ -10,6 +10,7 @@
 
 #include "io/counted.h"
 #include "io/failure.h"
+#include "io/http_url.h"
 #include "nbd/uri.h"
 
 namespace app {
@@ -93,7 +94,7 @@ void ListedSource::require_same_size(const std::string& what, uint64_t before, u
   throw std::runtime_error(fmt::format(
       "read {}: it had {} when the pull began and has {} now, so what was read of it is "
       "not one disk; pull from what does not change, a snapshot say",
-      what, io::counted(before, "byte"), io::counted(now, "byte")));
+      io::without_password(what), io::counted(before, "byte"), io::counted(now, "byte")));
 }
 
 io::Task<std::unique_ptr<PullSource>> PullSource::open(io::Ring& ring, io::Runtime runtime,

@@ -56,15 +56,25 @@ class Secrets(HubCase):
         source = server.uri.replace("nbd://", f"nbd://user:{SECRET}@")
         self.assertIn(SECRET, source)
         for status in (0, 1):
-            self.run_varve("pull", "vm", "--disk", f"0={source}", status=status)
-            self.run_varve("restore", "vm", "--to", source, "--force", status=status)
+            for words in (("pull", "vm", "--disk", f"0={source}"), ("restore", "vm", "--to", source, "--force")):
+                for more in ((), ("--json",)):
+                    self.assertNotIn(SECRET, self.run_varve(*words, *more, status=status))
             server.close()  # what fails has a text
         self.assert_kept()
+
+    def test_that_of_a_url_that_is_refused_is_not_repeated(self):
+        for words in (("serve", "--node-url"), ("restore", "vm", "--to", "x.raw", "--server")):
+            done = subprocess.run([binary(), *words, f"http://u:{SECRET}@127.0.0.1:1"], capture_output=True, text=True,
+                                  timeout=20, check=False)  # fmt: skip
+            self.assertEqual(done.returncode, 2, done)
+            self.assertIn("it has a user name before the host", done.stderr)
+            self.assertNotIn(SECRET, done.stdout + done.stderr)
 
     def run_varve(self, *words, status):
         command = [binary(), *words, "--server", self.hub.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual(done.returncode, status, done)
+        return done.stdout + done.stderr
 
 
 if __name__ == "__main__":

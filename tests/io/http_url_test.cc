@@ -47,5 +47,18 @@ TEST(HttpUrls, RefuseWhatCannotBeCalled) {
   }
 }
 
+TEST(HttpUrl, APasswordIsNotShown) {
+  EXPECT_EQ(without_password("nbd://user:t0p@host:10809/disk"),
+            "nbd://user:\u2026@host:10809/disk");
+  EXPECT_EQ(without_password("http://u:a@b@host"), "http://u:\u2026@host");
+  EXPECT_EQ(without_password("nbds+unix://u:p@/x?socket=/s:1@2"),
+            "nbds+unix://u:\u2026@/x?socket=/s:1@2");
+  for (const char* const bare :
+       {"nbd://host:1/a@b", "nbd://user@host:1/", "/srv/a:b@c", "", "://", "x://:@"}) {
+    const std::string shown = without_password(bare);
+    EXPECT_EQ(shown, std::string_view(bare) == "x://:@" ? "x://:\u2026@" : bare);
+  }
+}
+
 }  // namespace
 }  // namespace io
