@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t kBits = 16;
 constexpr uint64_t kCluster = 1 << kBits;
-constexpr uint64_t kCapacity = 9 * kCluster + 512;
+constexpr uint64_t kCapacity = 10 * kCluster + 512;
 
 qcow::Sum sum_like(uint8_t value) {
   qcow::Sum sum;
@@ -122,10 +122,10 @@ TEST_F(ArrivalLogs, EndBeforeTheFirstRecordThatNamesWhatTheDiskDoesNotHave) {
   };
   ArrivalRecord withdrawn, sum;
   withdrawn.withdrawn.push_back({kCapacity, 1});
-  sum.sums.push_back({{10}, sum_like(9)});
+  sum.sums.push_back({{11}, sum_like(9)});
   const std::vector<Case> cases = {
       {"behind the end", past(kCapacity, kCluster)},
-      {"over the end", past(9 * kCluster, kCluster)},
+      {"over the end", past(10 * kCluster, kCluster)},
       {"beyond all addresses", past(kCluster, UINT64_MAX)},
       {"withdrawn", withdrawn},
       {"a sum", sum},
@@ -135,7 +135,7 @@ TEST_F(ArrivalLogs, EndBeforeTheFirstRecordThatNamesWhatTheDiskDoesNotHave) {
     {
       const auto log = create();
       run(log->append(record(0, 3, 1)));
-      run(log->append(past(9 * kCluster, 512)));  // the last bytes of the disk
+      run(log->append(past(10 * kCluster, 512)));  // the last bytes of the disk
       run(log->append(one.record));
       run(log->append(record(3, 2, 2)));
     }

@@ -58,11 +58,10 @@ TEST_F(InstanceLocks, SayWhichFileIsLockedToThoseWhoOutliveThem) {
   std::optional<InstanceLock> lock = take();
   const std::optional<io::FileStatus> locked = lock->locked_file();
   lock.reset();  // while its holder waits for the file system
-  struct stat there {};
-  ASSERT_EQ(::stat(path("lock").c_str(), &there), 0);
-  ASSERT_TRUE(locked);
-  EXPECT_EQ(locked->device, there.st_dev);
-  EXPECT_EQ(locked->inode, there.st_ino);
+  const auto there = run(runtime().files.status(path("lock")));
+  ASSERT_TRUE(locked && there);
+  EXPECT_EQ(locked->device, there->device);
+  EXPECT_EQ(locked->inode, there->inode);
 }
 
 TEST_F(InstanceLocks, TruncateNothingThroughALinkOfEitherKind) {
