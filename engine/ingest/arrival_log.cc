@@ -165,11 +165,15 @@ bool ArrivalLog::is_inside(const ArrivalRecord& record) const {
   const auto holds_range = [&](const Coverage::Range& range) {
     return range.offset <= capacity_bytes_ && range.length <= capacity_bytes_ - range.offset;
   };
+  // A step of the log is withdrawn as a whole (Arrivals), and may be longer than the disk.
+  const auto begins_inside = [&](const Coverage::Range& range) {
+    return range.offset < capacity_bytes_ && range.length <= UINT64_MAX - range.offset;
+  };
   const auto holds_cluster = [&](const ArrivalRecord::Entry& entry) {
     return entry.cluster.index < (capacity_bytes_ + cluster_bytes_ - 1) / cluster_bytes_;
   };
   return std::ranges::all_of(record.ranges, holds_range) &&
-         std::ranges::all_of(record.withdrawn, holds_range) &&
+         std::ranges::all_of(record.withdrawn, begins_inside) &&
          std::ranges::all_of(record.sums, holds_cluster);
 }
 

@@ -110,6 +110,17 @@ TEST_F(ArrivalLogs, CutOffOrDamagedAnywhereEndBeforeThatRecordAndGoOnBehindIt) {
   }
 }
 
+TEST_F(ArrivalLogs, MayWithdrawMoreThanTheDiskHolds) {
+  {
+    const auto log = create();
+    run(log->append(record(0, 3, 1)));
+    ArrivalRecord withdrawn;
+    withdrawn.withdrawn.push_back({0, 1 << 28});
+    run(log->append(withdrawn));
+  }
+  EXPECT_EQ(open()->take_arrived().covered_bytes(), 0u);
+}
+
 TEST_F(ArrivalLogs, EndBeforeTheFirstRecordThatNamesWhatTheDiskDoesNotHave) {
   struct Case {
     const char* what;
@@ -120,14 +131,16 @@ TEST_F(ArrivalLogs, EndBeforeTheFirstRecordThatNamesWhatTheDiskDoesNotHave) {
     record.ranges.push_back({offset, length});
     return record;
   };
-  ArrivalRecord withdrawn, sum;
+  ArrivalRecord withdrawn, withdrawn_too_far, sum;
   withdrawn.withdrawn.push_back({kCapacity, 1});
+  withdrawn_too_far.withdrawn.push_back({kCluster, UINT64_MAX});
   sum.sums.push_back({{11}, sum_like(9)});
   const std::vector<Case> cases = {
       {"behind the end", past(kCapacity, kCluster)},
       {"over the end", past(10 * kCluster, kCluster)},
       {"beyond all addresses", past(kCluster, UINT64_MAX)},
       {"withdrawn", withdrawn},
+      {"withdrawn beyond all addresses", withdrawn_too_far},
       {"a sum", sum},
   };
   for (const Case& one : cases) {
